@@ -1,0 +1,377 @@
+//! A relay as a real process. Not in-process, because kill -9, exit codes, the
+//! one-line errors and the log are part of what is promised, and because a leak
+//! of tasks, sockets or memory shows in /proc only if nothing else lives there.
+//!
+//! An unexpected WARN or ERROR in its log fails the test that ran it; a test that
+//! provokes one says so with [`Relay::expect_log`].
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::cluster::{self, Cluster};
+use crate::watchdog::Watchdog;
+use crate::{layout, server};
+
+/// How long a relay may take to be ready, or to go after SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a relay is to be started.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it listens on 127.0.0.1.
+    pub port: u16,
+    env: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// For `cluster`, with the secrets kept there, on a free port.
+    pub fn of(cluster: &Cluster) -> Result<Self> {
+        let port = cluster::free_port()?;
+        let credentials = &cluster.credentials;
+        let settings = Self { port, env: Vec::new() };
+        Ok(settings
+            .env("CAMPFIRE_DATABASE_URL", &cluster.relay_url())
+            .env("CAMPFIRE_LISTEN", &format!("127.0.0.1:{port}"))
+            .env("CAMPFIRE_JWT_SECRET", &credentials.jwt_secret)
+            .env("CAMPFIRE_API_KEYS", &credentials.api_key)
+            // The routed events of the trace are how a test sees what was decoded.
+            .env("CAMPFIRE_LOG", "info,campfire_relay::route=trace")
+            .env("CAMPFIRE_LOG_FORMAT", "json"))
+    }
+
+    /// Sets a variable of the relay's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.retain(|(known, _)| known != name);
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Leaves a variable unset.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.env.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// Starts the program and does not wait for anything.
+    pub fn spawn(self) -> Result<Relay> {
+        Relay::spawn(self)
+    }
+
+    /// Starts the program and waits until it has caught up with Postgres.
+    pub async fn start(self) -> Result<Relay> {
+        let mut relay = self.spawn()?;
+        relay.wait_until_ready().await?;
+        Ok(relay)
+    }
+}
+
+/// A running relay; killed when dropped.
+pub struct Relay {
+    settings: Settings,
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<std::thread::JoinHandle<()>>,
+    expected: Vec<String>,
+    _watchdog: Watchdog,
+}
+
+/// The relay that was built together with this program.
+pub fn binary() -> Result<PathBuf> {
+    let path = layout::profile_dir().join("campfire-relay");
+    if !path.exists() {
+        bail!(
+            "{} is not built: run `cargo build -p campfire-relay`, or the tests by `cargo xtask test e2e`",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+impl Relay {
+    /// A relay on `cluster` that has caught up.
+    pub async fn start(cluster: &Cluster) -> Result<Self> {
+        Settings::of(cluster)?.start().await
+    }
+
+    fn spawn(settings: Settings) -> Result<Self> {
+        let binary = binary()?;
+        let mut command = Command::new(&binary);
+        command
+            .arg("run")
+            .args(["--listen", &format!("127.0.0.1:{}", settings.port)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        // What the developer's shell sets must not decide a test.
+        for (name, _) in std::env::vars() {
+            if name.starts_with("CAMPFIRE_") || name.starts_with("PG") {
+                command.env_remove(name);
+            }
+        }
+        command.envs(settings.env.iter().map(|(name, value)| (name, value)));
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", binary.display()))?;
+        let watchdog = Watchdog::start("kill -s KILL \"$1\"", &[&child.id().to_string()])?;
+        let stderr = child.stderr.take().expect("standard error is piped");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&log);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lock(&sink).push(line);
+            }
+        });
+        Ok(Self { settings, child, log, reader: Some(reader), expected: Vec::new(), _watchdog: watchdog })
+    }
+
+    /// Where it listens, as `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.settings.port)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Declares that a WARN or ERROR line containing `text` is part of the test.
+    pub fn expect_log(&mut self, text: &str) {
+        self.expected.push(text.to_owned());
+    }
+
+    /// Waits for `/readyz`; fails at once if the relay exits.
+    pub async fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut answer = String::from("no answer");
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the relay exited ({status}) before it was ready:\n{}", self.finished_log());
+            }
+            match self.get("/readyz").await {
+                Ok(response) if response.status == 200 => return Ok(()),
+                Ok(response) => answer = format!("{} {}", response.status, response.body),
+                Err(_) => {}
+            }
+            if Instant::now() > deadline {
+                bail!("the relay is not ready after {PATIENCE:?} ({answer}):\n{}", self.log_text());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until the process is gone and returns how it went.
+    pub async fn wait_for_exit(&mut self) -> Result<ExitStatus> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                self.finish_log();
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("the relay still runs after {PATIENCE:?}:\n{}", self.log_text());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Asks it to go, as a service manager does, and waits until it has.
+    pub async fn terminate(&mut self) -> Result<ExitStatus> {
+        server::signal(self.pid(), "TERM");
+        self.wait_for_exit().await
+    }
+
+    /// Ends it as a power cut would.
+    pub async fn kill_9(&mut self) -> Result<()> {
+        self.child.kill()?;
+        let status = self.wait_for_exit().await?;
+        anyhow::ensure!(status.signal() == Some(9), "it ended by itself: {status}");
+        Ok(())
+    }
+
+    /// A second run with the same settings, after the first is gone. The log that
+    /// has been read is the caller's to keep.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.check_log();
+        let expected = std::mem::take(&mut self.expected);
+        let next = Self::spawn(self.settings.clone())?;
+        let mut previous = std::mem::replace(self, next);
+        previous.stop();
+        self.expected = expected;
+        self.wait_until_ready().await
+    }
+
+    /// All lines so far.
+    pub fn log(&self) -> Vec<String> {
+        lock(&self.log).clone()
+    }
+
+    /// All lines so far, as one text for a failure's message.
+    pub fn log_text(&self) -> String {
+        self.log().join("\n")
+    }
+
+    /// The log's lines that are JSON and of one target.
+    pub fn log_of(&self, target: &str) -> Vec<Value> {
+        self.log()
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|line| line["target"] == target)
+            .collect()
+    }
+
+    fn finish_log(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+
+    /// The whole log of a relay that has exited.
+    pub fn finished_log(&mut self) -> String {
+        self.finish_log();
+        self.log_text()
+    }
+
+    /// WARN and ERROR lines that no test declared.
+    fn unexpected(&self) -> Vec<String> {
+        self.log()
+            .into_iter()
+            .filter(|line| is_alarming(line))
+            .filter(|line| !self.expected.iter().any(|text| line.contains(text)))
+            .collect()
+    }
+
+    fn check_log(&self) {
+        let unexpected = self.unexpected();
+        assert!(unexpected.is_empty(), "the relay logged what no test expected:\n{}", unexpected.join("\n"));
+    }
+
+    fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.finish_log();
+    }
+
+    /// One HTTP request without a body.
+    pub async fn get(&self, path: &str) -> Result<Response> {
+        get(&self.address(), path).await
+    }
+
+    /// The sum of a metric over its labels; `None` if it is not there at all.
+    pub async fn metric(&self, name: &str) -> Result<Option<f64>> {
+        let response = self.get("/metrics").await?;
+        anyhow::ensure!(response.status == 200, "/metrics answered {}", response.status);
+        Ok(sum_metric(&response.body, name))
+    }
+
+    /// Open file descriptors of the process: sockets that leak show here.
+    pub fn open_files(&self) -> Result<usize> {
+        let dir = format!("/proc/{}/fd", self.pid());
+        Ok(std::fs::read_dir(&dir).with_context(|| dir.clone())?.count())
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let kilobytes: u64 = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.trim().strip_suffix(" kB"))
+            .context("no VmRSS in /proc")?
+            .trim()
+            .parse()?;
+        Ok(kilobytes * 1024)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.stop();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log.len().saturating_sub(60);
+            eprintln!("\nthe relay's last lines:\n{}\n", log[tail..].join("\n"));
+        } else {
+            self.check_log();
+        }
+    }
+}
+
+fn lock(log: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_alarming(line: &str) -> bool {
+    match serde_json::from_str::<Value>(line) {
+        Ok(line) => matches!(line["level"].as_str(), Some("WARN" | "ERROR")),
+        // Not JSON: a panic's message, or the one line of a start that failed.
+        Err(_) => line.contains("panicked at"),
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub body: String,
+}
+
+/// One HTTP/1.0-style request: enough for health and metrics, and no client crate.
+pub async fn get(address: &str, path: &str) -> Result<Response> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        anyhow::Ok(answer)
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(10), exchange)
+        .await
+        .with_context(|| format!("no answer to GET {path} within ten seconds"))??;
+    let (head, body) = answer.split_once("\r\n\r\n").context("an answer has a head")?;
+    let status = head.split_whitespace().nth(1).context("an answer has a status")?.parse()?;
+    Ok(Response { status, body: body.to_owned() })
+}
+
+/// Adds up one metric of Prometheus's text form.
+fn sum_metric(text: &str, name: &str) -> Option<f64> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix(name))
+        .filter(|rest| rest.starts_with([' ', '{']))
+        .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
+        .reduce(|sum, value| sum + value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_summed_over_its_labels_and_not_over_its_namesakes() {
+        let text = "# TYPE campfire_sockets gauge\n\
+                    campfire_sockets{vsn=\"1\"} 2\ncampfire_sockets{vsn=\"2\"} 3\n\
+                    campfire_sockets_total 99\ncampfire_tasks 7\n";
+        assert_eq!(sum_metric(text, "campfire_sockets"), Some(5.0));
+        assert_eq!(sum_metric(text, "campfire_tasks"), Some(7.0));
+        assert_eq!(sum_metric(text, "campfire_channels"), None);
+    }
+
+    #[test]
+    fn warnings_errors_and_panics_alarm() {
+        assert!(is_alarming(r#"{"level":"WARN","fields":{"message":"slot"}}"#));
+        assert!(is_alarming(r#"{"level":"ERROR"}"#));
+        assert!(is_alarming("thread 'main' panicked at relay/src/main.rs:1"));
+        assert!(!is_alarming(r#"{"level":"INFO","fields":{"message":"ERROR"}}"#));
+        assert!(!is_alarming("campfire-relay: no keys"));
+    }
+}

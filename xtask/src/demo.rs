@@ -1,0 +1,284 @@
+//! `cargo xtask demo`: what the README promises in its first minute. Everything of
+//! `up`, then either a page to play with or, with `--once`, a run that checks itself.
+
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use campfire_tests::fence::Fence;
+use campfire_tests::socket::{Event, Vsn};
+use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, seed, token};
+use uuid::Uuid;
+
+use crate::up::{Interrupt, Stack, StackArguments};
+use crate::{node, page, step, system, up};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// No page: insert a conversation and three messages, and check every event
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    stack: StackArguments,
+    /// Port of the page; by default 8090, or a free one if that is taken
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+/// `cargo xtask demo`.
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let prepared = up::prepare(&arguments.stack)?;
+    if !arguments.once {
+        node::ensure()?.ensure_packages("web")?;
+    }
+    up::block_on(async {
+        let mut interrupt = Interrupt::listen()?;
+        let mut stack = Stack::start(prepared, &arguments.stack, None).await?;
+        let result = tokio::select! {
+            () = interrupt.wait() => Ok(()),
+            result = show(&mut stack, &arguments) => result,
+        };
+        stack.stop().await?;
+        result.map(|()| ExitCode::SUCCESS)
+    })
+}
+
+async fn show(stack: &mut Stack, arguments: &Arguments) -> Result<()> {
+    if arguments.once { once(stack).await } else { page(stack, arguments.port).await }
+}
+
+/// Serves the page and prints events until something breaks.
+async fn page(stack: &mut Stack, port: Option<u16>) -> Result<()> {
+    let database = stack.cluster.connect().await?;
+    let conversation = chat::open_conversation(&database, ORGANIZATION, "Vera Visitor").await?;
+    let listener = page::bind(port).await?;
+    let address = format!("http://{}", listener.local_addr()?);
+    let page = page::Page {
+        relay: format!("http://{}", stack.address()),
+        api_key: stack.cluster.credentials.api_key.clone(),
+        jwt_secret: stack.cluster.credentials.jwt_secret.clone(),
+        database: stack.cluster.superuser_url(seed::DATABASE),
+        conversation,
+    };
+    let server = page::serve(listener, page);
+
+    let mut watcher = Watcher::connect(stack).await?;
+    watcher.follow(conversation).await?;
+    println!("\n  the page is at {address}\n  Ctrl-C stops all of it\n");
+    open_in_browser(&address);
+    print_heading();
+
+    tokio::select! {
+        result = server => result.context("the page's server stopped"),
+        result = watcher.print_all() => result.context("the events stopped"),
+        () = stack.relay_gone() => bail!("the relay is gone, and with it the demo"),
+    }
+}
+
+/// A desktop is where something can be opened; its absence is no error.
+fn open_in_browser(address: &str) {
+    let has_desktop = ["DISPLAY", "WAYLAND_DISPLAY"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    if has_desktop && system::has_program("xdg-open") {
+        let opened = Command::new("xdg-open")
+            .arg(address)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        if opened.is_err() {
+            eprintln!("could not open a browser; open the address yourself");
+        }
+    }
+}
+
+/// One agent's socket, joined to the channels of the organization and to those of
+/// every conversation, as dashboard and as widget see them.
+struct Watcher {
+    socket: Socket,
+    agent: String,
+    jwt_secret: String,
+}
+
+impl Watcher {
+    async fn connect(stack: &Stack) -> Result<Self> {
+        let credentials = &stack.cluster.credentials;
+        let socket = Socket::try_connect(&stack.address(), &credentials.api_key, Vsn::V2).await?;
+        let Ok(mut socket) = socket else {
+            bail!("the relay refused the socket");
+        };
+        let agent = token::agent(&credentials.jwt_secret, ORGANIZATION, AGENT);
+        for channel in [chat::organization_channel(ORGANIZATION), chat::conversations_channel(ORGANIZATION)] {
+            socket.join(&channel, &agent).await?;
+        }
+        Ok(Self { socket, agent, jwt_secret: credentials.jwt_secret.clone() })
+    }
+
+    async fn follow(&mut self, conversation: Uuid) -> Result<()> {
+        let visitor = token::visitor(&self.jwt_secret, ORGANIZATION, conversation);
+        let channel = chat::conversation_channel(ORGANIZATION, conversation);
+        self.socket.join(&channel, &self.agent).await?;
+        let channel = chat::widget_channel(ORGANIZATION, conversation);
+        self.socket.join(&channel, &visitor).await
+    }
+
+    /// Prints events, and follows conversations as they are made. A message that is
+    /// written in the very moment of a conversation's making may be missed on the
+    /// conversation's own channels: they are joined only then.
+    async fn print_all(&mut self) -> Result<()> {
+        loop {
+            let Some(event) = self.socket.event_or_silence().await? else {
+                self.socket.heartbeat().await?;
+                continue;
+            };
+            print_event(&event);
+            let is_new = event.name == "conversation:created"
+                && event.channel == chat::organization_channel(ORGANIZATION);
+            if is_new && let Some(id) = event.payload["id"].as_str() {
+                self.follow(id.parse()?).await?;
+            }
+        }
+    }
+}
+
+fn print_heading() {
+    println!("{:>9}  {:<22}  channel", "latency", "event");
+}
+
+fn print_event(event: &Event) {
+    let latency =
+        event.age().map_or_else(|| "-".to_owned(), |age| format!("{:.1} ms", age.as_secs_f64() * 1000.0));
+    println!("{latency:>9}  {:<22}  {}", event.name, event.channel);
+}
+
+/// One channel, and what must arrive there.
+struct Expectation {
+    socket: Socket,
+    channel: String,
+    events: Vec<(&'static str, &'static [&'static str])>,
+    fence: fn(&Fences) -> &Fence,
+}
+
+struct Fences {
+    conversation: Fence,
+    message: Fence,
+}
+
+/// Inserts by psql what an application would, and checks every channel.
+async fn once(stack: &Stack) -> Result<()> {
+    let conversation = Uuid::new_v4();
+    let mut expectations = join_all(stack, conversation).await?;
+
+    step::announce("inserting a conversation and three messages (psql)");
+    stack.cluster.psql(
+        seed::DATABASE,
+        &format!(
+            "insert into conversations (id, organization_id, customer_name, customer_email)
+             values ('{conversation}', '{ORGANIZATION}', 'Vera Visitor', 'vera@example.com')"
+        ),
+    )?;
+    for (sender, content) in [
+        ("visitor", "Hello, is anybody there?"),
+        ("agent", "Yes. What can I do for you?"),
+        ("visitor", "That was quick!"),
+    ] {
+        // One psql each: every message is a transaction of its own.
+        stack.cluster.psql(
+            seed::DATABASE,
+            &format!(
+                "insert into messages (organization_id, conversation_id, content, sender_type)
+                 values ('{ORGANIZATION}', '{conversation}', '{content}', '{sender}')"
+            ),
+        )?;
+    }
+    // What comes before the fences is all that came.
+    let database = stack.cluster.connect().await?;
+    let fences = Fences {
+        conversation: Fence::conversation(&database, ORGANIZATION).await?,
+        message: Fence::message(&database, ORGANIZATION, conversation).await?,
+    };
+
+    let mut wrong = 0;
+    for expectation in &mut expectations {
+        wrong += usize::from(!check(expectation, &fences).await?);
+    }
+    ensure!(wrong == 0, "{wrong} of {} channels got other events than expected", expectations.len());
+    println!("\nevery expected event arrived on every expected channel, in order, once");
+    Ok(())
+}
+
+/// A socket for each channel, as the browser's widget and dashboard have them.
+async fn join_all(stack: &Stack, conversation: Uuid) -> Result<Vec<Expectation>> {
+    let credentials = &stack.cluster.credentials;
+    let agent = token::agent(&credentials.jwt_secret, ORGANIZATION, AGENT);
+    let visitor = token::visitor(&credentials.jwt_secret, ORGANIZATION, conversation);
+    let message: (_, &'static [_]) = ("message:created", &chat::MESSAGE_COLUMNS);
+    let seen_by_visitors: (_, &'static [_]) = ("message:created", &chat::VISITOR_MESSAGE_COLUMNS);
+    let created: (_, &'static [_]) = ("conversation:created", &chat::MIRROR_COLUMNS);
+    let updated: (_, &'static [_]) = ("conversation:updated", &chat::MIRROR_COLUMNS);
+
+    let mut expectations = Vec::new();
+    type Pick = fn(&Fences) -> &Fence;
+    let by_conversation: Pick = |fences| &fences.conversation;
+    let by_message: Pick = |fences| &fences.message;
+    for (channel, token, events, fence) in [
+        (
+            chat::organization_channel(ORGANIZATION),
+            &agent,
+            vec![created, updated, updated, updated],
+            by_conversation,
+        ),
+        (
+            chat::conversations_channel(ORGANIZATION),
+            &agent,
+            vec![created, message, message, message],
+            by_conversation,
+        ),
+        (
+            chat::conversation_channel(ORGANIZATION, conversation),
+            &agent,
+            vec![seen_by_visitors; 3],
+            by_message,
+        ),
+        (chat::widget_channel(ORGANIZATION, conversation), &visitor, vec![seen_by_visitors; 3], by_message),
+    ] {
+        let socket = Socket::try_connect(&stack.address(), &credentials.api_key, Vsn::V2).await?;
+        let Ok(mut socket) = socket else {
+            bail!("the relay refused the socket for {channel}");
+        };
+        socket.join(&channel, token).await?;
+        expectations.push(Expectation { socket, channel, events, fence });
+    }
+    Ok(expectations)
+}
+
+/// Prints what came on a channel; false if that is not exactly what should have.
+async fn check(expectation: &mut Expectation, fences: &Fences) -> Result<bool> {
+    let fence = (expectation.fence)(fences);
+    let events = expectation.socket.events_before(fence, &expectation.channel).await?;
+    println!("\n{}", expectation.channel);
+    for event in &events {
+        print_event(event);
+    }
+    let mut complaints = Vec::new();
+    let names: Vec<&str> = events.iter().map(|event| event.name.as_str()).collect();
+    let wanted: Vec<&str> = expectation.events.iter().map(|(name, _)| *name).collect();
+    if names != wanted {
+        complaints.push(format!("expected {wanted:?}"));
+    }
+    for (event, (_, columns)) in events.iter().zip(&expectation.events) {
+        if !chat::has_columns(&event.payload, columns) {
+            complaints.push(format!("{} should have {columns:?}: {}", event.name, event.payload));
+        }
+        if event.id().is_empty() || event.age().is_none() {
+            complaints.push(format!("{} lacks its id or time: {}", event.name, event.meta));
+        }
+    }
+    if !events.is_sorted_by(|earlier, later| earlier.id() < later.id()) {
+        complaints.push("ids do not rise: something came twice or out of order".to_owned());
+    }
+    for complaint in &complaints {
+        println!("  WRONG: {complaint}");
+    }
+    Ok(complaints.is_empty())
+}

@@ -1,0 +1,176 @@
+//! Counts of passed and failed, read from what each runner prints.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use crate::{step, test};
+
+/// How many tests passed and failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    /// What failed, for the summary.
+    failures: Vec<String>,
+}
+
+impl Tally {
+    fn of(passed: u64, failed: u64) -> Self {
+        Self { passed, failed, failures: Vec::new() }
+    }
+
+    /// A program that passes or fails as a whole.
+    pub(crate) fn check(&mut self, what: &str, command: &mut Command) {
+        self.attempt(what, || step::run(command));
+    }
+
+    /// A step that passes or fails as a whole. Returns whether it passed.
+    pub(crate) fn attempt(&mut self, what: &str, step: impl FnOnce() -> Result<()>) -> bool {
+        step::announce(what);
+        match step() {
+            Ok(()) => {
+                self.passed += 1;
+                true
+            }
+            Err(error) => {
+                self.fail(what, &error);
+                false
+            }
+        }
+    }
+
+    /// A runner of many tests.
+    pub(crate) fn include(&mut self, what: &str, runner: impl FnOnce() -> Result<Self>) {
+        step::announce(what);
+        match runner() {
+            Ok(tally) => {
+                self.passed += tally.passed;
+                self.failed += tally.failed;
+                if tally.failed > 0 {
+                    self.failures.push(format!("{what}: {} failed", tally.failed));
+                }
+            }
+            Err(error) => self.fail(what, &error),
+        }
+    }
+
+    fn fail(&mut self, what: &str, error: &anyhow::Error) {
+        println!("{what} failed: {error:#}");
+        self.failed += 1;
+        self.failures.push(what.to_owned());
+    }
+
+    /// The summary; its last line is what CI reads.
+    pub(crate) fn print(&self) {
+        println!();
+        for failure in &self.failures {
+            println!("FAILED: {failure}");
+        }
+        println!("{} passed, {} failed", self.passed, self.failed);
+    }
+
+    /// Zero only if something ran and all of it passed.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        if self.failed == 0 && self.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// Runs a test runner with its output shown and adds up what `read` finds in its
+/// lines. A runner that fails without a count, or succeeds without a test, counts
+/// as one failure.
+pub(crate) fn watch(command: &mut Command, read: fn(&str) -> Option<Tally>) -> Result<Tally> {
+    let mut sum = Tally::default();
+    let succeeded = test::stream(command, |line| {
+        if let Some(tally) = read(line) {
+            sum.passed += tally.passed;
+            sum.failed += tally.failed;
+        }
+    })?;
+    if !succeeded && sum.failed == 0 {
+        anyhow::bail!("`{}` failed before it could count", step::show(command));
+    }
+    anyhow::ensure!(sum.passed + sum.failed > 0, "`{}` ran no test", step::show(command));
+    Ok(sum)
+}
+
+/// `test result: ok. 3 passed; 0 failed; …`
+pub(crate) fn libtest(line: &str) -> Option<Tally> {
+    let counts = line.strip_prefix("test result: ")?;
+    Some(Tally::of(number_before(counts, " passed")?, number_before(counts, " failed")?))
+}
+
+/// `All 12 tests passed.` or `2 of 12 tests failed.`, with TAP's `#` from 16 on.
+pub(crate) fn pg_regress(line: &str) -> Option<Tally> {
+    let line = line.trim_start_matches(['#', ' ']);
+    if let Some(rest) = line.strip_prefix("All ") {
+        return Some(Tally::of(number_before(rest, " test")?, 0));
+    }
+    let failed = number_before(line, " of ")?;
+    let all = number_before(line, " tests failed")?;
+    Some(Tally::of(all.checked_sub(failed)?, failed))
+}
+
+/// `ℹ pass 4` and `ℹ fail 0`, each on a line; cancelled tests failed too.
+pub(crate) fn node(line: &str) -> Option<Tally> {
+    let mut words = line.split_whitespace();
+    if !matches!(words.next()?, "ℹ" | "#") {
+        return None;
+    }
+    let word = words.next()?;
+    let count = words.next()?.parse().ok()?;
+    if words.next().is_some() {
+        return None;
+    }
+    match word {
+        "pass" => Some(Tally::of(count, 0)),
+        "fail" | "cancelled" => Some(Tally::of(0, count)),
+        _ => None,
+    }
+}
+
+/// The number that stands right before `text`.
+fn number_before(line: &str, text: &str) -> Option<u64> {
+    let before = &line[..line.find(text)?];
+    before.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(read: fn(&str) -> Option<Tally>, line: &str, counts: Option<(u64, u64)>) {
+        let wanted = counts.map(|(passed, failed)| Tally::of(passed, failed));
+        assert_eq!(read(line), wanted, "{line}");
+    }
+
+    #[test]
+    fn the_rust_runner_is_understood() {
+        let line = "test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 3 filtered out";
+        check(libtest, line, Some((10, 2)));
+        check(libtest, "test a::b ... ok", None);
+    }
+
+    #[test]
+    fn both_forms_of_pg_regress_are_understood() {
+        check(pg_regress, " All 12 tests passed. ", Some((12, 0)));
+        check(pg_regress, " 2 of 12 tests failed. ", Some((10, 2)));
+        check(pg_regress, "# All 12 tests passed.", Some((12, 0)));
+        check(pg_regress, "# 1 of 12 tests failed.", Some((11, 1)));
+        check(pg_regress, "test channels   ... ok   12 ms", None);
+    }
+
+    #[test]
+    fn nodes_summary_is_understood_and_its_other_lines_are_not_counted() {
+        check(node, "ℹ pass 4", Some((4, 0)));
+        check(node, "ℹ fail 1", Some((0, 1)));
+        check(node, "ℹ cancelled 2", Some((0, 2)));
+        check(node, "ℹ tests 7", None);
+        check(node, "ℹ pass 4 of them", None);
+    }
+
+    #[test]
+    fn a_run_without_a_test_is_no_success() {
+        assert_eq!(Tally::default().exit_code(), ExitCode::FAILURE);
+    }
+}

@@ -1,0 +1,239 @@
+//! `cargo xtask test`: every runner one after the other, cheap ones first, their
+//! counts added up. The last line is for people and CI alike: `N passed, N failed`.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result};
+use campfire_tests::cluster::{Cluster, Options};
+use campfire_tests::extension::Profile;
+use campfire_tests::seed::Seed;
+use campfire_tests::server::Server;
+use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed};
+use clap::ValueEnum;
+
+use crate::tally::{self, Tally};
+use crate::{install, node, step, system, up};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The parts to run; without one: formatting, lints, and every part
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+    /// Major version of Postgres for all that needs one
+    #[arg(long, value_name = "VERSION", default_value_t = 15)]
+    pg: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Unit and property tests; they need no Postgres
+    Unit,
+    /// Golden SQL behaviour of the extension, and races, by Postgres's own pg_regress
+    Regress,
+    /// The program against a real Postgres, from INSERT to WebSocket
+    E2e,
+    /// Unmodified supabase-js against the relay
+    Clients,
+    /// Everything there is
+    All,
+}
+
+/// `cargo xtask test`.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let everything = arguments.parts.is_empty() || arguments.parts.contains(&Part::All);
+    let wants = |part| everything || arguments.parts.contains(&part);
+    let mut tally = Tally::default();
+
+    if everything {
+        ensure_components()?;
+        tally.check("formatting", step::cargo().args(["fmt", "--all", "--check"]));
+    }
+    if wants(Part::Unit) {
+        unit(&mut tally);
+    }
+    let needs_postgres = [Part::Regress, Part::E2e, Part::Clients].map(wants).contains(&true);
+    if everything {
+        lints(&mut tally);
+    }
+    if needs_postgres {
+        let server = system::ensure_postgres(Some(arguments.pg))?;
+        if everything {
+            tally.attempt("lints of the extension", || extension_lints(&server));
+        }
+        // Nothing that follows means anything without the extension.
+        let installed = tally.attempt("the extension builds and installs", || {
+            install::ensure_installed(&server, Profile::Debug)
+        });
+        if installed && wants(Part::Regress) {
+            tally.include("pg_regress", || regress(&server, &Regress::SQL));
+            tally.include("pg_isolation_regress", || regress(&server, &Regress::RACES));
+        }
+        if installed && (wants(Part::E2e) || wants(Part::Clients)) {
+            let built = tally.attempt("the relay builds", || step::build_relay(false).map(drop));
+            if built && wants(Part::E2e) {
+                tally.include("end-to-end tests", || e2e(&server));
+            }
+            if built && wants(Part::Clients) {
+                tally.include("stock clients", || clients(&server));
+            }
+        }
+    }
+    tally.print();
+    Ok(tally.exit_code())
+}
+
+/// A toolchain of the minimal profile lacks both.
+fn ensure_components() -> Result<()> {
+    for component in ["rustfmt", "clippy"] {
+        let program = if component == "clippy" { "cargo-clippy" } else { "cargo-fmt" };
+        if !system::has_program(program) {
+            step::announce(&format!("installing {component} (rustup)"));
+            step::run(step::command("rustup").args(["component", "add", component]))
+                .with_context(|| format!("{program} is missing: install {component}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn lints(tally: &mut Tally) {
+    tally.check("lints", step::cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"]));
+}
+
+fn extension_lints(server: &Server) -> Result<()> {
+    system::ensure_build_tools()?;
+    let cargo_pgrx = install::ensure_cargo_pgrx()?;
+    install::ensure_pgrx_knows(server, &cargo_pgrx)?;
+    let feature = format!("pg{}", server.version);
+    step::run(
+        step::cargo()
+            .args(["clippy", "--package", "campfire", "--lib", "--no-default-features"])
+            .args(["--features", &feature, "--", "-D", "warnings"])
+            .env("PGRX_HOME", install::pgrx_home()?)
+            .env("CARGO_TARGET_DIR", install::target()),
+    )
+}
+
+fn unit(tally: &mut Tally) {
+    tally.include("unit and property tests", || {
+        tally::watch(
+            step::cargo().args([
+                "test",
+                "--no-fail-fast",
+                "--package",
+                "campfire-relay",
+                "--package",
+                "xtask",
+            ]),
+            tally::libtest,
+        )
+    });
+    tally.include("unit tests of the harness", || {
+        tally::watch(step::cargo().args(["test", "--package", "campfire-tests", "--lib"]), tally::libtest)
+    });
+}
+
+/// One of Postgres's own two test programs.
+struct Regress {
+    program: &'static str,
+    schedule: &'static str,
+    database: &'static str,
+}
+
+impl Regress {
+    const SQL: Self =
+        Self { program: "src/test/regress/pg_regress", schedule: "schedule", database: "campfire_regress" };
+    const RACES: Self = Self {
+        program: "src/test/isolation/pg_isolation_regress",
+        schedule: "isolation_schedule",
+        database: "campfire_isolation",
+    };
+}
+
+/// Runs one schedule against a cluster of its own; shows the differences.
+fn regress(server: &Server, which: &Regress) -> Result<Tally> {
+    let cluster = Cluster::boot_with(Options {
+        seed: Seed::Bare,
+        version: Some(server.version),
+        ..Options::default()
+    })?;
+    cluster.psql("postgres", &format!("create database {}", which.database))?;
+    let input = layout::repository().join("pg_regress");
+    let output = layout::target().join(which.database);
+    let _ = std::fs::remove_dir_all(&output);
+    std::fs::create_dir_all(&output)?;
+
+    let mut command = step::command(server.pgxs.join(which.program));
+    command
+        .arg(option("--inputdir", &input))
+        .arg(option("--outputdir", &output))
+        .arg(option("--schedule", &input.join(which.schedule)))
+        .arg(option("--bindir", server.program("").as_path()))
+        .arg(format!("--dbname={}", which.database))
+        .args(["--use-existing", "--host=127.0.0.1", "--user=postgres"])
+        .arg(format!("--port={}", cluster.port))
+        .env("PGPASSWORD", &cluster.credentials.superuser_password)
+        .current_dir(&output);
+    if server.version >= 16 {
+        command.arg(option("--expecteddir", &input));
+    }
+    let tally = tally::watch(&mut command, tally::pg_regress)?;
+    if tally.failed > 0 {
+        let differences = output.join("regression.diffs");
+        println!("{}", std::fs::read_to_string(differences).unwrap_or_default());
+    }
+    Ok(tally)
+}
+
+fn option(name: &str, path: &Path) -> String {
+    format!("{name}={}", path.display())
+}
+
+fn e2e(server: &Server) -> Result<Tally> {
+    tally::watch(
+        step::cargo()
+            .args(["test", "--package", "campfire-tests", "--test", "e2e", "--"])
+            // Measurements are printed by tests that pass.
+            .args(["--show-output", "--test-threads=2"])
+            .env("CAMPFIRE_TEST_PG", server.version.to_string()),
+        tally::libtest,
+    )
+}
+
+/// Node's own test runner on tests/clients, against a relay started for it.
+fn clients(server: &Server) -> Result<Tally> {
+    let node = node::ensure()?;
+    node.ensure_packages("tests/clients")?;
+    let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
+    up::block_on(async {
+        let relay = Relay::start(&cluster).await?;
+        let mut command = node.command("tests/clients");
+        command
+            .args(["--test", "--test-reporter=spec"])
+            .env("CAMPFIRE_RELAY", format!("http://{}", relay.address()))
+            .env("CAMPFIRE_API_KEY", &cluster.credentials.api_key)
+            .env("CAMPFIRE_JWT_SECRET", &cluster.credentials.jwt_secret)
+            .env("CAMPFIRE_DATABASE", cluster.superuser_url(seed::DATABASE))
+            .env("CAMPFIRE_PSQL", server.program("psql"))
+            .env("CAMPFIRE_ORGANIZATION", ORGANIZATION.to_string())
+            .env("CAMPFIRE_AGENT", AGENT.to_string());
+        tally::watch(&mut command, tally::node)
+    })
+}
+
+/// Runs a program with its output shown, and hands every line to `read`.
+pub(crate) fn stream(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {}", step::show(command)))?;
+    let stdout = child.stdout.take().expect("standard output is piped");
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        println!("{line}");
+        read(&line);
+    }
+    Ok(child.wait()?.success())
+}
