@@ -1,5 +1,55 @@
 //! Stage 1: the write-ahead log. Connection, slot, stream and standby status (what we may confirm).
+//!
+//! Knows nothing of what the bytes mean: it hands out pgoutput messages and takes back the LSN up to which they were
+//! applied. The one hazard: confirming too much loses data for ever, so `feedback` alone decides what is confirmed.
 
+mod attach;
+mod backoff;
+mod connection;
+mod error;
+mod feedback;
 mod lsn;
+mod registry;
+mod slot;
+mod stream;
 
+use std::time::Duration;
+
+pub use attach::attach;
+pub use backoff::Backoff;
+pub use error::{Blocker, ServerError, WalError};
 pub use lsn::{Lsn, ParseLsnError, Xid};
+pub use slot::drop_slot;
+pub use stream::{Batch, WalFrame, WalStream};
+
+/// Where the stream comes from, and how it is kept.
+#[derive(Debug, Clone)]
+pub struct WalConfig {
+    /// Hosts, user, password and database; TLS is not spoken yet, and one that demands it is refused.
+    pub database: tokio_postgres::Config,
+    pub slot_name: String,
+    pub publications: Vec<String>,
+    /// How long what was applied stays unconfirmed, so that the server would send it again. Zero: not at all.
+    pub window: Duration,
+    /// Status updates come at least this often; the server's `wal_sender_timeout` may shorten it.
+    pub status_interval: Duration,
+    /// A message above this is an error: one row is one message, and has to be held in memory.
+    pub frame_bytes_max: usize,
+    /// Making a slot waits for every transaction that is writing in the cluster.
+    pub create_slot_timeout: Duration,
+}
+
+/// What `attach` found.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    pub system_identifier: u64,
+    pub timeline: u32,
+    pub database_oid: u32,
+    /// Where the stream starts: transactions that committed before it do not come.
+    pub confirmed_flush_lsn: Lsn,
+    pub slot_created: bool,
+    /// The end of the flushed WAL, read after the stream was started: whoever wants to know that all of the past has
+    /// come waits until the stream passes it.
+    pub wal_flush_lsn: Lsn,
+    pub server_version_num: u32,
+}

@@ -34,7 +34,8 @@ impl FromStr for Lsn {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let half = |digits: &str| {
-            let well_formed = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            let well_formed =
+                (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
             well_formed.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
         };
         text.split_once('/')

@@ -1,0 +1,162 @@
+//! Finds or makes the slot, holds it against what is known of it, and starts the stream.
+
+use tokio_postgres::Client;
+use tracing::{info, warn};
+
+use super::connection::Connection;
+use super::registry::{self, Registered};
+use super::slot::{self, Publication, Slot};
+use super::stream::{StreamSettings, spawn};
+use super::{Attachment, Lsn, WalConfig, WalError, WalStream};
+
+/// What IDENTIFY_SYSTEM tells.
+struct System {
+    identifier: String,
+    timeline: u32,
+}
+
+/// Opens the replication connection and starts the stream at the slot's confirmed position. `sql` is an ordinary
+/// session in the same database; it may `SET ROLE`, the login role is what counts.
+///
+/// Not safe to cancel while a slot is being made: the server would finish it alone. The next attach then finds a slot
+/// without a row in `campfire.slots` and adopts it.
+pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, WalStream), WalError> {
+    let server = slot::server(sql).await?;
+    let publications = slot::publications(sql, config, &server.database).await?;
+    let mut existing = slot::find(sql, &config.slot_name).await?;
+    if let Some(slot) = &existing {
+        slot.check(&server.database)?;
+    }
+    let registered = registry::find(sql, &config.slot_name).await?;
+
+    let user = config.database.get_user().unwrap_or(&server.user);
+    let mut connection = Connection::open(config, user, &server.database).await?;
+    let system = identify(&mut connection).await?;
+
+    let slot_created = existing.is_none() && slot::create(&mut connection, config, sql).await?;
+    if slot_created {
+        info!(slot = %config.slot_name, "slot created");
+    }
+    if existing.is_none() {
+        existing = slot::find(sql, &config.slot_name).await?;
+    }
+    let Some(slot) = existing else {
+        // Somebody dropped it in the very moment; the next attempt makes it anew.
+        return Err(WalError::StreamEnded);
+    };
+
+    if slot_created {
+        if let Err(error) =
+            registry::write(sql, &config.slot_name, &system.identifier, system.timeline, &publications).await
+        {
+            // A slot that nobody knows would hold WAL for ever.
+            slot::drop(&mut connection, &config.slot_name).await?;
+            return Err(error);
+        }
+    } else {
+        check_registered(config, &slot, registered.as_ref(), &system, &publications)?;
+        if registered.is_none_or(|row| {
+            publications.iter().any(|publication| !row.publications.contains_key(&publication.name))
+        }) {
+            registry::write(sql, &config.slot_name, &system.identifier, system.timeline, &publications)
+                .await?;
+        }
+    }
+
+    let settings =
+        StreamSettings::new(config, wal_sender_timeout(&mut connection).await?, slot.confirmed_flush_lsn);
+    if let Err(error) = connection.start_copy_both(&start_command(config)).await {
+        return Err(slot::explain_refusal(sql, &config.slot_name, &server.database, error).await);
+    }
+    let wal_flush_lsn = slot::wal_flush_lsn(sql).await?;
+    info!(slot = %config.slot_name, lsn = %slot.confirmed_flush_lsn, "attached");
+    let attachment = Attachment {
+        system_identifier: system.identifier.parse().map_err(|_| bad_answer("IDENTIFY_SYSTEM"))?,
+        timeline: system.timeline,
+        database_oid: server.database_oid,
+        confirmed_flush_lsn: slot.confirmed_flush_lsn,
+        slot_created,
+        wal_flush_lsn,
+        server_version_num: server.version_num,
+    };
+    Ok((attachment, spawn(connection, settings)))
+}
+
+/// Compares a slot that we did not make just now with what was written down when it was made.
+fn check_registered(
+    config: &WalConfig,
+    slot: &Slot,
+    registered: Option<&Registered>,
+    system: &System,
+    publications: &[Publication],
+) -> Result<(), WalError> {
+    let slot_name = &config.slot_name;
+    let Some(registered) = registered else {
+        warn!(
+            slot = %slot_name, lsn = %slot.confirmed_flush_lsn,
+            "slot has no row in campfire.slots; adopting it, although a publication may be newer than the slot"
+        );
+        return Ok(());
+    };
+    if registered.system_identifier != system.identifier {
+        return Err(WalError::OtherSystem {
+            slot_name: slot_name.clone(),
+            expected: registered.system_identifier.clone(),
+            found: system.identifier.clone(),
+        });
+    }
+    for publication in publications {
+        let known = match registered.publications.get(&publication.name) {
+            Some(&oid) => oid == publication.oid,
+            // Added to our settings later. Sound only if the slot can no longer see a time without it.
+            None => publication.older_than_slot,
+        };
+        if !known {
+            return Err(WalError::PublicationNewerThanSlot {
+                publication: publication.name.clone(),
+                slot_name: slot_name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn identify(connection: &mut Connection) -> Result<System, WalError> {
+    let rows = connection.query("IDENTIFY_SYSTEM").await?;
+    match rows.into_iter().next().as_deref() {
+        Some([Some(identifier), Some(timeline), ..]) => Ok(System {
+            identifier: identifier.clone(),
+            timeline: timeline.parse().map_err(|_| bad_answer("IDENTIFY_SYSTEM"))?,
+        }),
+        _ => Err(bad_answer("IDENTIFY_SYSTEM")),
+    }
+}
+
+/// In milliseconds, as this very session has it: the setting can differ by role and database. Zero: no time-out.
+async fn wal_sender_timeout(connection: &mut Connection) -> Result<u64, WalError> {
+    let setting = "select setting from pg_settings where name = 'wal_sender_timeout'";
+    connection.query_value(setting).await?.parse().map_err(|_| bad_answer(setting))
+}
+
+/// Starts at 0/0, which means the slot's own position: any later one would skip silently what lies between.
+fn start_command(config: &WalConfig) -> String {
+    let publications: Vec<String> = config.publications.iter().map(|name| quote_identifier(name)).collect();
+    format!(
+        "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, messages 'true')",
+        quote_identifier(&config.slot_name),
+        Lsn::INVALID,
+        quote_literal(&publications.join(",")),
+    )
+}
+
+pub(super) fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn bad_answer(command: &str) -> WalError {
+    WalError::Protocol(format!("the answer to {command} is not what it should be"))
+}

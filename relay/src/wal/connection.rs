@@ -1,0 +1,272 @@
+//! One connection in replication mode: frames, simple queries, and the way into CopyBoth.
+//!
+//! Ordinary clients do not know `replication=database` and the CopyBoth response, so this speaks the protocol itself;
+//! it stays on version 3.0. Messages to the server and SCRAM come from `postgres-protocol`.
+
+mod dial;
+mod login;
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use self::dial::{Duplex, Endpoint};
+use super::{ServerError, WalConfig, WalError};
+
+/// Wait for a server that accepts and says nothing; libpq's default, for ever, helps nobody here.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Read at once. Frames are slices of such a piece, so it stays in memory as long as one of them does.
+const READ_BYTES: usize = 256 * 1024;
+/// Below this much free space a new piece is begun.
+const READ_BYTES_MIN: usize = 16 * 1024;
+/// Tag and length.
+const HEADER_BYTES: usize = 5;
+
+pub(super) struct Connection {
+    socket: Box<dyn Duplex>,
+    buffer: BytesMut,
+    frame_bytes_max: usize,
+    /// The server process that serves us.
+    pub(super) pid: i32,
+}
+
+/// One message of the server, without its header.
+pub(super) struct Frame {
+    pub(super) tag: u8,
+    pub(super) body: Bytes,
+}
+
+/// A row of a simple query, in text format.
+pub(super) type Row = Vec<Option<String>>;
+
+impl Connection {
+    /// Connects to the first host that is a primary and lets us in. A refusal of the password is final; hosts after
+    /// it are not asked.
+    pub(super) async fn open(config: &WalConfig, user: &str, database: &str) -> Result<Connection, WalError> {
+        dial::check_tls(&config.database)?;
+        let mut last_error = None;
+        for endpoint in Endpoint::all(&config.database).await? {
+            match Connection::open_one(config, &endpoint, user, database).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) if error.is_retryable() => last_error = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last_error.unwrap_or_else(|| {
+            let source = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
+            WalError::Connect { address: "(none)".to_owned(), source }
+        }))
+    }
+
+    async fn open_one(
+        config: &WalConfig,
+        endpoint: &Endpoint,
+        user: &str,
+        database: &str,
+    ) -> Result<Connection, WalError> {
+        let limit = config.database.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        let open = async {
+            let socket = endpoint
+                .dial(&config.database)
+                .await
+                .map_err(|source| WalError::Connect { address: endpoint.to_string(), source })?;
+            let mut connection = Connection {
+                socket,
+                buffer: BytesMut::with_capacity(READ_BYTES),
+                frame_bytes_max: config.frame_bytes_max,
+                pid: 0,
+            };
+            connection.log_in(&config.database, user, database).await?;
+            if connection.query_value("select pg_is_in_recovery()").await? == "t" {
+                return Err(WalError::Standby);
+            }
+            Ok(connection)
+        };
+        timeout(limit, open).await.unwrap_or_else(|_| {
+            Err(WalError::ConnectTimeout { address: endpoint.to_string(), timeout: limit })
+        })
+    }
+
+    /// Runs one command and collects its rows.
+    pub(super) async fn query(&mut self, command: &str) -> Result<Vec<Row>, WalError> {
+        self.send_query(command).await?;
+        let mut rows = Vec::new();
+        let mut error = None;
+        loop {
+            let frame = match self.frame().await {
+                Ok(frame) => frame,
+                // After a fatal error the server hangs up; what it said before tells more.
+                Err(lost) => return Err(error.unwrap_or(lost)),
+            };
+            match frame.tag {
+                b'D' => rows.push(parse_row(frame.body)?),
+                b'E' => error = Some(WalError::from(parse_error(frame.body)?)),
+                b'Z' => return error.map_or(Ok(rows), Err),
+                // Row description, completion, notices, parameters, an empty query.
+                b'T' | b'C' | b'N' | b'S' | b'I' => {}
+                other => return Err(unexpected(other, "the answer to a query")),
+            }
+        }
+    }
+
+    /// The only value of a query that has one.
+    pub(super) async fn query_value(&mut self, command: &str) -> Result<String, WalError> {
+        let rows = self.query(command).await?;
+        rows.into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next().flatten())
+            .ok_or_else(|| WalError::Protocol(format!("no value came for: {command}")))
+    }
+
+    /// Runs START_REPLICATION. From here on the server sends CopyData on its own.
+    pub(super) async fn start_copy_both(&mut self, command: &str) -> Result<(), WalError> {
+        self.send_query(command).await?;
+        loop {
+            let frame = self.frame().await?;
+            match frame.tag {
+                b'W' => return Ok(()),
+                b'E' => return Err(parse_error(frame.body)?.into()),
+                b'N' | b'S' => {}
+                other => return Err(unexpected(other, "the answer to START_REPLICATION")),
+            }
+        }
+    }
+
+    /// The next whole message that has been read already.
+    pub(super) fn buffered_frame(&mut self) -> Result<Option<Frame>, WalError> {
+        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let [tag, length @ ..] = *header;
+        // The length counts itself, but not the tag.
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if length < 4 {
+            return Err(WalError::Protocol(format!("a message of {length} bytes")));
+        }
+        if length > self.frame_bytes_max {
+            return Err(WalError::FrameTooLarge { bytes: length, limit: self.frame_bytes_max });
+        }
+        if self.buffer.len() < 1 + length {
+            // So that a large message is not copied again each time the buffer grows.
+            self.buffer.reserve(1 + length - self.buffer.len());
+            return Ok(None);
+        }
+        self.buffer.advance(HEADER_BYTES);
+        Ok(Some(Frame { tag, body: self.buffer.split_to(length - 4).freeze() }))
+    }
+
+    /// Reads what has arrived, waiting for something. Safe to cancel: bytes go from the socket into the buffer or
+    /// stay where they are.
+    pub(super) async fn fill(&mut self) -> Result<(), WalError> {
+        if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
+            self.buffer.reserve(READ_BYTES);
+        }
+        match self.socket.read_buf(&mut self.buffer).await {
+            Ok(0) => Err(WalError::ConnectionLost(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => Ok(()),
+            Err(error) => Err(WalError::ConnectionLost(error)),
+        }
+    }
+
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), WalError> {
+        let sent = async {
+            self.socket.write_all(bytes).await?;
+            self.socket.flush().await
+        };
+        sent.await.map_err(WalError::ConnectionLost)
+    }
+
+    async fn send_query(&mut self, command: &str) -> Result<(), WalError> {
+        let mut message = BytesMut::new();
+        frontend::query(command, &mut message).map_err(|error| WalError::Protocol(error.to_string()))?;
+        self.send(&message).await
+    }
+
+    async fn frame(&mut self) -> Result<Frame, WalError> {
+        loop {
+            if let Some(frame) = self.buffered_frame()? {
+                return Ok(frame);
+            }
+            self.fill().await?;
+        }
+    }
+}
+
+/// An ErrorResponse: pairs of a letter and a C string, ended by a zero byte.
+pub(super) fn parse_error(mut body: Bytes) -> Result<ServerError, WalError> {
+    let mut error = ServerError { code: String::new(), message: String::new(), hint: None };
+    while let Ok(field @ 1..) = body.try_get_u8() {
+        let end = body
+            .iter()
+            .position(|&byte| byte == 0)
+            .ok_or_else(|| WalError::Protocol("an ErrorResponse that does not end".to_owned()))?;
+        let text = String::from_utf8_lossy(&body.split_to(end)).into_owned();
+        body.advance(1);
+        match field {
+            b'C' => error.code = text,
+            b'M' => error.message = text,
+            b'H' => error.hint = Some(text),
+            _ => {}
+        }
+    }
+    Ok(error)
+}
+
+pub(super) fn unexpected(tag: u8, place: &str) -> WalError {
+    WalError::Protocol(format!("message {:?} in {place}", char::from(tag)))
+}
+
+fn parse_row(mut body: Bytes) -> Result<Row, WalError> {
+    let truncated = || WalError::Protocol("a DataRow that ends early".to_owned());
+    let column_count = body.try_get_u16().map_err(|_| truncated())?;
+    (0..column_count)
+        .map(|_| match body.try_get_i32().map_err(|_| truncated())? {
+            ..0 => Ok(None),
+            length => {
+                let length = usize::try_from(length).map_err(|_| truncated())?;
+                if length > body.len() {
+                    return Err(truncated());
+                }
+                Ok(Some(String::from_utf8_lossy(&body.split_to(length)).into_owned()))
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_response_gives_sqlstate_message_and_hint() {
+        let body = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed\0Htry again\0R auth\0\0";
+        let error = parse_error(Bytes::from_static(body)).expect("well-formed");
+        assert_eq!(
+            error,
+            ServerError {
+                code: "28P01".to_owned(),
+                message: "password authentication failed".to_owned(),
+                hint: Some("try again".to_owned()),
+            }
+        );
+    }
+
+    #[test]
+    fn an_error_response_that_does_not_end_is_refused() {
+        assert!(parse_error(Bytes::from_static(b"C28P01")).is_err());
+    }
+
+    #[test]
+    fn rows_have_nulls_and_text() {
+        let body = b"\0\x03\0\0\0\x02ab\xff\xff\xff\xff\0\0\0\0";
+        let row = parse_row(Bytes::from_static(body)).expect("well-formed");
+        assert_eq!(row, [Some("ab".to_owned()), None, Some(String::new())]);
+        for end in 0..body.len() {
+            assert!(parse_row(Bytes::copy_from_slice(&body[..end])).is_err(), "cut at {end}");
+        }
+    }
+}

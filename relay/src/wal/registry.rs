@@ -1,0 +1,57 @@
+//! `campfire.slots`: what was true when a slot was made, so that a later relay can tell another cluster, or a
+//! publication that only has the same name.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Client;
+
+use super::WalError;
+use super::slot::Publication;
+
+pub(super) struct Registered {
+    pub(super) system_identifier: String,
+    /// Oids by name.
+    pub(super) publications: HashMap<String, u32>,
+}
+
+pub(super) async fn find(sql: &Client, slot_name: &str) -> Result<Option<Registered>, WalError> {
+    let row = sql
+        .query_opt(
+            "select system_identifier, publication_names::text[], publication_oids
+             from campfire.slots where slot_name = $1::text",
+            &[&slot_name],
+        )
+        .await?;
+    Ok(row.map(|row| {
+        let (names, oids): (Vec<String>, Vec<u32>) = (row.get(1), row.get(2));
+        Registered { system_identifier: row.get(0), publications: names.into_iter().zip(oids).collect() }
+    }))
+}
+
+/// Also over a row of an earlier slot of that name.
+pub(super) async fn write(
+    sql: &Client,
+    slot_name: &str,
+    system_identifier: &str,
+    timeline: u32,
+    publications: &[Publication],
+) -> Result<(), WalError> {
+    let names: Vec<&str> = publications.iter().map(|publication| publication.name.as_str()).collect();
+    let oids: Vec<u32> = publications.iter().map(|publication| publication.oid).collect();
+    let xmins: Vec<&str> = publications.iter().map(|publication| publication.xmin.as_str()).collect();
+    sql.execute(
+        "insert into campfire.slots
+             (slot_name, system_identifier, timeline, publication_names, publication_oids, publication_xmins)
+         values ($1::text, $2, $3, $4::text[]::name[], $5, $6)
+         on conflict (slot_name) do update set
+             system_identifier = excluded.system_identifier,
+             timeline = excluded.timeline,
+             publication_names = excluded.publication_names,
+             publication_oids = excluded.publication_oids,
+             publication_xmins = excluded.publication_xmins,
+             created_at = excluded.created_at",
+        &[&slot_name, &system_identifier, &i64::from(timeline), &names, &oids, &xmins],
+    )
+    .await?;
+    Ok(())
+}

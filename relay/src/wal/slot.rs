@@ -1,0 +1,275 @@
+//! The slot and what it stands on, as SQL tells it; making and dropping it.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tracing::warn;
+
+use super::attach::quote_identifier;
+use super::connection::Connection;
+use super::{Blocker, Lsn, WalConfig, WalError};
+
+/// A canceled CREATE_REPLICATION_SLOT answers at once; longer than this means that the server has other troubles.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) struct Server {
+    pub(super) version_num: u32,
+    pub(super) database: String,
+    pub(super) database_oid: u32,
+    pub(super) user: String,
+}
+
+/// Asks what every later step needs, most fundamental first, so that the first error is the one to mend.
+pub(super) async fn server(sql: &Client) -> Result<Server, WalError> {
+    let row = sql
+        .query_one(
+            "select current_setting('server_version_num')::int4, pg_is_in_recovery(), current_setting('wal_level'),
+                 current_database()::text, session_user::text,
+                 (select oid from pg_database where datname = current_database()),
+                 (select rolsuper or rolreplication from pg_roles where rolname = session_user),
+                 exists (select from pg_class where relname = 'slots' and relnamespace =
+                     (select oid from pg_namespace where nspname = 'campfire'))",
+            &[],
+        )
+        .await?;
+    let (version_num, in_recovery, wal_level): (i32, bool, String) = (row.get(0), row.get(1), row.get(2));
+    let (database, user, database_oid): (String, String, u32) = (row.get(3), row.get(4), row.get(5));
+    let (may_replicate, is_installed): (bool, bool) = (row.get(6), row.get(7));
+    if in_recovery {
+        return Err(WalError::Standby);
+    }
+    if wal_level != "logical" {
+        return Err(WalError::WalLevel { wal_level });
+    }
+    if !is_installed {
+        return Err(WalError::ExtensionMissing { database });
+    }
+    if !may_replicate {
+        return Err(WalError::NotReplicationRole { user });
+    }
+    let version_num = u32::try_from(version_num).expect("a server's version is positive");
+    Ok(Server { version_num, database, database_oid, user })
+}
+
+pub(super) struct Publication {
+    pub(super) name: String,
+    pub(super) oid: u32,
+    /// The transaction that made it, or last changed its options.
+    pub(super) xmin: String,
+    /// It was there before everything that the slot may still decode. Can be false for one that was.
+    pub(super) older_than_slot: bool,
+}
+
+/// The configured publications, in that order; one that is missing is an error.
+pub(super) async fn publications(
+    sql: &Client,
+    config: &WalConfig,
+    database: &str,
+) -> Result<Vec<Publication>, WalError> {
+    let rows = sql
+        .query(
+            "select p.pubname::text, p.oid, p.xmin::text,
+                 coalesce((select age(p.xmin) > age(s.catalog_xmin) from pg_replication_slots s
+                           where s.slot_name = $2::text), false)
+             from pg_publication p where p.pubname = any($1::text[])",
+            &[&config.publications, &config.slot_name],
+        )
+        .await?;
+    let mut found: Vec<Publication> = rows
+        .iter()
+        .map(|row| Publication {
+            name: row.get(0),
+            oid: row.get(1),
+            xmin: row.get(2),
+            older_than_slot: row.get(3),
+        })
+        .collect();
+    let missing = |name: &String| !found.iter().any(|publication| &publication.name == name);
+    if let Some(name) = config.publications.iter().find(|name| missing(name)) {
+        return Err(WalError::PublicationMissing {
+            publication: name.clone(),
+            database: database.to_owned(),
+        });
+    }
+    found.sort_by_key(|publication| config.publications.iter().position(|name| *name == publication.name));
+    Ok(found)
+}
+
+/// A row of pg_replication_slots.
+pub(super) struct Slot {
+    name: String,
+    plugin: Option<String>,
+    database: Option<String>,
+    two_phase: bool,
+    active_pid: Option<i32>,
+    wal_status: Option<String>,
+    pub(super) confirmed_flush_lsn: Lsn,
+}
+
+pub(super) async fn find(sql: &Client, slot_name: &str) -> Result<Option<Slot>, WalError> {
+    let row = sql
+        .query_opt(
+            "select slot_name::text, plugin::text, database::text, two_phase, active_pid, wal_status,
+                 confirmed_flush_lsn::text
+             from pg_replication_slots where slot_name = $1::text",
+            &[&slot_name],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let confirmed: Option<&str> = row.get(6);
+    Ok(Some(Slot {
+        name: row.get(0),
+        plugin: row.get(1),
+        database: row.get(2),
+        two_phase: row.get::<_, Option<bool>>(3).unwrap_or(false),
+        active_pid: row.get(4),
+        wal_status: row.get(5),
+        confirmed_flush_lsn: confirmed.map_or(Ok(Lsn::INVALID), parse_lsn)?,
+    }))
+}
+
+impl Slot {
+    /// Whether the stream can be started from it in this database.
+    pub(super) fn check(&self, database: &str) -> Result<(), WalError> {
+        let slot_name = self.name.clone();
+        let unsuitable = |reason: String| WalError::SlotUnsuitable { slot_name: self.name.clone(), reason };
+        match self.plugin.as_deref() {
+            Some("pgoutput") => {}
+            Some(other) => return Err(unsuitable(format!("its plugin is {other}, not pgoutput"))),
+            None => return Err(unsuitable("it is a physical slot".to_owned())),
+        }
+        if let Some(other) = self.database.as_deref().filter(|&other| other != database) {
+            return Err(unsuitable(format!("it belongs to database \"{other}\", not \"{database}\"")));
+        }
+        if self.two_phase {
+            // Rows would come at PREPARE, also to a session that did not ask for that.
+            return Err(unsuitable("it was made with two_phase".to_owned()));
+        }
+        match self.wal_status.as_deref() {
+            Some("lost") => return Err(WalError::SlotLost { slot_name }),
+            Some("unreserved") => {
+                warn!(slot = %slot_name, "slot is about to be lost: max_slot_wal_keep_size is exceeded")
+            }
+            _ => {}
+        }
+        match self.active_pid {
+            Some(pid) => Err(WalError::SlotActive { slot_name, pid: Some(pid) }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Makes the slot; false if another made it first. Waits for every transaction in the cluster that is writing, as
+/// long as the settings allow.
+pub(super) async fn create(
+    connection: &mut Connection,
+    config: &WalConfig,
+    sql: &Client,
+) -> Result<bool, WalError> {
+    let command = format!(
+        "CREATE_REPLICATION_SLOT {} LOGICAL pgoutput (SNAPSHOT 'nothing')",
+        quote_identifier(&config.slot_name)
+    );
+    let pid = connection.pid;
+    let mut create = pin!(connection.query(&command));
+    let limit = config.create_slot_timeout;
+    let answer = match timeout(limit, &mut create).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let blocker = blocker(sql, pid).await?;
+            sql.execute("select pg_cancel_backend($1)", &[&pid]).await?;
+            match timeout(CANCEL_TIMEOUT, create).await {
+                // The blocker ended in the same moment.
+                Ok(Ok(made)) => Ok(made),
+                Ok(Err(WalError::Server(error))) if !error.is(&SqlState::QUERY_CANCELED) => {
+                    Err(WalError::Server(error))
+                }
+                _ => Err(WalError::CreateSlotTimeout {
+                    slot_name: config.slot_name.clone(),
+                    timeout: limit,
+                    blocker,
+                }),
+            }
+        }
+    };
+    match answer {
+        Ok(_) => Ok(true),
+        Err(WalError::Server(error)) if error.is(&SqlState::DUPLICATE_OBJECT) => Ok(false),
+        Err(WalError::Server(error)) if error.is(&SqlState::CONFIGURATION_LIMIT_EXCEEDED) => {
+            Err(WalError::TooManySlots(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Drops a slot that nobody streams from, and what was known of it. Whatever it had not sent is lost.
+pub async fn drop_slot(sql: &Client, slot_name: &str) -> Result<(), WalError> {
+    sql.execute(
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1::text",
+        &[&slot_name],
+    )
+    .await?;
+    sql.execute("delete from campfire.slots where slot_name = $1::text", &[&slot_name]).await?;
+    Ok(())
+}
+
+/// The same for a slot just made, by the connection that made it.
+pub(super) async fn drop(connection: &mut Connection, slot_name: &str) -> Result<(), WalError> {
+    connection.query(&format!("DROP_REPLICATION_SLOT {}", quote_identifier(slot_name))).await?;
+    Ok(())
+}
+
+/// Says why START_REPLICATION failed, by the slot's own row: the server's texts differ between versions.
+pub(super) async fn explain_refusal(
+    sql: &Client,
+    slot_name: &str,
+    database: &str,
+    error: WalError,
+) -> WalError {
+    let WalError::Server(server) = &error else { return error };
+    let in_use = server.is(&SqlState::OBJECT_IN_USE);
+    match find(sql, slot_name).await {
+        Ok(Some(slot)) => match slot.check(database) {
+            Err(reason) => reason,
+            // Whoever used it has gone since.
+            Ok(()) if in_use => WalError::SlotActive { slot_name: slot_name.to_owned(), pid: None },
+            Ok(()) => error,
+        },
+        _ => error,
+    }
+}
+
+pub(super) async fn wal_flush_lsn(sql: &Client) -> Result<Lsn, WalError> {
+    let row = sql.query_one("select pg_current_wal_flush_lsn()::text", &[]).await?;
+    parse_lsn(row.get(0))
+}
+
+/// The oldest transaction that is writing, prepared ones included.
+async fn blocker(sql: &Client, own_pid: i32) -> Result<Blocker, WalError> {
+    let row = sql
+        .query_opt(
+            "select pid, gid, extract(epoch from clock_timestamp() - since)::float8 from (
+                 select pid, null as gid, xact_start as since from pg_stat_activity
+                 where backend_xid is not null and pid <> $1
+                 union all select null, gid, prepared from pg_prepared_xacts) as writing
+             order by since limit 1",
+            &[&own_pid],
+        )
+        .await?;
+    Ok(row.map_or(Blocker::Unknown, |row| {
+        let seconds: Option<f64> = row.get(2);
+        let open_for = Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default();
+        match (row.get(0), row.get(1)) {
+            (Some(pid), _) => Blocker::Backend { pid, open_for },
+            (None, Some(gid)) => Blocker::PreparedTransaction { gid },
+            (None, None) => Blocker::Unknown,
+        }
+    }))
+}
+
+fn parse_lsn(text: &str) -> Result<Lsn, WalError> {
+    text.parse().map_err(|error: super::ParseLsnError| WalError::Protocol(error.to_string()))
+}
