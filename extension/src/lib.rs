@@ -1,0 +1,48 @@
+//! The extension of campfire: SQL, and the few functions that SQL does badly.
+//!
+//! Everything lives in schema `campfire`, which the first SQL file makes. Functions written here therefore bring
+//! their own SQL, with the schema in it, and `requires` says which file needs them.
+
+mod cache;
+mod error;
+mod projection;
+mod rls;
+mod spi;
+mod touch;
+
+use pgrx::prelude::*;
+
+::pgrx::pg_module_magic!(name, version);
+
+extension_sql_file!("../../sql/10_schema.sql", name = "schema", bootstrap);
+extension_sql_file!(
+    "../../sql/20_projection.sql",
+    name = "projection",
+    requires = ["schema", projection::sync_realtime_conversations, projection::projection_registry_changed]
+);
+extension_sql_file!("../../sql/30_publication.sql", name = "publication", requires = ["projection"]);
+extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["publication"]);
+extension_sql_file!(
+    "../../sql/60_rls.sql",
+    name = "rls",
+    requires = ["channels", rls::claim_from_json, rls::is_agent]
+);
+extension_sql_file!("../../sql/install/10_tables.sql", name = "install_tables", requires = ["rls"]);
+extension_sql_file!(
+    "../../sql/install/20_triggers.sql",
+    name = "install_triggers",
+    requires = ["install_tables", touch::touch_conversations]
+);
+extension_sql_file!(
+    "../../sql/install/30_rights.sql",
+    name = "install_rights",
+    requires = ["install_triggers"]
+);
+extension_sql_file!("../../sql/install/40_install.sql", name = "install", requires = ["install_rights"]);
+extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["install"], finalize);
+
+/// Called by Postgres when a session loads the library.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    cache::listen_for_invalidations();
+}

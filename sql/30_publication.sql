@@ -1,0 +1,517 @@
+-- Publications that carry scalar columns only, whatever is in the tables.
+--
+-- Publications are made by functions, never by the extension script: they are not extension members, so a dump
+-- would carry them a second time.
+
+-- One row per table that install() makes and the relay reads.
+create table campfire.builtin_tables (
+  table_name name primary key,
+  control boolean not null,
+  columns name[] not null,
+  listed boolean not null
+);
+comment on table campfire.builtin_tables is
+  'Internal. What the standard publications carry: control tells which of the two, listed whether by a column list.';
+
+insert into campfire.builtin_tables (table_name, control, columns, listed) values
+  ('conversations', false, '{id,organization_id,customer_name,customer_email,created_at,updated_at}', true),
+  ('messages', false, '{id,conversation_id,organization_id,content,sender_type,sender_name,sender_email,created_at}', true),
+  ('realtime_conversations', false, '{id,organization_id,customer_name,customer_email,status,priority,assignee_id,created_at,updated_at}', false),
+  ('agents', true, '{organization_id,user_id,display_name,active}', true),
+  ('read_receipts', true, '{conversation_id,organization_id,reader_type,reader_id,last_read_message_id,read_at}', false);
+
+-- What a column may be --------------------------------------------------------------------------------------------
+
+create function campfire.is_scalar(type regtype) returns boolean
+language sql stable strict parallel safe
+return (
+  with recursive base (oid, typtype, typbasetype) as (
+    select t.oid, t.typtype, t.typbasetype from pg_catalog.pg_type as t where t.oid = type
+    union all
+    select t.oid, t.typtype, t.typbasetype
+    from base join pg_catalog.pg_type as t on t.oid = base.typbasetype
+    where base.typtype = 'd'
+  )
+  select exists (
+    select from base
+    where base.typtype <> 'd'
+      and (base.oid in (
+            'uuid'::regtype, 'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype,
+            'bool'::regtype, 'int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'float4'::regtype, 'float8'::regtype,
+            'numeric'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype, 'timestamp'::regtype,
+            'timestamptz'::regtype)
+        or exists (
+            select from pg_catalog.pg_depend as d
+            join pg_catalog.pg_extension as e on e.oid = d.refobjid
+            join pg_catalog.pg_type as t on t.oid = d.objid
+            where d.classid = 'pg_catalog.pg_type'::regclass and d.objid = base.oid
+              and d.refclassid = 'pg_catalog.pg_extension'::regclass and d.deptype = 'e'
+              and e.extname = 'citext' and t.typname = 'citext'))
+  )
+);
+comment on function campfire.is_scalar(regtype) is
+  'The one verdict on types: whether a column of this type may be published. Domains are judged by what they are over. '
+  'Example: select campfire.is_scalar(''jsonb'');';
+
+create function campfire.publishable_columns(relation regclass)
+returns table (column_name name, type_name text, publishable boolean, reason text)
+language sql stable strict set search_path = pg_catalog, pg_temp
+begin atomic
+  select
+    a.attname,
+    pg_catalog.format_type(a.atttypid, a.atttypmod),
+    a.attgenerated = '' and campfire.is_scalar(a.atttypid::regtype),
+    case
+      when a.attgenerated <> '' then 'generated columns are not replicated'
+      when not campfire.is_scalar(a.atttypid::regtype)
+        then pg_catalog.format('type %s is not scalar', pg_catalog.format_type(a.atttypid, a.atttypmod))
+    end
+  from pg_catalog.pg_attribute as a
+  where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+  order by a.attnum;
+end;
+comment on function campfire.publishable_columns(regclass) is
+  'Columns of a table, and which of them may be published; reason says why not. Example: select * from campfire.publishable_columns(''conversations'');';
+
+create function campfire.qualified_name(relation regclass) returns text
+language sql stable strict parallel safe
+return (
+  select pg_catalog.format('%I.%I', n.nspname, c.relname)
+  from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+  where c.oid = relation
+);
+comment on function campfire.qualified_name(regclass) is
+  'Schema and name of a relation, quoted for SQL whatever search_path is.';
+
+create function campfire.replica_identity_columns(relation regclass) returns name[]
+language sql stable strict set search_path = pg_catalog, pg_temp
+return (
+  select case c.relreplident
+    when 'f' then (
+      select pg_catalog.array_agg(a.attname order by a.attnum)
+      from pg_catalog.pg_attribute as a
+      where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)
+    when 'n' then null
+    else (
+      select pg_catalog.array_agg(a.attname order by a.attnum)
+      from pg_catalog.pg_index as i
+      join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = any (i.indkey::int2[])
+      where i.indrelid = c.oid and i.indislive and i.indisvalid and i.indimmediate
+        and case c.relreplident when 'd' then i.indisprimary else i.indisreplident end)
+    end
+  from pg_catalog.pg_class as c where c.oid = relation
+);
+comment on function campfire.replica_identity_columns(regclass) is
+  'Columns by which a deleted row is known to subscribers; null if the table has no replica identity.';
+
+create function campfire.suggested_identity(relation regclass) returns text
+language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
+declare
+  qualified constant text := campfire.qualified_name(relation);
+  candidate record;
+  added name;
+begin
+  select i.indisprimary, c.relname into candidate
+  from pg_index as i join pg_class as c on c.oid = i.indexrelid
+  where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate
+    and i.indpred is null and i.indexprs is null
+    and not exists (
+      select from pg_attribute as a
+      where a.attrelid = relation and a.attnum = any (i.indkey::int2[])
+        and (not a.attnotnull or a.attgenerated <> '' or not campfire.is_scalar(a.atttypid::regtype)))
+  order by i.indisprimary desc, cardinality(i.indkey::int2[]), c.relname
+  limit 1;
+  if found then
+    return format('alter table %s replica identity %s;', qualified,
+      case when candidate.indisprimary then 'default' else format('using index %I', candidate.relname) end);
+  end if;
+  if (select bool_and(publishable) from campfire.publishable_columns(relation)) then
+    return format('alter table %s replica identity full;', qualified);
+  end if;
+  added := left((select relname from pg_class where oid = relation), 40) || '_campfire_id';
+  return format(
+    'alter table %1$s add column campfire_id uuid not null default gen_random_uuid(), add constraint %2$I unique (campfire_id); '
+    'alter table %1$s replica identity using index %2$I;', qualified, added);
+end
+$$;
+comment on function campfire.suggested_identity(regclass) is
+  'Internal. SQL that gives a table a replica identity of scalar columns.';
+
+create function campfire.column_list(publication name, relation regclass) returns name[]
+language sql stable strict set search_path = pg_catalog, pg_temp
+return (
+  select pg_catalog.array_agg(a.attname order by a.attnum)
+  from pg_catalog.pg_publication as p
+  join pg_catalog.pg_publication_rel as r on r.prpubid = p.oid
+  join pg_catalog.pg_attribute as a on a.attrelid = r.prrelid and a.attnum = any (r.prattrs::int2[])
+  where p.pubname = publication and r.prrelid = relation
+);
+comment on function campfire.column_list(name, regclass) is
+  'Column list with which a publication carries a table; null if it carries all columns, or does not carry the table.';
+
+create function campfire.standard_tables(publication name, control boolean)
+returns table (qualified text, relation regclass, columns name[], listed boolean, published name[])
+language sql stable strict set search_path = pg_catalog, pg_temp
+begin atomic
+  select
+    pg_catalog.format('%I.%I', i.schema_name, b.table_name),
+    c.oid::regclass,
+    b.columns,
+    b.listed,
+    -- Empty if the publication does not carry the table.
+    case when r.oid is null then '{}' else array(
+      select k.column_name from campfire.publishable_columns(c.oid) as k
+      where r.prattrs is null or k.column_name = any (campfire.column_list(publication, c.oid))) end
+  from campfire.installations as i
+  cross join campfire.builtin_tables as b
+  left join pg_catalog.pg_namespace as n on n.nspname = i.schema_name
+  left join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = b.table_name and c.relkind in ('r', 'p')
+  left join pg_catalog.pg_publication as p on p.pubname = publication
+  left join pg_catalog.pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = c.oid
+  where b.control = standard_tables.control
+  order by i.number, b.table_name;
+end;
+comment on function campfire.standard_tables(name, boolean) is
+  'Internal. What a standard publication (or its control twin) must carry for every installation, and what it carries.';
+
+-- Making them -----------------------------------------------------------------------------------------------------
+
+create function campfire.publish(publication name, relation regclass, columns name[] default null) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  qualified constant text := campfire.qualified_name(relation);
+  target pg_publication;
+  source pg_class;
+  present pg_publication_rel;
+  identity_columns name[];
+  wanted name[] := columns; -- null: every column, without a list
+  offenders name[];
+  missing name[];
+  complaints text;
+  left_out text;
+begin
+  if publication is null or relation is null then
+    raise exception using
+      errcode = 'null_value_not_allowed',
+      message = 'publish() needs a publication and a table';
+  end if;
+  select * into target from pg_publication as p where p.pubname = publication;
+  if not found then
+    raise exception using
+      errcode = 'undefined_object',
+      message = format('publication "%s" does not exist', publication),
+      hint = format('select campfire.create_publication(%L);', publication);
+  end if;
+  if target.puballtables then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('publication "%s" publishes all tables', publication),
+      detail = 'It carries every column of every table, also those that are not scalar.',
+      hint = format('drop publication %1$I; select campfire.create_publication(%1$L);', publication);
+  end if;
+  select * into source from pg_class as c where c.oid = relation;
+  if not found then
+    raise exception using
+      errcode = 'undefined_table',
+      message = format('relation with oid %s does not exist', relation::oid);
+  end if;
+  if source.relkind not in ('r', 'p') or source.relpersistence <> 'p' then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = format('%s cannot be published', qualified),
+      detail = 'Only tables that are written to the WAL can be.',
+      hint = case source.relpersistence when 'u' then format('alter table %s set logged;', qualified)
+             else 'Publish the table that holds the rows.' end;
+  end if;
+
+  identity_columns := campfire.replica_identity_columns(relation);
+  if identity_columns is null then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s has no replica identity', qualified),
+      detail = 'Once it is published, its rows could not be updated or deleted.',
+      hint = campfire.suggested_identity(relation);
+  end if;
+
+  if wanted is null and source.relreplident <> 'f' then
+    -- Always a list, so that a complex column added later changes nothing. The identity is in it even where it may
+    -- not be: it is then refused below, by name.
+    select array_agg(c.column_name) filter (where c.publishable or c.column_name = any (identity_columns)),
+           string_agg(format('%I (%s)', c.column_name, c.type_name), ', ') filter (where not c.publishable)
+    into wanted, left_out
+    from campfire.publishable_columns(relation) as c;
+  end if;
+
+  select array_agg(w) into missing
+  from unnest(wanted) as w
+  where w not in (select c.column_name from campfire.publishable_columns(relation) as c);
+  if missing is not null then
+    raise exception using
+      errcode = 'undefined_column',
+      message = format('column %s.%I does not exist', qualified, missing[1]),
+      hint = format('select * from campfire.publishable_columns(%L);', qualified);
+  end if;
+
+  select array_agg(c.column_name), string_agg(format('%s.%I: %s', qualified, c.column_name, c.reason), e'\n')
+  into offenders, complaints
+  from campfire.publishable_columns(relation) as c
+  where not c.publishable
+    -- A table without a list keeps its generated columns to itself.
+    and case when wanted is null then c.reason like 'type %' else c.column_name = any (wanted) end;
+  if offenders is not null then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = (
+        select format('column %s.%I of type %s cannot be published', qualified, c.column_name, c.type_name)
+        from campfire.publishable_columns(relation) as c where c.column_name = offenders[1]),
+      detail = complaints,
+      hint = case
+        when wanted is null or offenders && identity_columns then campfire.suggested_identity(relation)
+        else format('select campfire.publish(%L, %L, %L);', publication, qualified, (
+          select array_agg(c.column_name) from campfire.publishable_columns(relation) as c
+          where c.publishable and c.column_name = any (wanted || identity_columns))::text)
+        end;
+  end if;
+
+  if wanted is not null and source.relreplident = 'f' then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s has replica identity full and cannot be published with a column list', qualified),
+      detail = 'The application''s next UPDATE would fail: a list must cover the replica identity.',
+      hint = case
+        when (select bool_and(c.publishable) from campfire.publishable_columns(relation) as c)
+          then format('select campfire.publish(%L, %L);', publication, qualified)
+        else campfire.suggested_identity(relation) end;
+  end if;
+  if not wanted @> identity_columns then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('the column list of %s does not cover its replica identity', qualified),
+      detail = format('The application''s next UPDATE would fail. The replica identity is (%s).',
+        array_to_string(identity_columns, ', ')),
+      hint = format('select campfire.publish(%L, %L, %L);', publication, qualified, (
+        select array_agg(c.column_name) from campfire.publishable_columns(relation) as c
+        where c.column_name = any (wanted || identity_columns))::text);
+  end if;
+
+  select * into present from pg_publication_rel as r where r.prpubid = target.oid and r.prrelid = relation;
+  if found then
+    if campfire.published_columns(publication, relation) is not distinct from (
+        select array_agg(c.column_name) from campfire.publishable_columns(relation) as c where c.column_name = any (wanted)) then
+      raise notice '% is already in publication "%"', qualified, publication;
+      return;
+    end if;
+    -- A list cannot be changed in place on Postgres 15, and SET TABLE would drop every other table.
+    execute format('alter publication %I drop table %s', publication, qualified);
+  end if;
+  execute format('alter publication %I add table only %s%s%s', publication, qualified,
+    (select ' (' || string_agg(quote_ident(w), ', ') || ')' from unnest(wanted) as w),
+    ' where (' || pg_get_expr(present.prqual, present.prrelid) || ')');
+  if left_out is not null then
+    raise notice '%: left out of publication "%": %', qualified, publication, left_out;
+  end if;
+end
+$$;
+comment on function campfire.publish(name, regclass, name[]) is
+  'Adds a table to a publication, or changes its column list. Without columns: all that may be published, with a NOTICE for the rest; '
+  'a table with replica identity full goes without a list. Raises 0A000 for a column that is not scalar, 55000 if the replica identity '
+  'is missing or not in the list, 42704, 42P01, 42703 for what does not exist; the hint is SQL that mends it. '
+  'Example: select campfire.publish(''campfire'', ''orders'', ''{id,state,total}'');';
+
+create function campfire.unpublish(publication name, relation regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (
+      select from pg_publication_rel as r join pg_publication as p on p.oid = r.prpubid
+      where p.pubname = publication and r.prrelid = relation) then
+    execute format('alter publication %I drop table only %s', publication, campfire.qualified_name(relation));
+  else
+    raise notice '% is not in publication "%"', campfire.qualified_name(relation), publication;
+  end if;
+end
+$$;
+comment on function campfire.unpublish(name, regclass) is
+  'Takes a table out of a publication; a NOTICE if it is not in it. Example: select campfire.unpublish(''campfire'', ''orders'');';
+
+create function campfire.create_publication(publication name default 'campfire', tables regclass[] default null) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  control constant text := publication::text || '_control';
+  made record;
+  wanted record;
+  listed regclass;
+begin
+  perform campfire.require_superuser('campfire.create_publication()');
+  if publication is null or publication = '' or octet_length(control) > 63 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" cannot be the name of a publication', publication),
+      hint = 'The name is between 1 and 55 bytes long: its twin is called <name>_control.';
+  end if;
+  lock table campfire.managed_publications in share row exclusive mode;
+  for made in select * from (values (publication, null::name), (control::name, publication)) as v (name, control_of) loop
+    if exists (select from pg_publication where pubname = made.name) then
+      if not exists (
+          select from campfire.managed_publications as m
+          where m.name = made.name and m.control_of is not distinct from made.control_of) then
+        raise exception using
+          errcode = 'duplicate_object',
+          message = format('publication "%s" already exists and is not campfire''s', made.name),
+          detail = 'campfire leaves publications alone that it did not make.',
+          hint = format('Choose another name, or if nobody needs it: drop publication %I; then repeat.', made.name);
+      end if;
+    else
+      execute format('create publication %I with (publish_via_partition_root = true)', made.name);
+    end if;
+    insert into campfire.managed_publications as m (name, control_of, standard)
+    values (made.name, made.control_of, made.control_of is not null or tables is null)
+    on conflict (name) do update set standard = m.standard or excluded.standard;
+
+    for wanted in
+      select * from campfire.standard_tables(made.name, made.control_of is not null) as t
+      where (tables is null or made.control_of is not null) and t.relation is not null and not t.published @> t.columns
+    loop
+      -- What the DBA added to a list stays in it.
+      perform campfire.publish(made.name, wanted.relation,
+        case when wanted.listed then wanted.columns || array(
+          select c from unnest(wanted.published) as c where c <> all (wanted.columns)) end);
+    end loop;
+  end loop;
+
+  foreach listed in array coalesce(tables, '{}') loop
+    if not exists (
+        select from pg_publication_rel as r join pg_publication as p on p.oid = r.prpubid
+        where p.pubname = publication and r.prrelid = listed) then
+      perform campfire.publish(publication, listed);
+    end if;
+  end loop;
+end
+$$;
+comment on function campfire.create_publication(name, regclass[]) is
+  'Makes the publication the relay reads, and its twin <name>_control for agents and read receipts; repeated, adds what is missing. '
+  'Without tables: the standard ones of every installation. Superuser. Raises 42501, 22023 for a name that is too long, '
+  '42710 if a publication of that name is not campfire''s, and what campfire.publish() raises. Example: select campfire.create_publication();';
+
+create function campfire.check_publication(publication name)
+returns table (relation regclass, column_name name, type_name text, problem text, fix text)
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+  rows_name name := publication; -- the publication of rows that this one is, or is the control twin of
+  control boolean := false;
+  standard boolean := true;
+  target pg_publication;
+begin
+  select coalesce(m.control_of, m.name), m.control_of is not null, m.standard
+  into rows_name, control, standard
+  from campfire.managed_publications as m where m.name = publication;
+  if not found then
+    control := publication like '%\_control';
+    rows_name := case when control then left(publication, -8) else publication end;
+    standard := true;
+  end if;
+
+  select * into target from pg_publication as p where p.pubname = publication;
+  if not found then
+    return query select null::regclass, null::name, null,
+      format('publication "%s" does not exist', publication),
+      format('select campfire.create_publication(%L);', rows_name);
+    return;
+  end if;
+  if target.puballtables then
+    return query select null::regclass, null::name, null,
+      format('publication "%s" publishes all tables, so also columns that are not scalar', publication),
+      format('drop publication %I; select campfire.create_publication(%L);', publication, rows_name);
+    return;
+  end if;
+
+  return query
+  select null::regclass, null::name, null::text,
+    format('publication "%s" publishes all tables of schema "%s", so also columns that are not scalar', publication, n.nspname),
+    format('alter publication %I drop tables in schema %I; select campfire.create_publication(%L);', publication, n.nspname, rows_name)
+  from pg_publication_namespace as s join pg_namespace as n on n.oid = s.pnnspid
+  where s.pnpubid = target.oid
+  order by n.nspname;
+
+  if not (target.pubinsert and target.pubupdate and target.pubdelete and target.pubtruncate) then
+    return query select null::regclass, null::name, null,
+      format('publication "%s" leaves out some operations', publication),
+      format('alter publication %I set (publish = ''insert, update, delete, truncate'');', publication);
+  end if;
+
+  if standard then
+    return query
+    select t.relation, null::name, null::text,
+      case when t.relation is null then format('table %s does not exist', t.qualified)
+           else format('table %s is not in publication "%s"', t.qualified, publication) end,
+      case when t.relation is null then 'Restore the table from a backup.'
+           else format('select campfire.create_publication(%L);', rows_name) end
+    from campfire.standard_tables(publication, control) as t
+    where t.relation is null or t.published = '{}'
+    union all
+    select t.relation, c.name, k.type_name,
+      case when k.column_name is null then format('column %s.%I does not exist', t.qualified, c.name)
+           else format('column %s.%I is not in publication "%s"', t.qualified, c.name, publication) end,
+      case when k.column_name is null then 'Restore the column.'
+           else format('select campfire.create_publication(%L);', rows_name) end
+    from campfire.standard_tables(publication, control) as t
+    cross join unnest(t.columns) as c (name)
+    left join campfire.publishable_columns(t.relation) as k on k.column_name = c.name
+    where t.relation is not null and t.published <> '{}' and c.name <> all (t.published)
+    union all
+    select t.relation, null, null,
+      format('a row filter hides rows of %s from publication "%s"', t.qualified, publication),
+      format('alter publication %1$I drop table only %2$s; select campfire.create_publication(%3$L);', publication, t.qualified, rows_name)
+    from campfire.standard_tables(publication, control) as t
+    join pg_publication_rel as r on r.prpubid = target.oid and r.prrelid = t.relation
+    where r.prqual is not null;
+  end if;
+
+  return query
+  with carried as (
+    select r.prrelid::regclass as relation, campfire.qualified_name(r.prrelid) as qualified,
+      campfire.column_list(publication, r.prrelid) as list,
+      campfire.replica_identity_columns(r.prrelid) as identity_columns,
+      c.relreplident = 'f' as is_full
+    from pg_publication_rel as r join pg_class as c on c.oid = r.prrelid
+    where r.prpubid = target.oid
+  ), judged as (
+    select t.*, k.column_name, k.type_name, k.reason,
+      -- Without a list generated columns stay at home.
+      not k.publishable and case when t.list is null then k.reason like 'type %' else k.column_name = any (t.list) end as is_wrong
+    from carried as t cross join lateral campfire.publishable_columns(t.relation) as k
+  )
+  select j.relation, j.column_name, j.type_name,
+    format('column %s.%I is published, but cannot be: %s', j.qualified, j.column_name, j.reason),
+    case
+      when j.is_full or j.column_name = any (j.identity_columns)
+        then campfire.suggested_identity(j.relation) || format(' select campfire.publish(%L, %L);', publication, j.qualified)
+      else format('select campfire.publish(%L, %L, %L);', publication, j.qualified, (
+        select array_agg(k.column_name) from campfire.publishable_columns(j.relation) as k
+        where k.publishable and (j.list is null or k.column_name = any (j.list || j.identity_columns)))::text)
+    end
+  from judged as j where j.is_wrong
+  union all
+  select t.relation, null, null,
+    format('%s has no replica identity: its rows cannot be updated or deleted', t.qualified),
+    campfire.suggested_identity(t.relation)
+  from carried as t where t.identity_columns is null
+  union all
+  select t.relation, null, null,
+    format('the column list of %s does not cover its replica identity: its rows cannot be updated or deleted', t.qualified),
+    case
+      when t.is_full and exists (select from judged as j where j.relation = t.relation and j.reason like 'type %')
+        then campfire.suggested_identity(t.relation)
+      when t.is_full then format('select campfire.publish(%L, %L);', publication, t.qualified)
+      else format('select campfire.publish(%L, %L, %L);', publication, t.qualified, (
+        select array_agg(k.column_name) from campfire.publishable_columns(t.relation) as k
+        where k.column_name = any (t.list || t.identity_columns))::text)
+    end
+  from carried as t
+  where t.list is not null and not t.list @> t.identity_columns
+  order by 1, 2;
+end
+$$;
+comment on function campfire.check_publication(name) is
+  'What is wrong with a publication, and SQL that mends it; no rows: nothing. Asks also whether the standard tables and columns are '
+  'all there. Example: select * from campfire.check_publication(''campfire'') union all select * from campfire.check_publication(''campfire_control'');';

@@ -1,0 +1,55 @@
+-- Who may call and read what. Last, because it names everything. Default privileges of the database may have granted
+-- more than CREATE FUNCTION and CREATE TABLE do, so all is revoked first.
+
+revoke all on all functions in schema campfire from public, anon, authenticated, service_role, campfire_relay;
+revoke all on all tables in schema campfire from public, anon, authenticated, service_role, campfire_relay;
+
+-- Pure functions, and functions that tell what the catalogs tell anyway.
+grant execute on function
+  campfire.channel_organization(uuid),
+  campfire.channel_conversation(uuid, uuid),
+  campfire.channel_conversations(uuid),
+  campfire.channel_widget(uuid, uuid),
+  campfire.parse_channel(text),
+  campfire.is_scalar(regtype),
+  campfire.publishable_columns(regclass),
+  campfire.qualified_name(regclass),
+  campfire.replica_identity_columns(regclass),
+  campfire.column_list(name, regclass)
+to public;
+
+-- What policies call as the role they hold for.
+grant select on campfire.settings to public;
+grant execute on function
+  campfire.setting(text),
+  campfire.claim_from_json(text, text),
+  campfire.claim(text),
+  campfire.uuid_or_null(text),
+  campfire.claim_organization(),
+  campfire.claim_conversation(),
+  campfire.claim_subject()
+to public;
+grant execute on function campfire.is_agent(regclass), campfire.agent_organization(regclass) to authenticated;
+
+-- The relay.
+grant select on
+  campfire.installations,
+  campfire.projections,
+  campfire.routes,
+  campfire.managed_publications,
+  campfire.builtin_tables
+to campfire_relay;
+grant select, insert, update, delete on campfire.slots to campfire_relay;
+grant execute on function
+  campfire.check_publication(name),
+  campfire.standard_tables(name, boolean),
+  campfire.suggested_identity(regclass)
+to campfire_relay;
+
+-- CREATE EXTENSION hides notices of its script.
+set local client_min_messages = notice;
+do $$
+begin
+  raise notice 'campfire is ready; next: select campfire.install();';
+end
+$$;

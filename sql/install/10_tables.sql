@@ -1,0 +1,98 @@
+-- The chat tables. The functions of this folder run inside campfire.install(), with search_path set to the schema
+-- that is being installed: names without a schema are the tables of that schema.
+
+create function campfire.install_tables() returns void
+language plpgsql as $$
+begin
+  create type conversation_status as enum ('open', 'pending', 'resolved', 'closed');
+  comment on type conversation_status is 'campfire: where a conversation stands.';
+  create type conversation_priority as enum ('low', 'normal', 'high', 'urgent');
+  comment on type conversation_priority is 'campfire: how urgent a conversation is.';
+
+  create table organizations (
+    id uuid primary key default gen_random_uuid(),
+    name text not null,
+    widget_enabled boolean not null default true,
+    allowed_origins text[] not null default '{}',
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+  );
+  comment on table organizations is 'campfire: the tenants. One that has conversations cannot be deleted.';
+
+  create table agents (
+    organization_id uuid not null references organizations (id) on delete cascade,
+    user_id uuid not null,
+    display_name text not null,
+    email text,
+    active boolean not null default true,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    primary key (organization_id, user_id)
+  );
+  comment on table agents is 'campfire: who may act for an organization. user_id is the sub of the agent''s token; an inactive agent sees nothing.';
+
+  create table conversations (
+    id uuid primary key default gen_random_uuid(),
+    organization_id uuid not null references organizations (id) on delete restrict,
+    customer_name text,
+    customer_email text,
+    customer_ip inet,
+    status conversation_status not null default 'open',
+    priority conversation_priority not null default 'normal',
+    assignee_id uuid,
+    assignment_metadata jsonb not null default '{}',
+    customer jsonb not null default '{}',
+    metadata jsonb not null default '{}',
+    ai_metadata jsonb not null default '{}',
+    tags text[] not null default '{}',
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    -- What messages and receipts refer to, so that none can name one organization and another's conversation.
+    unique (organization_id, id),
+    foreign key (organization_id, assignee_id) references agents (organization_id, user_id)
+      on update cascade on delete set null (assignee_id)
+  );
+  comment on table conversations is 'campfire: conversations of customers with an organization. Its scalar mirror is realtime_conversations.';
+  create index conversations_by_update on conversations (organization_id, updated_at desc, id);
+  comment on index conversations_by_update is 'campfire: an organization''s conversations, the latest first.';
+  create index conversations_by_assignee on conversations (organization_id, assignee_id) where assignee_id is not null;
+  comment on index conversations_by_assignee is 'campfire: an agent''s conversations.';
+
+  create table messages (
+    id uuid primary key default gen_random_uuid(),
+    conversation_id uuid not null,
+    organization_id uuid not null,
+    content text not null,
+    sender_type text not null check (sender_type in ('visitor', 'agent', 'ai', 'system')),
+    sender_name text,
+    sender_email text,
+    metadata jsonb not null default '{}',
+    attachments jsonb not null default '[]',
+    created_at timestamptz not null default now(),
+    foreign key (organization_id, conversation_id) references conversations (organization_id, id)
+      on update cascade on delete cascade
+  );
+  comment on table messages is 'campfire: messages of conversations. Inserting one touches its conversation.';
+  create unique index messages_replica_identity on messages (id, conversation_id, organization_id);
+  comment on index messages_replica_identity is 'campfire: the replica identity, so that a deleted message is known by its channels.';
+  alter table messages replica identity using index messages_replica_identity;
+  create index messages_by_conversation on messages (conversation_id, created_at, id);
+  comment on index messages_by_conversation is 'campfire: a conversation''s messages in order.';
+
+  create table read_receipts (
+    conversation_id uuid not null,
+    organization_id uuid not null,
+    reader_type text not null check (reader_type in ('visitor', 'agent')),
+    reader_id uuid not null,
+    -- No foreign key: it is a bookmark, and may outlive the message.
+    last_read_message_id uuid,
+    read_at timestamptz not null default now(),
+    primary key (conversation_id, reader_id),
+    foreign key (organization_id, conversation_id) references conversations (organization_id, id)
+      on update cascade on delete cascade
+  );
+  comment on table read_receipts is 'campfire: how far each reader has read. A visitor''s reader_id is the conversation''s id, an agent''s the user id.';
+  alter table read_receipts replica identity full;
+end
+$$;
+comment on function campfire.install_tables() is 'Internal. The chat tables, made by campfire.install().';

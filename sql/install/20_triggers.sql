@@ -1,0 +1,68 @@
+-- The standard mirror, and the triggers that keep it and the conversations' updated_at.
+
+create function campfire.install_triggers() returns void
+language plpgsql as $$
+begin
+  create table realtime_conversations (
+    id uuid primary key,
+    organization_id uuid not null,
+    customer_name text,
+    customer_email text,
+    status text not null,
+    priority text not null,
+    assignee_id uuid,
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+  );
+  comment on table realtime_conversations is
+    'campfire: scalar mirror of conversations, written by a trigger and published without a column list. Never write to it.';
+  create index realtime_conversations_by_organization on realtime_conversations (organization_id);
+  comment on index realtime_conversations_by_organization is 'campfire: what the row-level security policies look for.';
+  -- So that deletes and moves to another organization can be routed, and unchanged values are known.
+  alter table realtime_conversations replica identity full;
+
+  insert into campfire.projection_registry (source, mirror, key_columns, columns) values (
+    'conversations'::regclass,
+    'realtime_conversations'::regclass,
+    '{id}',
+    '{id,organization_id,customer_name,customer_email,status,priority,assignee_id,created_at,updated_at}');
+
+  create trigger sync_realtime_conversations_trigger
+    after insert or update or delete on conversations
+    for each row execute function campfire.sync_realtime_conversations();
+  comment on trigger sync_realtime_conversations_trigger on conversations is
+    'campfire: carries the row to realtime_conversations.';
+  create trigger sync_realtime_conversations_truncate_trigger
+    after truncate on conversations
+    for each statement execute function campfire.sync_realtime_conversations();
+  comment on trigger sync_realtime_conversations_truncate_trigger on conversations is
+    'campfire: truncates realtime_conversations; row triggers do not see TRUNCATE.';
+
+  -- A statement trigger, so that a statement with many messages locks its conversations in one order.
+  create trigger touch_conversations_trigger
+    after insert on messages referencing new table as inserted
+    for each statement execute function campfire.touch_conversations();
+  comment on trigger touch_conversations_trigger on messages is
+    'campfire: raises updated_at of the conversations that got a message.';
+  create trigger keep_updated_at_trigger
+    before update of updated_at on conversations
+    for each row when (new.updated_at < old.updated_at) execute function campfire.keep_updated_at();
+  comment on trigger keep_updated_at_trigger on conversations is
+    'campfire: keeps updated_at from going back.';
+end
+$$;
+comment on function campfire.install_triggers() is 'Internal. The standard mirror and the triggers, made by campfire.install().';
+
+create function campfire.keep_updated_at() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  new.updated_at := old.updated_at;
+  return new;
+end
+$$;
+comment on function campfire.keep_updated_at() is 'Trigger: keeps the old updated_at where an update would set it back.';
+
+comment on function campfire.touch_conversations() is
+  'Trigger after insert on messages, for each statement, with the new rows as "inserted": raises updated_at of their conversations '
+  'in the same schema, in the order of ids, to the newest created_at but never beyond the clock, as the owner of messages. '
+  'Raises 55000 if it is attached otherwise, 42P01 if there is no table conversations.';

@@ -1,0 +1,107 @@
+-- Grants and row-level security of the chat tables. Row-level security is not forced: the owner's pg_dump must see
+-- every row. Supabase's default privileges would give everything to everyone, so all is revoked first.
+
+create function campfire.install_rights() returns void
+language plpgsql as $$
+begin
+  execute format('grant usage on schema %I to anon, authenticated, service_role, campfire_relay',
+    (select relnamespace::regnamespace from pg_catalog.pg_class where oid = 'conversations'::regclass));
+  grant usage on type conversation_status, conversation_priority to anon, authenticated, service_role, campfire_relay;
+  revoke all on table organizations, agents, conversations, messages, realtime_conversations, read_receipts
+    from public, anon, authenticated, service_role, campfire_relay;
+
+  alter table organizations enable row level security;
+  alter table agents enable row level security;
+  alter table conversations enable row level security;
+  alter table messages enable row level security;
+  alter table realtime_conversations enable row level security;
+  alter table read_receipts enable row level security;
+
+  -- Visitors: their own conversation, in columns that are meant for them. created_at is the database's.
+  grant select (id, organization_id, customer_name, customer_email, status, created_at, updated_at),
+        insert (id, organization_id, customer_name, customer_email, customer_ip, customer, metadata)
+    on conversations to anon;
+  grant select (id, conversation_id, organization_id, content, sender_type, sender_name, created_at),
+        insert (id, conversation_id, organization_id, content, sender_type, sender_name, sender_email)
+    on messages to anon;
+  grant select (id, organization_id, status, updated_at) on realtime_conversations to anon;
+  -- Not reader_id: a visitor sees no agent's id.
+  grant select (conversation_id, organization_id, reader_type, last_read_message_id, read_at),
+        insert (conversation_id, organization_id, reader_type, reader_id, last_read_message_id, read_at),
+        update (last_read_message_id, read_at)
+    on read_receipts to anon;
+
+  create policy conversations_visitor_select on conversations for select to anon using (
+    organization_id = (select campfire.claim_organization()) and id = (select campfire.claim_conversation()));
+  create policy conversations_visitor_insert on conversations for insert to anon with check (
+    organization_id = (select campfire.claim_organization()) and id = (select campfire.claim_conversation()));
+  create policy messages_visitor_select on messages for select to anon using (
+    organization_id = (select campfire.claim_organization()) and conversation_id = (select campfire.claim_conversation()));
+  create policy messages_visitor_insert on messages for insert to anon with check (
+    organization_id = (select campfire.claim_organization()) and conversation_id = (select campfire.claim_conversation())
+    and sender_type = 'visitor');
+  create policy realtime_conv_select_visitor on realtime_conversations for select to anon using (
+    organization_id = (select campfire.claim_organization()) and id = (select campfire.claim_conversation()));
+  create policy read_receipts_visitor_select on read_receipts for select to anon using (
+    organization_id = (select campfire.claim_organization()) and conversation_id = (select campfire.claim_conversation()));
+  create policy read_receipts_visitor_insert on read_receipts for insert to anon with check (
+    organization_id = (select campfire.claim_organization()) and conversation_id = (select campfire.claim_conversation())
+    and reader_type = 'visitor' and reader_id = (select campfire.claim_conversation()));
+  create policy read_receipts_visitor_update on read_receipts for update to anon using (
+    organization_id = (select campfire.claim_organization()) and conversation_id = (select campfire.claim_conversation())
+    and reader_type = 'visitor' and reader_id = (select campfire.claim_conversation()));
+
+  -- Agents: their organization, as long as they are active there.
+  grant select on organizations, agents, conversations, messages, realtime_conversations, read_receipts to authenticated;
+  grant update (customer_name, customer_email, status, priority, assignee_id, assignment_metadata, customer, metadata,
+      ai_metadata, tags, updated_at)
+    on conversations to authenticated;
+  grant insert (id, conversation_id, organization_id, content, sender_type, sender_name, sender_email, metadata, attachments)
+    on messages to authenticated;
+  grant insert (conversation_id, organization_id, reader_type, reader_id, last_read_message_id, read_at),
+        update (last_read_message_id, read_at)
+    on read_receipts to authenticated;
+
+  create policy organizations_agent_select on organizations for select to authenticated using (
+    id = (select campfire.agent_organization('agents'::regclass)));
+  create policy agents_agent_select on agents for select to authenticated using (
+    organization_id = (select campfire.agent_organization('agents'::regclass)));
+  create policy conversations_agent_select on conversations for select to authenticated using (
+    organization_id = (select campfire.agent_organization('agents'::regclass)));
+  create policy conversations_agent_update on conversations for update to authenticated using (
+    organization_id = (select campfire.agent_organization('agents'::regclass)));
+  create policy messages_agent_select on messages for select to authenticated using (
+    organization_id = (select campfire.agent_organization('agents'::regclass)));
+  create policy messages_agent_insert on messages for insert to authenticated with check (
+    organization_id = (select campfire.agent_organization('agents'::regclass)) and sender_type = 'agent');
+  create policy realtime_conv_select on realtime_conversations for select to authenticated using (
+    organization_id = (select campfire.agent_organization('agents'::regclass)));
+  create policy read_receipts_agent_select on read_receipts for select to authenticated using (
+    organization_id = (select campfire.agent_organization('agents'::regclass)));
+  create policy read_receipts_agent_insert on read_receipts for insert to authenticated with check (
+    organization_id = (select campfire.agent_organization('agents'::regclass))
+    and reader_type = 'agent' and reader_id = (select campfire.claim_subject()));
+  create policy read_receipts_agent_update on read_receipts for update to authenticated using (
+    organization_id = (select campfire.agent_organization('agents'::regclass))
+    and reader_type = 'agent' and reader_id = (select campfire.claim_subject()));
+
+  -- The mirror is written by its owner alone, through the trigger. Even a grant by mistake opens nothing.
+  create policy realtime_conv_insert on realtime_conversations for insert with check (false);
+  create policy realtime_conv_update on realtime_conversations for update using (false);
+
+  -- Server code.
+  grant select, insert, update, delete on organizations, agents, conversations, messages, read_receipts to service_role;
+  grant select on realtime_conversations to service_role;
+  create policy organizations_service on organizations to service_role using (true);
+  create policy agents_service on agents to service_role using (true);
+  create policy conversations_service on conversations to service_role using (true);
+  create policy messages_service on messages to service_role using (true);
+  create policy realtime_conv_select_service on realtime_conversations for select to service_role using (true);
+  create policy read_receipts_service on read_receipts to service_role using (true);
+
+  -- The relay itself: who is an agent, and whether active.
+  grant select (organization_id, user_id, display_name, active) on agents to campfire_relay;
+  create policy agents_relay_select on agents for select to campfire_relay using (true);
+end
+$$;
+comment on function campfire.install_rights() is 'Internal. Grants and policies of the chat tables, made by campfire.install().';

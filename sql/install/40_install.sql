@@ -1,0 +1,74 @@
+create function campfire.install(schema name default 'public') returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  names constant name[] := '{organizations,agents,conversations,messages,realtime_conversations,read_receipts}';
+  types constant name[] := '{conversation_status,conversation_priority}';
+  current_version constant text := (select extversion from pg_extension where extname = 'campfire');
+  installed_version text;
+  existing name[];
+begin
+  perform campfire.require_superuser('campfire.install()');
+  if schema is null or schema = 'campfire' or schema = 'information_schema' or schema like 'pg\_%' then
+    raise exception using
+      errcode = 'invalid_schema_name',
+      message = format('the chat tables cannot be installed in schema "%s"', schema),
+      hint = 'create schema chat; select campfire.install(''chat'');';
+  end if;
+  if to_regnamespace(quote_ident(schema)) is null then
+    raise exception using
+      errcode = 'invalid_schema_name',
+      message = format('schema "%s" does not exist', schema),
+      hint = format('create schema %1$I; select campfire.install(%1$L);', schema);
+  end if;
+  lock table campfire.installations in share row exclusive mode;
+
+  -- Every table, index and enum has its name in one of these two catalogs.
+  select array_agg(distinct taken.name order by taken.name) into existing from (
+    select relname as name from pg_class
+    where relnamespace = to_regnamespace(quote_ident(schema)) and relname = any (names)
+    union all
+    select typname from pg_type
+    where typnamespace = to_regnamespace(quote_ident(schema)) and typname = any (names || types)
+  ) as taken;
+  select i.version into installed_version from campfire.installations as i where i.schema_name = schema;
+
+  if installed_version is not null and existing @> (names || types) then
+    raise notice 'campfire % is already installed in schema "%"', installed_version, schema;
+    return;
+  end if;
+  if installed_version is not null and existing is not null then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('the installation in schema "%s" is incomplete', schema),
+      detail = format('Missing: %s.', (select string_agg(n, ', ') from unnest(names || types) as n where n <> all (existing))),
+      hint = 'Restore what is missing from a backup, or drop the rest and run install() again.';
+  end if;
+  if existing is not null then
+    raise exception using
+      errcode = 'duplicate_table',
+      message = format('%I.%I already exists and is not campfire''s', schema, existing[1]),
+      detail = format('In the way in schema "%s": %s.', schema, array_to_string(existing, ', ')),
+      hint = 'Install next to them: create schema chat; select campfire.install(''chat''); '
+        'or keep your own tables, without install(), and publish them: see campfire.create_publication().';
+  end if;
+
+  -- Of an installation whose tables were dropped.
+  delete from campfire.projection_registry as p where not exists (select from pg_class as c where c.oid = p.source);
+  -- Not pg_catalog in front: that would be where the tables go. It is searched first all the same.
+  perform set_config('search_path', format('%I, pg_temp', schema), true);
+  perform campfire.install_tables();
+  perform campfire.install_triggers();
+  perform campfire.install_rights();
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
+
+  insert into campfire.installations as i (schema_name, version, number)
+  values (schema, current_version, coalesce((select max(number) from campfire.installations), 0) + 1)
+  on conflict (schema_name) do update set version = excluded.version, installed_at = now();
+  perform campfire.create_publication();
+end
+$$;
+comment on function campfire.install(name) is
+  'Makes the chat tables in a schema, with their triggers, policies and publications. They are ordinary tables: dumped, '
+  'altered and kept like any other, also by DROP EXTENSION ... CASCADE. Run again it changes nothing. Superuser; EXECUTE is '
+  'revoked from public. Raises 42501, 3F000 for a schema that is missing or reserved, 42P07 if tables of these names are not '
+  'campfire''s, 55000 if some of campfire''s are gone. Example: select campfire.install();';
