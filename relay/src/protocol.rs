@@ -1,1 +1,28 @@
-//! protocol
+//! Phoenix channel frames, serializations 1.0.0 and 2.0.0: client bytes become an [`Incoming`], what the relay has
+//! to say becomes a [`Frame`].
+//!
+//! Pure: no I/O, no clock, no knowledge of who may do what. Malformed input is an error, never a panic. Its hazard is
+//! what a client sends and others receive: a payload is checked to be JSON before it may be put into a frame.
+
+mod binary;
+mod broadcast;
+mod frame;
+mod incoming;
+mod join;
+pub(crate) mod json;
+mod outgoing;
+mod reason;
+mod reference;
+mod vsn;
+
+pub use broadcast::{Broadcast, BroadcastPayload, Encoding, UserBroadcast, encode_broadcast};
+pub use frame::Frame;
+pub use incoming::{Incoming, Malformed, Payload, access_token};
+pub use join::JoinPayload;
+pub use outgoing::{Envelope, SystemStatus, heartbeat_reply, unmatched_topic};
+pub use reason::{Reason, SERVER_REQUESTED_DISCONNECT};
+pub use reference::Ref;
+pub use vsn::{UnsupportedVsn, Vsn};
+
+/// The topic of heartbeats.
+pub const PHOENIX: &str = "phoenix";
