@@ -1,1 +1,18 @@
+//! End-to-end tests: a real Postgres with the extension, the relay's own binary,
+//! and clients that speak the wire. Each test owns its cluster.
+//!
+//! Run them by `cargo xtask test e2e`, which installs and builds what they need.
 
+mod broadcast;
+mod channel_names;
+mod handshake;
+mod harness;
+mod isolation;
+mod latency;
+mod message_flow;
+mod misconfiguration;
+mod restart;
+mod row_level_security;
+mod scene;
+mod stability;
+mod transactions;

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
@@ -226,10 +226,7 @@ impl Cluster {
     pub fn kill_9(&self) -> Result<()> {
         let pid = self.pid().context("no postmaster to kill")?;
         server::signal(pid, "KILL");
-        let gone = Instant::now() + Duration::from_secs(5);
-        while Path::new(&format!("/proc/{pid}")).exists() && Instant::now() < gone {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        ensure!(server::wait_for_end(pid, Duration::from_secs(5)), "postmaster {pid} survives a kill -9");
         Ok(())
     }
 

@@ -173,3 +173,23 @@ pub fn signal(pid: u32, name: &str) -> bool {
         .status()
         .is_ok_and(|status| status.success())
 }
+
+/// Whether a process runs. One that has ended and that nobody has buried yet
+/// still has an entry in /proc, and does not.
+pub fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        // The name before the state is in parentheses and may hold anything.
+        .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or_default().starts_with(['Z', 'X']))
+}
+
+/// Waits until a process has ended; false if it still runs after `patience`.
+pub fn wait_for_end(pid: u32, patience: std::time::Duration) -> bool {
+    let deadline = std::time::Instant::now() + patience;
+    while is_alive(pid) {
+        if std::time::Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    true
+}

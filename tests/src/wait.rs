@@ -1,6 +1,5 @@
 //! Waiting on facts. One deadline, and a message that says what did not happen.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// How long a fact may take before the test gives up. Generous: a loaded CI
@@ -8,20 +7,16 @@ use std::time::{Duration, Instant};
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Asks `check` until it gives an answer; panics with `what` after [`DEADLINE`].
-pub async fn eventually<T, F, Fut>(what: &str, check: F) -> T
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Option<T>>,
-{
+pub async fn eventually<T>(what: &str, check: impl AsyncFnMut() -> Option<T>) -> T {
     eventually_within(DEADLINE, what, check).await
 }
 
 /// [`eventually`] with a deadline of its own.
-pub async fn eventually_within<T, F, Fut>(deadline: Duration, what: &str, mut check: F) -> T
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Option<T>>,
-{
+pub async fn eventually_within<T>(
+    deadline: Duration,
+    what: &str,
+    mut check: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let started = Instant::now();
     let mut pause = Duration::from_millis(2);
     loop {

@@ -306,13 +306,8 @@ fn stop_stale_relay(dir: &Path) {
     if String::from_utf8_lossy(&arguments).contains("campfire-relay\0run") {
         step::announce(&format!("stopping the relay (pid {pid}) that an earlier run left"));
         server::signal(pid, "TERM");
-        let deadline = Instant::now() + Duration::from_secs(15);
-        while Path::new(&format!("/proc/{pid}")).exists() {
-            if Instant::now() > deadline {
-                server::signal(pid, "KILL");
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        if !server::wait_for_end(pid, Duration::from_secs(15)) {
+            server::signal(pid, "KILL");
         }
     }
     let _ = std::fs::remove_file(dir.join("relay.pid"));

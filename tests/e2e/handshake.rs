@@ -1,0 +1,133 @@
+//! The socket's start, its small talk, and its end.
+
+use anyhow::{Result, ensure};
+use campfire_tests::fence::Fence;
+use campfire_tests::socket::{Socket, Vsn, default_config};
+use campfire_tests::{ORGANIZATION, chat, token};
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::scene::with_scene;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_needs_a_key_that_is_known() {
+    with_scene(async |scene| {
+        let address = scene.relay.address();
+        for (key, status) in [("", 401), ("cf_publishable_wrong", 401)] {
+            match Socket::try_connect(&address, key, Vsn::V2).await? {
+                Ok(_) => anyhow::bail!("key {key:?} opened a socket"),
+                Err(refused) => ensure!(refused.status == status, "{key:?}: {refused:?}"),
+            }
+        }
+        // A token signed with our secret is a key too; an expired one is not.
+        let secret = scene.secret();
+        let fresh = token::mint(secret, &json!({"role": "anon", "exp": token::in_an_hour()}));
+        let stale = token::mint(secret, &json!({"role": "anon", "exp": token::now() - 60}));
+        ensure!(Socket::try_connect(&address, &fresh, Vsn::V2).await?.is_ok());
+        let refused = Socket::try_connect(&address, &stale, Vsn::V2).await?;
+        ensure!(refused.is_err_and(|refused| refused.status == 401));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_leaves_and_heartbeats_are_answered() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        for vsn in Vsn::BOTH {
+            let mut socket = scene.socket(vsn).await?;
+            ensure!(socket.heartbeat().await?.is_ok());
+            let reply = socket.try_join(&conv, Some(&scene.agent()), default_config()).await?;
+            // Absent would do for JS; an object it must be, or JS never subscribes.
+            ensure!(reply.is_ok() && reply.response.is_object(), "{reply:?}");
+            ensure!(socket.heartbeat().await?.is_ok());
+            ensure!(socket.leave(&conv).await?.is_ok());
+
+            // After the leave nothing comes on it, while the socket lives on.
+            let list = chat::conversations_channel(ORGANIZATION);
+            socket.join(&list, &scene.agent()).await?;
+            let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
+            let events = socket.events_before(&fence, &list).await?;
+            ensure!(events.iter().all(|event| event.channel == list), "{events:?}");
+            let reply = socket.request(&conv, "nonsense", json!({})).await?;
+            ensure!(reply.reason() == "unmatched topic", "{reply:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_frames_are_ignored_and_the_socket_lives_on() {
+    with_scene(async |scene| {
+        for vsn in Vsn::BOTH {
+            let mut socket = scene.socket(vsn).await?;
+            for message in [
+                Message::text(""),
+                Message::text("not json"),
+                Message::text("[]"),
+                Message::text("{}"),
+                Message::text("[1,2,3]"),
+                Message::binary(vec![]),
+                Message::binary(vec![9, 9, 9]),
+                Message::binary(vec![3, 255, 255, 255, 255, 255, 1]),
+            ] {
+                socket.send_raw(message).await?;
+            }
+            ensure!(socket.heartbeat().await?.is_ok());
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn change_feeds_are_refused_with_a_reason_instead_of_a_mismatch() {
+    with_scene(async |scene| {
+        let org = chat::organization_channel(ORGANIZATION);
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let mut config = default_config();
+        config["postgres_changes"] = json!([{"event": "*", "schema": "public", "table": "messages"}]);
+        let reply = socket.try_join(&org, Some(&scene.agent()), config).await?;
+        ensure!(reply.status == "error", "{reply:?}");
+        ensure!(reply.reason().starts_with("PostgresChangesNotSupported"), "{reply:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_says_goodbye_to_sockets_and_exits_with_zero() {
+    with_scene(async |scene| {
+        let org = chat::organization_channel(ORGANIZATION);
+        let mut socket = scene.dashboard(Vsn::V2, &[&org]).await?;
+        let (status, code) = tokio::join!(scene.relay.terminate(), socket.wait_for_close());
+        ensure!(status?.success(), "SIGTERM is a success");
+        ensure!(code? == Some(1012), "a drain closes with 1012, service restart");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_readiness_and_metrics_are_served() -> Result<()> {
+    with_scene(async |scene| {
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let response = scene.relay.get(path).await?;
+            ensure!(response.status == 200, "{path}: {response:?}");
+        }
+        let org = chat::organization_channel(ORGANIZATION);
+        let socket = scene.dashboard(Vsn::V2, &[&org]).await?;
+        for (gauge, wanted) in [("campfire_sockets", 1.0), ("campfire_channels", 1.0)] {
+            let value = scene.relay.metric(gauge).await?;
+            ensure!(value == Some(wanted), "{gauge}: {value:?}");
+        }
+        ensure!(scene.relay.metric("campfire_tasks").await?.is_some());
+        drop(socket);
+        Ok(())
+    })
+    .await;
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What an operator gets wrong is told in one line that says what to do.
+
+use anyhow::{Result, ensure};
+use campfire_tests::cluster::{Cluster, Options};
+use campfire_tests::relay::Settings;
+use campfire_tests::socket::Vsn;
+use campfire_tests::{ORGANIZATION, chat, eventually};
+
+use crate::scene::{numbered, with_scene};
+
+/// Starts a relay that cannot start; checks its only line and its exit code.
+async fn refuses(settings: Settings, words: &[&str]) -> Result<()> {
+    let mut relay = settings.env("CAMPFIRE_LOG", "off").spawn()?;
+    let status = relay.wait_for_exit().await?;
+    let log = relay.finished_log();
+    ensure!(!status.success(), "exit code zero: {log}");
+    ensure!(status.code().is_some(), "it died of a signal: {status}");
+    ensure!(log.lines().count() == 1, "not one line:\n{log}");
+    ensure!(log.starts_with("campfire-relay: "), "{log}");
+    for word in words {
+        ensure!(log.contains(word), "the line does not say {word:?}: {log}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_logical_wal_is_one_line() -> Result<()> {
+    let cluster = Cluster::boot_with(Options {
+        settings: vec![("wal_level".into(), "replica".into())],
+        ..Options::default()
+    })?;
+    refuses(Settings::of(&cluster)?, &["wal_level", "logical"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_publication_is_one_line() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    let settings = Settings::of(&cluster)?.env("CAMPFIRE_PUBLICATION", "nowhere");
+    refuses(settings, &["nowhere", "campfire.create_publication"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_is_one_line_and_is_not_repeated_in_it() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    let settings = Settings::of(&cluster)?;
+    let url = cluster.url("relay", "opensesame", "campfire");
+    let mut relay = settings.clone().env("CAMPFIRE_DATABASE_URL", &url).env("CAMPFIRE_LOG", "off").spawn()?;
+    relay.wait_for_exit().await?;
+    ensure!(!relay.finished_log().contains("opensesame"));
+    refuses(settings.env("CAMPFIRE_DATABASE_URL", &url), &["password", "CAMPFIRE_DATABASE_URL"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_in_use_is_one_line_under_standby_exit() {
+    with_scene(async |scene| {
+        let settings = Settings::of(&scene.cluster)?.env("CAMPFIRE_STANDBY", "exit");
+        refuses(settings, &["slot", "campfire", "CAMPFIRE_STANDBY"]).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_without_keys_does_not_start() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    let settings = Settings::of(&cluster)?.without("CAMPFIRE_JWT_SECRET");
+    refuses(settings, &["CAMPFIRE_JWT_SECRET"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_without_the_extension_is_one_line() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    cluster.psql("postgres", "create database empty")?;
+    let url = cluster.url("relay", &cluster.credentials.relay_password, "empty");
+    let settings = Settings::of(&cluster)?.env("CAMPFIRE_DATABASE_URL", &url);
+    refuses(settings, &["create extension campfire"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_may_not_replicate_is_one_line() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    cluster.psql("campfire", "alter role relay noreplication")?;
+    refuses(Settings::of(&cluster)?, &["relay", "replication"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_are_no_numbers_or_addresses_are_named() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    let settings = Settings::of(&cluster)?;
+    for (name, value) in [
+        ("CAMPFIRE_WINDOW_SECONDS", "soon"),
+        ("CAMPFIRE_STANDBY", "perhaps"),
+        ("CAMPFIRE_SLOT", "some_other_slot"),
+        ("CAMPFIRE_DATABASE_URL", "not a url"),
+    ] {
+        let mut relay = settings.clone().env(name, value).env("CAMPFIRE_LOG", "off").spawn()?;
+        let status = relay.wait_for_exit().await?;
+        let log = relay.finished_log();
+        ensure!(!status.success() && log.contains(name), "{name}={value}: {status}\n{log}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_relay_waits_and_takes_over() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let mut standby = Settings::of(&scene.cluster)?.spawn()?;
+        // Alive, and not ready, as long as the other one holds the slot.
+        eventually("the standby answers", async || {
+            standby.get("/healthz").await.ok().filter(|answer| answer.status == 200)
+        })
+        .await;
+        let ready = standby.get("/readyz").await?;
+        ensure!(ready.status == 503, "{ready:?}");
+
+        // What was written before it took over is old, and never sent as live.
+        scene.write_messages(conversation, &numbered("old", 3)).await?;
+        scene.relay.terminate().await?;
+        standby.wait_until_ready().await?;
+        std::mem::swap(&mut scene.relay, &mut standby);
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        scene.write_messages(conversation, &["new".to_owned()]).await?;
+        let event = dashboard.expect(&conv, "message:created").await?;
+        ensure!(event.payload["content"] == "new", "{event:?}");
+        Ok(())
+    })
+    .await;
+}

@@ -1,0 +1,106 @@
+//! What nearly every test starts with: a cluster, a relay that has caught up, and
+//! a superuser's session.
+
+use anyhow::Result;
+use campfire_tests::relay::Settings;
+use campfire_tests::socket::Vsn;
+use campfire_tests::{AGENT, Cluster, ORGANIZATION, Relay, Socket, chat, token};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+/// Dropped in this order: the relay must not see Postgres go.
+pub(crate) struct Scene {
+    pub(crate) relay: Relay,
+    pub(crate) database: Client,
+    pub(crate) cluster: Cluster,
+}
+
+/// Runs a test in a scene. A failure becomes a panic while the scene still stands,
+/// so that its destructors know to keep the cluster and to print the log.
+pub(crate) async fn with_scene(test: impl AsyncFnOnce(&mut Scene) -> Result<()>) {
+    with_settings(|settings| settings, test).await;
+}
+
+/// [`with_scene`] with a relay that is set differently.
+pub(crate) async fn with_settings(
+    change: impl FnOnce(Settings) -> Settings,
+    test: impl AsyncFnOnce(&mut Scene) -> Result<()>,
+) {
+    let cluster = Cluster::boot().expect("a throwaway Postgres");
+    let settings = Settings::of(&cluster).expect("settings for a relay");
+    let relay = change(settings).start().await.expect("a relay that is ready");
+    let database = cluster.connect().await.expect("a superuser's session");
+    let mut scene = Scene { relay, database, cluster };
+    if let Err(error) = test(&mut scene).await {
+        panic!("{error:?}");
+    }
+}
+
+impl Scene {
+    /// The seeded agent's token.
+    pub(crate) fn agent(&self) -> String {
+        token::agent(self.secret(), ORGANIZATION, AGENT)
+    }
+
+    /// The token of the visitor of a conversation in the seeded organization.
+    pub(crate) fn visitor(&self, conversation: Uuid) -> String {
+        token::visitor(self.secret(), ORGANIZATION, conversation)
+    }
+
+    /// What tokens are signed with.
+    pub(crate) fn secret(&self) -> &str {
+        &self.cluster.credentials.jwt_secret
+    }
+
+    /// A conversation in the seeded organization.
+    pub(crate) async fn conversation(&self) -> Result<Uuid> {
+        chat::open_conversation(&self.database, ORGANIZATION, "Vera Visitor").await
+    }
+
+    /// A socket that has joined nothing.
+    pub(crate) async fn socket(&self, vsn: Vsn) -> Result<Socket> {
+        Socket::connect(&self.relay, &self.cluster.credentials.api_key, vsn).await
+    }
+
+    /// A socket of the seeded agent on these channels.
+    pub(crate) async fn dashboard(&self, vsn: Vsn, channels: &[&str]) -> Result<Socket> {
+        let mut socket = self.socket(vsn).await?;
+        for channel in channels {
+            socket.join(channel, &self.agent()).await?;
+        }
+        Ok(socket)
+    }
+
+    /// A visitor's socket on the widget channel of its conversation.
+    pub(crate) async fn widget(&self, vsn: Vsn, conversation: Uuid) -> Result<Socket> {
+        let mut socket = self.socket(vsn).await?;
+        let channel = chat::widget_channel(ORGANIZATION, conversation);
+        socket.join(&channel, &self.visitor(conversation)).await?;
+        Ok(socket)
+    }
+
+    /// Inserts messages, each a transaction of its own.
+    pub(crate) async fn write_messages(&self, conversation: Uuid, contents: &[String]) -> Result<()> {
+        let statement = self
+            .database
+            .prepare(
+                "insert into messages (organization_id, conversation_id, content, sender_type)
+                 values ($1, $2, $3, 'visitor')",
+            )
+            .await?;
+        for content in contents {
+            self.database.execute(&statement, &[&ORGANIZATION, &conversation, content]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// `prefix 1`, `prefix 2`, …
+pub(crate) fn numbered(prefix: &str, count: usize) -> Vec<String> {
+    (1..=count).map(|number| format!("{prefix} {number}")).collect()
+}
+
+/// The contents of message events, in order.
+pub(crate) fn contents(events: &[campfire_tests::socket::Event]) -> Vec<String> {
+    events.iter().map(|event| event.payload["content"].as_str().unwrap_or_default().to_owned()).collect()
+}
