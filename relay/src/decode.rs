@@ -9,6 +9,8 @@ mod json;
 mod message;
 mod reader;
 mod relation;
+#[cfg(test)]
+mod testing;
 mod timestamp;
 mod tuple;
 

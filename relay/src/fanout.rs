@@ -1,1 +1,10 @@
-//! fanout
+//! Stage 4: the hub of topics. Who listens to what, and one encoded frame for all who do.
+
+mod channel;
+mod hub;
+mod outbox;
+mod room;
+mod typing;
+
+pub use hub::{ClientInput, Hub, HubChange, HubInput, HubSettings, Join, SocketId};
+pub use outbox::{CloseReason, Closed, Outbox, OutboxLimits};

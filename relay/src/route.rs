@@ -1,1 +1,12 @@
-//! route
+//! Stage 3: a row change becomes events on topics. No I/O.
+
+mod plan;
+mod position;
+mod router;
+mod template;
+mod topic;
+
+pub use position::{DatabaseTag, Position};
+pub use router::{ControlChange, Event, Operation, Route, Routed, Router};
+pub use template::{Template, TemplateError};
+pub use topic::*;

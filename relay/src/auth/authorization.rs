@@ -138,6 +138,14 @@ impl Identity {
             Self::Service => r#"{"sender":{"type":"service","id":null}}"#.to_owned(),
         }
     }
+
+    /// The same for visitors, who are not told which agent it was.
+    pub fn sender_meta_for_visitors(&self) -> String {
+        match self {
+            Self::Agent { .. } => r#"{"sender":{"type":"agent","id":null}}"#.to_owned(),
+            Self::Visitor { .. } | Self::Service => self.sender_meta(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -55,36 +55,18 @@ impl Decoder {
         match Message::parse(bytes)? {
             Message::Begin(transaction) => {
                 if let Some(open) = self.open {
-                    return Err(DecodeError::NestedBegin {
-                        open: open.transaction.commit_lsn,
-                    });
+                    return Err(DecodeError::NestedBegin { open: open.transaction.commit_lsn });
                 }
-                self.open = Some(Open {
-                    transaction,
-                    change_count: 0,
-                });
+                self.open = Some(Open { transaction, change_count: 0 });
                 Ok(Decoded::Begin(transaction))
             }
-            Message::Commit {
-                commit_lsn,
-                end_lsn,
-                ..
-            } => {
-                let open = self
-                    .open
-                    .take()
-                    .ok_or(DecodeError::OutsideTransaction { tag: 'C' })?;
+            Message::Commit { commit_lsn, end_lsn, .. } => {
+                let open = self.open.take().ok_or(DecodeError::OutsideTransaction { tag: 'C' })?;
                 let announced = open.transaction.commit_lsn;
                 if announced != commit_lsn {
-                    return Err(DecodeError::CommitMismatch {
-                        announced,
-                        committed: commit_lsn,
-                    });
+                    return Err(DecodeError::CommitMismatch { announced, committed: commit_lsn });
                 }
-                Ok(Decoded::Commit {
-                    transaction: open.transaction,
-                    end_lsn,
-                })
+                Ok(Decoded::Commit { transaction: open.transaction, end_lsn })
             }
             Message::Relation(relation) => {
                 self.relations.insert(relation.id, Arc::new(relation));
@@ -96,11 +78,7 @@ impl Decoder {
                 check_columns(&relation, &new)?;
                 self.change('I', ChangeKind::Insert { relation, new })
             }
-            Message::Update {
-                relation_id,
-                old,
-                new,
-            } => {
+            Message::Update { relation_id, old, new } => {
                 let relation = self.relation(relation_id)?;
                 check_columns(&relation, &new)?;
                 if let Some(old) = &old {
@@ -113,67 +91,29 @@ impl Decoder {
                 check_columns(&relation, old.tuple())?;
                 self.change('D', ChangeKind::Delete { relation, old })
             }
-            Message::Truncate {
-                relation_ids,
-                cascade,
-                restart_identity,
-            } => {
-                let relations = relation_ids
-                    .iter()
-                    .map(|&id| self.relation(id))
-                    .collect::<Result<_, _>>()?;
-                self.change(
-                    'T',
-                    ChangeKind::Truncate {
-                        relations,
-                        cascade,
-                        restart_identity,
-                    },
-                )
+            Message::Truncate { relation_ids, cascade, restart_identity } => {
+                let relations = relation_ids.iter().map(|&id| self.relation(id)).collect::<Result<_, _>>()?;
+                self.change('T', ChangeKind::Truncate { relations, cascade, restart_identity })
             }
-            Message::Logical {
-                transactional: true,
-                prefix,
-                content,
-                ..
-            } => self.change('M', ChangeKind::Message { prefix, content }),
-            Message::Logical {
-                transactional: false,
-                lsn,
-                prefix,
-                content,
-            } => Ok(Decoded::NonTransactionalMessage {
-                lsn,
-                prefix,
-                content,
-            }),
+            Message::Logical { transactional: true, prefix, content, .. } => {
+                self.change('M', ChangeKind::Message { prefix, content })
+            }
+            Message::Logical { transactional: false, lsn, prefix, content } => {
+                Ok(Decoded::NonTransactionalMessage { lsn, prefix, content })
+            }
         }
     }
 
     fn relation(&self, relation_id: u32) -> Result<Arc<Relation>, DecodeError> {
-        self.relations
-            .get(&relation_id)
-            .cloned()
-            .ok_or(DecodeError::UnknownRelation { relation_id })
+        self.relations.get(&relation_id).cloned().ok_or(DecodeError::UnknownRelation { relation_id })
     }
 
     fn change(&mut self, tag: char, kind: ChangeKind) -> Result<Decoded, DecodeError> {
-        let open = self
-            .open
-            .as_mut()
-            .ok_or(DecodeError::OutsideTransaction { tag })?;
-        let Open {
-            transaction,
-            change_count: index,
-        } = *open;
-        open.change_count = index.checked_add(1).ok_or(DecodeError::TooManyChanges {
-            commit_lsn: transaction.commit_lsn,
-        })?;
-        Ok(Decoded::Change(Change {
-            transaction,
-            index,
-            kind,
-        }))
+        let open = self.open.as_mut().ok_or(DecodeError::OutsideTransaction { tag })?;
+        let Open { transaction, change_count: index } = *open;
+        open.change_count =
+            index.checked_add(1).ok_or(DecodeError::TooManyChanges { commit_lsn: transaction.commit_lsn })?;
+        Ok(Decoded::Change(Change { transaction, index, kind }))
     }
 }
 
@@ -187,4 +127,156 @@ fn check_columns(relation: &Relation, tuple: &Tuple) -> Result<(), DecodeError> 
         row,
         described,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::testing::{any_message, encode, relation, tuple};
+    use super::super::{Column, OldTuple, ReplicaIdentity, Timestamp};
+    use super::*;
+    use crate::wal::Xid;
+
+    const TRANSACTION: Transaction =
+        Transaction { xid: Xid(736), commit_lsn: Lsn(1000), committed_at: Timestamp(5) };
+
+    fn commit(commit_lsn: u64) -> Message {
+        Message::Commit {
+            commit_lsn: Lsn(commit_lsn),
+            end_lsn: Lsn(commit_lsn + 48),
+            committed_at: TRANSACTION.committed_at,
+        }
+    }
+
+    fn insert(relation_id: u32) -> Message {
+        Message::Insert { relation_id, new: tuple(&[Column::Text(b"1"), Column::Null]) }
+    }
+
+    fn notes() -> Relation {
+        relation(1, ReplicaIdentity::Default, &[("id", true), ("body", false)])
+    }
+
+    fn message(transactional: bool) -> Message {
+        Message::Logical { transactional, lsn: Lsn(990), prefix: Bytes::new(), content: Bytes::new() }
+    }
+
+    /// Decodes all messages and gives the last one's outcome.
+    fn decode(messages: &[Message]) -> (Decoder, Result<Decoded, DecodeError>) {
+        let mut decoder = Decoder::new();
+        let mut outcome = Ok(Decoded::Nothing);
+        for message in messages {
+            assert!(outcome.is_ok(), "only the last message may fail: {outcome:?}");
+            outcome = decoder.decode(encode(message));
+        }
+        (decoder, outcome)
+    }
+
+    fn check_error(messages: &[Message], expected: DecodeError) {
+        assert_eq!(decode(messages).1, Err(expected));
+    }
+
+    #[test]
+    fn changes_are_counted_and_descriptions_are_not() {
+        let origin = Message::Origin { lsn: Lsn(1), name: "other".to_owned() };
+        let kind = Message::Type { id: 9, namespace: "public".to_owned(), name: "mood".to_owned() };
+        let truncate = Message::Truncate { relation_ids: vec![1], cascade: false, restart_identity: false };
+        let messages = [
+            Message::Begin(TRANSACTION),
+            origin,
+            Message::Relation(notes()),
+            insert(1),
+            kind,
+            message(true),
+            message(false),
+            Message::Relation(notes()),
+            truncate,
+            insert(1),
+        ];
+        let mut decoder = Decoder::new();
+        let indexes: Vec<u32> = messages
+            .iter()
+            .filter_map(|message| match decoder.decode(encode(message)).expect("well-formed") {
+                Decoded::Change(change) => Some(change.index),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(indexes, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_transaction_is_open_from_begin_to_commit() {
+        let begin = Message::Begin(TRANSACTION);
+        assert!(!Decoder::new().in_transaction());
+        assert!(decode(std::slice::from_ref(&begin)).0.in_transaction());
+        let (decoder, outcome) = decode(&[begin, commit(1000)]);
+        assert!(!decoder.in_transaction());
+        assert_eq!(outcome, Ok(Decoded::Commit { transaction: TRANSACTION, end_lsn: Lsn(1048) }));
+    }
+
+    #[test]
+    fn counting_starts_anew_with_each_transaction() {
+        let later = Transaction { commit_lsn: Lsn(2000), ..TRANSACTION };
+        let messages = [
+            Message::Begin(TRANSACTION),
+            Message::Relation(notes()),
+            insert(1),
+            commit(1000),
+            Message::Begin(later),
+            insert(1),
+        ];
+        let Ok(Decoded::Change(change)) = decode(&messages).1 else { panic!("a change") };
+        assert_eq!((change.index, change.transaction), (0, later));
+    }
+
+    #[test]
+    fn a_new_description_holds_from_there_on() {
+        let wider = relation(1, ReplicaIdentity::Default, &[("id", true), ("body", false), ("extra", false)]);
+        let new = tuple(&[Column::Text(b"1"), Column::Null, Column::Text(b"x")]);
+        let messages = [
+            Message::Begin(TRANSACTION),
+            Message::Relation(notes()),
+            insert(1),
+            Message::Relation(wider.clone()),
+            Message::Insert { relation_id: 1, new: new.clone() },
+        ];
+        let Ok(Decoded::Change(change)) = decode(&messages).1 else { panic!("a change") };
+        assert_eq!(change.kind, ChangeKind::Insert { relation: Arc::new(wider), new });
+    }
+
+    #[test]
+    fn columns_outside_the_key_of_an_old_row_are_not_values() {
+        let row = tuple(&[Column::Text(b"1"), Column::Null]);
+        assert_eq!(OldTuple::Key(row.clone()).get(0, &notes()), Column::Text(b"1"));
+        assert_eq!(OldTuple::Key(row.clone()).get(1, &notes()), Column::Unchanged);
+        assert_eq!(OldTuple::Full(row).get(1, &notes()), Column::Null);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_an_error() {
+        let begin = || Message::Begin(TRANSACTION);
+        check_error(&[begin(), begin()], DecodeError::NestedBegin { open: Lsn(1000) });
+        check_error(&[commit(1000)], DecodeError::OutsideTransaction { tag: 'C' });
+        check_error(
+            &[begin(), commit(1001)],
+            DecodeError::CommitMismatch { announced: Lsn(1000), committed: Lsn(1001) },
+        );
+        check_error(&[Message::Relation(notes()), insert(1)], DecodeError::OutsideTransaction { tag: 'I' });
+        check_error(&[begin(), insert(1)], DecodeError::UnknownRelation { relation_id: 1 });
+        let narrower = relation(1, ReplicaIdentity::Default, &[("id", true)]);
+        check_error(
+            &[begin(), Message::Relation(narrower), insert(1)],
+            DecodeError::ColumnCount { relation: "public.table_1".to_owned(), row: 2, described: 1 },
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_sequence_of_messages_panics(messages in proptest::collection::vec(any_message(), 0..20)) {
+            let mut decoder = Decoder::new();
+            for message in &messages {
+                let _ = decoder.decode(encode(message));
+            }
+        }
+    }
 }

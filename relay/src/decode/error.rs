@@ -23,9 +23,7 @@ pub enum DecodeError {
     )]
     TwoPhase { tag: char },
 
-    #[error(
-        "pgoutput message {tag:?} belongs to streaming of open transactions, which was not asked for"
-    )]
+    #[error("pgoutput message {tag:?} belongs to streaming of open transactions, which was not asked for")]
     Streaming { tag: char },
 
     #[error("column {column} came in binary format, which was not asked for")]
@@ -35,11 +33,7 @@ pub enum DecodeError {
     UnknownRelation { relation_id: u32 },
 
     #[error("a row of {relation} has {row} columns, its description has {described}")]
-    ColumnCount {
-        relation: String,
-        row: usize,
-        described: usize,
-    },
+    ColumnCount { relation: String, row: usize, described: usize },
 
     #[error("pgoutput message {tag:?} outside a transaction")]
     OutsideTransaction { tag: char },
@@ -50,8 +44,6 @@ pub enum DecodeError {
     #[error("a transaction that announced {announced} as its commit committed at {committed}")]
     CommitMismatch { announced: Lsn, committed: Lsn },
 
-    #[error(
-        "the transaction that commits at {commit_lsn} has more changes than a position can count"
-    )]
+    #[error("the transaction that commits at {commit_lsn} has more changes than a position can count")]
     TooManyChanges { commit_lsn: Lsn },
 }

@@ -41,9 +41,7 @@ pub fn write_json(out: &mut Vec<u8>, type_oid: u32, text: &[u8]) {
         oid::BOOL if text == b"t" => out.extend_from_slice(b"true"),
         oid::BOOL if text == b"f" => out.extend_from_slice(b"false"),
         oid::INT2 | oid::INT4 if is_json_number(text) => out.extend_from_slice(text),
-        oid::INT8 if is_json_number(text) && is_exact_in_a_double(text) => {
-            out.extend_from_slice(text)
-        }
+        oid::INT8 if is_json_number(text) && is_exact_in_a_double(text) => out.extend_from_slice(text),
         oid::FLOAT4 | oid::FLOAT8 if is_json_number(text) => out.extend_from_slice(text),
         oid::TIMESTAMPTZ => match text.strip_suffix(b"+00").and_then(split_timestamp) {
             Some(parts) => write_timestamp(out, parts, b"Z"),
@@ -114,10 +112,7 @@ fn is_json_number(text: &[u8]) -> bool {
         rest = &fraction[length..];
     }
     if let Some(exponent) = rest.strip_prefix(b"e") {
-        let exponent = exponent
-            .strip_prefix(b"-")
-            .or(exponent.strip_prefix(b"+"))
-            .unwrap_or(exponent);
+        let exponent = exponent.strip_prefix(b"-").or(exponent.strip_prefix(b"+")).unwrap_or(exponent);
         let length = digits(exponent);
         well_formed &= length > 0;
         rest = &exponent[length..];
@@ -145,32 +140,22 @@ struct TimestampParts<'a> {
 fn split_timestamp(text: &[u8]) -> Option<TimestampParts<'_>> {
     let (date, rest) = text.split_at_checked(10)?;
     let (time, fraction) = rest.strip_prefix(b" ")?.split_at_checked(8)?;
-    let fraction = if fraction.is_empty() {
-        fraction
-    } else {
-        fraction.strip_prefix(b".")?
-    };
+    let fraction = if fraction.is_empty() { fraction } else { fraction.strip_prefix(b".")? };
     let well_formed = matches_shape(date, b"0000-00-00")
         && matches_shape(time, b"00:00:00")
         && fraction.len() <= 6
         && fraction.iter().all(u8::is_ascii_digit);
-    well_formed.then_some(TimestampParts {
-        date,
-        time,
-        fraction,
-    })
+    well_formed.then_some(TimestampParts { date, time, fraction })
 }
 
 /// Whether digits stand where `shape` has a zero, and its other bytes where it has those.
 fn matches_shape(text: &[u8], shape: &[u8]) -> bool {
     text.len() == shape.len()
-        && text.iter().zip(shape).all(|(byte, &want)| {
-            if want == b'0' {
-                byte.is_ascii_digit()
-            } else {
-                *byte == want
-            }
-        })
+        && text.iter().zip(shape).all(
+            |(byte, &want)| {
+                if want == b'0' { byte.is_ascii_digit() } else { *byte == want }
+            },
+        )
 }
 
 fn write_timestamp(out: &mut Vec<u8>, parts: TimestampParts<'_>, zone: &[u8]) {
@@ -223,22 +208,14 @@ mod tests {
         check(oid::INT8, "9007199254740992", "9007199254740992");
         check(oid::INT8, "9007199254740993", "\"9007199254740993\"");
         check(oid::INT8, "-9007199254740993", "\"-9007199254740993\"");
-        check(
-            oid::INT8,
-            "-9223372036854775808",
-            "\"-9223372036854775808\"",
-        );
+        check(oid::INT8, "-9223372036854775808", "\"-9223372036854775808\"");
     }
 
     #[test]
     fn numeric_is_a_string() {
         check(NUMERIC, "12.50", "\"12.50\"");
         check(NUMERIC, "NaN", "\"NaN\"");
-        check(
-            NUMERIC,
-            &"9".repeat(1000),
-            &format!("\"{}\"", "9".repeat(1000)),
-        );
+        check(NUMERIC, &"9".repeat(1000), &format!("\"{}\"", "9".repeat(1000)));
     }
 
     #[test]
@@ -247,11 +224,7 @@ mod tests {
         check(oid::FLOAT8, "-0", "-0");
         check(oid::FLOAT8, "1e+20", "1e+20");
         check(oid::FLOAT4, "1e-05", "1e-05");
-        check(
-            oid::FLOAT8,
-            "1.7976931348623157e+308",
-            "1.7976931348623157e+308",
-        );
+        check(oid::FLOAT8, "1.7976931348623157e+308", "1.7976931348623157e+308");
         check(oid::FLOAT8, "NaN", "\"NaN\"");
         check(oid::FLOAT4, "Infinity", "\"Infinity\"");
         check(oid::FLOAT8, "-Infinity", "\"-Infinity\"");
@@ -259,58 +232,25 @@ mod tests {
 
     #[test]
     fn timestamps_are_rfc_3339_with_six_digits() {
-        check(
-            oid::TIMESTAMPTZ,
-            "2026-11-22 21:51:51.123456+00",
-            "\"2026-11-22T21:51:51.123456Z\"",
-        );
-        check(
-            oid::TIMESTAMPTZ,
-            "2026-11-22 21:51:51.5+00",
-            "\"2026-11-22T21:51:51.500000Z\"",
-        );
-        check(
-            oid::TIMESTAMPTZ,
-            "2026-11-22 21:51:51+00",
-            "\"2026-11-22T21:51:51.000000Z\"",
-        );
-        check(
-            oid::TIMESTAMP,
-            "2026-11-22 21:51:51.1",
-            "\"2026-11-22T21:51:51.100000\"",
-        );
+        check(oid::TIMESTAMPTZ, "2026-11-22 21:51:51.123456+00", "\"2026-11-22T21:51:51.123456Z\"");
+        check(oid::TIMESTAMPTZ, "2026-11-22 21:51:51.5+00", "\"2026-11-22T21:51:51.500000Z\"");
+        check(oid::TIMESTAMPTZ, "2026-11-22 21:51:51+00", "\"2026-11-22T21:51:51.000000Z\"");
+        check(oid::TIMESTAMP, "2026-11-22 21:51:51.1", "\"2026-11-22T21:51:51.100000\"");
     }
 
     #[test]
     fn what_rfc_3339_cannot_say_keeps_postgres_text() {
-        for text in [
-            "infinity",
-            "-infinity",
-            "0044-03-15 12:00:00+00 BC",
-            "10000-01-01 00:00:00+00",
-        ] {
+        for text in ["infinity", "-infinity", "0044-03-15 12:00:00+00 BC", "10000-01-01 00:00:00+00"] {
             check(oid::TIMESTAMPTZ, text, &format!("\"{text}\""));
         }
-        check(
-            oid::TIMESTAMP,
-            "0044-03-15 12:00:00 BC",
-            "\"0044-03-15 12:00:00 BC\"",
-        );
+        check(oid::TIMESTAMP, "0044-03-15 12:00:00 BC", "\"0044-03-15 12:00:00 BC\"");
         check(DATE, "0044-03-15 BC", "\"0044-03-15 BC\"");
-        check(
-            oid::TIMESTAMPTZ,
-            "2026-11-22 21:51:51+02",
-            "\"2026-11-22 21:51:51+02\"",
-        );
+        check(oid::TIMESTAMPTZ, "2026-11-22 21:51:51+02", "\"2026-11-22 21:51:51+02\"");
     }
 
     #[test]
     fn other_types_are_strings() {
-        check(
-            UUID,
-            "00000000-0000-4000-8000-000000000001",
-            "\"00000000-0000-4000-8000-000000000001\"",
-        );
+        check(UUID, "00000000-0000-4000-8000-000000000001", "\"00000000-0000-4000-8000-000000000001\"");
         check(DATE, "2026-11-22", "\"2026-11-22\"");
         check(0, "(1,2)", "\"(1,2)\"");
     }
@@ -319,11 +259,7 @@ mod tests {
     fn strings_are_escaped() {
         check(TEXT, "", "\"\"");
         check(TEXT, "plain ü 👋", "\"plain ü 👋\"");
-        check(
-            TEXT,
-            "a\"b\\c\nd\re\tf\u{1}\u{1f}\u{7f}",
-            "\"a\\\"b\\\\c\\nd\\re\\tf\\u0001\\u001f\u{7f}\"",
-        );
+        check(TEXT, "a\"b\\c\nd\re\tf\u{1}\u{1f}\u{7f}", "\"a\\\"b\\\\c\\nd\\re\\tf\\u0001\\u001f\u{7f}\"");
     }
 
     #[test]

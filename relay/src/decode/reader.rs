@@ -20,50 +20,32 @@ impl Reader {
     }
 
     pub(super) fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
-        self.rest
-            .try_get_u8()
-            .map_err(|_| DecodeError::Truncated { field })
+        self.rest.try_get_u8().map_err(|_| DecodeError::Truncated { field })
     }
 
     pub(super) fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
-        self.rest
-            .try_get_u16()
-            .map_err(|_| DecodeError::Truncated { field })
+        self.rest.try_get_u16().map_err(|_| DecodeError::Truncated { field })
     }
 
     pub(super) fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
-        self.rest
-            .try_get_u32()
-            .map_err(|_| DecodeError::Truncated { field })
+        self.rest.try_get_u32().map_err(|_| DecodeError::Truncated { field })
     }
 
     pub(super) fn i32(&mut self, field: &'static str) -> Result<i32, DecodeError> {
-        self.rest
-            .try_get_i32()
-            .map_err(|_| DecodeError::Truncated { field })
+        self.rest.try_get_i32().map_err(|_| DecodeError::Truncated { field })
     }
 
     pub(super) fn lsn(&mut self, field: &'static str) -> Result<Lsn, DecodeError> {
-        self.rest
-            .try_get_u64()
-            .map(Lsn)
-            .map_err(|_| DecodeError::Truncated { field })
+        self.rest.try_get_u64().map(Lsn).map_err(|_| DecodeError::Truncated { field })
     }
 
     pub(super) fn timestamp(&mut self, field: &'static str) -> Result<Timestamp, DecodeError> {
-        self.rest
-            .try_get_i64()
-            .map(Timestamp)
-            .map_err(|_| DecodeError::Truncated { field })
+        self.rest.try_get_i64().map(Timestamp).map_err(|_| DecodeError::Truncated { field })
     }
 
     /// The bytes before the next zero byte, which is consumed too.
     pub(super) fn c_string(&mut self, field: &'static str) -> Result<Bytes, DecodeError> {
-        let end = self
-            .rest
-            .iter()
-            .position(|&byte| byte == 0)
-            .ok_or(DecodeError::Truncated { field })?;
+        let end = self.rest.iter().position(|&byte| byte == 0).ok_or(DecodeError::Truncated { field })?;
         let text = self.rest.split_to(end);
         self.rest.advance(1);
         Ok(text)
@@ -75,11 +57,7 @@ impl Reader {
         Ok(String::from_utf8_lossy(&self.c_string(field)?).into_owned())
     }
 
-    pub(super) fn bytes(
-        &mut self,
-        length: usize,
-        field: &'static str,
-    ) -> Result<Bytes, DecodeError> {
+    pub(super) fn bytes(&mut self, length: usize, field: &'static str) -> Result<Bytes, DecodeError> {
         if length > self.rest.len() {
             return Err(DecodeError::Truncated { field });
         }

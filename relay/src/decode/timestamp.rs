@@ -16,8 +16,7 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// Microseconds since 1970-01-01 00:00 UTC.
     pub fn unix_micros(self) -> i64 {
-        self.0
-            .saturating_add(UNIX_SECONDS_AT_2000 * MICROS_PER_SECOND)
+        self.0.saturating_add(UNIX_SECONDS_AT_2000 * MICROS_PER_SECOND)
     }
 
     /// `2026-11-22T21:51:51.000000Z`: UTC, always six digits, so that such texts sort as the times do.
@@ -33,15 +32,8 @@ impl fmt::Display for Timestamp {
         let days = seconds.div_euclid(SECONDS_PER_DAY);
         let second_of_day = seconds.rem_euclid(SECONDS_PER_DAY);
         let (year, month, day) = civil_from_days(days + DAYS_TO_2000);
-        let (hour, minute, second) = (
-            second_of_day / 3600,
-            second_of_day / 60 % 60,
-            second_of_day % 60,
-        );
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
-        )
+        let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
     }
 }
 
@@ -51,16 +43,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     const DAYS_PER_ERA: i64 = 146_097;
     let era = days.div_euclid(DAYS_PER_ERA);
     let day_of_era = days.rem_euclid(DAYS_PER_ERA);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
@@ -94,10 +81,7 @@ mod tests {
 
     #[test]
     fn agrees_with_the_unix_epoch() {
-        assert_eq!(
-            Timestamp(-UNIX_SECONDS_AT_2000 * MICROS_PER_SECOND).unix_micros(),
-            0
-        );
+        assert_eq!(Timestamp(-UNIX_SECONDS_AT_2000 * MICROS_PER_SECOND).unix_micros(), 0);
     }
 
     #[test]

@@ -35,10 +35,7 @@ impl Tuple {
         }
         let length = start.len() - rest.len();
         let values = reader.bytes(length, "row")?;
-        Ok(Tuple {
-            values,
-            column_count,
-        })
+        Ok(Tuple { values, column_count })
     }
 
     pub fn column_count(&self) -> usize {
@@ -87,10 +84,7 @@ fn split_value(bytes: &[u8], column: usize) -> Result<(Column<'_>, &[u8]), Decod
             Ok((Column::Text(text), rest))
         }
         b'b' => Err(DecodeError::BinaryValue { column }),
-        other => Err(DecodeError::UnknownValue {
-            field: "format of a column",
-            value: char::from(other),
-        }),
+        other => Err(DecodeError::UnknownValue { field: "format of a column", value: char::from(other) }),
     }
 }
 
@@ -108,12 +102,7 @@ impl OldTuple {
     pub fn get(&self, column: usize, relation: &Relation) -> Column<'_> {
         match self {
             OldTuple::Full(tuple) => tuple.get(column),
-            OldTuple::Key(tuple)
-                if relation
-                    .columns
-                    .get(column)
-                    .is_some_and(|column| column.is_key) =>
-            {
+            OldTuple::Key(tuple) if relation.columns.get(column).is_some_and(|column| column.is_key) => {
                 tuple.get(column)
             }
             OldTuple::Key(_) => Column::Unchanged,

@@ -74,6 +74,15 @@ impl Reason {
         })
     }
 
+    /// A word for metrics, also for reasons without a code.
+    pub fn label(&self) -> &'static str {
+        self.code().unwrap_or(match self {
+            Self::RoleNotAllowed => "RoleNotAllowed",
+            Self::PayloadTooLarge => "PayloadTooLarge",
+            _ => "UnmatchedTopic",
+        })
+    }
+
     /// The text without its code.
     pub fn message(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {

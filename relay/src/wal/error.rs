@@ -126,7 +126,7 @@ pub enum WalError {
     Server(ServerError),
 
     /// An ordinary session failed, but not by the server's word.
-    #[error("SQL session: {0}{}", cause(_0))]
+    #[error("SQL session: {}", with_cause(.0))]
     Sql(#[source] tokio_postgres::Error),
 }
 
@@ -248,8 +248,11 @@ impl fmt::Display for Blocker {
 }
 
 /// The client's own errors name their kind only.
-fn cause(error: &tokio_postgres::Error) -> String {
-    error.source().map(|cause| format!(": {cause}")).unwrap_or_default()
+fn with_cause(error: &tokio_postgres::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 fn with_pid(pid: Option<i32>) -> String {

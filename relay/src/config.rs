@@ -1,0 +1,375 @@
+//! Settings: each is a flag, an environment variable and a documented default, read once at start.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Broadcasts committed Postgres rows to Phoenix channel clients (supabase-js and its kin).
+#[derive(Debug, Parser)]
+#[command(name = "campfire-relay", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read the replication slot and serve WebSockets until SIGTERM or SIGINT.
+    Run(Box<Config>),
+}
+
+/// What `campfire-relay run` can be told. A flag wins over its environment variable.
+#[derive(Clone, Parser)]
+pub struct Config {
+    /// Postgres to read, as a libpq-style URL; what it leaves out is taken from PGHOST, PGPORT, PGUSER,
+    /// PGPASSWORD and PGDATABASE. The role needs REPLICATION and membership of campfire_relay.
+    #[arg(
+        long,
+        env = "CAMPFIRE_DATABASE_URL",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub database_url: Secret,
+
+    /// Addresses to serve on, comma-separated: HOST:PORT or unix:PATH.
+    #[arg(long, env = "CAMPFIRE_LISTEN", default_value = "127.0.0.1:8080", value_delimiter = ',')]
+    pub listen: Vec<ListenAddress>,
+
+    /// Publication of the rows to broadcast. Its twin for control state, NAME_control, is read too.
+    #[arg(long, env = "CAMPFIRE_PUBLICATION", default_value = "campfire")]
+    pub publication: String,
+
+    /// Replication slot to read; made if it is missing. The name is campfire or begins with campfire_.
+    #[arg(long, env = "CAMPFIRE_SLOT", default_value = "campfire", value_parser = slot_name)]
+    pub slot: String,
+
+    /// What to do when the slot was dropped or invalidated: make a new one and announce the loss, or stop.
+    #[arg(long, env = "CAMPFIRE_ON_LOST_SLOT", value_enum, default_value_t = OnLostSlot::Recreate)]
+    pub on_lost_slot: OnLostSlot,
+
+    /// What to do while another relay reads the slot: wait and take over when it goes, or exit.
+    #[arg(long, env = "CAMPFIRE_STANDBY", value_enum, default_value_t = Standby::Wait)]
+    pub standby: Standby,
+
+    /// Secret that verifies HS256, HS384 and HS512 tokens. Prefer the environment variable: a flag shows in
+    /// process lists.
+    #[arg(long, env = "CAMPFIRE_JWT_SECRET", hide_env_values = true)]
+    pub jwt_secret: Option<Secret>,
+
+    /// Publishable keys with which sockets connect, comma-separated: KEY or KEY=ROLE (role anon unless named).
+    #[arg(long, env = "CAMPFIRE_API_KEYS", hide_env_values = true)]
+    pub api_keys: Option<Secret>,
+
+    /// Whether channels outside `org:` may be joined without authorization by any holder of a valid key.
+    #[arg(long, env = "CAMPFIRE_PUBLIC_CHANNELS", value_enum, default_value_t = PublicChannels::Deny)]
+    pub public_channels: PublicChannels,
+
+    /// Seconds by which the position confirmed to Postgres trails what was delivered: what a restarted relay
+    /// reads again.
+    #[arg(long, env = "CAMPFIRE_WINDOW_SECONDS", default_value_t = 300)]
+    pub window_seconds: u64,
+
+    /// Seconds to wait for the slot to be made; open write transactions anywhere in the cluster delay it.
+    #[arg(long, env = "CAMPFIRE_CREATE_SLOT_SECONDS", default_value_t = 60)]
+    pub create_slot_seconds: u64,
+
+    /// Largest replication message to accept, in bytes. A row is one message; Postgres' own limit is 1 GiB.
+    #[arg(long, env = "CAMPFIRE_WAL_FRAME_BYTES", default_value_t = 1 << 30)]
+    pub wal_frame_bytes: usize,
+
+    #[command(flatten)]
+    pub limits: Limits,
+
+    /// Seconds in which SIGTERM spreads the closing of sockets and waits for them.
+    #[arg(long, env = "CAMPFIRE_SHUTDOWN_GRACE_SECONDS", default_value_t = 10)]
+    pub shutdown_grace_seconds: u64,
+
+    /// Which log lines to write, in the syntax of tracing's EnvFilter: `info`, `campfire_relay=debug`, …
+    #[arg(long, env = "CAMPFIRE_LOG", default_value = "info")]
+    pub log: String,
+
+    /// Shape of log lines, on standard error.
+    #[arg(long, env = "CAMPFIRE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Bounds on what one client may take.
+#[derive(Clone, Debug, Parser)]
+pub struct Limits {
+    /// Sockets at once; lowered to what the open-file limit leaves, with a warning.
+    #[arg(long = "max-sockets", env = "CAMPFIRE_MAX_SOCKETS", default_value_t = 50_000)]
+    pub sockets_max: usize,
+
+    /// Channels a socket may have joined at once.
+    #[arg(long = "max-channels-per-socket", env = "CAMPFIRE_MAX_CHANNELS_PER_SOCKET", default_value_t = 100)]
+    pub channels_per_socket_max: usize,
+
+    /// Messages a second that a socket may send, on average.
+    #[arg(long, env = "CAMPFIRE_CLIENT_MESSAGES_PER_SECOND", default_value_t = 50)]
+    pub client_messages_per_second: u32,
+
+    /// Messages that a socket may send at once after being quiet.
+    #[arg(long, env = "CAMPFIRE_CLIENT_MESSAGES_BURST", default_value_t = 100)]
+    pub client_messages_burst: u32,
+
+    /// Largest payload that a client may send, in bytes.
+    #[arg(long = "max-payload-bytes", env = "CAMPFIRE_MAX_PAYLOAD_BYTES", default_value_t = 3_000_000)]
+    pub payload_bytes_max: usize,
+
+    /// Largest payload that a client may send on a channel of an organization (`org:…`), in bytes.
+    #[arg(long = "max-org-payload-bytes", env = "CAMPFIRE_MAX_ORG_PAYLOAD_BYTES", default_value_t = 64 * 1024)]
+    pub org_payload_bytes_max: usize,
+
+    /// Bytes that may wait for a slow socket before it is closed with code 1013.
+    #[arg(long = "max-outbox-bytes", env = "CAMPFIRE_MAX_OUTBOX_BYTES", default_value_t = 1 << 20)]
+    pub outbox_bytes_max: usize,
+
+    /// Frames that may wait for a slow socket before it is closed with code 1013.
+    #[arg(long = "max-outbox-frames", env = "CAMPFIRE_MAX_OUTBOX_FRAMES", default_value_t = 1024)]
+    pub outbox_frames_max: usize,
+
+    // Clients beat every 25 s. A background tab's timers fire once a minute, and one late beat is forgiven.
+    /// Seconds without a frame from the client after which its socket is closed.
+    #[arg(long, env = "CAMPFIRE_IDLE_SECONDS", default_value_t = 100)]
+    pub idle_seconds: u64,
+
+    /// Seconds after which the server ends a typing indicator that its sender did not renew.
+    #[arg(long, env = "CAMPFIRE_TYPING_SECONDS", default_value_t = 5)]
+    pub typing_seconds: u64,
+}
+
+impl fmt::Debug for Config {
+    /// The effective settings, secrets masked by their type.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("database_url", &self.database_url)
+            .field("listen", &self.listen)
+            .field("publication", &self.publication)
+            .field("slot", &self.slot)
+            .field("on_lost_slot", &self.on_lost_slot)
+            .field("standby", &self.standby)
+            .field("jwt_secret", &self.jwt_secret)
+            .field("api_keys", &self.api_keys)
+            .field("public_channels", &self.public_channels)
+            .field("window_seconds", &self.window_seconds)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A setting that must never be printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself, to be handed to what verifies with it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "(not set)" } else { "***" })
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Secret(text.to_owned()))
+    }
+}
+
+/// Where to serve HTTP and WebSockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// `HOST:PORT`; port 0 takes a free one and logs it.
+    Tcp(String),
+    /// `unix:PATH`; a stale socket file is replaced.
+    Unix(PathBuf),
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() {
+                Err("unix: needs a path".to_owned())
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(Self::Tcp(text.to_owned()))
+            }
+            _ => Err("an address is HOST:PORT or unix:PATH, for example 127.0.0.1:8080".to_owned()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnLostSlot {
+    /// Make the slot again, and tell clients, log and metrics that events are missing.
+    Recreate,
+    /// Exit with an error, so that somebody looks first.
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Standby {
+    /// Answer 503 and try again until the slot is free.
+    Wait,
+    /// Exit with an error.
+    Exit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PublicChannels {
+    /// Refuse them.
+    Deny,
+    /// Let any holder of a valid key join and send.
+    Allow,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The extension's slot guard touches only names of this form, and so must we.
+fn slot_name(text: &str) -> Result<String, String> {
+    let ours = text == "campfire" || text.starts_with("campfire_");
+    let well_formed =
+        text.len() <= 63 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if ours && well_formed {
+        Ok(text.to_owned())
+    } else {
+        Err("a slot's name is campfire or campfire_ followed by lower-case letters, digits or underscores, at most 63 bytes in all".to_owned())
+    }
+}
+
+/// The database to connect to, from the URL and libpq's variables.
+///
+/// # Errors
+/// A sentence that names the setting and what it should be.
+pub fn database(
+    url: &Secret,
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Result<tokio_postgres::Config, String> {
+    let mut config: tokio_postgres::Config = url.expose().parse().map_err(|error: tokio_postgres::Error| {
+        // The error's text may quote the URL, and with it the password.
+        let cause = std::error::Error::source(&error).map(|source| source.to_string()).unwrap_or_default();
+        format!("CAMPFIRE_DATABASE_URL is not a connection URL ({cause}); write postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+    })?;
+    if config.get_hosts().is_empty() {
+        config.host(lookup("PGHOST").as_deref().unwrap_or("/var/run/postgresql"));
+    }
+    if config.get_ports().is_empty()
+        && let Some(port) = lookup("PGPORT")
+    {
+        config.port(port.parse().map_err(|_| format!("PGPORT is {port:?}, which is not a port number"))?);
+    }
+    if config.get_user().is_none() {
+        match lookup("PGUSER").or_else(|| lookup("USER")) {
+            Some(user) => config.user(user),
+            None => return Err("no database user: set CAMPFIRE_DATABASE_URL or PGUSER".to_owned()),
+        };
+    }
+    if config.get_password().is_none()
+        && let Some(password) = lookup("PGPASSWORD")
+    {
+        config.password(password);
+    }
+    if config.get_dbname().is_none() {
+        let user = config.get_user().unwrap_or_default().to_owned();
+        config.dbname(lookup("PGDATABASE").unwrap_or(user));
+    }
+    config.application_name("campfire-relay");
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(std::time::Duration::from_secs(10));
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Config, clap::Error> {
+        let cli = Cli::try_parse_from(["campfire-relay", "run"].iter().chain(args))?;
+        let Command::Run(config) = cli.command;
+        Ok(*config)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_design() {
+        let config = parse(&[]).unwrap();
+        assert_eq!(config.listen, [ListenAddress::Tcp("127.0.0.1:8080".into())]);
+        assert_eq!((config.publication.as_str(), config.slot.as_str()), ("campfire", "campfire"));
+        assert_eq!(config.window_seconds, 300);
+        assert_eq!(config.limits.outbox_bytes_max, 1 << 20);
+        assert_eq!(config.limits.org_payload_bytes_max, 65_536);
+    }
+
+    #[test]
+    fn several_addresses_are_accepted() {
+        let config = parse(&["--listen", "0.0.0.0:80,unix:/run/campfire.sock"]).unwrap();
+        assert_eq!(
+            config.listen,
+            [ListenAddress::Tcp("0.0.0.0:80".into()), ListenAddress::Unix("/run/campfire.sock".into())]
+        );
+    }
+
+    #[test]
+    fn bad_settings_are_refused() {
+        for args in [
+            ["--listen", "8080"],
+            ["--listen", "unix:"],
+            ["--slot", "other"],
+            ["--slot", "campfire_A"],
+            ["--standby", "maybe"],
+        ] {
+            assert!(parse(&args).is_err(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_masked() {
+        let config =
+            parse(&["--jwt-secret", "hunter2", "--database-url", "postgres://u:hunter2@h/d"]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn pg_variables_fill_what_the_url_leaves_out() {
+        let lookup = |name: &str| match name {
+            "PGHOST" => Some("db.internal".to_owned()),
+            "PGUSER" => Some("relay".to_owned()),
+            "PGPORT" => Some("6432".to_owned()),
+            _ => None,
+        };
+        let config = database(&Secret::default(), lookup).unwrap();
+        assert_eq!(config.get_user(), Some("relay"));
+        assert_eq!(config.get_dbname(), Some("relay"));
+        assert_eq!(config.get_ports(), [6432]);
+        let url = database(&"postgres://a@h:1/d".parse().unwrap(), lookup).unwrap();
+        assert_eq!(
+            (url.get_user(), url.get_dbname(), url.get_ports()),
+            (Some("a"), Some("d"), [1].as_slice())
+        );
+    }
+
+    #[test]
+    fn a_malformed_url_does_not_quote_the_password() {
+        let error = database(&"postgres://u:hunter2@h:notaport/d".parse().unwrap(), |_| None).unwrap_err();
+        assert!(error.contains("CAMPFIRE_DATABASE_URL") && !error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,168 @@
+//! Ordinary SQL: what the relay must know of the database before and while it streams.
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, IsolationLevel, NoTls};
+use tracing::{Instrument, debug, info_span};
+use uuid::Uuid;
+
+use crate::auth::ClaimPaths;
+use crate::decode::DecodeError;
+use crate::route::{Operation, Route, Template};
+use crate::wal::{Lsn, WalError};
+
+/// The extension is missing something, or its registries hold something we cannot use.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// The stream cannot be trusted any more; a new connection starts it afresh.
+    #[error("cannot read what Postgres sent: {0}")]
+    Decode(#[from] DecodeError),
+    #[error(
+        "the database has no campfire extension: run `create extension campfire; select campfire.install();` there"
+    )]
+    ExtensionMissing,
+    #[error("the extension is there, its tables are not: run `select campfire.install();`")]
+    NotInstalled,
+    #[error("publication {publication:?} is not fit to stream: {problem}; fix: {fix}")]
+    UnfitPublication { publication: String, problem: String, fix: String },
+    #[error("role lacks a right of campfire_relay ({0}): run `grant campfire_relay to` it")]
+    Privilege(String),
+    #[error("route {id} is unusable: {problem}")]
+    UnusableRoute { id: i64, problem: String },
+    #[error("query failed: {0}")]
+    Sql(tokio_postgres::Error),
+}
+
+impl DbError {
+    /// Whether trying again without anybody's help may succeed.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Wal(error) => error.is_retryable(),
+            Self::Sql(_) | Self::Decode(_) => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for DbError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.code() {
+            Some(
+                &SqlState::UNDEFINED_FUNCTION | &SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME,
+            ) => Self::ExtensionMissing,
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::Privilege(
+                error.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default(),
+            ),
+            _ => Self::Sql(error),
+        }
+    }
+}
+
+/// Opens an ordinary session; its connection ends with the client's last handle.
+pub async fn connect(config: &tokio_postgres::Config) -> Result<Client, DbError> {
+    let (client, connection) = config.connect(NoTls).await.map_err(WalError::from)?;
+    let run = async {
+        if let Err(error) = connection.await {
+            debug!(%error, "sql connection ended");
+        }
+    };
+    tokio::spawn(run.instrument(info_span!("sql")));
+    Ok(client)
+}
+
+/// Refuses publications that are missing, incomplete, or carry what clients must not see; the extension judges.
+pub async fn check_publications(sql: &Client, publications: &[String]) -> Result<(), DbError> {
+    for publication in publications {
+        let query = "select problem, fix from campfire.check_publication($1::text::name)";
+        if let Some(row) = sql.query(query, &[publication]).await?.first() {
+            let text = |column| row.get::<_, Option<String>>(column).unwrap_or_default().replace('\n', " ");
+            return Err(DbError::UnfitPublication {
+                publication: publication.clone(),
+                problem: text(0),
+                fix: text(1),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The state that decides who may join and what goes where, as one snapshot shows it.
+#[derive(Debug)]
+pub struct Control {
+    /// Schemas made by `campfire.install()`.
+    pub schemas: Vec<String>,
+    pub routes: Vec<Route>,
+    /// (organization, user, active)
+    pub agents: Vec<(Uuid, Uuid, bool)>,
+    pub claim_paths: ClaimPaths,
+}
+
+/// Reads control state under one snapshot.
+pub async fn load_control(sql: &mut Client) -> Result<Control, DbError> {
+    let transaction = sql
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    let schemas = "select schema_name::text from campfire.installations order by 1";
+    let schemas: Vec<String> = transaction.query(schemas, &[]).await?.iter().map(|row| row.get(0)).collect();
+    if schemas.is_empty() {
+        return Err(DbError::NotInstalled);
+    }
+    let routes = "select id, schema_name::text, table_name::text, operation, on_move, channel, event,
+                         columns::text[], when_changed::text[]
+                  from campfire.routes where enabled order by id";
+    let routes = transaction.query(routes, &[]).await?.iter().map(route).collect::<Result<_, _>>()?;
+    let mut agents = Vec::new();
+    for schema in &schemas {
+        let query =
+            format!("select organization_id, user_id, active from {}.agents", quote_identifier(schema));
+        let rows = transaction.query(&query, &[]).await?;
+        agents.extend(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))));
+    }
+    let mut claim_paths = ClaimPaths::default();
+    for row in transaction.query("select name::text, value from campfire.settings", &[]).await? {
+        match row.get(0) {
+            "claim_organization" => claim_paths.organization = row.get(1),
+            "claim_conversation" => claim_paths.conversation = row.get(1),
+            _ => {}
+        }
+    }
+    transaction.commit().await?;
+    Ok(Control { schemas, routes, agents, claim_paths })
+}
+
+fn route(row: &tokio_postgres::Row) -> Result<Route, DbError> {
+    let id = row.get(0);
+    let unusable = |problem| DbError::UnusableRoute { id, problem };
+    Ok(Route {
+        id,
+        schema: row.get(1),
+        table: row.get(2),
+        operation: match row.get(3) {
+            "INSERT" => Operation::Insert,
+            "UPDATE" => Operation::Update,
+            "DELETE" => Operation::Delete,
+            other => return Err(unusable(format!("unknown operation {other:?}"))),
+        },
+        on_move: row.get(4),
+        channel: Template::parse(row.get(5)).map_err(|error| unusable(error.to_string()))?,
+        event: row.get(6),
+        columns: row.get(7),
+        when_changed: row.get(8),
+    })
+}
+
+/// Writes a message into the WAL behind everything that has committed, so that the stream surely passes that point
+/// even if nobody else writes. Returns where it stands.
+pub async fn send_fence(sql: &Client) -> Result<Lsn, DbError> {
+    let query = "select pg_logical_emit_message(true, 'campfire.heartbeat', '')::text";
+    let row = sql.query_one(query, &[]).await?;
+    Ok(row.get::<_, &str>(0).parse().expect("the server prints LSNs as we parse them"))
+}
+
+fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,441 @@
+//! What clients may do to the hub: join, leave, renew a token, send. One channel is one socket joined to one topic.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tracing::debug;
+use uuid::Uuid;
+
+use super::hub::{ClientInput, Hub, Join, SocketId};
+use super::outbox::Outbox;
+use super::room::{Except, GroupKey, RoomKey};
+use super::typing::Typist;
+use crate::auth::{self, Credential, Identity, TokenError};
+use crate::metrics;
+use crate::protocol::{Encoding, Envelope, Reason, Ref, SystemStatus, UserBroadcast, Vsn, unmatched_topic};
+use crate::route::{Topic, strip_wire_prefix};
+
+/// Largest payload of a typing indicator, in bytes.
+const TYPING_BYTES_MAX: usize = 1024;
+
+pub(super) const CONVERSATION_GONE: &str = "The conversation was deleted or moved";
+const AGENT_GONE: &str = "The agent is no longer active in this organization";
+
+/// A socket and the channels it joined.
+#[derive(Debug)]
+pub(super) struct Socket {
+    vsn: Vsn,
+    outbox: Arc<Outbox>,
+    /// At most a hundred, mostly one to three: looking through them beats hashing.
+    channels: Vec<Channel>,
+}
+
+#[derive(Debug)]
+struct Channel {
+    wire_topic: Arc<str>,
+    room: RoomKey,
+    join_ref: Ref,
+    ack: bool,
+    echo: bool,
+    /// Who this is to an organization; None on channels outside `org:`.
+    identity: Option<Identity>,
+    /// When the token ends; API keys do not.
+    expires_at: Option<SystemTime>,
+}
+
+impl Channel {
+    fn group(&self, vsn: Vsn) -> GroupKey {
+        let visitor = matches!(self.identity, Some(Identity::Visitor { .. }));
+        GroupKey { vsn, wire_topic: Arc::clone(&self.wire_topic), visitor }
+    }
+}
+
+impl Socket {
+    fn find(&self, wire_topic: &str) -> Option<&Channel> {
+        self.channels.iter().find(|channel| *channel.wire_topic == *wire_topic)
+    }
+}
+
+impl Hub {
+    pub(super) fn apply_client(&mut self, id: SocketId, input: ClientInput) {
+        match input {
+            ClientInput::Connect { vsn, outbox } => {
+                self.sockets.insert(id, Socket { vsn, outbox, channels: Vec::new() });
+            }
+            ClientInput::Disconnect => self.disconnect(id),
+            ClientInput::Join(join) => self.join(id, *join),
+            ClientInput::Leave { wire_topic, join_ref, reference } => {
+                self.leave(id, &wire_topic, &join_ref, &reference)
+            }
+            ClientInput::AccessToken { wire_topic, reference, credential } => {
+                self.renew(id, &wire_topic, &reference, credential);
+            }
+            ClientInput::Broadcast { wire_topic, reference, broadcast, within_rate } => {
+                self.broadcast(id, &wire_topic, &reference, &broadcast, within_rate);
+            }
+            ClientInput::Other { wire_topic, reference } => {
+                self.channel_or_reply(id, &wire_topic, &reference);
+            }
+        }
+    }
+
+    fn join(&mut self, id: SocketId, join: Join) {
+        let old = self.remove_channel(id, &join.wire_topic);
+        let outcome = self.admit(id, &join);
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let vsn = socket.vsn;
+        let envelope = Envelope { vsn, topic: &join.wire_topic, join_ref: &join.join_ref };
+        match outcome {
+            Ok(channel) => {
+                let reply = envelope.reply_ok(&join.reference, r#"{"postgres_changes":[]}"#);
+                // Reply first: what is delivered from here on belongs to a joined channel.
+                if socket.outbox.push(reply).is_ok() {
+                    self.rooms.join(channel.room.clone(), channel.group(vsn), id, Arc::clone(&socket.outbox));
+                    socket.channels.push(channel);
+                    self.metrics.channels.inc();
+                }
+            }
+            Err(reason) => {
+                debug!(socket_id = id.0, %reason, "join refused");
+                let refused = metrics::Reason { reason: reason.label() };
+                self.metrics.joins_refused.get_or_create(&refused).inc();
+                self.push(id, envelope.reply_error(&join.reference, &reason));
+            }
+        }
+        // The Python client, which speaks 1.0.0, would take this close for the new channel's.
+        if let Some(old) = old.filter(|_| vsn == Vsn::V2) {
+            self.push(id, Envelope { vsn, topic: &old.wire_topic, join_ref: &old.join_ref }.close());
+        }
+    }
+
+    /// Decides a join by the claims, the control state and nothing else.
+    fn admit(&self, id: SocketId, join: &Join) -> Result<Channel, Reason> {
+        let name = strip_wire_prefix(&join.wire_topic).ok_or(Reason::UnmatchedTopic)?;
+        if name.is_empty() {
+            return Err(Reason::TopicNameRequired);
+        }
+        if !join.within_rate {
+            return Err(Reason::TooManyMessages);
+        }
+        let topic = Topic::parse(name).map_err(Reason::InvalidTopic)?;
+        let payload = join.payload.as_ref().map_err(Reason::clone)?;
+        let joined = self.sockets.get(&id).map_or(0, |socket| socket.channels.len());
+        if joined >= self.settings.channels_per_socket_max {
+            return Err(Reason::TooManyChannels);
+        }
+        let credential = join.credential.as_ref().map_err(|error| Reason::from(*error))?;
+        let identity = self.authorize(&topic, credential, payload.private)?;
+        Ok(Channel {
+            wire_topic: Arc::clone(&join.wire_topic),
+            room: RoomKey { private: payload.private && identity.is_none(), topic },
+            join_ref: join.join_ref.clone(),
+            ack: payload.ack,
+            echo: payload.echo,
+            identity,
+            expires_at: credential.expires_at(),
+        })
+    }
+
+    /// As whom a credential opens a topic, if it does; None outside `org:`.
+    fn authorize(
+        &self,
+        topic: &Topic,
+        credential: &Credential,
+        private: bool,
+    ) -> Result<Option<Identity>, Reason> {
+        if topic.organization().is_some() {
+            let is_active = |organization, user| self.agents.get(&(organization, user)).copied();
+            return auth::authorize(topic, credential, is_active).map(Some).map_err(|refusal| {
+                debug!(%topic, %refusal, "not authorized");
+                refusal.reason(&topic.to_string())
+            });
+        }
+        match (private, self.settings.public_channels) {
+            // No policy grants anything on private channels.
+            (true, _) => Err(Reason::Unauthorized { topic: topic.to_string() }),
+            (false, true) => Ok(None),
+            (false, false) => Err(Reason::PrivateOnly),
+        }
+    }
+
+    fn leave(&mut self, id: SocketId, wire_topic: &str, join_ref: &Ref, reference: &Ref) {
+        let Some(socket) = self.sockets.get(&id) else { return };
+        let vsn = socket.vsn;
+        let Some(channel) = socket.find(wire_topic) else {
+            return self.push(id, Envelope { vsn, topic: wire_topic, join_ref }.reply_ok(reference, "{}"));
+        };
+        // A leave that names an earlier join is late news: the client has joined again since.
+        if vsn == Vsn::V2 && !join_ref.is_null() && *join_ref != channel.join_ref {
+            return;
+        }
+        if let Some(channel) = self.remove_channel(id, wire_topic) {
+            let envelope = Envelope { vsn, topic: wire_topic, join_ref: &channel.join_ref };
+            self.push(id, envelope.reply_ok(reference, "{}"));
+            self.push(id, envelope.close());
+        }
+    }
+
+    /// Takes a new token for a channel. Success is silent.
+    fn renew(
+        &mut self,
+        id: SocketId,
+        wire_topic: &str,
+        reference: &Ref,
+        credential: Result<Credential, TokenError>,
+    ) {
+        let Some(channel) = self.channel_or_reply(id, wire_topic, reference) else { return };
+        let RoomKey { topic, private } = channel.room.clone();
+        let renewed = credential.map_err(Reason::from).and_then(|credential| {
+            let identity = self.authorize(&topic, &credential, private)?;
+            Ok((identity, credential.expires_at()))
+        });
+        match renewed {
+            Ok((identity, expires_at)) => {
+                let Some(socket) = self.sockets.get_mut(&id) else { return };
+                let vsn = socket.vsn;
+                let Some(channel) =
+                    socket.channels.iter_mut().find(|channel| *channel.wire_topic == *wire_topic)
+                else {
+                    return;
+                };
+                let before = channel.group(vsn);
+                channel.identity = identity;
+                channel.expires_at = expires_at;
+                let after = channel.group(vsn);
+                if before != after {
+                    self.rooms.leave(&channel.room, &before, id);
+                    self.rooms.join(channel.room.clone(), after, id, Arc::clone(&socket.outbox));
+                }
+            }
+            Err(reason) => self.close_channel(id, wire_topic, &reason.message()),
+        }
+    }
+
+    fn broadcast(
+        &mut self,
+        id: SocketId,
+        wire_topic: &str,
+        reference: &Ref,
+        broadcast: &UserBroadcast,
+        within_rate: bool,
+    ) {
+        self.channel_or_reply(id, wire_topic, reference);
+        let Some(channel) = self.channel(id, wire_topic) else { return };
+        let refusal = self.refusal(channel, broadcast, within_rate);
+        let (ack, join_ref) = (channel.ack, channel.join_ref.clone());
+        if let Some(reason) = &refusal {
+            self.metrics.drop_message(reason.label());
+        } else {
+            self.metrics.client_messages.inc();
+            self.relay(id, wire_topic, broadcast);
+        }
+        // Looked up again: delivering may have ended the sender's own socket.
+        let Some(socket) = self.sockets.get(&id).filter(|_| ack) else { return };
+        let envelope = Envelope { vsn: socket.vsn, topic: wire_topic, join_ref: &join_ref };
+        let reply = match refusal {
+            Some(reason) => envelope.reply_error(reference, &reason),
+            None => envelope.reply_ok(reference, "{}"),
+        };
+        self.push(id, reply);
+    }
+
+    /// Why a client may not send this, if so.
+    fn refusal(&self, channel: &Channel, broadcast: &UserBroadcast, within_rate: bool) -> Option<Reason> {
+        let bytes = broadcast.payload.len();
+        let bytes_max = match &channel.identity {
+            Some(_) if is_typing(&broadcast.event) => TYPING_BYTES_MAX,
+            Some(_) => self.settings.org_payload_bytes_max,
+            None => self.settings.payload_bytes_max,
+        };
+        if !within_rate {
+            return Some(Reason::TooManyMessages);
+        }
+        if bytes > bytes_max {
+            return Some(Reason::PayloadTooLarge);
+        }
+        let identity = channel.identity.as_ref()?;
+        auth::may_send(identity, &broadcast.event).err().map(Reason::from)
+    }
+
+    /// Passes an admitted broadcast on.
+    fn relay(&mut self, id: SocketId, wire_topic: &str, broadcast: &UserBroadcast) {
+        let Some(channel) = self.channel(id, wire_topic) else { return };
+        let room = channel.room.clone();
+        let Some(identity) = channel.identity else {
+            let except = if channel.echo { Except::Nobody } else { Except::Channel(id, wire_topic) };
+            let delivery = self.rooms.deliver(&room, &broadcast.stamped(None), except);
+            return self.settle(delivery);
+        };
+        if is_typing(&broadcast.event) && room.topic.sibling().is_some() {
+            let typist = Typist { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
+            if broadcast.event == "typing:start" {
+                self.typing.start(typist, room.clone(), identity, Instant::now());
+            } else {
+                self.typing.stop(&typist);
+            }
+            return self.deliver_typing(&room, id, &identity, broadcast);
+        }
+        let except = if channel.echo { Except::Nobody } else { Except::Channel(id, wire_topic) };
+        self.deliver_stamped(&room, &identity, broadcast, except);
+    }
+
+    /// Typing on a conversation reaches its channel and its widget alike, but never the socket it came from.
+    fn deliver_typing(
+        &mut self,
+        room: &RoomKey,
+        from: SocketId,
+        identity: &Identity,
+        broadcast: &UserBroadcast,
+    ) {
+        let sibling = room.topic.sibling().map(|topic| RoomKey { topic, private: false });
+        for room in [Some(room.clone()), sibling].into_iter().flatten() {
+            self.deliver_stamped(&room, identity, broadcast, Except::Socket(from));
+        }
+    }
+
+    fn deliver_stamped(
+        &mut self,
+        room: &RoomKey,
+        identity: &Identity,
+        broadcast: &UserBroadcast,
+        except: Except<'_>,
+    ) {
+        let stamp = identity.sender_meta();
+        let visitors_stamp = identity.sender_meta_for_visitors();
+        let stamped = |visitor: bool| {
+            let stamp = if visitor { &visitors_stamp } else { &stamp };
+            broadcast.stamped(Some(stamp.as_bytes()))
+        };
+        let delivery = self.rooms.deliver_by_audience(room, stamped, except);
+        self.settle(delivery);
+    }
+
+    /// Ends what is over by the clock: typing indicators and tokens.
+    pub(super) fn tick(&mut self, now: Instant, wall: SystemTime) {
+        for (typist, room, identity) in self.typing.expired(now) {
+            self.end_typing(&typist, &room, &identity);
+        }
+        let over = |channel: &&Channel| channel.expires_at.is_some_and(|expires_at| expires_at <= wall);
+        let expired: Vec<_> = self
+            .sockets
+            .iter()
+            .flat_map(|(id, socket)| {
+                socket
+                    .channels
+                    .iter()
+                    .filter(over)
+                    .map(|channel| (*id, channel.wire_topic.clone(), channel.expires_at))
+            })
+            .collect();
+        for (id, wire_topic, expires_at) in expired {
+            let ago =
+                expires_at.and_then(|expires_at| wall.duration_since(expires_at).ok()).unwrap_or_default();
+            let reason = Reason::TokenExpired { seconds_ago: ago.as_secs() };
+            self.close_channel(id, &wire_topic, &reason.message());
+        }
+    }
+
+    fn end_typing(&mut self, typist: &Typist, room: &RoomKey, identity: &Identity) {
+        let stop =
+            UserBroadcast { event: "typing:stop".to_owned(), encoding: Encoding::Json, payload: "{}".into() };
+        self.deliver_typing(room, typist.socket, identity, &stop);
+    }
+
+    /// Ends every channel of an agent whose row is gone or inactive.
+    pub(super) fn close_unauthorized_agents(&mut self) {
+        let is_active =
+            |organization: Uuid, user: Uuid| self.agents.get(&(organization, user)) == Some(&true);
+        let gone = |channel: &&Channel| matches!(channel.identity, Some(Identity::Agent { organization, user }) if !is_active(organization, user));
+        let gone: Vec<_> = self
+            .sockets
+            .iter()
+            .flat_map(|(id, socket)| {
+                socket.channels.iter().filter(gone).map(|channel| (*id, channel.wire_topic.clone()))
+            })
+            .collect();
+        for (id, wire_topic) in gone {
+            self.close_channel(id, &wire_topic, AGENT_GONE);
+        }
+    }
+
+    pub(super) fn close_room(&mut self, room: &RoomKey, message: &str) {
+        for (id, wire_topic) in self.rooms.members(room) {
+            self.close_channel(id, &wire_topic, message);
+        }
+    }
+
+    /// Tells every channel that committed events are missing from what it got. Status ok, because an error would
+    /// make the Python client rejoin.
+    pub(super) fn announce_loss(&mut self, cause: &str) {
+        let message = format!("ReplayIncomplete: {cause}");
+        let mut closed = Vec::new();
+        for (id, socket) in &self.sockets {
+            for channel in &socket.channels {
+                let envelope =
+                    Envelope { vsn: socket.vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
+                if socket.outbox.push(envelope.system(SystemStatus::Ok, &message)).is_err() {
+                    closed.push(*id);
+                }
+            }
+        }
+        closed.into_iter().for_each(|id| self.disconnect(id));
+    }
+
+    /// Ends a channel and says why. The socket and its other channels go on.
+    fn close_channel(&mut self, id: SocketId, wire_topic: &str, message: &str) {
+        let Some(channel) = self.remove_channel(id, wire_topic) else { return };
+        let Some(socket) = self.sockets.get(&id) else { return };
+        let envelope = Envelope { vsn: socket.vsn, topic: wire_topic, join_ref: &channel.join_ref };
+        self.push(id, envelope.system(SystemStatus::Error, message));
+        self.push(id, envelope.close());
+    }
+
+    /// Forgets a socket. Its session ends by itself.
+    pub(super) fn disconnect(&mut self, id: SocketId) {
+        let topics =
+            |socket: &Socket| socket.channels.iter().map(|channel| channel.wire_topic.clone()).collect();
+        let topics: Vec<_> = self.sockets.get(&id).map(topics).unwrap_or_default();
+        for wire_topic in topics {
+            self.remove_channel(id, &wire_topic);
+        }
+        self.sockets.remove(&id);
+    }
+
+    fn remove_channel(&mut self, id: SocketId, wire_topic: &str) -> Option<Channel> {
+        let socket = self.sockets.get_mut(&id)?;
+        let index = socket.channels.iter().position(|channel| *channel.wire_topic == *wire_topic)?;
+        let channel = socket.channels.swap_remove(index);
+        let group = channel.group(socket.vsn);
+        self.rooms.leave(&channel.room, &group, id);
+        self.metrics.channels.dec();
+        let typist = Typist { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
+        if let Some((room, identity)) = self.typing.stop(&typist) {
+            self.end_typing(&typist, &room, &identity);
+        }
+        Some(channel)
+    }
+
+    fn channel(&self, id: SocketId, wire_topic: &str) -> Option<&Channel> {
+        self.sockets.get(&id)?.find(wire_topic)
+    }
+
+    /// The channel that a push names; without one the push is answered with an error.
+    fn channel_or_reply(&mut self, id: SocketId, wire_topic: &str, reference: &Ref) -> Option<&Channel> {
+        if self.channel(id, wire_topic).is_none() {
+            let vsn = self.sockets.get(&id)?.vsn;
+            self.push(id, unmatched_topic(vsn, wire_topic, reference));
+        }
+        self.channel(id, wire_topic)
+    }
+
+    fn push(&mut self, id: SocketId, frame: crate::protocol::Frame) {
+        let Some(socket) = self.sockets.get(&id) else { return };
+        if socket.outbox.push(frame).is_err() {
+            self.disconnect(id);
+        }
+    }
+}
+
+fn is_typing(event: &str) -> bool {
+    event.starts_with("typing:")
+}

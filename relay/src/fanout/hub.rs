@@ -1,0 +1,277 @@
+//! The hub: one owner of everything that decides who gets what, in one order.
+//!
+//! Inputs come over two bounded queues, from Postgres and from clients. Applying one never waits and never asks the
+//! database: the answer is a function of the hub's state, so a join and a change can not race. Frames go into
+//! outboxes, which never wait either.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::channel::{CONVERSATION_GONE, Socket};
+use super::outbox::Outbox;
+use super::room::{Delivery, Except, RoomKey, Rooms};
+use super::typing::Typing;
+use crate::auth::{Credential, TokenError};
+use crate::metrics::Metrics;
+use crate::protocol::{Broadcast, BroadcastPayload, JoinPayload, Reason, Ref, UserBroadcast, Vsn};
+use crate::route::{ControlChange, Event, Position, Routed, Topic};
+use crate::wal::Lsn;
+
+/// How often expiries are looked for.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Client inputs taken in one go, so that a flood of them cannot hold up what comes from Postgres.
+const CLIENT_BATCH: usize = 64;
+
+/// Numbers a socket, for the life of the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId(pub u64);
+
+/// What the hub may be told.
+#[derive(Debug)]
+pub enum HubInput {
+    Client(SocketId, ClientInput),
+    /// Attached to the slot: the agents as loaded; from here on the stream moves them.
+    Attached {
+        agents: Vec<(Uuid, Uuid, bool)>,
+    },
+    /// All that had committed when we attached has been applied: clients may come.
+    CaughtUp,
+    /// The connection to Postgres is gone.
+    Detached,
+    /// Changes in commit order. `applied`: the end up to which all is told with them.
+    Changes {
+        changes: Vec<HubChange>,
+        applied: Option<Lsn>,
+    },
+    /// Committed events can not be had any more.
+    Loss {
+        cause: &'static str,
+    },
+}
+
+/// A change, and what it leads to.
+#[derive(Debug)]
+pub struct HubChange {
+    pub position: Position,
+    /// The `meta` of its events, as JSON text.
+    pub meta: Arc<[u8]>,
+    pub routed: Routed,
+}
+
+/// What a session says for its socket. Topics are as on the wire.
+#[derive(Debug)]
+pub enum ClientInput {
+    Connect {
+        vsn: Vsn,
+        outbox: Arc<Outbox>,
+    },
+    Disconnect,
+    Join(Box<Join>),
+    Leave {
+        wire_topic: Arc<str>,
+        join_ref: Ref,
+        reference: Ref,
+    },
+    /// A token that was verified, or why it could not be.
+    AccessToken {
+        wire_topic: Arc<str>,
+        reference: Ref,
+        credential: Result<Credential, TokenError>,
+    },
+    Broadcast {
+        wire_topic: Arc<str>,
+        reference: Ref,
+        broadcast: UserBroadcast,
+        within_rate: bool,
+    },
+    /// An event that means nothing to us.
+    Other {
+        wire_topic: Arc<str>,
+        reference: Ref,
+    },
+}
+
+#[derive(Debug)]
+pub struct Join {
+    pub wire_topic: Arc<str>,
+    pub join_ref: Ref,
+    pub reference: Ref,
+    /// What it asks for, or why that can not be had.
+    pub payload: Result<JoinPayload, Reason>,
+    /// The verified token, the socket's own credential where the join brought none, or why neither will do.
+    pub credential: Result<Credential, TokenError>,
+    pub within_rate: bool,
+}
+
+/// The hub's part of the settings.
+#[derive(Clone, Debug)]
+pub struct HubSettings {
+    pub channels_per_socket_max: usize,
+    pub payload_bytes_max: usize,
+    pub org_payload_bytes_max: usize,
+    pub typing_timeout: Duration,
+    /// Whether public channels outside `org:` exist.
+    pub public_channels: bool,
+}
+
+/// Subscriptions, control state, and the position reached.
+pub struct Hub {
+    pub(super) settings: HubSettings,
+    pub(super) metrics: Metrics,
+    pub(super) rooms: Rooms,
+    pub(super) sockets: HashMap<SocketId, Socket>,
+    pub(super) agents: HashMap<(Uuid, Uuid), bool>,
+    pub(super) typing: Typing,
+    /// The last change applied; what comes again at or below it is skipped.
+    last: Option<Position>,
+    applied: Arc<AtomicU64>,
+    ready: watch::Sender<bool>,
+}
+
+impl Hub {
+    pub fn new(
+        settings: HubSettings,
+        metrics: Metrics,
+        applied: Arc<AtomicU64>,
+        ready: watch::Sender<bool>,
+    ) -> Self {
+        let typing = Typing::new(settings.typing_timeout);
+        Self {
+            settings,
+            metrics,
+            rooms: Rooms::default(),
+            sockets: HashMap::new(),
+            agents: HashMap::new(),
+            typing,
+            last: None,
+            applied,
+            ready,
+        }
+    }
+
+    /// Applies inputs until stopped. Neither queue may starve the other, so the choice between them is random.
+    pub async fn run(
+        mut self,
+        mut clients: mpsc::Receiver<HubInput>,
+        mut wal: mpsc::Receiver<HubInput>,
+        stop: CancellationToken,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(CLIENT_BATCH);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(input) = wal.recv() => self.apply(input),
+                count = clients.recv_many(&mut batch, CLIENT_BATCH), if !clients.is_closed() => {
+                    debug_assert!(count > 0 || clients.is_closed());
+                    batch.drain(..).for_each(|input| self.apply(input));
+                }
+                _ = tick.tick() => self.tick(Instant::now(), SystemTime::now()),
+            }
+        }
+    }
+
+    /// One turn: decides, and queues what follows from it.
+    pub fn apply(&mut self, input: HubInput) {
+        match input {
+            HubInput::Client(socket, input) => self.apply_client(socket, input),
+            HubInput::Attached { agents } => {
+                self.agents = agents
+                    .into_iter()
+                    .map(|(organization, user, active)| ((organization, user), active))
+                    .collect();
+                self.close_unauthorized_agents();
+            }
+            HubInput::CaughtUp => {
+                self.metrics.ready.set(1);
+                self.ready.send_replace(true);
+            }
+            HubInput::Detached => {
+                self.metrics.ready.set(0);
+                self.ready.send_replace(false);
+            }
+            HubInput::Changes { changes, applied } => {
+                for change in changes {
+                    self.apply_change(&change);
+                }
+                if let Some(end) = applied {
+                    self.applied.store(end.0, Ordering::Release);
+                    self.metrics.applied_lsn.set(end.0);
+                }
+            }
+            HubInput::Loss { cause } => self.announce_loss(cause),
+        }
+        self.metrics.topics.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
+    }
+
+    fn apply_change(&mut self, change: &HubChange) {
+        if self.last.is_some_and(|last| change.position <= last) {
+            self.metrics.changes_skipped.inc();
+            return;
+        }
+        self.last = Some(change.position);
+        self.metrics.events_collided.inc_by(change.routed.collisions.into());
+        self.metrics.events_unaddressed.inc_by(change.routed.unaddressed.into());
+        self.metrics.events.inc_by(change.routed.events.len() as u64);
+        for Event { topic, event, payload } in &change.routed.events {
+            let room = RoomKey { topic: topic.clone(), private: false };
+            let payload = BroadcastPayload::Json(payload);
+            let broadcast = Broadcast { event, payload, meta: Some(&change.meta) };
+            let delivery = self.rooms.deliver(&room, &broadcast, Except::Nobody);
+            self.settle(delivery);
+        }
+        // After the events, so that a channel that ends still hears why.
+        for control in &change.routed.control {
+            self.apply_control(control);
+        }
+    }
+
+    fn apply_control(&mut self, control: &ControlChange) {
+        match *control {
+            ControlChange::Agent { organization, user, active } => {
+                match active {
+                    Some(active) => self.agents.insert((organization, user), active),
+                    None => self.agents.remove(&(organization, user)),
+                };
+                if active != Some(true) {
+                    self.close_unauthorized_agents();
+                }
+            }
+            ControlChange::AllAgentsGone => {
+                self.agents.clear();
+                self.close_unauthorized_agents();
+            }
+            ControlChange::ConversationGone { organization, conversation } => {
+                for topic in [
+                    Topic::channel_conversation(organization, conversation),
+                    Topic::channel_widget(organization, conversation),
+                ] {
+                    self.close_room(&RoomKey { topic, private: false }, CONVERSATION_GONE);
+                }
+            }
+            ControlChange::AllConversationsGone => {
+                let ends = |room: &&RoomKey| room.topic.conversation().is_some();
+                let rooms: Vec<RoomKey> = self.rooms.keys().filter(ends).cloned().collect();
+                for room in rooms {
+                    self.close_room(&room, CONVERSATION_GONE);
+                }
+            }
+        }
+    }
+
+    /// Counts a delivery, and forgets the sockets that could not take it.
+    pub(super) fn settle(&mut self, delivery: Delivery) {
+        self.metrics.deliveries.inc_by(delivery.delivered);
+        for socket in delivery.closed {
+            self.disconnect(socket);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What waits to be written to one socket.
+//!
+//! The hub pushes and never waits; the session takes what there is. The bound is the policy for slow clients:
+//! who lets it overflow is closed, and nobody else notices.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::protocol::Frame;
+
+/// How much may wait for one socket.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboxLimits {
+    pub bytes_max: usize,
+    pub frames_max: usize,
+}
+
+/// Why the server ends a socket. Becomes the WebSocket close frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The outbox overflowed.
+    SlowConsumer,
+    /// No frame came for the idle time.
+    Idle,
+    /// The relay is stopping.
+    Shutdown,
+}
+
+impl CloseReason {
+    /// WebSocket close code: 1013 try again later, 1000 normal, 1012 service restart (RFC 6455 and its registry).
+    pub fn code(self) -> u16 {
+        match self {
+            Self::SlowConsumer => 1013,
+            Self::Idle => 1000,
+            Self::Shutdown => 1012,
+        }
+    }
+
+    /// The label of metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::SlowConsumer => "slow_consumer",
+            Self::Idle => "idle",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// What the client is told.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::SlowConsumer => "slow consumer: the outbox overflowed",
+            Self::Idle => "idle: no frame from the client",
+            Self::Shutdown => "the relay is restarting",
+        }
+    }
+}
+
+/// A bounded queue of frames for one socket.
+#[derive(Debug)]
+pub struct Outbox {
+    limits: OutboxLimits,
+    state: Mutex<State>,
+    /// Something can be taken.
+    filled: Notify,
+    /// The socket is to be given up without sending what waits.
+    overflowed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+    closed: Option<CloseReason>,
+}
+
+/// The frame was not queued: the socket is being closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+impl Outbox {
+    pub fn new(limits: OutboxLimits) -> Self {
+        Self { limits, state: Mutex::default(), filled: Notify::new(), overflowed: Notify::new() }
+    }
+
+    /// Queues a frame, or begins to close a socket whose outbox it would overflow.
+    pub fn push(&self, frame: Frame) -> Result<(), Closed> {
+        let mut state = self.lock();
+        if state.closed.is_some() {
+            return Err(Closed);
+        }
+        let fits =
+            state.bytes + frame.len() <= self.limits.bytes_max && state.frames.len() < self.limits.frames_max;
+        // A frame that is larger than the bound by itself goes out when nothing waits, or it never could.
+        if fits || state.frames.is_empty() {
+            state.bytes += frame.len();
+            state.frames.push_back(frame);
+            drop(state);
+            self.filled.notify_one();
+            Ok(())
+        } else {
+            // What waits is lost with the socket; the client comes back and resumes.
+            *state = State { closed: Some(CloseReason::SlowConsumer), ..State::default() };
+            drop(state);
+            self.filled.notify_one();
+            self.overflowed.notify_one();
+            Err(Closed)
+        }
+    }
+
+    /// Ends the socket after what already waits. The first reason stands.
+    pub fn close(&self, reason: CloseReason) {
+        self.lock().closed.get_or_insert(reason);
+        self.filled.notify_one();
+    }
+
+    /// Moves what waits into `frames`, waiting for it if need be. Returns the reason to close once everything
+    /// queued before it was taken. Cancel-safe.
+    pub async fn take(&self, frames: &mut Vec<Frame>) -> Option<CloseReason> {
+        loop {
+            {
+                let mut state = self.lock();
+                if !state.frames.is_empty() {
+                    state.bytes = 0;
+                    // Taken whole, so that an idle socket keeps no buffer.
+                    frames.extend(std::mem::take(&mut state.frames));
+                    return None;
+                }
+                if state.closed.is_some() {
+                    return state.closed;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// Resolves once, when the outbox has overflowed.
+    pub async fn overflowed(&self) {
+        self.overflowed.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: OutboxLimits = OutboxLimits { bytes_max: 10, frames_max: 3 };
+
+    fn frame(bytes: usize) -> Frame {
+        Frame::text("x".repeat(bytes))
+    }
+
+    #[tokio::test]
+    async fn frames_leave_in_order_and_free_their_room() {
+        let outbox = Outbox::new(LIMITS);
+        let mut taken = Vec::new();
+        for _ in 0..2 {
+            outbox.push(frame(4)).unwrap();
+            outbox.push(frame(6)).unwrap();
+            assert_eq!(outbox.take(&mut taken).await, None);
+        }
+        assert_eq!(taken.iter().map(Frame::len).collect::<Vec<_>>(), [4, 6, 4, 6]);
+    }
+
+    #[tokio::test]
+    async fn overflow_by_bytes_or_by_frames_gives_the_socket_up() {
+        for sizes in [[5, 6].as_slice(), &[1, 1, 1, 1]] {
+            let outbox = Outbox::new(LIMITS);
+            let (last, fitting) = sizes.split_last().unwrap();
+            for size in fitting {
+                outbox.push(frame(*size)).unwrap();
+            }
+            assert_eq!(outbox.push(frame(*last)), Err(Closed));
+            outbox.overflowed().await;
+            let mut taken = Vec::new();
+            assert_eq!(outbox.take(&mut taken).await, Some(CloseReason::SlowConsumer));
+            assert!(taken.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_over_the_bound_goes_out_alone() {
+        let outbox = Outbox::new(LIMITS);
+        outbox.push(frame(100)).unwrap();
+        assert_eq!(outbox.push(frame(1)), Err(Closed));
+    }
+
+    #[tokio::test]
+    async fn a_close_comes_after_what_waits() {
+        let outbox = Outbox::new(LIMITS);
+        outbox.push(frame(1)).unwrap();
+        outbox.close(CloseReason::Shutdown);
+        assert_eq!(outbox.push(frame(1)), Err(Closed));
+        let mut taken = Vec::new();
+        assert_eq!(outbox.take(&mut taken).await, None);
+        assert_eq!(outbox.take(&mut taken).await, Some(CloseReason::Shutdown));
+        assert_eq!(taken.len(), 1);
+    }
+}

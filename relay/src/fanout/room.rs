@@ -1,0 +1,147 @@
+//! Who listens to what: topics, and the sockets that joined them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::hub::SocketId;
+use super::outbox::Outbox;
+use crate::protocol::{Broadcast, Vsn, encode_broadcast};
+use crate::route::Topic;
+
+/// Names a room. Channels outside `org:` have a public and a private room of the same name; those of `org:` have one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RoomKey {
+    pub(super) topic: Topic,
+    pub(super) private: bool,
+}
+
+/// What the members of a group share, so that one encoded frame serves them all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GroupKey {
+    pub(super) vsn: Vsn,
+    /// The topic as it was joined: with or without `bcast:`.
+    pub(super) wire_topic: Arc<str>,
+    /// Visitors are not told which agent sent something.
+    pub(super) visitor: bool,
+}
+
+/// All rooms with at least one member.
+#[derive(Debug, Default)]
+pub(super) struct Rooms {
+    rooms: HashMap<RoomKey, Room>,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    // A room has one group, rarely more than four: two serializations, two spellings.
+    groups: Vec<Group>,
+}
+
+#[derive(Debug)]
+struct Group {
+    key: GroupKey,
+    members: IndexMap<SocketId, Arc<Outbox>>,
+}
+
+/// What a delivery came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Delivery {
+    /// Frames queued.
+    pub(super) delivered: u64,
+    /// Sockets whose outbox is closed: they are to be forgotten.
+    pub(super) closed: Vec<SocketId>,
+}
+
+/// Who is not to receive a broadcast.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Except<'a> {
+    Nobody,
+    /// One channel: the sender's, unless it asked for its own messages.
+    Channel(SocketId, &'a str),
+    /// All channels of a socket.
+    Socket(SocketId),
+}
+
+impl Rooms {
+    pub(super) fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    pub(super) fn join(&mut self, room: RoomKey, group: GroupKey, socket: SocketId, outbox: Arc<Outbox>) {
+        let groups = &mut self.rooms.entry(room).or_default().groups;
+        match groups.iter_mut().find(|known| known.key == group) {
+            Some(known) => {
+                known.members.insert(socket, outbox);
+            }
+            None => groups.push(Group { key: group, members: IndexMap::from([(socket, outbox)]) }),
+        }
+    }
+
+    pub(super) fn leave(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId) {
+        let Some(found) = self.rooms.get_mut(room) else { return };
+        if let Some(index) = found.groups.iter().position(|known| known.key == *group) {
+            let members = &mut found.groups[index].members;
+            members.swap_remove(&socket);
+            if members.is_empty() {
+                found.groups.swap_remove(index);
+            }
+        }
+        if found.groups.is_empty() {
+            self.rooms.remove(room);
+        }
+    }
+
+    /// The members of a room, with the topic under which each joined.
+    pub(super) fn members(&self, room: &RoomKey) -> Vec<(SocketId, Arc<str>)> {
+        let groups = self.rooms.get(room).map(|room| room.groups.as_slice()).unwrap_or_default();
+        let members = |group: &Group| {
+            let wire_topic = Arc::clone(&group.key.wire_topic);
+            group.members.keys().map(move |socket| (*socket, Arc::clone(&wire_topic))).collect::<Vec<_>>()
+        };
+        groups.iter().flat_map(members).collect()
+    }
+
+    /// The keys of all rooms.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &RoomKey> {
+        self.rooms.keys()
+    }
+
+    /// Queues a broadcast for everybody in the room. It is encoded once for each group.
+    pub(super) fn deliver(&self, room: &RoomKey, broadcast: &Broadcast<'_>, except: Except<'_>) -> Delivery {
+        self.deliver_by_audience(room, |_| *broadcast, except)
+    }
+
+    /// Like [`Rooms::deliver`], with one broadcast for visitors and another for everybody else.
+    pub(super) fn deliver_by_audience<'b>(
+        &self,
+        room: &RoomKey,
+        broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
+        except: Except<'_>,
+    ) -> Delivery {
+        let mut delivery = Delivery::default();
+        let Some(room) = self.rooms.get(room) else { return delivery };
+        for Group { key, members } in &room.groups {
+            // Binary payloads cannot be told to clients of 1.0.0.
+            let Some(frame) = encode_broadcast(key.vsn, &key.wire_topic, &broadcast(key.visitor)) else {
+                continue;
+            };
+            for (socket, outbox) in members {
+                let excepted = match except {
+                    Except::Nobody => false,
+                    Except::Channel(sender, topic) => *socket == sender && *key.wire_topic == *topic,
+                    Except::Socket(sender) => *socket == sender,
+                };
+                if excepted {
+                    continue;
+                }
+                match outbox.push(frame.clone()) {
+                    Ok(()) => delivery.delivered += 1,
+                    Err(_) => delivery.closed.push(*socket),
+                }
+            }
+        }
+        delivery
+    }
+}

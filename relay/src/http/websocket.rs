@@ -1,0 +1,94 @@
+//! The WebSocket handshake: who may connect, and with which serialization.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tracing::{Instrument, debug, info_span};
+
+use super::Shared;
+use crate::fanout::SocketId;
+use crate::protocol::Vsn;
+use crate::socket::Session;
+
+/// Largest frame read from a client; the reference server's bound (`protocol.md` §1.5).
+const FRAME_BYTES_MAX: usize = 5_000_000;
+
+/// Read and write buffers of a socket start at this size. Most sockets are idle most of the time.
+const BUFFER_BYTES: usize = 2 * 1024;
+
+/// Answers a handshake in the reference's order: is the relay ready, is there a key, is it valid, is there room;
+/// then the serialization and the upgrade itself.
+pub(super) async fn upgrade(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+    mut request: Request,
+) -> Response {
+    if !*shared.ready.borrow() {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "The relay is not caught up with Postgres yet");
+    }
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let key = header("x-api-key").or(query.get("apikey").map(String::as_str));
+    let claim_paths = shared.claim_paths();
+    let credential = match shared.keys.connect(&shared.api_keys, &claim_paths, key, SystemTime::now()) {
+        Ok(credential) => credential,
+        Err(error) => {
+            debug!(%error, "handshake refused");
+            return refuse(error.status(), &error.to_string());
+        }
+    };
+    if shared.metrics.sockets.get() >= i64::try_from(shared.limits.sockets_max).unwrap_or(i64::MAX) {
+        return refuse(StatusCode::TOO_MANY_REQUESTS, "Too many connected users");
+    }
+    let Ok(vsn) = Vsn::negotiate(query.get("vsn").map(String::as_str)) else {
+        return StatusCode::FORBIDDEN.into_response();
+    };
+    let says =
+        |name: &str, word: &str| header(name).is_some_and(|value| value.to_ascii_lowercase().contains(word));
+    let upgrades = says("connection", "upgrade") && says("upgrade", "websocket");
+    let (true, true, Some(key)) =
+        (upgrades, says("sec-websocket-version", "13"), headers.get(header::SEC_WEBSOCKET_KEY))
+    else {
+        return (StatusCode::BAD_REQUEST, "this address speaks WebSocket, version 13\n").into_response();
+    };
+    let accept = derive_accept_key(key.as_bytes());
+    let upgrading = hyper::upgrade::on(&mut request);
+    let id = SocketId(shared.next_socket.fetch_add(1, Ordering::Relaxed));
+    let session = Session { id, vsn, credential, shared: Arc::clone(&shared) };
+    let serve = async move {
+        match upgrading.await {
+            Ok(upgraded) => {
+                let config = WebSocketConfig::default()
+                    .read_buffer_size(BUFFER_BYTES)
+                    .write_buffer_size(BUFFER_BYTES)
+                    .max_message_size(Some(FRAME_BYTES_MAX))
+                    .max_frame_size(Some(FRAME_BYTES_MAX));
+                let io = TokioIo::new(upgraded);
+                session.run(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
+            }
+            Err(error) => debug!(%error, "handshake not completed"),
+        }
+    };
+    shared.tasks.spawn(serve.instrument(info_span!("socket", socket_id = id.0)));
+    let headers = [
+        (header::CONNECTION, "Upgrade".to_owned()),
+        (header::UPGRADE, "websocket".to_owned()),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+fn refuse(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
+}

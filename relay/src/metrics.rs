@@ -1,0 +1,116 @@
+//! What Prometheus reads at `/metrics`. Names and labels stand here and nowhere else.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Handles to count with; cheap to clone, safe to share.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    pub sockets: Gauge,
+    pub sockets_opened: Counter,
+    pub sockets_closed: Family<Reason, Counter>,
+    pub channels: Gauge,
+    pub topics: Gauge,
+    pub tasks: Gauge,
+    pub joins_refused: Family<Reason, Counter>,
+    pub transactions: Counter,
+    pub changes: Counter,
+    pub changes_skipped: Counter,
+    pub events: Counter,
+    pub events_collided: Counter,
+    pub events_unaddressed: Counter,
+    pub deliveries: Counter,
+    pub client_messages: Counter,
+    pub client_messages_dropped: Family<Reason, Counter>,
+    pub ready: Gauge,
+    pub slot_reconnects: Counter,
+    pub slot_losses: Counter,
+    pub applied_lsn: Gauge<u64, AtomicU64>,
+}
+
+/// Why something was closed, dropped or refused: a word of a fixed vocabulary.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    pub reason: &'static str,
+}
+
+impl Metrics {
+    /// The text that Prometheus scrapes (OpenMetrics 1.0).
+    pub fn render(&self) -> String {
+        let mut registry = Registry::with_prefix("campfire");
+        let mut text = String::new();
+        registry.register("sockets", "WebSockets open now", self.sockets.clone());
+        registry.register("sockets_opened", "WebSockets opened", self.sockets_opened.clone());
+        registry.register(
+            "sockets_closed",
+            "WebSockets closed, by who or what ended them",
+            self.sockets_closed.clone(),
+        );
+        registry.register("channels", "Channels joined now", self.channels.clone());
+        registry.register("topics", "Topics with at least one channel now", self.topics.clone());
+        registry.register("tasks", "Asynchronous tasks alive now", self.tasks.clone());
+        registry.register("joins_refused", "Joins refused, by reason", self.joins_refused.clone());
+        registry.register(
+            "transactions",
+            "Committed transactions read from the slot",
+            self.transactions.clone(),
+        );
+        registry.register("changes", "Changes read from the slot", self.changes.clone());
+        registry.register(
+            "changes_skipped",
+            "Changes read again after a reconnect, and skipped",
+            self.changes_skipped.clone(),
+        );
+        registry.register("events", "Events routed from changes to topics", self.events.clone());
+        registry.register(
+            "events_collided",
+            "Events not sent because another route had sent one for the same change to the same channel",
+            self.events_collided.clone(),
+        );
+        registry.register(
+            "events_unaddressed",
+            "Events not sent because their channel name could not be built",
+            self.events_unaddressed.clone(),
+        );
+        registry.register("deliveries", "Broadcast frames queued for sockets", self.deliveries.clone());
+        registry.register(
+            "client_messages",
+            "Broadcasts accepted from clients",
+            self.client_messages.clone(),
+        );
+        registry.register(
+            "client_messages_dropped",
+            "Messages of clients dropped, by reason",
+            self.client_messages_dropped.clone(),
+        );
+        registry.register("ready", "1 while caught up with Postgres", self.ready.clone());
+        registry.register(
+            "slot_reconnects",
+            "Connections to the slot after the first",
+            self.slot_reconnects.clone(),
+        );
+        registry.register(
+            "slot_losses",
+            "Times the slot was lost, and events with it",
+            self.slot_losses.clone(),
+        );
+        registry.register(
+            "applied_lsn",
+            "End of the last transaction delivered, as a WAL position in bytes",
+            self.applied_lsn.clone(),
+        );
+        encode(&mut text, &registry).expect("writing to a String cannot fail");
+        text
+    }
+
+    /// Counts a dropped message of a client.
+    pub fn drop_message(&self, reason: &'static str) {
+        self.client_messages_dropped.get_or_create(&Reason { reason }).inc();
+    }
+}

@@ -1,0 +1,322 @@
+//! The routes of one relation, resolved to the column numbers of its Relation message.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::router::{ControlChange, ControlTable, Event, Operation, Route, Routed};
+use super::template::Piece;
+use super::topic::Topic;
+use crate::decode::{self, Column, OldTuple, Relation, Tuple};
+
+/// A row as routing reads it.
+#[derive(Clone, Copy)]
+pub(super) enum Row<'a> {
+    /// After an insert or update. Unchanged TOAST is read from the old row where that is whole.
+    New { tuple: &'a Tuple, old: Option<&'a OldTuple> },
+    /// Before an update or delete; where only the key was sent, the other columns are unknown.
+    Old(&'a OldTuple),
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn new(tuple: &'a Tuple, old: Option<&'a OldTuple>) -> Self {
+        Self::New { tuple, old }
+    }
+
+    fn get(self, column: usize, relation: &Relation) -> Column<'a> {
+        match self {
+            Self::New { tuple, old } => match tuple.get(column) {
+                Column::Unchanged => old.map_or(Column::Unchanged, |old| old.get(column, relation)),
+                known => known,
+            },
+            Self::Old(old) => old.get(column, relation),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Plan {
+    relation: Arc<Relation>,
+    routes: Vec<PlannedRoute>,
+    payloads: Vec<PayloadPlan>,
+    control: Option<ControlPlan>,
+    pub(super) misfits: Vec<(i64, String)>,
+}
+
+#[derive(Debug)]
+struct PlannedRoute {
+    operation: Operation,
+    on_move: bool,
+    channel: Vec<PlannedPiece>,
+    event: Arc<str>,
+    payload: usize,
+    when_changed: Option<Vec<usize>>,
+}
+
+#[derive(Debug)]
+enum PlannedPiece {
+    Literal(String),
+    Column(usize),
+}
+
+/// The fields of a payload.
+#[derive(Debug, PartialEq, Eq)]
+struct PayloadPlan {
+    fields: Vec<Field>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Field {
+    /// The key as it stands in the JSON, with its colon.
+    key: Vec<u8>,
+    column: usize,
+    type_oid: u32,
+}
+
+#[derive(Debug)]
+struct ControlPlan {
+    table: ControlTable,
+    organization: usize,
+    /// An agent's user_id, a conversation's id.
+    subject: usize,
+    active: usize,
+}
+
+impl Plan {
+    pub(super) fn new<'a>(
+        relation: &Arc<Relation>,
+        routes: impl Iterator<Item = &'a Route>,
+        control: Option<ControlTable>,
+    ) -> Self {
+        let mut plan = Self {
+            relation: Arc::clone(relation),
+            routes: Vec::new(),
+            payloads: Vec::new(),
+            control: None,
+            misfits: Vec::new(),
+        };
+        for route in routes {
+            if let Err(missing) = plan.add(route) {
+                let table = format!("{}.{}", relation.namespace, relation.name);
+                plan.misfits.push((route.id, format!("column {missing:?} of {table} is not published")));
+            }
+        }
+        plan.control = control.and_then(|table| {
+            let column = |name| column_of(relation, name).ok();
+            let (subject, active) = match table {
+                ControlTable::Agents => (column("user_id")?, column("active")?),
+                ControlTable::Conversations => (column("id")?, 0),
+            };
+            Some(ControlPlan { table, organization: column("organization_id")?, subject, active })
+        });
+        plan
+    }
+
+    fn add(&mut self, route: &Route) -> Result<(), String> {
+        let column = |name: &String| column_of(&self.relation, name);
+        let channel = route.channel.pieces().iter().map(|piece| match piece {
+            Piece::Literal(text) => Ok(PlannedPiece::Literal(text.clone())),
+            Piece::Column(name) => column(name).map(PlannedPiece::Column),
+        });
+        let fields = route.columns.iter().map(|name| {
+            let number = column(name)?;
+            let mut key = Vec::new();
+            decode::write_json_string(&mut key, name.as_bytes());
+            key.push(b':');
+            Ok(Field { key, column: number, type_oid: self.relation.columns[number].type_oid })
+        });
+        let channel = channel.collect::<Result<_, String>>()?;
+        let payload = PayloadPlan { fields: fields.collect::<Result<_, String>>()? };
+        let when_changed =
+            route.when_changed.as_ref().map(|names| names.iter().map(column).collect::<Result<_, _>>());
+        let when_changed = when_changed.transpose()?;
+        let payload = match self.payloads.iter().position(|known| *known == payload) {
+            Some(known) => known,
+            None => {
+                self.payloads.push(payload);
+                self.payloads.len() - 1
+            }
+        };
+        self.routes.push(PlannedRoute {
+            operation: route.operation,
+            on_move: route.on_move,
+            channel,
+            event: route.event.as_str().into(),
+            payload,
+            when_changed,
+        });
+        Ok(())
+    }
+
+    pub(super) fn is_for(&self, relation: &Arc<Relation>) -> bool {
+        Arc::ptr_eq(&self.relation, relation)
+    }
+
+    pub(super) fn control(&self) -> Option<ControlTable> {
+        self.control.as_ref().map(|control| control.table)
+    }
+
+    /// Adds what an insert of `new` leads to.
+    pub(super) fn insert(&self, new: Row<'_>, routed: &mut Routed) {
+        let mut payloads = self.no_payloads();
+        for route in self.routes.iter().filter(|route| route.operation == Operation::Insert) {
+            self.fire(route, new, &mut payloads, routed);
+        }
+        self.control_of_new(new, routed);
+    }
+
+    /// Adds what an update leads to. Postgres sends no old row where the replica identity is not FULL and none of
+    /// its columns changed; then a column outside it may have changed, and is taken to have.
+    pub(super) fn update(&self, old: Option<Row<'_>>, new: Row<'_>, routed: &mut Routed) {
+        let mut new_payloads = self.no_payloads();
+        let mut old_payloads = self.no_payloads();
+        for route in &self.routes {
+            let moved = old.filter(|old| self.moved(route, *old, new));
+            match (route.operation, moved) {
+                (Operation::Update, None) if self.changed(route, old, new) => {
+                    self.fire(route, new, &mut new_payloads, routed);
+                }
+                (Operation::Insert, Some(_)) if route.on_move => {
+                    self.fire(route, new, &mut new_payloads, routed)
+                }
+                (Operation::Delete, Some(old)) if route.on_move => {
+                    self.fire(route, old, &mut old_payloads, routed)
+                }
+                _ => {}
+            }
+        }
+        if let (Some(old), Some(control)) = (old, &self.control)
+            && [control.organization, control.subject]
+                .iter()
+                .any(|column| self.differs(*column, old, new) == Some(true))
+        {
+            self.control_of_old(old, routed);
+        }
+        self.control_of_new(new, routed);
+    }
+
+    /// Adds what a delete of `old` leads to.
+    pub(super) fn delete(&self, old: Row<'_>, routed: &mut Routed) {
+        let mut payloads = self.no_payloads();
+        for route in self.routes.iter().filter(|route| route.operation == Operation::Delete) {
+            self.fire(route, old, &mut payloads, routed);
+        }
+        self.control_of_old(old, routed);
+    }
+
+    fn fire(&self, route: &PlannedRoute, row: Row<'_>, payloads: &mut [Option<Bytes>], routed: &mut Routed) {
+        let Some(topic) = self.channel(route, row).and_then(|name| Topic::parse(&name).ok()) else {
+            routed.unaddressed += 1;
+            return;
+        };
+        if routed.events.iter().any(|event| event.topic == topic) {
+            routed.collisions += 1;
+            return;
+        }
+        let payload =
+            payloads[route.payload].get_or_insert_with(|| self.payload(&self.payloads[route.payload], row));
+        routed.events.push(Event { topic, event: Arc::clone(&route.event), payload: payload.clone() });
+    }
+
+    fn no_payloads(&self) -> Vec<Option<Bytes>> {
+        vec![None; self.payloads.len()]
+    }
+
+    fn channel(&self, route: &PlannedRoute, row: Row<'_>) -> Option<String> {
+        let mut name = String::with_capacity(96);
+        for piece in &route.channel {
+            match piece {
+                PlannedPiece::Literal(text) => name.push_str(text),
+                PlannedPiece::Column(column) => name.push_str(self.text(*column, row)?),
+            }
+        }
+        Some(name)
+    }
+
+    /// A JSON object. A column whose value the server did not send (unchanged TOAST without a whole old row, or
+    /// what is not in the key of a deleted row) is left out: null would be a lie.
+    fn payload(&self, plan: &PayloadPlan, row: Row<'_>) -> Bytes {
+        let mut json = Vec::with_capacity(256);
+        for field in &plan.fields {
+            let value = row.get(field.column, &self.relation);
+            if matches!(value, Column::Unchanged) {
+                continue;
+            }
+            json.push(if json.is_empty() { b'{' } else { b',' });
+            json.extend_from_slice(&field.key);
+            match value {
+                Column::Text(text) => decode::write_json(&mut json, field.type_oid, text),
+                Column::Null | Column::Unchanged => json.extend_from_slice(b"null"),
+            }
+        }
+        if json.is_empty() {
+            json.push(b'{');
+        }
+        json.push(b'}');
+        json.into()
+    }
+
+    fn moved(&self, route: &PlannedRoute, old: Row<'_>, new: Row<'_>) -> bool {
+        route.channel.iter().any(|piece| match piece {
+            PlannedPiece::Literal(_) => false,
+            PlannedPiece::Column(column) => self.differs(*column, old, new) == Some(true),
+        })
+    }
+
+    fn changed(&self, route: &PlannedRoute, old: Option<Row<'_>>, new: Row<'_>) -> bool {
+        match (&route.when_changed, old) {
+            (Some(columns), Some(old)) => {
+                columns.iter().any(|column| self.differs(*column, old, new) != Some(false))
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether a column differs, or None where the old value was not sent.
+    fn differs(&self, column: usize, old: Row<'_>, new: Row<'_>) -> Option<bool> {
+        match (old.get(column, &self.relation), new.get(column, &self.relation)) {
+            (_, Column::Unchanged) => Some(false),
+            (Column::Unchanged, _) => None,
+            (old, new) => Some(old != new),
+        }
+    }
+
+    fn control_of_new(&self, new: Row<'_>, routed: &mut Routed) {
+        if let Some(ControlPlan { table: ControlTable::Agents, active, .. }) = self.control
+            && let Some((organization, user)) = self.subject(new)
+        {
+            let active = Some(self.text(active, new) == Some("t"));
+            routed.control.push(ControlChange::Agent { organization, user, active });
+        }
+    }
+
+    fn control_of_old(&self, old: Row<'_>, routed: &mut Routed) {
+        let (Some(control), Some((organization, subject))) = (&self.control, self.subject(old)) else {
+            return;
+        };
+        routed.control.push(match control.table {
+            ControlTable::Agents => ControlChange::Agent { organization, user: subject, active: None },
+            ControlTable::Conversations => {
+                ControlChange::ConversationGone { organization, conversation: subject }
+            }
+        });
+    }
+
+    fn subject(&self, row: Row<'_>) -> Option<(Uuid, Uuid)> {
+        let control = self.control.as_ref()?;
+        let uuid = |column| self.text(column, row)?.parse().ok();
+        Some((uuid(control.organization)?, uuid(control.subject)?))
+    }
+
+    fn text<'a>(&self, column: usize, row: Row<'a>) -> Option<&'a str> {
+        match row.get(column, &self.relation) {
+            Column::Text(text) => str::from_utf8(text).ok(),
+            Column::Null | Column::Unchanged => None,
+        }
+    }
+}
+
+fn column_of(relation: &Relation, name: &str) -> Result<usize, String> {
+    relation.columns.iter().position(|column| column.name == name).ok_or_else(|| name.to_owned())
+}

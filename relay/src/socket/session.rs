@@ -1,0 +1,228 @@
+//! One WebSocket: reads frames and hands them to the hub, writes what the hub queued.
+//!
+//! A session decides nothing about channels. It parses, verifies tokens, and keeps the order in which its client
+//! spoke; who is joined to what is the hub's. Its hazard is a client that stops reading: every write gives way to
+//! the outbox overflowing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, trace};
+
+use super::rate::RateLimit;
+use crate::auth::{Credential, TokenError};
+use crate::config::Limits;
+use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimits, SocketId};
+use crate::http::Shared;
+use crate::metrics::Reason;
+use crate::protocol::{self, Frame, Incoming, JoinPayload, Payload, Vsn, access_token, heartbeat_reply};
+
+/// How long a closing socket may take to accept the close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Sockets whose closing a second of drain is spread over. Clients come back without jitter of their own.
+const DRAINED_PER_SECOND: i64 = 1_000;
+
+/// What a session needs to know of its socket.
+pub struct Session {
+    pub id: SocketId,
+    pub vsn: Vsn,
+    /// What the socket connected with; a join without a token of its own runs with it.
+    pub credential: Credential,
+    pub shared: Arc<Shared>,
+}
+
+type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Why a session ended.
+enum End {
+    /// We close, and say why.
+    Server(CloseReason),
+    /// The client went, or broke the protocol.
+    Client(&'static str),
+}
+
+impl Session {
+    /// Serves the socket until either side ends it.
+    pub async fn run(self, mut socket: WebSocket) {
+        let Limits { outbox_bytes_max: bytes_max, outbox_frames_max: frames_max, .. } = self.shared.limits;
+        let outbox = Arc::new(Outbox::new(OutboxLimits { bytes_max, frames_max }));
+        let hub = &self.shared.hub;
+        let connect = ClientInput::Connect { vsn: self.vsn, outbox: Arc::clone(&outbox) };
+        if hub.send(HubInput::Client(self.id, connect)).await.is_err() {
+            return;
+        }
+        self.shared.metrics.sockets.inc();
+        self.shared.metrics.sockets_opened.inc();
+        let end = self.serve(&mut socket, &outbox, hub).await;
+        // A hub that is gone has nothing to forget.
+        hub.send(HubInput::Client(self.id, ClientInput::Disconnect)).await.ok();
+        self.shared.metrics.sockets.dec();
+        let reason = match end {
+            End::Client(reason) => reason,
+            End::Server(reason) => {
+                let frame = CloseFrame { code: reason.code().into(), reason: reason.text().into() };
+                // The peer of a half-open socket never answers; there is nobody to tell.
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(Some(frame))).await;
+                reason.label()
+            }
+        };
+        self.shared.metrics.sockets_closed.get_or_create(&Reason { reason }).inc();
+        debug!(reason, "socket closed");
+    }
+
+    async fn serve(&self, socket: &mut WebSocket, outbox: &Outbox, hub: &mpsc::Sender<HubInput>) -> End {
+        let limits = &self.shared.limits;
+        let idle = Duration::from_secs(limits.idle_seconds);
+        let mut rate =
+            RateLimit::new(limits.client_messages_per_second, limits.client_messages_burst, Instant::now());
+        let mut heard_at = Instant::now();
+        let idle_timer = tokio::time::sleep(idle);
+        tokio::pin!(idle_timer);
+        let drain = drain(&self.shared.stop, self.shared.metrics.sockets.clone());
+        tokio::pin!(drain);
+        let mut draining = false;
+        let mut frames = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                // Stop: what is queued still goes out before the close frame.
+                () = &mut drain, if !draining => {
+                    draining = true;
+                    outbox.close(CloseReason::Shutdown);
+                }
+                // What the hub queued.
+                closed = outbox.take(&mut frames) => {
+                    if let Some(reason) = closed {
+                        return End::Server(reason);
+                    }
+                    tokio::select! {
+                        biased;
+                        () = outbox.overflowed() => return End::Server(CloseReason::SlowConsumer),
+                        written = write(socket, &mut frames) => if written.is_err() {
+                            return End::Client("write failed");
+                        }
+                    }
+                }
+                // What the client says.
+                message = socket.next() => {
+                    let message = match message {
+                        Some(Ok(message)) => message,
+                        Some(Err(error)) => return End::Client(describe(&error)),
+                        None => return End::Client("closed by client"),
+                    };
+                    heard_at = Instant::now();
+                    if let Some(incoming) = self.parse(message) {
+                        let within_rate = rate.admit(heard_at);
+                        if let Some(input) = self.input(incoming, within_rate, outbox)
+                            && hub.send(input).await.is_err()
+                        {
+                            return End::Server(CloseReason::Shutdown);
+                        }
+                    }
+                }
+                () = &mut idle_timer => {
+                    let quiet_until = heard_at + idle;
+                    if quiet_until <= Instant::now() {
+                        outbox.close(CloseReason::Idle);
+                    }
+                    idle_timer.as_mut().reset(quiet_until.max(Instant::now() + Duration::from_secs(1)).into());
+                }
+            }
+        }
+    }
+
+    /// What the hub is to be told. Heartbeats are answered here.
+    fn input(&self, incoming: Incoming, within_rate: bool, outbox: &Outbox) -> Option<HubInput> {
+        let Incoming { join_ref, reference, topic, event, payload } = incoming;
+        if topic == protocol::PHOENIX {
+            if event == "heartbeat" {
+                // A closed outbox is found by the loop.
+                outbox.push(heartbeat_reply(self.vsn, &reference, "{}")).ok();
+            }
+            return None;
+        }
+        let wire_topic: Arc<str> = topic.into();
+        let input = match (event.as_str(), payload) {
+            ("phx_join", Payload::Json(payload)) => {
+                let payload = JoinPayload::parse(&payload);
+                let token = payload.as_ref().ok().and_then(|payload| payload.access_token.as_deref());
+                let credential = self.verify(token);
+                let join = Join { wire_topic, join_ref, reference, payload, credential, within_rate };
+                ClientInput::Join(Box::new(join))
+            }
+            ("phx_leave", _) => ClientInput::Leave { wire_topic, join_ref, reference },
+            ("access_token", Payload::Json(payload)) => match access_token(&payload) {
+                Some(token) => {
+                    ClientInput::AccessToken { wire_topic, reference, credential: self.verify(Some(&token)) }
+                }
+                None => ClientInput::Other { wire_topic, reference },
+            },
+            ("broadcast", Payload::Broadcast(broadcast)) => {
+                ClientInput::Broadcast { wire_topic, reference, broadcast, within_rate }
+            }
+            _ if !within_rate => {
+                self.shared.metrics.drop_message("over_rate");
+                return None;
+            }
+            _ => ClientInput::Other { wire_topic, reference },
+        };
+        Some(HubInput::Client(self.id, input))
+    }
+
+    /// What a channel runs with: its own token, or what the socket connected with.
+    fn verify(&self, token: Option<&str>) -> Result<Credential, TokenError> {
+        let Shared { keys, api_keys, .. } = &*self.shared;
+        keys.join(api_keys, &self.shared.claim_paths(), &self.credential, token, SystemTime::now())
+    }
+
+    /// Malformed frames are dropped and counted, and the socket is kept, as Phoenix does.
+    fn parse(&self, message: Message) -> Option<Incoming> {
+        let parsed = match message {
+            Message::Text(text) => Incoming::parse_text(self.vsn, text.as_str()),
+            Message::Binary(bytes) => Incoming::parse_binary(self.vsn, &bytes),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return None,
+        };
+        match parsed {
+            Ok(incoming) => Some(incoming),
+            Err(error) => {
+                trace!(%error, "malformed frame dropped");
+                self.shared.metrics.drop_message("malformed");
+                None
+            }
+        }
+    }
+}
+
+async fn write(socket: &mut WebSocket, frames: &mut Vec<Frame>) -> Result<(), tungstenite::Error> {
+    for frame in frames.drain(..) {
+        socket.feed(frame.into()).await?;
+    }
+    // A burst leaves no large buffer behind on a socket that is then idle.
+    frames.shrink_to(16);
+    socket.flush().await
+}
+
+/// Resolves when the relay stops, later for some sockets than for others.
+async fn drain(stop: &CancellationToken, sockets: prometheus_client::metrics::gauge::Gauge) {
+    stop.cancelled().await;
+    let spread = Duration::from_millis((sockets.get().max(0) * 1000 / DRAINED_PER_SECOND) as u64);
+    tokio::time::sleep(spread.mul_f64(rand::random())).await;
+}
+
+fn describe(error: &tungstenite::Error) -> &'static str {
+    match error {
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => "closed by client",
+        tungstenite::Error::Capacity(_) => "frame too large",
+        tungstenite::Error::Protocol(_) | tungstenite::Error::Utf8(_) => "protocol error",
+        _ => "connection lost",
+    }
+}

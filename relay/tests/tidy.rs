@@ -1,0 +1,37 @@
+//! Rules of the tree that the compiler does not know.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn source_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.expect("a folder that can be read").path();
+        if path.is_dir() {
+            files.extend(source_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// Decoding, routing and the protocol are functions of bytes: they can be fuzzed, replayed and tested without a
+/// runtime, and can not be half-done when a task is cancelled.
+#[test]
+fn pure_modules_do_no_io() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    for module in ["decode", "route", "protocol"] {
+        files.push(source.join(module).with_extension("rs"));
+        files.extend(source_files(&source.join(module)));
+    }
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source file");
+        for word in
+            ["tokio::", "std::net", "std::fs", "std::env", "SystemTime::now", "Instant::now", ".await"]
+        {
+            assert!(!text.contains(word), "{} mentions {word}", file.display());
+        }
+    }
+}
