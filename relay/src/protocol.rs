@@ -20,7 +20,7 @@ pub use frame::Frame;
 pub use incoming::{Incoming, Malformed, Payload, access_token};
 pub use join::JoinPayload;
 pub use outgoing::{Envelope, SystemStatus, heartbeat_reply, unmatched_topic};
-pub use reason::{Reason, SERVER_REQUESTED_DISCONNECT};
+pub use reason::Reason;
 pub use reference::Ref;
 pub use vsn::{UnsupportedVsn, Vsn};
 

@@ -5,9 +5,6 @@ use std::fmt;
 
 use crate::route::TopicError;
 
-/// Told to every channel, with status ok, before the relay closes a socket on its own account.
-pub const SERVER_REQUESTED_DISCONNECT: &str = "Server requested disconnect";
-
 /// A refusal. Displays as the `reason` of an error reply, `Code: text`; as a `system` message it is the text alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -17,10 +14,6 @@ pub enum Reason {
     InvalidTopic(TopicError),
     /// The channel's name, without `realtime:`.
     Unauthorized {
-        topic: String,
-    },
-    /// What was allowed at the join is no longer: an agent was deactivated, a conversation moved.
-    PermissionLost {
         topic: String,
     },
     PrivateOnly,
@@ -39,25 +32,30 @@ pub enum Reason {
     PostgresChangesNotSupported,
     InvalidPresenceKey,
     TooManyChannels,
-    /// `replay` on a public channel.
-    ReplayNotAllowed,
     /// Only the relay may send events of this name, or this client may not send it here.
     EventNotAllowed,
-    /// A broadcast that names no event.
-    InvalidBroadcast,
     PayloadTooLarge,
     TooManyMessages,
-    Restarting,
 }
 
 impl Reason {
-    /// The stable word in front of the text; some of the reference's reasons have none.
+    /// The stable word in front of the text. The reference sends some texts without one.
     pub fn code(&self) -> Option<&'static str> {
-        Some(match self {
+        match self {
+            Self::UnmatchedTopic | Self::RoleNotAllowed | Self::PayloadTooLarge => None,
+            _ => Some(self.label()),
+        }
+    }
+
+    /// A stable word for it, for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::UnmatchedTopic => "UnmatchedTopic",
             Self::TopicNameRequired => "TopicNameRequired",
             Self::InvalidTopic(_) => "InvalidTopic",
-            Self::Unauthorized { .. } | Self::PermissionLost { .. } => "Unauthorized",
+            Self::Unauthorized { .. } => "Unauthorized",
             Self::PrivateOnly => "PrivateOnly",
+            Self::RoleNotAllowed => "RoleNotAllowed",
             Self::TokenExpired { .. } | Self::ClaimsMissing | Self::ClaimInvalid => "InvalidJWTToken",
             Self::MalformedToken => "MalformedJWT",
             Self::TokenSignature => "JwtSignatureError",
@@ -65,22 +63,10 @@ impl Reason {
             Self::PostgresChangesNotSupported => "PostgresChangesNotSupported",
             Self::InvalidPresenceKey => "InvalidPresenceKey",
             Self::TooManyChannels => "ChannelRateLimitReached",
-            Self::ReplayNotAllowed => "UnableToReplayMessages",
             Self::EventNotAllowed => "EventNotAllowed",
-            Self::InvalidBroadcast => "InvalidBroadcast",
-            Self::TooManyMessages => "MessagePerSecondRateLimitReached",
-            Self::Restarting => "RealtimeRestarting",
-            Self::UnmatchedTopic | Self::RoleNotAllowed | Self::PayloadTooLarge => return None,
-        })
-    }
-
-    /// A word for metrics, also for reasons without a code.
-    pub fn label(&self) -> &'static str {
-        self.code().unwrap_or(match self {
-            Self::RoleNotAllowed => "RoleNotAllowed",
             Self::PayloadTooLarge => "PayloadTooLarge",
-            _ => "UnmatchedTopic",
-        })
+            Self::TooManyMessages => "MessagePerSecondRateLimitReached",
+        }
     }
 
     /// The text without its code.
@@ -91,10 +77,6 @@ impl Reason {
             Self::InvalidTopic(error) => return error.to_string().into(),
             Self::Unauthorized { topic } => {
                 return format!("You do not have permissions to read from this Channel topic: {topic}")
-                    .into();
-            }
-            Self::PermissionLost { topic } => {
-                return format!("You no longer have permission to read from this Channel topic: {topic}")
                     .into();
             }
             Self::PrivateOnly => "This project only allows private channels",
@@ -112,12 +94,9 @@ impl Reason {
             }
             Self::InvalidPresenceKey => "`ids` cannot be a presence key, JavaScript clients would fail on it",
             Self::TooManyChannels => "Too many channels",
-            Self::ReplayNotAllowed => "Replay is not allowed for public channels",
             Self::EventNotAllowed => "You may not send this event on this channel",
-            Self::InvalidBroadcast => "A broadcast needs the name of an event",
             Self::PayloadTooLarge => "payload_size_exceeded",
             Self::TooManyMessages => "Too many messages per second",
-            Self::Restarting => "Realtime is restarting, please standby",
         })
     }
 }
@@ -153,7 +132,6 @@ mod tests {
         check(Reason::MalformedToken, "MalformedJWT: The token provided is not a valid JWT");
         check(Reason::TokenSignature, "JwtSignatureError: Failed to validate JWT signature");
         check(Reason::TooManyChannels, "ChannelRateLimitReached: Too many channels");
-        check(Reason::Restarting, "RealtimeRestarting: Realtime is restarting, please standby");
     }
 
     #[test]
