@@ -1,0 +1,211 @@
+//! A throwaway Postgres.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+use std::{env, fs, net, process, thread};
+
+use campfire_relay::wal::WalConfig;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// Stands in for the extension.
+const SLOTS_TABLE: &str = "create schema campfire;
+    create table campfire.slots (
+        slot_name name primary key, system_identifier text, timeline bigint, publication_names name[],
+        publication_oids oid[], publication_xmins text[], created_at timestamptz default now())";
+
+/// A server in a directory under /tmp, which keeps socket paths short. Stopped and removed when dropped; kept for
+/// inspection when the test has failed.
+pub(crate) struct Cluster {
+    directory: PathBuf,
+    port: u16,
+    _seed: Arc<Seed>,
+}
+
+/// What `initdb` made, copied for each cluster.
+struct Seed {
+    directory: PathBuf,
+}
+
+impl Cluster {
+    /// A server with `wal_level=logical`, the table `campfire.slots`, and what `setup` does.
+    pub(crate) async fn boot(setup: &str) -> (Cluster, Client) {
+        Cluster::boot_with(&[], setup).await
+    }
+
+    /// The same with settings, which win over the usual ones.
+    pub(crate) async fn boot_with(settings: &[&str], setup: &str) -> (Cluster, Client) {
+        let seed = Seed::get();
+        let directory = temporary_directory();
+        let data = directory.join("data");
+        as_postgres(&["cp", "-a", text(&seed.directory.join("data")), text(&data)]);
+        let listener = net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        drop(listener);
+        let mut configuration = format!(
+            "unix_socket_directories = '{}'\nport = {port}\nlisten_addresses = '127.0.0.1'\n\
+             wal_level = logical\nfsync = off\nautovacuum = off\nshared_buffers = 16MB\n",
+            directory.display()
+        );
+        settings.iter().for_each(|setting| configuration += &format!("{setting}\n"));
+        fs::write(data.join("postgresql.auto.conf"), configuration).expect("written");
+        let cluster = Cluster { directory, port, _seed: seed };
+        cluster.start();
+        let sql = cluster.sql().await;
+        sql.batch_execute(SLOTS_TABLE).await.expect("campfire.slots");
+        sql.batch_execute(setup).await.expect("the test's setup");
+        (cluster, sql)
+    }
+
+    /// An ordinary session as superuser.
+    pub(crate) async fn sql(&self) -> Client {
+        self.sql_in("postgres").await
+    }
+
+    pub(crate) async fn sql_in(&self, database: &str) -> Client {
+        let (client, connection) = self.database(database).connect(NoTls).await.expect("a session");
+        tokio::spawn(connection);
+        client
+    }
+
+    /// A slot that confirms at once.
+    pub(crate) fn wal(&self, publications: &[&str]) -> WalConfig {
+        WalConfig {
+            database: self.database("postgres"),
+            slot_name: "campfire".to_owned(),
+            publications: publications.iter().map(|&name| name.to_owned()).collect(),
+            window: Duration::ZERO,
+            status_interval: Duration::from_secs(10),
+            frame_bytes_max: 64 << 20,
+            create_slot_timeout: Duration::from_secs(20),
+        }
+    }
+
+    pub(crate) fn database(&self, name: &str) -> Config {
+        let mut config = Config::new();
+        config.host_path(&self.directory).port(self.port).user("postgres").dbname(name);
+        config
+    }
+
+    /// The same server over TCP, as a login role.
+    pub(crate) fn tcp(&self, user: &str, password: Option<&str>) -> Config {
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(self.port).user(user).dbname("postgres");
+        if let Some(password) = password {
+            config.password(password);
+        }
+        config
+    }
+
+    /// Replaces pg_hba.conf's rules for TCP.
+    pub(crate) fn authenticate_tcp(&self, rules: &str) {
+        let path = self.directory.join("data/pg_hba.conf");
+        fs::write(path, format!("local all all trust\n{rules}\n")).expect("written");
+        self.control(&["reload"]);
+    }
+
+    pub(crate) fn start(&self) {
+        let log = self.directory.join("log");
+        self.control(&["start", "-w", "-l", text(&log)]);
+    }
+
+    /// Modes: smart, fast, immediate.
+    pub(crate) fn stop(&self, mode: &str) {
+        self.control(&["stop", "-w", "-m", mode]);
+    }
+
+    fn control(&self, arguments: &[&str]) {
+        let (program, data) = (program("pg_ctl"), self.directory.join("data"));
+        as_postgres(&[&[text(&program), "-s", "-D", text(&data)], arguments].concat());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("kept {} on port {}", self.directory.display(), self.port);
+            return;
+        }
+        let (program, data) = (program("pg_ctl"), self.directory.join("data"));
+        let stop = [text(&program), "-s", "-D", text(&data), "stop", "-m", "immediate"];
+        let _ = command(&stop).output();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Seed {
+    fn get() -> Arc<Seed> {
+        static SEED: Mutex<Weak<Seed>> = Mutex::new(Weak::new());
+        let mut shared = SEED.lock().expect("no test fails while it makes the seed");
+        if let Some(seed) = shared.upgrade() {
+            return seed;
+        }
+        let directory = temporary_directory();
+        let (program, data) = (program("initdb"), directory.join("data"));
+        as_postgres(&[
+            text(&program),
+            "--no-sync",
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "-D",
+            text(&data),
+        ]);
+        let seed = Arc::new(Seed { directory });
+        *shared = Arc::downgrade(&seed);
+        seed
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn temporary_directory() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory = env::temp_dir().join(format!("cf-wal-{}-{number}", process::id()));
+    as_postgres(&["mkdir", "-m", "700", text(&directory)]);
+    directory
+}
+
+fn program(name: &str) -> PathBuf {
+    let directory =
+        env::var_os("CAMPFIRE_TEST_PG_BIN").map_or("/usr/lib/postgresql/15/bin".into(), PathBuf::from);
+    let path = directory.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing; install Postgres 15 (apt-get install postgresql-15) or set CAMPFIRE_TEST_PG_BIN",
+        path.display()
+    );
+    path
+}
+
+/// Postgres refuses to run as root.
+fn command(arguments: &[&str]) -> Command {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    let prefix: &[&str] = if is_root { &["runuser", "-u", "postgres", "--"] } else { &[] };
+    let words = [prefix, arguments].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).current_dir("/tmp");
+    command
+}
+
+fn as_postgres(arguments: &[&str]) {
+    // A server inherits the output; a pipe would wait for its end.
+    let status = command(arguments).stdout(process::Stdio::null()).status();
+    let status = status.unwrap_or_else(|error| panic!("cannot run {arguments:?}: {error}"));
+    assert!(status.success(), "{arguments:?} failed");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("our own paths are UTF-8")
+}

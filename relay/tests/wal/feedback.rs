@@ -1,0 +1,100 @@
+//! What the slot confirms, and when.
+
+use std::time::{Duration, Instant};
+
+use campfire_relay::wal::{WalConfig, WalError};
+
+use crate::cluster::Cluster;
+use crate::reader::{Reader, confirmed_flush_lsn, current_wal_lsn, eventually_confirmed};
+
+const NOTES: &str = "create table notes (id int primary key, body text);
+    create table unpublished (body text);
+    create publication campfire for table notes;";
+
+#[tokio::test]
+async fn the_slot_trails_behind_by_the_window() {
+    let (cluster, sql) = Cluster::boot(NOTES).await;
+    let window = Duration::from_secs(3);
+    let mut reader = Reader::attach(&WalConfig { window, ..cluster.wal(&["campfire"]) }, &sql).await;
+    sql.batch_execute("insert into notes values (1, 'a')").await.expect("inserted");
+    let end_lsn = reader.transaction().await.end_lsn;
+    let applied_at = Instant::now();
+    while applied_at.elapsed() < window - Duration::from_millis(200) {
+        assert!(confirmed_flush_lsn(&sql).await < end_lsn, "confirmed within the window");
+        reader.idle(Duration::from_millis(100)).await;
+    }
+    let confirmed = eventually_confirmed(&sql, |lsn| lsn >= end_lsn).await;
+    assert!(applied_at.elapsed() >= window, "{:?}", applied_at.elapsed());
+    assert!(applied_at.elapsed() < window + Duration::from_secs(3), "{:?}", applied_at.elapsed());
+    reader.stream.close().await;
+
+    let reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
+    assert_eq!(reader.attachment.confirmed_flush_lsn, confirmed, "the stream starts there");
+}
+
+#[tokio::test]
+async fn what_is_not_applied_is_not_confirmed() {
+    let (cluster, sql) = Cluster::boot(NOTES).await;
+    let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
+    sql.batch_execute("insert into notes values (1, 'a')").await.expect("inserted");
+    let committed = reader.unconfirmed_transaction().await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert!(confirmed_flush_lsn(&sql).await <= committed.commit_lsn);
+    reader.stream.confirm_applied(committed.end_lsn);
+    eventually_confirmed(&sql, |lsn| lsn == committed.end_lsn).await;
+}
+
+#[tokio::test]
+async fn the_server_never_keeps_a_flush_position() {
+    let (cluster, sql) = Cluster::boot(NOTES).await;
+    let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
+    sql.batch_execute("insert into notes values (1, 'a')").await.expect("inserted");
+    let end_lsn = reader.transaction().await.end_lsn;
+    eventually_confirmed(&sql, |lsn| lsn >= end_lsn).await;
+    let query = "select write_lsn::text, flush_lsn::text, replay_lsn::text from pg_stat_replication";
+    let row = sql.query_one(query, &[]).await.expect("our walsender");
+    let [write, flush, replay] = [0, 1, 2].map(|column| row.get::<_, Option<String>>(column));
+    assert!(write.is_some_and(|lsn| lsn.parse().is_ok_and(|lsn| end_lsn <= lsn)));
+    assert_eq!((flush, replay), (None, None));
+}
+
+#[tokio::test]
+async fn an_idle_publication_in_a_busy_database_holds_no_wal() {
+    let (cluster, sql) = Cluster::boot(NOTES).await;
+    let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
+    sql.batch_execute("insert into unpublished select repeat('x', 1000) from generate_series(1, 5000)")
+        .await
+        .expect("inserted");
+    let head = current_wal_lsn(&sql).await;
+    reader.idle(Duration::from_millis(1500)).await;
+    eventually_confirmed(&sql, |lsn| lsn >= head).await;
+}
+
+/// Postgres waits at a fast shutdown until its walsenders have sent everything, and we have said so.
+#[tokio::test]
+async fn a_fast_shutdown_does_not_wait_for_the_window() {
+    let (cluster, sql) = Cluster::boot(NOTES).await;
+    let window = Duration::from_secs(300);
+    let mut reader = Reader::attach(&WalConfig { window, ..cluster.wal(&["campfire"]) }, &sql).await;
+    for id in 0..20 {
+        sql.batch_execute(&format!("insert into notes values ({id}, 'a')")).await.expect("inserted");
+    }
+    let first = reader.transaction().await;
+    let stopping = tokio::task::spawn_blocking(move || {
+        let started_at = Instant::now();
+        cluster.stop("fast");
+        (cluster, started_at.elapsed())
+    });
+    let (error, change_count) = reader.end().await;
+    let (cluster, took) = stopping.await.expect("stopped");
+    println!("fast shutdown with a full window took {took:?}, and the stream ended with: {error}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(matches!(error, WalError::StreamEnded | WalError::ConnectionLost(_)), "{error}");
+    assert!(error.is_retryable());
+    assert_eq!(change_count, 19, "what was committed came before the end");
+
+    cluster.start();
+    let sql = cluster.sql().await;
+    let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
+    assert_eq!(reader.transaction().await, first, "nothing was confirmed");
+}

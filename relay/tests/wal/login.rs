@@ -1,0 +1,127 @@
+//! Who gets in, and what the others are told.
+
+use campfire_relay::wal::{self, WalConfig, WalError};
+use tokio_postgres::{Client, Config, NoTls};
+
+use crate::cluster::Cluster;
+use crate::reader::Reader;
+
+const ROLES: &str = "create table notes (id int primary key);
+    create publication campfire for table notes;
+    create role scram login replication password 'se cret';
+    set password_encryption = 'md5';
+    create role md5 login replication password 'se cret';
+    create role clear login replication password 'se cret';
+    create role plain login;
+    grant usage on schema campfire to plain;";
+
+const RULES: &str = "host all scram 127.0.0.1/32 scram-sha-256
+    host all md5 127.0.0.1/32 md5
+    host all clear 127.0.0.1/32 password
+    host all plain 127.0.0.1/32 trust";
+
+async fn boot() -> (Cluster, Client) {
+    let (cluster, sql) = Cluster::boot(ROLES).await;
+    cluster.authenticate_tcp(RULES);
+    (cluster, sql)
+}
+
+fn with(cluster: &Cluster, database: Config) -> WalConfig {
+    WalConfig { database, ..cluster.wal(&["campfire"]) }
+}
+
+#[tokio::test]
+async fn every_password_method_lets_the_right_password_in() {
+    let (cluster, sql) = boot().await;
+    for user in ["scram", "md5", "clear"] {
+        let config = with(&cluster, cluster.tcp(user, Some("se cret")));
+        let reader =
+            Reader::attach(&WalConfig { slot_name: format!("campfire_{user}"), ..config }, &sql).await;
+        reader.stream.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_final_and_not_repeated_in_the_error() {
+    let (cluster, sql) = boot().await;
+    for user in ["scram", "md5", "clear"] {
+        let error = wal::attach(&with(&cluster, cluster.tcp(user, Some("wr ong"))), &sql)
+            .await
+            .err()
+            .expect("refused");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "password authentication failed for user \"{user}\" (SQLSTATE 28P01); \
+                 check user and password in CAMPFIRE_DATABASE_URL, and pg_hba.conf"
+            )
+        );
+        assert!(matches!(error, WalError::Authentication(_)));
+        assert!(!error.is_retryable());
+        assert!(!format!("{error:?}").contains("wr ong"));
+    }
+}
+
+/// The relay's ordinary session comes first, so this is the error that people see.
+#[tokio::test]
+async fn an_ordinary_session_is_refused_in_the_same_words() {
+    let (cluster, _sql) = boot().await;
+    let refused = cluster.tcp("scram", Some("wrong")).connect(NoTls).await.err().expect("refused");
+    assert!(matches!(WalError::from(refused), WalError::Authentication(_)));
+    let missing = WalError::from(cluster.tcp("scram", None).connect(NoTls).await.err().expect("refused"));
+    assert_eq!(missing.to_string(), "SQL session: invalid configuration: password missing");
+    assert!(!missing.is_retryable());
+    cluster.stop("fast");
+    let gone = WalError::from(cluster.tcp("scram", Some("x")).connect(NoTls).await.err().expect("refused"));
+    assert!(gone.is_retryable(), "{gone}");
+}
+
+#[tokio::test]
+async fn a_missing_password_is_told() {
+    let (cluster, sql) = boot().await;
+    let error = wal::attach(&with(&cluster, cluster.tcp("scram", None)), &sql).await.err().expect("refused");
+    assert!(matches!(&error, WalError::PasswordMissing { user } if user == "scram"), "{error}");
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_host_that_pg_hba_does_not_know_is_told() {
+    let (cluster, sql) = boot().await;
+    let error =
+        wal::attach(&with(&cluster, cluster.tcp("postgres", None)), &sql).await.err().expect("refused");
+    assert!(matches!(&error, WalError::Authentication(server) if server.code == "28000"), "{error}");
+    assert!(error.to_string().contains("no pg_hba.conf entry"), "{error}");
+}
+
+#[tokio::test]
+async fn a_role_without_replication_is_told_how_to_get_it() {
+    let (cluster, _sql) = boot().await;
+    let config = with(&cluster, cluster.tcp("plain", None));
+    let (plain, connection) = config.database.connect(NoTls).await.expect("a session");
+    tokio::spawn(connection);
+    let error = wal::attach(&config, &plain).await.err().expect("refused");
+    assert_eq!(error.to_string(), "user \"plain\" may not replicate; run: alter role \"plain\" replication");
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_worth_another_attempt() {
+    let (cluster, sql) = boot().await;
+    let mut nowhere = Config::new();
+    nowhere.host("127.0.0.1").port(1).user("postgres");
+    let error = wal::attach(&with(&cluster, nowhere.clone()), &sql).await.err().expect("refused");
+    assert!(matches!(&error, WalError::Connect { address, .. } if address == "127.0.0.1:1"), "{error}");
+    assert!(error.is_retryable());
+    let mut second = cluster.tcp("scram", Some("se cret"));
+    let port = second.get_ports()[0];
+    second = Config::new();
+    second
+        .host("127.0.0.1")
+        .host("127.0.0.1")
+        .port(1)
+        .port(port)
+        .user("scram")
+        .password("se cret")
+        .dbname("postgres");
+    Reader::attach(&with(&cluster, second), &sql).await;
+}

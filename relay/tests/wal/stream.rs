@@ -1,0 +1,134 @@
+//! The connection under stress: stalled consumers, silent and vanished servers.
+
+use std::time::Duration;
+
+use campfire_relay::wal::{WalConfig, WalError};
+
+use crate::cluster::Cluster;
+use crate::reader::Reader;
+
+const NOTES: &str = "create table notes (id int primary key, body text);
+    create publication campfire for table notes;";
+
+async fn walsender_pid(sql: &tokio_postgres::Client) -> i32 {
+    sql.query_one("select pid from pg_stat_replication", &[]).await.expect("our walsender").get(0)
+}
+
+fn signal(pid: i32, name: &str) {
+    let sent = std::process::Command::new("kill").args([name, &pid.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()));
+}
+
+#[tokio::test]
+async fn a_stalled_consumer_keeps_its_connection() {
+    let (cluster, sql) = Cluster::boot_with(&["wal_sender_timeout = 2s"], NOTES).await;
+    let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
+    let pid = walsender_pid(&sql).await;
+    // Far more than the queue, the read buffer and the kernel's buffers hold.
+    sql.batch_execute("insert into notes select n, repeat('x', 4000) from generate_series(1, 10000) n")
+        .await
+        .expect("inserted");
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(walsender_pid(&sql).await, pid);
+    assert_eq!(reader.transaction().await.changes.len(), 10_000);
+    sql.batch_execute("insert into notes values (0, 'after')").await.expect("inserted");
+    assert_eq!(reader.transaction().await.changes, ["0 insert notes (id=0 body=after)"]);
+}
+
+#[tokio::test]
+async fn an_idle_connection_outlives_the_servers_timeout() {
+    let (cluster, sql) = Cluster::boot_with(&["wal_sender_timeout = 2s"], NOTES).await;
+    let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
+    let pid = walsender_pid(&sql).await;
+    reader.idle(Duration::from_secs(6)).await;
+    assert_eq!(walsender_pid(&sql).await, pid);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_given_up() {
+    let (cluster, sql) = Cluster::boot_with(&["wal_sender_timeout = 2s"], NOTES).await;
+    let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
+    let pid = walsender_pid(&sql).await;
+    signal(pid, "-STOP");
+    let (error, _) = reader.end().await;
+    signal(pid, "-CONT");
+    assert!(matches!(error, WalError::Silent { .. }), "{error}");
+    assert!(error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_crash_of_the_server_is_retryable() {
+    let (cluster, sql) = Cluster::boot(NOTES).await;
+    let config = cluster.wal(&["campfire"]);
+    let mut reader = Reader::attach(&config, &sql).await;
+    cluster.stop("immediate");
+    let (error, _) = reader.end().await;
+    assert!(error.is_retryable(), "{error}");
+    let error = campfire_relay::wal::attach(&config, &sql).await.err().expect("no server, no stream");
+    assert!(error.is_retryable(), "{error}");
+
+    cluster.start();
+    let sql = cluster.sql().await;
+    let mut reader = Reader::attach(&config, &sql).await;
+    sql.batch_execute("insert into notes values (1, 'a')").await.expect("inserted");
+    assert_eq!(reader.transaction().await.changes, ["0 insert notes (id=1 body=a)"]);
+}
+
+#[tokio::test]
+async fn a_terminated_walsender_says_so() {
+    let (cluster, sql) = Cluster::boot(NOTES).await;
+    let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
+    let pid = walsender_pid(&sql).await;
+    sql.execute("select pg_terminate_backend($1)", &[&pid]).await.expect("terminated");
+    let (error, _) = reader.end().await;
+    assert!(matches!(&error, WalError::Unavailable(server) if server.code == "57P01"), "{error}");
+    assert!(error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_message_above_the_limit_is_an_error_and_not_an_allocation() {
+    let (cluster, sql) = Cluster::boot(NOTES).await;
+    let config = WalConfig { frame_bytes_max: 100_000, ..cluster.wal(&["campfire"]) };
+    let mut reader = Reader::attach(&config, &sql).await;
+    sql.batch_execute("insert into notes values (1, repeat('x', 50000)), (2, repeat('x', 200000))")
+        .await
+        .expect("inserted");
+    let (error, change_count) = reader.end().await;
+    assert_eq!(change_count, 1);
+    assert!(matches!(error, WalError::FrameTooLarge { limit: 100_000, .. }), "{error}");
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_large_message_within_the_limit_passes() {
+    let (cluster, sql) = Cluster::boot(NOTES).await;
+    let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
+    sql.batch_execute("insert into notes values (1, repeat('x', 20000000))").await.expect("inserted");
+    assert_eq!(reader.transaction().await.changes, ["0 insert notes (id=1 body=20000000 bytes)"]);
+}
+
+#[tokio::test]
+async fn a_publication_dropped_under_the_stream_is_named() {
+    let (cluster, sql) = Cluster::boot(NOTES).await;
+    let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
+    sql.batch_execute("drop publication campfire").await.expect("dropped");
+    sql.batch_execute("insert into notes values (1, 'a')").await.expect("inserted");
+    let (error, _) = reader.end().await;
+    assert!(matches!(error, WalError::PublicationUnknown(_)), "{error}");
+    assert!(error.to_string().contains("\"campfire\""), "{error}");
+}
+
+#[tokio::test]
+async fn closing_frees_the_slot_at_once() {
+    let (cluster, sql) = Cluster::boot(NOTES).await;
+    let config = cluster.wal(&["campfire"]);
+    for _ in 0..5 {
+        let reader = Reader::attach(&config, &sql).await;
+        reader.stream.close().await;
+        let free = async {
+            let query = "select from pg_replication_slots where active";
+            while !sql.query(query, &[]).await.expect("slots").is_empty() {}
+        };
+        tokio::time::timeout(Duration::from_millis(500), free).await.expect("free in time");
+    }
+}
