@@ -173,7 +173,8 @@ select pg_extension_config_dump(
 
 create table campfire.managed_publications (
   name name primary key,
-  control_of name unique references campfire.managed_publications (name) on update cascade on delete cascade,
+  -- Not a foreign key: pg_dump warns of tables that refer to themselves.
+  control_of name unique,
   standard boolean not null
 );
 comment on table campfire.managed_publications is

@@ -296,7 +296,7 @@ begin
 
   select * into present from pg_publication_rel as r where r.prpubid = target.oid and r.prrelid = relation;
   if found then
-    if campfire.published_columns(publication, relation) is not distinct from (
+    if campfire.column_list(publication, relation) is not distinct from (
         select array_agg(c.column_name) from campfire.publishable_columns(relation) as c where c.column_name = any (wanted)) then
       raise notice '% is already in publication "%"', qualified, publication;
       return;
@@ -452,12 +452,15 @@ begin
     select t.relation, c.name, k.type_name,
       case when k.column_name is null then format('column %s.%I does not exist', t.qualified, c.name)
            else format('column %s.%I is not in publication "%s"', t.qualified, c.name, publication) end,
-      case when k.column_name is null then 'Restore the column.'
+      case when k.column_name is null
+             then format('Restore column %s.%I, then: select campfire.create_publication(%L);', t.qualified, c.name, rows_name)
            else format('select campfire.create_publication(%L);', rows_name) end
     from campfire.standard_tables(publication, control) as t
     cross join unnest(t.columns) as c (name)
     left join campfire.publishable_columns(t.relation) as k on k.column_name = c.name
-    where t.relation is not null and t.published <> '{}' and c.name <> all (t.published)
+    where t.relation is not null and c.name <> all (t.published)
+      -- Of a table that is not carried at all, only what create_publication() will miss.
+      and (t.published <> '{}' or k.column_name is null)
     union all
     select t.relation, null, null,
       format('a row filter hides rows of %s from publication "%s"', t.qualified, publication),

@@ -15,7 +15,8 @@ grant execute on function
   campfire.publishable_columns(regclass),
   campfire.qualified_name(regclass),
   campfire.replica_identity_columns(regclass),
-  campfire.column_list(name, regclass)
+  campfire.column_list(name, regclass),
+  campfire.require_superuser(text)
 to public;
 
 -- What policies call as the role they hold for.

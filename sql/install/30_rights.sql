@@ -3,8 +3,10 @@
 
 create function campfire.install_rights() returns void
 language plpgsql as $$
+declare
+  made record;
 begin
-  execute format('grant usage on schema %I to anon, authenticated, service_role, campfire_relay',
+  execute format('grant usage on schema %s to anon, authenticated, service_role, campfire_relay',
     (select relnamespace::regnamespace from pg_catalog.pg_class where oid = 'conversations'::regclass));
   grant usage on type conversation_status, conversation_priority to anon, authenticated, service_role, campfire_relay;
   revoke all on table organizations, agents, conversations, messages, realtime_conversations, read_receipts
@@ -102,6 +104,20 @@ begin
   -- The relay itself: who is an agent, and whether active.
   grant select (organization_id, user_id, display_name, active) on agents to campfire_relay;
   create policy agents_relay_select on agents for select to campfire_relay using (true);
+
+  for made in
+    select p.polname, p.polrelid::regclass as relation, case p.polroles[1]
+        when 'anon'::regrole then 'a visitor, in the conversation of the claims'
+        when 'authenticated'::regrole then 'an active agent, in the organization of the claims'
+        when 'service_role'::regrole then 'server code, everywhere'
+        when 'campfire_relay'::regrole then 'the relay, which admits agents by this table'
+        else 'nobody: the mirror is written by the trigger, as its owner'
+      end as purpose
+    from pg_policy as p
+    where p.polrelid = any (array['organizations', 'agents', 'conversations', 'messages', 'realtime_conversations', 'read_receipts']::regclass[])
+  loop
+    execute format('comment on policy %I on %s is %L', made.polname, made.relation, 'campfire: ' || made.purpose || '.');
+  end loop;
 end
 $$;
 comment on function campfire.install_rights() is 'Internal. Grants and policies of the chat tables, made by campfire.install().';
