@@ -4,6 +4,8 @@ mod channel;
 mod hub;
 mod outbox;
 mod room;
+#[cfg(test)]
+mod tests;
 mod typing;
 
 pub use hub::{ClientInput, Hub, HubChange, HubInput, HubSettings, Join, SocketId};

@@ -139,7 +139,7 @@ mod tests {
         check(Reason::RoleNotAllowed, "Role not allowed");
         check(
             Reason::InvalidTopic(TopicError::MalformedOrganization),
-            "InvalidTopic: org: is followed by the organization's uuid",
+            "InvalidTopic: org: is followed by the organization's uuid, in lower case",
         );
     }
 

@@ -18,7 +18,7 @@ const OPTIONAL_PREFIX: &str = "bcast:";
 /// Longest name of a channel outside `org:`. A socket may hold a hundred of them for as long as it likes.
 pub const NAME_BYTES_MAX: usize = 1024;
 
-/// A channel. Displays as its canonical name: without `bcast:`, uuids in lower case.
+/// A channel. Displays as its canonical name: without `bcast:`.
 ///
 /// The key of the hub's rooms, so that it compares and hashes by uuids rather than by text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,11 +53,11 @@ pub enum TopicError {
     TooLong,
     #[error("org is written in lower case")]
     OrganizationCase,
-    #[error("org: is followed by the organization's uuid")]
+    #[error("org: is followed by the organization's uuid, in lower case")]
     MalformedOrganization,
     #[error("org:ORG is followed by nothing, :conversations, :conv:CONV or :widget:CONV")]
     UnknownScope,
-    #[error("the conversation is not a uuid")]
+    #[error("the conversation is not a uuid in lower case")]
     MalformedConversation,
 }
 
@@ -69,9 +69,8 @@ pub fn strip_wire_prefix(wire_topic: &str) -> Option<&str> {
 impl Topic {
     /// Parses a channel's name, with or without `bcast:`.
     ///
-    /// Uuids may come in either case: a uuid's case means nothing to Postgres, and clients that print upper case
-    /// exist. They are normalised here, so that both spellings are one channel, rather than a second one nobody
-    /// broadcasts to. Words have one spelling.
+    /// Everything has one spelling, as in `campfire.parse_channel`: uuids that print in upper case, as Swift's do, are
+    /// refused with a reason rather than taken for a second channel that nobody broadcasts to.
     pub fn parse(name: &str) -> Result<Self, TopicError> {
         let name = name.strip_prefix(OPTIONAL_PREFIX).unwrap_or(name);
         if name.is_empty() {
@@ -99,7 +98,7 @@ impl Topic {
             Some((organization, scope)) => (organization, Some(scope)),
             None => (rest, None),
         };
-        let organization = parse_uuid(organization).ok_or(TopicError::MalformedOrganization)?;
+        let organization = parse_lower_uuid(organization).ok_or(TopicError::MalformedOrganization)?;
         let Some(scope) = scope else { return Ok(Self::channel_organization(organization)) };
         if scope == "conversations" {
             return Ok(Self::channel_conversations(organization));
@@ -110,7 +109,7 @@ impl Topic {
             "widget" => Self::channel_widget,
             _ => return Err(TopicError::UnknownScope),
         };
-        let conversation = parse_uuid(conversation).ok_or(TopicError::MalformedConversation)?;
+        let conversation = parse_lower_uuid(conversation).ok_or(TopicError::MalformedConversation)?;
         Ok(build(organization, conversation))
     }
 
@@ -206,6 +205,10 @@ impl fmt::Display for Topic {
     }
 }
 
+fn parse_lower_uuid(text: &str) -> Option<Uuid> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { None } else { parse_uuid(text) }
+}
+
 /// A uuid in its usual form only: the crate's parser also takes braces, `urn:uuid:` and no hyphens.
 pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
     if text.len() == uuid::fmt::Hyphenated::LENGTH { Uuid::try_parse(text).ok() } else { None }
@@ -253,9 +256,9 @@ mod tests {
     }
 
     #[test]
-    fn uuids_are_normalised_to_lower_case() {
-        let shouted = format!("org:{}:conv:{}", ORG.to_uppercase(), CONV.to_uppercase());
-        check(&shouted, Some(Scope::Conversation), "org:{o}:conv:{c}");
+    fn uuids_in_upper_case_are_refused() {
+        check_refused(&format!("org:{}", ORG.to_uppercase()), TopicError::MalformedOrganization);
+        check_refused(&format!("org:{ORG}:conv:{}", CONV.to_uppercase()), TopicError::MalformedConversation);
     }
 
     #[test]
