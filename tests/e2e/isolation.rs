@@ -52,6 +52,7 @@ async fn events_stay_in_their_organization_and_conversation() {
     with_scene(async |scene| {
         let (theirs, their_agent) = chat::found_organization(&scene.database, "Other").await?;
         let their_conversation = chat::open_conversation(&scene.database, theirs, "Theirs").await?;
+        scene.settle().await?;
         let ours = scene.conversation().await?;
         let also_ours = scene.conversation().await?;
 
@@ -97,11 +98,7 @@ async fn an_inactive_or_unknown_agent_is_refused() {
                 &[&ORGANIZATION, &user],
             )
             .await?;
-        // Made known to the relay by its place in the WAL: wait for what follows it.
-        let list = chat::conversations_channel(ORGANIZATION);
-        let mut dashboard = scene.dashboard(Vsn::V2, &[&list]).await?;
-        let fence = Fence::conversation(&scene.database, ORGANIZATION).await?;
-        dashboard.events_before(&fence, &list).await?;
+        scene.settle().await?;
 
         let mut socket = scene.socket(Vsn::V2).await?;
         let secret = scene.secret();
@@ -116,7 +113,7 @@ async fn an_inactive_or_unknown_agent_is_refused() {
             &json!({"role": "authenticated", "sub": "root", "org_id": ORGANIZATION,
                     "exp": token::in_an_hour()}),
         );
-        refused(&mut socket, &list, &nobody).await
+        refused(&mut socket, &chat::conversations_channel(ORGANIZATION), &nobody).await
     })
     .await;
 }
@@ -124,8 +121,6 @@ async fn an_inactive_or_unknown_agent_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_who_is_activated_may_join_at_once() {
     with_scene(async |scene| {
-        let list = chat::conversations_channel(ORGANIZATION);
-        let mut dashboard = scene.dashboard(Vsn::V2, &[&list]).await?;
         let user = Uuid::new_v4();
         scene
             .database
@@ -135,9 +130,9 @@ async fn an_agent_who_is_activated_may_join_at_once() {
                 &[&ORGANIZATION, &user],
             )
             .await?;
-        let fence = Fence::conversation(&scene.database, ORGANIZATION).await?;
-        dashboard.events_before(&fence, &list).await?;
+        scene.settle().await?;
         let mut socket = scene.socket(Vsn::V2).await?;
+        let list = chat::conversations_channel(ORGANIZATION);
         socket.join(&list, &token::agent(scene.secret(), ORGANIZATION, user)).await
     })
     .await;

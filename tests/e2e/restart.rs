@@ -209,5 +209,5 @@ async fn come_back(scene: &mut Scene, conversation: Uuid, conv: &str, dashboard:
 
 /// An outage is worth a warning, and a test that makes one declares it.
 fn expect_outage(relay: &mut Relay) {
-    relay.expect_log("campfire_relay::wal");
+    relay.expect_log("not attached to the slot");
 }

@@ -2,6 +2,7 @@
 //! a superuser's session.
 
 use anyhow::Result;
+use campfire_tests::fence::Fence;
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::Vsn;
 use campfire_tests::{AGENT, Cluster, ORGANIZATION, Relay, Socket, chat, token};
@@ -32,7 +33,7 @@ pub(crate) async fn with_settings(
     let database = cluster.connect().await.expect("a superuser's session");
     let mut scene = Scene { relay, database, cluster };
     if let Err(error) = test(&mut scene).await {
-        panic!("{error:?}");
+        panic!("{error:#}");
     }
 }
 
@@ -52,9 +53,27 @@ impl Scene {
         &self.cluster.credentials.jwt_secret
     }
 
-    /// A conversation in the seeded organization.
+    /// A conversation in the seeded organization, whose events the relay has already
+    /// sent: who joins now hears only of what comes after.
     pub(crate) async fn conversation(&self) -> Result<Uuid> {
-        chat::open_conversation(&self.database, ORGANIZATION, "Vera Visitor").await
+        let org = chat::organization_channel(ORGANIZATION);
+        let mut witness = self.dashboard(Vsn::V2, &[&org]).await?;
+        let id = chat::open_conversation(&self.database, ORGANIZATION, "Vera Visitor").await?;
+        loop {
+            let event = witness.next_event().await?;
+            if event.name == "conversation:created" && event.payload["id"] == id.to_string() {
+                return Ok(id);
+            }
+        }
+    }
+
+    /// Waits until the relay has applied all that has committed so far: agents and
+    /// organizations become known to it by their place in the WAL.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        let list = chat::conversations_channel(ORGANIZATION);
+        let mut witness = self.dashboard(Vsn::V2, &[&list]).await?;
+        let fence = Fence::conversation(&self.database, ORGANIZATION).await?;
+        witness.events_before(&fence, &list).await.map(drop)
     }
 
     /// A socket that has joined nothing.

@@ -167,6 +167,11 @@ impl Cluster {
     pub fn start(&mut self) -> Result<()> {
         // After a kill -9 the last backend may hold the shared memory for a moment,
         // and a free port can be taken between finding and using it.
+        // For the same reason `pg_ctl start` refuses while init has not yet buried a
+        // postmaster that was killed.
+        if let Some(pid) = self.pid() {
+            server::wait_for_burial(pid, Duration::from_secs(30));
+        }
         let began = Instant::now();
         let deadline = began + Duration::from_secs(30);
         loop {
@@ -230,9 +235,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether a server runs on the data directory.
+    /// Whether a server runs on the data directory, whoever started it. Not by
+    /// `pg_ctl status`, which takes a process that is dead and not yet buried for
+    /// a running one.
     pub fn is_running(&self) -> bool {
-        server::run(self.pg_ctl().arg("status")).is_ok()
+        self.pid().is_some_and(|pid| {
+            server::is_alive(pid)
+                && std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                    .is_ok_and(|name| name.trim() == "postgres")
+        })
     }
 
     /// The postmaster's process, as its pid file has it.

@@ -43,6 +43,8 @@ impl Settings {
             .env("CAMPFIRE_LISTEN", &format!("127.0.0.1:{port}"))
             .env("CAMPFIRE_JWT_SECRET", &credentials.jwt_secret)
             .env("CAMPFIRE_API_KEYS", &credentials.api_key)
+            // Below what a developer's open-file limit allows, or it would warn.
+            .env("CAMPFIRE_MAX_SOCKETS", "200")
             // The routed events of the trace are how a test sees what was decoded.
             .env("CAMPFIRE_LOG", "info,campfire_relay::route=trace")
             .env("CAMPFIRE_LOG_FORMAT", "json"))

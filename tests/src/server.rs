@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -183,13 +184,24 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 /// Waits until a process has ended; false if it still runs after `patience`.
-pub fn wait_for_end(pid: u32, patience: std::time::Duration) -> bool {
-    let deadline = std::time::Instant::now() + patience;
-    while is_alive(pid) {
-        if std::time::Instant::now() > deadline {
+pub fn wait_for_end(pid: u32, patience: Duration) -> bool {
+    wait_while(patience, || is_alive(pid))
+}
+
+/// Waits until a process that has ended is gone from the table of processes too.
+pub fn wait_for_burial(pid: u32, patience: Duration) {
+    let entry = format!("/proc/{pid}");
+    wait_while(patience, || Path::new(&entry).exists() && !is_alive(pid));
+}
+
+/// Processes that are not our children cannot be waited for, only watched.
+fn wait_while(patience: Duration, mut lasts: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
+    while lasts() {
+        if Instant::now() > deadline {
             return false;
         }
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
     }
     true
 }
