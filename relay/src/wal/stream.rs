@@ -106,7 +106,11 @@ impl StreamSettings {
             window: config.window,
             confirmed_flush_lsn,
             status_interval,
-            silence_limit: server_timeout.unwrap_or(SILENCE_LIMIT).max(SILENCE_LIMIT_MIN),
+            // It has to be asked a few times before.
+            silence_limit: server_timeout
+                .unwrap_or(SILENCE_LIMIT)
+                .max(SILENCE_LIMIT_MIN)
+                .max(status_interval.saturating_mul(3)),
         }
     }
 }
@@ -164,7 +168,12 @@ impl WalReader {
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sample = interval(SAMPLE_INTERVAL);
         sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first frames may have come together with the answer to START_REPLICATION.
+        self.take_frames()?;
         loop {
+            if mem::take(&mut self.is_reply_due) {
+                self.send_status(Lsn::INVALID, false).await?;
+            }
             let has_room = self.has_room();
             tokio::select! {
                 biased;
@@ -187,9 +196,6 @@ impl WalReader {
                     read?;
                     self.heard_at = Instant::now();
                     self.take_frames()?;
-                    if mem::take(&mut self.is_reply_due) {
-                        self.send_status(Lsn::INVALID, false).await?;
-                    }
                 }
             }
         }

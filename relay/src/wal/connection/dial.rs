@@ -46,24 +46,28 @@ impl Endpoint {
     /// All addresses, in the order of the hosts and of the resolver.
     pub(super) async fn all(config: &Config) -> Result<Vec<Endpoint>, WalError> {
         let mut endpoints = Vec::new();
+        let mut unresolved = None;
         let addresses = config.get_hostaddrs();
         for index in 0..config.get_hosts().len().max(addresses.len()) {
             let port = port(config, index);
             match (addresses.get(index), config.get_hosts().get(index)) {
                 (Some(&address), _) => endpoints.push(Endpoint::tcp(address, port)),
-                (None, Some(Host::Tcp(name))) => {
-                    let resolved = lookup_host((name.as_str(), port))
-                        .await
-                        .map_err(|source| WalError::Connect { address: format!("{name}:{port}"), source })?;
-                    endpoints.extend(resolved.map(Endpoint::Tcp));
-                }
+                (None, Some(Host::Tcp(name))) => match lookup_host((name.as_str(), port)).await {
+                    Ok(resolved) => endpoints.extend(resolved.map(Endpoint::Tcp)),
+                    Err(source) => {
+                        unresolved = Some(WalError::Connect { address: format!("{name}:{port}"), source });
+                    }
+                },
                 (None, Some(Host::Unix(directory))) => {
                     endpoints.push(Endpoint::Unix(directory.join(format!(".s.PGSQL.{port}"))));
                 }
                 (None, None) => {}
             }
         }
-        Ok(endpoints)
+        match unresolved {
+            Some(error) if endpoints.is_empty() => Err(error),
+            _ => Ok(endpoints),
+        }
     }
 
     fn tcp(address: IpAddr, port: u16) -> Endpoint {
