@@ -275,11 +275,19 @@ impl Cluster {
     /// Runs a script with psql as superuser, stopping at the first error; returns
     /// what it printed, unaligned and without headings.
     pub fn psql(&self, database: &str, script: &str) -> Result<String> {
-        server::run(
-            std::process::Command::new(self.server.program("psql"))
-                .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
-                .args(["-d", &self.superuser_url(database), "-c", script]),
-        )
+        server::run(&mut self.psql_command(database, script))
+    }
+
+    /// The command that [`Cluster::psql`] runs.
+    pub fn psql_command(&self, database: &str, script: &str) -> std::process::Command {
+        let mut command = std::process::Command::new(self.server.program("psql"));
+        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]).args([
+            "-d",
+            &self.superuser_url(database),
+            "-c",
+            script,
+        ]);
+        command
     }
 }
 

@@ -12,33 +12,61 @@ use crate::socket::{Event, Socket};
 #[derive(Clone, Debug)]
 pub struct Fence(String);
 
+impl Default for Fence {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Fence {
-    /// Seen on the conversation's channel, its widget channel, and the
-    /// organization's conversations: a message.
+    /// One that nobody has raised yet, for those who begin to listen before.
+    pub fn new() -> Self {
+        Self(format!("fence {}", Uuid::new_v4()))
+    }
+
+    /// [`Fence::raise_as_message`] of a new one.
     pub async fn message(database: &Client, organization: Uuid, conversation: Uuid) -> Result<Self> {
-        let fence = Self(format!("fence {}", Uuid::new_v4()));
+        let fence = Self::new();
+        fence.raise_as_message(database, organization, conversation).await?;
+        Ok(fence)
+    }
+
+    /// [`Fence::raise_as_conversation`] of a new one.
+    pub async fn conversation(database: &Client, organization: Uuid) -> Result<Self> {
+        let fence = Self::new();
+        fence.raise_as_conversation(database, organization).await?;
+        Ok(fence)
+    }
+
+    /// Seen on the conversation's channel, its widget channel, and the
+    /// organization's conversations.
+    pub async fn raise_as_message(
+        &self,
+        database: &Client,
+        organization: Uuid,
+        conversation: Uuid,
+    ) -> Result<()> {
         database
             .execute(
                 "insert into messages (organization_id, conversation_id, content, sender_type)
                  values ($1, $2, $3, 'system')",
-                &[&organization, &conversation, &fence.0],
+                &[&organization, &conversation, &self.0],
             )
             .await
             .context("cannot raise a fence")?;
-        Ok(fence)
+        Ok(())
     }
 
-    /// Seen on the organization's channel and its conversations: a conversation.
-    pub async fn conversation(database: &Client, organization: Uuid) -> Result<Self> {
-        let fence = Self(format!("fence {}", Uuid::new_v4()));
+    /// Seen on the organization's channel and its conversations.
+    pub async fn raise_as_conversation(&self, database: &Client, organization: Uuid) -> Result<()> {
         database
             .execute(
                 "insert into conversations (organization_id, customer_name) values ($1, $2)",
-                &[&organization, &fence.0],
+                &[&organization, &self.0],
             )
             .await
             .context("cannot raise a fence")?;
-        Ok(fence)
+        Ok(())
     }
 
     fn is(&self, event: &Event) -> bool {

@@ -32,7 +32,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     up::block_on(async {
         let mut interrupt = Interrupt::listen()?;
-        let mut stack = Stack::start(prepared, &arguments.stack, None).await?;
+        let mut stack_arguments = arguments.stack.clone();
+        // The terminal is for events; who wants the relay's log asks for it by --env.
+        stack_arguments.env.insert(0, ("CAMPFIRE_LOG".to_owned(), "warn".to_owned()));
+        let mut stack = Stack::start(prepared, &stack_arguments, None).await?;
         let result = tokio::select! {
             () = interrupt.wait() => Ok(()),
             result = show(&mut stack, &arguments) => result,
@@ -103,10 +106,7 @@ struct Watcher {
 impl Watcher {
     async fn connect(stack: &Stack) -> Result<Self> {
         let credentials = &stack.cluster.credentials;
-        let socket = Socket::try_connect(&stack.address(), &credentials.api_key, Vsn::V2).await?;
-        let Ok(mut socket) = socket else {
-            bail!("the relay refused the socket");
-        };
+        let mut socket = socket(stack).await?;
         let agent = token::agent(&credentials.jwt_secret, ORGANIZATION, AGENT);
         for channel in [chat::organization_channel(ORGANIZATION), chat::conversations_channel(ORGANIZATION)] {
             socket.join(&channel, &agent).await?;
@@ -146,119 +146,137 @@ fn print_heading() {
 }
 
 fn print_event(event: &Event) {
-    let latency =
-        event.age().map_or_else(|| "-".to_owned(), |age| format!("{:.1} ms", age.as_secs_f64() * 1000.0));
-    println!("{latency:>9}  {:<22}  {}", event.name, event.channel);
+    println!("{:>9}  {:<22}  {}", latency(event), event.name, event.channel);
 }
 
-/// One channel, and what must arrive there.
+/// From the commit to here; events that no commit made have none.
+fn latency(event: &Event) -> String {
+    match event.age() {
+        Some(age) => format!("{:.1} ms", age.as_secs_f64() * 1000.0),
+        None => "-".to_owned(),
+    }
+}
+
+/// A socket that has joined nothing yet.
+async fn socket(stack: &Stack) -> Result<Socket> {
+    let key = &stack.cluster.credentials.api_key;
+    match Socket::try_connect(&stack.address(), key, Vsn::V2).await? {
+        Ok(socket) => Ok(socket),
+        Err(refused) => bail!("the relay refused a socket: {refused:?}"),
+    }
+}
+
+/// One channel, and what must arrive there before its fence does.
 struct Expectation {
-    socket: Socket,
     channel: String,
+    token: String,
     events: Vec<(&'static str, &'static [&'static str])>,
-    fence: fn(&Fences) -> &Fence,
-}
-
-struct Fences {
-    conversation: Fence,
-    message: Fence,
+    fence: Fence,
 }
 
 /// Inserts by psql what an application would, and checks every channel.
 async fn once(stack: &Stack) -> Result<()> {
     let conversation = Uuid::new_v4();
-    let mut expectations = join_all(stack, conversation).await?;
+    let (conversation_fence, message_fence) = (Fence::new(), Fence::new());
+    let expectations = expectations(stack, conversation, &conversation_fence, &message_fence);
+    // Each reads for itself, so that a latency is the channel's and not its turn's.
+    let mut listeners = Vec::new();
+    for expectation in expectations {
+        let mut socket = socket(stack).await?;
+        socket.join(&expectation.channel, &expectation.token).await?;
+        listeners.push(tokio::spawn(async move {
+            let events = socket.events_before(&expectation.fence, &expectation.channel).await?;
+            anyhow::Ok((expectation, events))
+        }));
+    }
 
     step::announce("inserting a conversation and three messages (psql)");
-    stack.cluster.psql(
-        seed::DATABASE,
-        &format!(
-            "insert into conversations (id, organization_id, customer_name, customer_email)
-             values ('{conversation}', '{ORGANIZATION}', 'Vera Visitor', 'vera@example.com')"
-        ),
-    )?;
+    for statement in statements(conversation) {
+        // One psql each: a transaction of its own. It must not block the listeners.
+        let mut psql = tokio::process::Command::from(stack.cluster.psql_command(seed::DATABASE, &statement));
+        let status = psql.status().await.context("cannot run psql")?;
+        ensure!(status.success(), "psql failed: {statement}");
+    }
+    let database = stack.cluster.connect().await?;
+    conversation_fence.raise_as_conversation(&database, ORGANIZATION).await?;
+    message_fence.raise_as_message(&database, ORGANIZATION, conversation).await?;
+
+    let channels = listeners.len();
+    let mut wrong = 0;
+    for listener in listeners {
+        let (expectation, events) = listener.await??;
+        wrong += usize::from(!check(&expectation, &events));
+    }
+    ensure!(wrong == 0, "{wrong} of {channels} channels got other events than expected");
+    println!("\nevery expected event arrived on every expected channel, in order, once");
+    Ok(())
+}
+
+fn statements(conversation: Uuid) -> Vec<String> {
+    let mut statements = vec![format!(
+        "insert into conversations (id, organization_id, customer_name, customer_email)
+         values ('{conversation}', '{ORGANIZATION}', 'Vera Visitor', 'vera@example.com')"
+    )];
     for (sender, content) in [
         ("visitor", "Hello, is anybody there?"),
         ("agent", "Yes. What can I do for you?"),
         ("visitor", "That was quick!"),
     ] {
-        // One psql each: every message is a transaction of its own.
-        stack.cluster.psql(
-            seed::DATABASE,
-            &format!(
-                "insert into messages (organization_id, conversation_id, content, sender_type)
-                 values ('{ORGANIZATION}', '{conversation}', '{content}', '{sender}')"
-            ),
-        )?;
+        statements.push(format!(
+            "insert into messages (organization_id, conversation_id, content, sender_type)
+             values ('{ORGANIZATION}', '{conversation}', '{content}', '{sender}')"
+        ));
     }
-    // What comes before the fences is all that came.
-    let database = stack.cluster.connect().await?;
-    let fences = Fences {
-        conversation: Fence::conversation(&database, ORGANIZATION).await?,
-        message: Fence::message(&database, ORGANIZATION, conversation).await?,
-    };
-
-    let mut wrong = 0;
-    for expectation in &mut expectations {
-        wrong += usize::from(!check(expectation, &fences).await?);
-    }
-    ensure!(wrong == 0, "{wrong} of {} channels got other events than expected", expectations.len());
-    println!("\nevery expected event arrived on every expected channel, in order, once");
-    Ok(())
+    statements
 }
 
-/// A socket for each channel, as the browser's widget and dashboard have them.
-async fn join_all(stack: &Stack, conversation: Uuid) -> Result<Vec<Expectation>> {
-    let credentials = &stack.cluster.credentials;
-    let agent = token::agent(&credentials.jwt_secret, ORGANIZATION, AGENT);
-    let visitor = token::visitor(&credentials.jwt_secret, ORGANIZATION, conversation);
+/// The four channels, as the browser's dashboard and widget join them.
+fn expectations(
+    stack: &Stack,
+    conversation: Uuid,
+    conversation_fence: &Fence,
+    message_fence: &Fence,
+) -> Vec<Expectation> {
+    let secret = &stack.cluster.credentials.jwt_secret;
+    let agent = token::agent(secret, ORGANIZATION, AGENT);
+    let visitor = token::visitor(secret, ORGANIZATION, conversation);
     let message: (_, &'static [_]) = ("message:created", &chat::MESSAGE_COLUMNS);
     let seen_by_visitors: (_, &'static [_]) = ("message:created", &chat::VISITOR_MESSAGE_COLUMNS);
     let created: (_, &'static [_]) = ("conversation:created", &chat::MIRROR_COLUMNS);
-    let updated: (_, &'static [_]) = ("conversation:updated", &chat::MIRROR_COLUMNS);
-
-    let mut expectations = Vec::new();
-    type Pick = fn(&Fences) -> &Fence;
-    let by_conversation: Pick = |fences| &fences.conversation;
-    let by_message: Pick = |fences| &fences.message;
-    for (channel, token, events, fence) in [
-        (
-            chat::organization_channel(ORGANIZATION),
-            &agent,
-            vec![created, updated, updated, updated],
-            by_conversation,
-        ),
-        (
-            chat::conversations_channel(ORGANIZATION),
-            &agent,
-            vec![created, message, message, message],
-            by_conversation,
-        ),
-        (
-            chat::conversation_channel(ORGANIZATION, conversation),
-            &agent,
-            vec![seen_by_visitors; 3],
-            by_message,
-        ),
-        (chat::widget_channel(ORGANIZATION, conversation), &visitor, vec![seen_by_visitors; 3], by_message),
-    ] {
-        let socket = Socket::try_connect(&stack.address(), &credentials.api_key, Vsn::V2).await?;
-        let Ok(mut socket) = socket else {
-            bail!("the relay refused the socket for {channel}");
-        };
-        socket.join(&channel, token).await?;
-        expectations.push(Expectation { socket, channel, events, fence });
-    }
-    Ok(expectations)
+    let touched: (_, &'static [_]) = ("conversation:updated", &chat::MIRROR_COLUMNS);
+    vec![
+        Expectation {
+            channel: chat::organization_channel(ORGANIZATION),
+            token: agent.clone(),
+            events: vec![created, touched, touched, touched],
+            fence: conversation_fence.clone(),
+        },
+        Expectation {
+            channel: chat::conversations_channel(ORGANIZATION),
+            token: agent.clone(),
+            events: vec![created, message, message, message],
+            fence: conversation_fence.clone(),
+        },
+        Expectation {
+            channel: chat::conversation_channel(ORGANIZATION, conversation),
+            token: agent,
+            events: vec![seen_by_visitors; 3],
+            fence: message_fence.clone(),
+        },
+        Expectation {
+            channel: chat::widget_channel(ORGANIZATION, conversation),
+            token: visitor,
+            events: vec![seen_by_visitors; 3],
+            fence: message_fence.clone(),
+        },
+    ]
 }
 
 /// Prints what came on a channel; false if that is not exactly what should have.
-async fn check(expectation: &mut Expectation, fences: &Fences) -> Result<bool> {
-    let fence = (expectation.fence)(fences);
-    let events = expectation.socket.events_before(fence, &expectation.channel).await?;
+fn check(expectation: &Expectation, events: &[Event]) -> bool {
     println!("\n{}", expectation.channel);
-    for event in &events {
-        print_event(event);
+    for event in events {
+        println!("{:>9}  {}", latency(event), event.name);
     }
     let mut complaints = Vec::new();
     let names: Vec<&str> = events.iter().map(|event| event.name.as_str()).collect();
@@ -280,5 +298,5 @@ async fn check(expectation: &mut Expectation, fences: &Fences) -> Result<bool> {
     for complaint in &complaints {
         println!("  WRONG: {complaint}");
     }
-    Ok(complaints.is_empty())
+    complaints.is_empty()
 }

@@ -344,6 +344,8 @@ async fn start_relay(
         .env("CAMPFIRE_DATABASE_URL", cluster.relay_url())
         .env("CAMPFIRE_JWT_SECRET", &cluster.credentials.jwt_secret)
         .env("CAMPFIRE_API_KEYS", &cluster.credentials.api_key)
+        // As many as a developer's open-file limit allows without a warning.
+        .env("CAMPFIRE_MAX_SOCKETS", "400")
         .envs(arguments.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(std::io::stderr())

@@ -18,7 +18,7 @@ for (const vsn of serializations) {
       `bcast:org:${organization}:widget:${conversation}`,
     ]
     const all = await Promise.all(names.map((name) => subscribe(client, name)))
-    await writeAs(agentClaims(), conversation, 'agent', 'hello')
+    await writeAs(agentClaims(), conversation, 'hello')
     const heard = await Promise.all(all.map(({ received }) => received(1)))
     assert.deepEqual(
       heard.map(([first]) => first.event),
@@ -40,13 +40,13 @@ for (const vsn of serializations) {
     const widget = await subscribe(widgetClient, `bcast:org:${organization}:widget:${conversation}`)
     const dashboard = await subscribe(dashboardClient, `bcast:org:${organization}:conv:${conversation}`)
 
-    await writeAs(visitor, conversation, 'visitor', "it's me — 👋")
+    await writeAs(visitor, conversation, "it's me — 👋")
     const [question] = await dashboard.received(1)
     assert.equal(question.event, 'message:created')
     assert.equal(question.payload.content, "it's me — 👋")
     assert.equal(question.payload.sender_type, 'visitor')
 
-    await writeAs(agentClaims(), conversation, 'agent', 'welcome')
+    await writeAs(agentClaims(), conversation, 'welcome')
     const answers = await widget.received(2)
     assert.deepEqual(answers.map(({ payload }) => payload.content), ["it's me — 👋", 'welcome'])
   })
@@ -56,7 +56,7 @@ for (const vsn of serializations) {
     const client = await connect(t, vsn, agentClaims())
     const list = await subscribe(client, `bcast:org:${organization}:conversations`)
     const conv = await subscribe(client, `bcast:org:${organization}:conv:${conversation}`)
-    await writeAs(agentClaims(), conversation, 'agent', 'hello')
+    await writeAs(agentClaims(), conversation, 'hello')
     const [[onList], [onConv]] = [await list.received(1), await conv.received(1)]
     const columns = ['content', 'conversation_id', 'created_at', 'id', 'organization_id',
       'sender_email', 'sender_name', 'sender_type']
@@ -92,7 +92,7 @@ for (const vsn of serializations) {
     const [typing] = await agent.received(1)
     assert.equal(typing.event, 'typing:start')
     // What the visitor hears next is the row, not itself.
-    await writeAs(agentClaims(), conversation, 'agent', 'go on')
+    await writeAs(agentClaims(), conversation, 'go on')
     const [first] = await visitor.received(1)
     assert.equal(first.event, 'message:created')
   })
@@ -115,9 +115,9 @@ for (const vsn of serializations) {
     const name = `bcast:org:${organization}:conv:${conversation}`
     const first = await subscribe(client, name)
     assert.equal(await client.removeChannel(first.channel), 'ok')
-    await writeAs(agentClaims(), conversation, 'agent', 'unheard')
+    await writeAs(agentClaims(), conversation, 'unheard')
     const second = await subscribe(client, name)
-    await writeAs(agentClaims(), conversation, 'agent', 'heard')
+    await writeAs(agentClaims(), conversation, 'heard')
     const [event] = await second.received(1)
     assert.equal(event.payload.content, 'heard')
     assert.equal(first.events.length, 0)
