@@ -23,6 +23,9 @@ use crate::wal::{self, Attachment, Backoff, Lsn, WalConfig, WalError, WalFrame, 
 const TICK: Duration = Duration::from_secs(1);
 const CATCH_UP_REPORT: Duration = Duration::from_secs(5);
 
+/// How often a standby looks whether the slot is free.
+const STANDBY_POLL: Duration = Duration::from_millis(500);
+
 /// The task that feeds the hub from the slot.
 pub struct Ingest {
     pub config: Arc<Config>,
@@ -34,41 +37,64 @@ pub struct Ingest {
     pub stop: CancellationToken,
 }
 
+/// What is known from one connection to the next.
+#[derive(Debug, Default)]
+struct History {
+    backoff: Backoff,
+    attached_before: bool,
+    /// We dropped an invalidated slot: what it held is lost.
+    slot_lost: bool,
+    /// Another relay was found on the slot, and that was logged.
+    standing_by: bool,
+}
+
 impl Ingest {
     /// Runs until stopped, or until an error that only a person can mend.
-    pub async fn run(mut self) -> Result<(), DbError> {
-        let mut backoff = Backoff::default();
-        let mut attached_before = false;
-        let stop = self.stop.clone();
-        while let Some(outcome) =
-            stop.run_until_cancelled(self.session(&mut attached_before, &mut backoff)).await
-        {
+    pub async fn run(self) -> Result<(), DbError> {
+        let mut history = History::default();
+        while let Some(outcome) = self.stop.run_until_cancelled(self.session(&mut history)).await {
             let Err(cause) = outcome else { continue };
             self.hub.send(HubInput::Detached).await.ok();
-            match &cause {
-                DbError::Wal(WalError::SlotActive { .. }) if self.config.standby == Standby::Exit => {
-                    return Err(cause);
-                }
-                DbError::Wal(WalError::SlotLost { .. })
-                    if self.config.on_lost_slot == OnLostSlot::Recreate =>
-                {
-                    self.replace_lost_slot().await?;
-                }
-                // What worked once may work again: a password rotates, a publication is made anew.
-                _ if !cause.is_retryable() && !attached_before => return Err(cause),
-                _ => {}
-            }
-            let delay = backoff.next_delay();
-            warn!(error = %cause, retry_in_ms = delay.as_millis() as u64, "not attached to the slot");
-            if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+            let delay = self.recover(cause, &mut history).await?;
+            if self.stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                 break;
             }
         }
         Ok(())
     }
 
+    /// Decides what the end of a connection means. Returns how long to wait before the next.
+    async fn recover(&self, cause: DbError, history: &mut History) -> Result<Duration, DbError> {
+        match &cause {
+            DbError::Wal(WalError::SlotActive { pid, .. }) if self.config.standby == Standby::Wait => {
+                if !std::mem::replace(&mut history.standing_by, true) {
+                    info!(pid, "another relay reads the slot; waiting to take over");
+                }
+                return Ok(STANDBY_POLL);
+            }
+            DbError::Wal(WalError::SlotActive { .. }) => return Err(cause),
+            DbError::Wal(WalError::SlotLost { .. }) if self.config.on_lost_slot == OnLostSlot::Recreate => {
+                match self.drop_lost_slot().await {
+                    Ok(()) => history.slot_lost = true,
+                    Err(error) => warn!(%error, "the lost slot could not be dropped"),
+                }
+            }
+            // What worked once may work again: a password rotates, a publication is made anew.
+            _ if !cause.is_retryable() && !history.attached_before => return Err(cause),
+            _ => {}
+        }
+        let delay = history.backoff.next_delay();
+        warn!(error = %cause, retry_in_ms = delay.as_millis() as u64, "not attached to the slot");
+        Ok(delay)
+    }
+
+    async fn drop_lost_slot(&self) -> Result<(), DbError> {
+        let sql = db::connect(&self.wal.database).await?;
+        Ok(wal::drop_slot(&sql, &self.wal.slot_name).await?)
+    }
+
     /// Attaches and streams until the connection ends, which it always does with an error.
-    async fn session(&mut self, attached_before: &mut bool, backoff: &mut Backoff) -> Result<(), DbError> {
+    async fn session(&self, history: &mut History) -> Result<(), DbError> {
         let mut sql = db::connect(&self.wal.database).await?;
         db::check_publications(&sql, &self.wal.publications).await?;
         let (attachment, stream) = wal::attach(&self.wal, &sql).await?;
@@ -77,38 +103,28 @@ impl Ingest {
         db::send_fence(&sql).await?;
         *self.shared.claim_paths.write().unwrap_or_else(PoisonError::into_inner) = control.claim_paths;
         info!(
-            slot = %self.wal.slot_name,
             slot_created = attachment.slot_created,
             timeline = attachment.timeline,
             lsn = %attachment.confirmed_flush_lsn,
+            fence = %attachment.wal_flush_lsn,
             routes = control.routes.len(),
             "attached to the slot"
         );
-        if std::mem::replace(attached_before, true) {
+        history.standing_by = false;
+        let reattached = std::mem::replace(&mut history.attached_before, true);
+        if reattached {
             self.shared.metrics.slot_reconnects.inc();
-            if attachment.slot_created {
-                self.announce_loss("the replication slot had to be made anew").await;
-            }
         }
-        let attached = HubInput::Attached { agents: control.agents };
-        self.hub.send(attached).await.ok();
-        backoff.reset();
+        if std::mem::take(&mut history.slot_lost) || (reattached && attachment.slot_created) {
+            error!("the slot was lost, and with it the events between");
+            self.shared.metrics.slot_losses.inc();
+            self.hub.send(HubInput::Loss { cause: "the replication slot was lost" }).await.ok();
+        }
+        self.hub.send(HubInput::Attached { agents: control.agents }).await.ok();
+        // The stream needs no second session.
+        drop(sql);
         let router = Router::new(control.routes, control.schemas);
-        Streaming::new(self, &attachment, router).run(stream).await
-    }
-
-    async fn replace_lost_slot(&self) -> Result<(), DbError> {
-        let sql = db::connect(&self.wal.database).await?;
-        wal::drop_slot(&sql, &self.wal.slot_name).await?;
-        self.announce_loss("the replication slot was invalidated").await;
-        Ok(())
-    }
-
-    /// Tells everybody that events are missing which cannot be had any more.
-    async fn announce_loss(&self, cause: &'static str) {
-        error!(slot = %self.wal.slot_name, cause, "events were lost");
-        self.shared.metrics.slot_losses.inc();
-        self.hub.send(HubInput::Loss { cause }).await.ok();
+        Streaming::new(self, &attachment, router).run(stream, &mut history.backoff).await
     }
 }
 
@@ -152,7 +168,7 @@ impl<'a> Streaming<'a> {
         }
     }
 
-    async fn run(mut self, mut stream: WalStream) -> Result<(), DbError> {
+    async fn run(mut self, mut stream: WalStream, backoff: &mut Backoff) -> Result<(), DbError> {
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
@@ -161,7 +177,7 @@ impl<'a> Streaming<'a> {
                     let (changes, applied) = self.decode(batch?)?;
                     self.ingest.hub.send(HubInput::Changes { changes, applied }).await.ok();
                     if let Some(end) = applied {
-                        self.advance_catch_up(end).await;
+                        self.advance_catch_up(end, backoff).await;
                     }
                 }
                 _ = tick.tick() => {}
@@ -214,7 +230,7 @@ impl<'a> Streaming<'a> {
         }
     }
 
-    async fn advance_catch_up(&mut self, end: Lsn) {
+    async fn advance_catch_up(&mut self, end: Lsn, backoff: &mut Backoff) {
         let Some(catch_up) = &mut self.catch_up else { return };
         catch_up.last = end;
         let first = *catch_up.first.get_or_insert(end);
@@ -222,6 +238,8 @@ impl<'a> Streaming<'a> {
         if end >= catch_up.fence {
             info!(lsn = %end, elapsed_ms = elapsed.as_millis() as u64, "caught up with Postgres");
             self.catch_up = None;
+            // Not at the attach: a row that ends every connection at the same place must not be retried at full speed.
+            backoff.reset();
             self.ingest.hub.send(HubInput::CaughtUp).await.ok();
         } else if catch_up.reported_at.elapsed() >= CATCH_UP_REPORT {
             catch_up.reported_at = Instant::now();
