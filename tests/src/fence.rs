@@ -24,6 +24,11 @@ impl Fence {
         Self(format!("fence {}", Uuid::new_v4()))
     }
 
+    /// What the row that raises it says.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// [`Fence::raise_as_message`] of a new one.
     pub async fn message(database: &Client, organization: Uuid, conversation: Uuid) -> Result<Self> {
         let fence = Self::new();

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use campfire_tests::fence::Fence;
 use campfire_tests::socket::{Event, Vsn};
 use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, seed, token};
+use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::up::{Interrupt, Stack, StackArguments};
@@ -35,13 +37,30 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         let mut stack_arguments = arguments.stack.clone();
         // The terminal is for events; who wants the relay's log asks for it by --env.
         stack_arguments.env.insert(0, ("CAMPFIRE_LOG".to_owned(), "warn".to_owned()));
-        let mut stack = Stack::start(prepared, &stack_arguments, None).await?;
+        let mut stack = Stack::start(prepared, up::DIRECTORY, &stack_arguments, None).await?;
         let result = tokio::select! {
             () = interrupt.wait() => Ok(()),
             result = show(&mut stack, &arguments) => result,
         };
         stack.stop().await?;
         result.map(|()| ExitCode::SUCCESS)
+    })
+}
+
+/// `demo --once` on a database of its own, for `cargo xtask test`: the README's first
+/// command has to work.
+pub(crate) fn check_once() -> Result<()> {
+    let arguments = StackArguments {
+        fresh: true,
+        release: false,
+        env: vec![("CAMPFIRE_LOG".to_owned(), "warn".to_owned())],
+    };
+    let prepared = up::prepare(&arguments)?;
+    up::block_on(async {
+        let stack = Stack::start(prepared, "demo-test", &arguments, None).await?;
+        let result = once(&stack).await;
+        stack.stop().await?;
+        result
     })
 }
 
@@ -52,7 +71,7 @@ async fn show(stack: &mut Stack, arguments: &Arguments) -> Result<()> {
 /// Serves the page and prints events until something breaks.
 async fn page(stack: &mut Stack, port: Option<u16>) -> Result<()> {
     let database = stack.cluster.connect().await?;
-    let conversation = chat::open_conversation(&database, ORGANIZATION, "Vera Visitor").await?;
+    let conversation = vera(&database).await?;
     let listener = page::bind(port).await?;
     let address = format!("http://{}", listener.local_addr()?);
     let page = page::Page {
@@ -74,6 +93,22 @@ async fn page(stack: &mut Stack, port: Option<u16>) -> Result<()> {
         result = server => result.context("the page's server stopped"),
         result = watcher.print_all() => result.context("the events stopped"),
         () = stack.relay_gone() => bail!("the relay is gone, and with it the demo"),
+    }
+}
+
+/// The visitor of earlier runs, or a new one.
+async fn vera(database: &Client) -> Result<Uuid> {
+    let name = "Vera Visitor";
+    let known = database
+        .query_opt(
+            "select id from conversations where organization_id = $1 and customer_name = $2
+             order by created_at desc limit 1",
+            &[&ORGANIZATION, &name],
+        )
+        .await?;
+    match known {
+        Some(row) => Ok(row.get(0)),
+        None => chat::open_conversation(database, ORGANIZATION, name).await,
     }
 }
 
@@ -207,6 +242,9 @@ async fn once(stack: &Stack) -> Result<()> {
         let (expectation, events) = listener.await??;
         wrong += usize::from(!check(&expectation, &events));
     }
+    // What this made is nothing to see on the demo's page later.
+    let made: [&(dyn ToSql + Sync); 2] = [&conversation, &conversation_fence.text()];
+    database.execute("delete from conversations where id = $1 or customer_name = $2", &made).await?;
     ensure!(wrong == 0, "{wrong} of {channels} channels got other events than expected");
     println!("\nevery expected event arrived on every expected channel, in order, once");
     Ok(())

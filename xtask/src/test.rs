@@ -14,7 +14,7 @@ use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed};
 use clap::ValueEnum;
 
 use crate::tally::{self, Tally};
-use crate::{install, node, step, system, up};
+use crate::{demo, install, node, step, system, up};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -77,6 +77,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
             if built && wants(Part::Clients) {
                 tally.include("stock clients", || clients(&server));
+            }
+            if built && everything {
+                tally.attempt("demo --once", demo::check_once);
             }
         }
     }

@@ -34,6 +34,9 @@ pub(crate) struct Arguments {
     port: Option<u16>,
 }
 
+/// Where the database of `up` and `demo` is kept, in the scratch directory.
+pub(crate) const DIRECTORY: &str = "up";
+
 /// What `up` and `demo` have in common.
 #[derive(clap::Args, Clone)]
 pub(crate) struct StackArguments {
@@ -60,7 +63,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let prepared = prepare(&arguments.stack)?;
     block_on(async {
         let mut interrupt = Interrupt::listen()?;
-        let mut stack = Stack::start(prepared, &arguments.stack, arguments.port).await?;
+        let mut stack = Stack::start(prepared, DIRECTORY, &arguments.stack, arguments.port).await?;
         if arguments.json {
             println!("{}", stack.describe());
         } else {
@@ -128,12 +131,14 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
+    /// `directory` is the name under which the data are kept.
     pub(crate) async fn start(
         prepared: Prepared,
+        directory: &str,
         arguments: &StackArguments,
         port: Option<u16>,
     ) -> Result<Self> {
-        let dir = layout::scratch().join("up");
+        let dir = layout::scratch().join(directory);
         let lock = lock(&dir)?;
         let mut cluster = open_cluster(prepared.server, &dir, arguments.fresh)?;
         step::announce(&format!(
