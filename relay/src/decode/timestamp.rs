@@ -14,6 +14,11 @@ const UNIX_SECONDS_AT_2000: i64 = 946_684_800;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// From milliseconds since 1970-01-01 00:00 UTC; what cannot be said in microseconds becomes the nearest that can.
+    pub fn from_unix_millis(millis: i64) -> Timestamp {
+        Timestamp(millis.saturating_mul(1000).saturating_sub(UNIX_SECONDS_AT_2000 * MICROS_PER_SECOND))
+    }
+
     /// Microseconds since 1970-01-01 00:00 UTC.
     pub fn unix_micros(self) -> i64 {
         self.0.saturating_add(UNIX_SECONDS_AT_2000 * MICROS_PER_SECOND)
@@ -81,6 +86,7 @@ mod tests {
 
     #[test]
     fn agrees_with_the_unix_epoch() {
+        assert_eq!(Timestamp::from_unix_millis(946_684_800_001), Timestamp(1000));
         assert_eq!(Timestamp(-UNIX_SECONDS_AT_2000 * MICROS_PER_SECOND).unix_micros(), 0);
     }
 
