@@ -14,7 +14,7 @@ use tracing::{Instrument, info, info_span, warn};
 
 use crate::auth::{ApiKeys, ClaimPaths, Keys};
 use crate::config::{self, Config, ListenAddress, PublicChannels};
-use crate::fanout::{Hub, HubSettings};
+use crate::fanout::{Hub, HubSettings, WindowLimits};
 use crate::http::{self, Shared};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
@@ -77,6 +77,11 @@ impl App {
             org_payload_bytes_max: config.limits.org_payload_bytes_max,
             typing_timeout: Duration::from_secs(config.limits.typing_seconds),
             public_channels: config.public_channels == PublicChannels::Allow,
+            window: WindowLimits {
+                age_max: Duration::from_secs(config.window_seconds),
+                bytes_max: config.window_bytes,
+                organization_bytes_max: config.window_org_bytes,
+            },
         };
         let hub = Hub::new(settings, metrics.clone(), Arc::clone(&applied), ready_tx);
         let mut limits = config.limits.clone();

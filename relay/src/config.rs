@@ -72,6 +72,14 @@ pub struct Config {
     #[arg(long, env = "CAMPFIRE_WINDOW_SECONDS", default_value_t = 300)]
     pub window_seconds: u64,
 
+    /// Bytes of memory that the replay window may take.
+    #[arg(long, env = "CAMPFIRE_WINDOW_BYTES", default_value_t = 256 << 20)]
+    pub window_bytes: usize,
+
+    /// Bytes that one organization may take of the replay window.
+    #[arg(long, env = "CAMPFIRE_WINDOW_ORG_BYTES", default_value_t = 64 << 20)]
+    pub window_org_bytes: usize,
+
     /// Seconds to wait for the slot to be made; open write transactions anywhere in the cluster delay it.
     #[arg(long, env = "CAMPFIRE_CREATE_SLOT_SECONDS", default_value_t = 60)]
     pub create_slot_seconds: u64,
@@ -155,6 +163,8 @@ impl fmt::Debug for Config {
             .field("api_keys", &self.api_keys)
             .field("public_channels", &self.public_channels)
             .field("window_seconds", &self.window_seconds)
+            .field("window_bytes", &self.window_bytes)
+            .field("window_org_bytes", &self.window_org_bytes)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

@@ -3,10 +3,13 @@
 mod channel;
 mod hub;
 mod outbox;
+mod replay;
 mod room;
 #[cfg(test)]
 mod tests;
 mod typing;
+mod window;
 
 pub use hub::{ClientInput, Hub, HubChange, HubInput, HubSettings, Join, SocketId};
 pub use outbox::{CloseReason, Closed, Outbox, OutboxLimits};
+pub use window::WindowLimits;

@@ -120,7 +120,13 @@ impl Ingest {
             self.shared.metrics.slot_losses.inc();
             self.hub.send(HubInput::Loss { cause: "the replication slot was lost" }).await.ok();
         }
-        self.hub.send(HubInput::Attached { agents: control.agents }).await.ok();
+        let attached = HubInput::Attached {
+            agents: control.agents,
+            tag: DatabaseTag::new(attachment.system_identifier, attachment.database_oid),
+            timeline: attachment.timeline,
+            confirmed_flush_lsn: attachment.confirmed_flush_lsn,
+        };
+        self.hub.send(attached).await.ok();
         // The stream needs no second session.
         drop(sql);
         let router = Router::new(control.routes, control.schemas);
@@ -207,7 +213,8 @@ impl<'a> Streaming<'a> {
                             trace!(target: "campfire_relay::route", %id, event = %event.event, topic = %event.topic, "routed");
                         }
                         let meta = meta(&id, transaction.committed_at);
-                        changes.push(HubChange { position, meta, routed });
+                        let committed_at = transaction.committed_at;
+                        changes.push(HubChange { position, committed_at, meta, routed });
                     }
                     Decoded::Commit { end_lsn, .. } => {
                         self.ingest.shared.metrics.transactions.inc();

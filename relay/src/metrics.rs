@@ -28,6 +28,10 @@ pub struct Metrics {
     pub deliveries: Counter,
     pub client_messages: Counter,
     pub client_messages_dropped: Family<Reason, Counter>,
+    pub replays: Family<Completeness, Counter>,
+    pub replayed_events: Counter,
+    pub window_bytes: Gauge,
+    pub window_events: Gauge,
     pub ready: Gauge,
     pub slot_reconnects: Counter,
     pub slot_losses: Counter,
@@ -38,6 +42,12 @@ pub struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reason {
     pub reason: &'static str,
+}
+
+/// Whether a replay had everything that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Completeness {
+    pub complete: bool,
 }
 
 impl Metrics {
@@ -89,6 +99,18 @@ impl Metrics {
             "Messages of clients dropped, by reason",
             self.client_messages_dropped.clone(),
         );
+        registry.register(
+            "replays",
+            "Joins that asked for a replay, by whether all was there",
+            self.replays.clone(),
+        );
+        registry.register(
+            "replayed_events",
+            "Events sent again out of the window",
+            self.replayed_events.clone(),
+        );
+        registry.register("window_bytes", "Memory taken by the replay window", self.window_bytes.clone());
+        registry.register("window_events", "Events in the replay window", self.window_events.clone());
         registry.register("ready", "1 while caught up with Postgres", self.ready.clone());
         registry.register(
             "slot_reconnects",

@@ -8,18 +8,27 @@ use uuid::Uuid;
 
 use super::hub::{ClientInput, Hub, Join, SocketId};
 use super::outbox::Outbox;
+use super::replay::{ReplayRequest, Start};
 use super::room::{Except, GroupKey, RoomKey};
 use super::typing::Typist;
+use super::window::Window;
 use crate::auth::{self, Credential, Identity, TokenError};
+use crate::decode::Timestamp;
 use crate::metrics;
-use crate::protocol::{Encoding, Envelope, Reason, Ref, SystemStatus, UserBroadcast, Vsn, unmatched_topic};
-use crate::route::{Topic, strip_wire_prefix};
+use crate::protocol::{
+    Broadcast, BroadcastPayload, Encoding, Envelope, Reason, Ref, SystemStatus, UserBroadcast, Vsn,
+    heartbeat_reply, unmatched_topic,
+};
+use crate::route::{DatabaseTag, Position, Topic, strip_wire_prefix};
 
 /// Largest payload of a typing indicator, in bytes.
 const TYPING_BYTES_MAX: usize = 1024;
 
 pub(super) const CONVERSATION_GONE: &str = "The conversation was deleted or moved";
 const AGENT_GONE: &str = "The agent is no longer active in this organization";
+
+/// Status ok, because an error would make the Python client rejoin.
+const REPLAY_INCOMPLETE: &str = "ReplayIncomplete: events are missing before this point; fetch them anew";
 
 /// A socket and the channels it joined.
 #[derive(Debug)]
@@ -41,6 +50,10 @@ struct Channel {
     identity: Option<Identity>,
     /// When the token ends; API keys do not.
     expires_at: Option<SystemTime>,
+    /// Asked for a replay, so it is told positions.
+    resumes: bool,
+    /// Everything up to here was sent out of the window; None once it is live.
+    cursor: Option<Position>,
 }
 
 impl Channel {
@@ -51,6 +64,10 @@ impl Channel {
 }
 
 impl Socket {
+    fn envelope<'a>(&'a self, channel: &'a Channel) -> Envelope<'a> {
+        Envelope { vsn: self.vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref }
+    }
+
     fn find(&self, wire_topic: &str) -> Option<&Channel> {
         self.channels.iter().find(|channel| *channel.wire_topic == *wire_topic)
     }
@@ -63,6 +80,8 @@ impl Hub {
                 self.sockets.insert(id, Socket { vsn, outbox, channels: Vec::new() });
             }
             ClientInput::Disconnect => self.disconnect(id),
+            ClientInput::Heartbeat { reference } => self.heartbeat(id, &reference),
+            ClientInput::Refill => self.refill(id),
             ClientInput::Join(join) => self.join(id, *join),
             ClientInput::Leave { wire_topic, join_ref, reference } => {
                 self.leave(id, &wire_topic, &join_ref, &reference)
@@ -86,13 +105,21 @@ impl Hub {
         let vsn = socket.vsn;
         let envelope = Envelope { vsn, topic: &join.wire_topic, join_ref: &join.join_ref };
         match outcome {
-            Ok(channel) => {
-                let reply = envelope.reply_ok(&join.reference, r#"{"postgres_changes":[]}"#);
+            Ok((channel, start)) => {
+                let response = match start {
+                    None => r#"{"postgres_changes":[]}"#.to_owned(),
+                    Some(start) => replay_response(start, &channel.room.topic, &self.window, self.tag),
+                };
                 // Reply first: what is delivered from here on belongs to a joined channel.
-                if socket.outbox.push(reply).is_ok() {
-                    self.rooms.join(channel.room.clone(), channel.group(vsn), id, Arc::clone(&socket.outbox));
-                    socket.channels.push(channel);
-                    self.metrics.channels.inc();
+                if socket.outbox.push(envelope.reply_ok(&join.reference, &response)).is_err() {
+                    return self.disconnect(id);
+                }
+                let (room, group, live) = (channel.room.clone(), channel.group(vsn), start.is_none());
+                self.rooms.join(room, group, id, Arc::clone(&socket.outbox), live);
+                socket.channels.push(channel);
+                self.metrics.channels.inc();
+                if let Some(start) = start {
+                    self.begin_replay(id, start);
                 }
             }
             Err(reason) => {
@@ -109,7 +136,7 @@ impl Hub {
     }
 
     /// Decides a join by the claims, the control state and nothing else.
-    fn admit(&self, id: SocketId, join: &Join) -> Result<Channel, Reason> {
+    fn admit(&self, id: SocketId, join: &Join) -> Result<(Channel, Option<Start>), Reason> {
         let name = strip_wire_prefix(&join.wire_topic).ok_or(Reason::UnmatchedTopic)?;
         if name.is_empty() {
             return Err(Reason::TopicNameRequired);
@@ -125,7 +152,13 @@ impl Hub {
         }
         let credential = join.credential.as_ref().map_err(|error| Reason::from(*error))?;
         let identity = self.authorize(&topic, credential, payload.private)?;
-        Ok(Channel {
+        let start = match ReplayRequest::parse(payload.replay.as_deref())? {
+            None => None,
+            Some(_) if identity.is_none() => return Err(Reason::ReplayNotAllowed),
+            // Without a database there is nothing to replay, and handshakes are refused.
+            Some(request) => self.tag.map(|tag| request.start(&topic, &self.window, tag)),
+        };
+        let channel = Channel {
             wire_topic: Arc::clone(&join.wire_topic),
             room: RoomKey { private: payload.private && identity.is_none(), topic },
             join_ref: join.join_ref.clone(),
@@ -133,7 +166,80 @@ impl Hub {
             echo: payload.echo,
             identity,
             expires_at: credential.expires_at(),
-        })
+            resumes: start.is_some(),
+            cursor: start.map(|start| start.position),
+        };
+        Ok((channel, start))
+    }
+
+    /// Sends what the window holds, as far as there is room; the rest follows as the socket drains.
+    fn begin_replay(&mut self, id: SocketId, start: Start) {
+        self.metrics.replays.get_or_create(&metrics::Completeness { complete: start.complete }).inc();
+        if !start.complete
+            && let Some(socket) = self.sockets.get(&id)
+            && let Some(channel) = socket.channels.last()
+        {
+            let frame = socket.envelope(channel).system(SystemStatus::Ok, REPLAY_INCOMPLETE);
+            self.push(id, frame);
+        }
+        self.refill(id);
+    }
+
+    /// Goes on with the replays of a socket. A channel whose cursor has reached the head is live from this turn on:
+    /// nothing can come between.
+    fn refill(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let Socket { vsn, outbox, channels } = socket;
+        let mut overflowed = false;
+        for channel in channels {
+            let Some(cursor) = &mut channel.cursor else { continue };
+            let topic = &channel.room.topic;
+            let envelope = Envelope { vsn: *vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
+            let floor = self.window.floor_of(topic);
+            if *cursor < floor {
+                // The client reads more slowly than the window moves.
+                overflowed |= outbox.push(envelope.system(SystemStatus::Ok, REPLAY_INCOMPLETE)).is_err();
+                *cursor = floor;
+            }
+            let mut rest = self.window.after(topic, *cursor);
+            let mut sent = 0;
+            while outbox.has_room_for_replay()
+                && let Some(kept) = rest.next()
+            {
+                let payload = BroadcastPayload::Json(&kept.payload);
+                let meta = replayed_meta(&kept.meta);
+                let broadcast = Broadcast { event: &kept.event, payload, meta: Some(&meta) };
+                if let Some(frame) = envelope.replayed(&broadcast) {
+                    overflowed |= outbox.push(frame).is_err();
+                }
+                *cursor = kept.position;
+                sent += 1;
+            }
+            self.metrics.replayed_events.inc_by(sent);
+            if rest.len() == 0 {
+                channel.cursor = None;
+                self.rooms.go_live(&channel.room, &channel.group(*vsn), id);
+            } else {
+                outbox.request_refill();
+            }
+        }
+        if overflowed {
+            self.disconnect(id);
+        }
+    }
+
+    /// Answers a heartbeat. If the socket has channels that resume, with a position: everything at or below it is
+    /// already on this socket.
+    fn heartbeat(&mut self, id: SocketId, reference: &Ref) {
+        let Some(socket) = self.sockets.get(&id) else { return };
+        let resuming = socket.channels.iter().filter(|channel| channel.resumes);
+        let reached = resuming.map(|channel| channel.cursor.unwrap_or(self.window.head())).min();
+        let response = match (reached, self.tag) {
+            (Some(position), Some(tag)) => format!(r#"{{"position":"{}"}}"#, position.id(tag)),
+            _ => "{}".to_owned(),
+        };
+        let frame = heartbeat_reply(socket.vsn, reference, &response);
+        self.push(id, frame);
     }
 
     /// As whom a credential opens a topic, if it does; None outside `org:`.
@@ -198,13 +304,14 @@ impl Hub {
                 else {
                     return;
                 };
+                let live = channel.cursor.is_none();
                 let before = channel.group(vsn);
                 channel.identity = identity;
                 channel.expires_at = expires_at;
                 let after = channel.group(vsn);
                 if before != after {
                     self.rooms.leave(&channel.room, &before, id);
-                    self.rooms.join(channel.room.clone(), after, id, Arc::clone(&socket.outbox));
+                    self.rooms.join(channel.room.clone(), after, id, Arc::clone(&socket.outbox), live);
                 }
             }
             Err(reason) => self.close_channel(id, wire_topic, &reason.message()),
@@ -312,6 +419,10 @@ impl Hub {
 
     /// Ends what is over by the clock: typing indicators and tokens.
     pub(super) fn tick(&mut self, now: Instant, wall: SystemTime) {
+        let millis = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        self.window.expire(Timestamp::from_unix_millis(i64::try_from(millis).unwrap_or(i64::MAX)));
+        self.metrics.window_bytes.set(i64::try_from(self.window.bytes()).unwrap_or(i64::MAX));
+        self.metrics.window_events.set(i64::try_from(self.window.event_count()).unwrap_or(i64::MAX));
         for (typist, room, identity) in self.typing.expired(now) {
             self.end_typing(&typist, &room, &identity);
         }
@@ -364,10 +475,9 @@ impl Hub {
         }
     }
 
-    /// Tells every channel that committed events are missing from what it got. Status ok, because an error would
-    /// make the Python client rejoin.
+    /// Tells every channel that committed events are missing from what it got.
     pub(super) fn announce_loss(&mut self, cause: &str) {
-        let message = format!("ReplayIncomplete: {cause}");
+        let message = format!("ReplayIncomplete: {cause}; fetch anew what you show");
         let mut closed = Vec::new();
         for (id, socket) in &self.sockets {
             for channel in &socket.channels {
@@ -434,6 +544,22 @@ impl Hub {
             self.disconnect(id);
         }
     }
+}
+
+/// The reply to a join that asked for a replay.
+fn replay_response(start: Start, topic: &Topic, window: &Window, tag: Option<DatabaseTag>) -> String {
+    let Start { position, complete } = start;
+    let count = window.after(topic, position).len();
+    let head = tag.map(|tag| window.head().id(tag).to_string()).unwrap_or_default();
+    format!(
+        r#"{{"postgres_changes":[],"replay":{{"complete":{complete},"position":"{head}","count":{count}}}}}"#
+    )
+}
+
+/// The meta of an event that is sent again.
+fn replayed_meta(meta: &[u8]) -> Vec<u8> {
+    let open = meta.strip_suffix(b"}").unwrap_or(meta);
+    [open, br#","replayed":true}"#].concat()
 }
 
 fn is_typing(event: &str) -> bool {

@@ -17,10 +17,12 @@ use super::channel::{CONVERSATION_GONE, Socket};
 use super::outbox::Outbox;
 use super::room::{Delivery, Except, RoomKey, Rooms};
 use super::typing::Typing;
+use super::window::{Kept, Window, WindowLimits};
 use crate::auth::{Credential, TokenError};
+use crate::decode::Timestamp;
 use crate::metrics::Metrics;
 use crate::protocol::{Broadcast, BroadcastPayload, JoinPayload, Reason, Ref, UserBroadcast, Vsn};
-use crate::route::{ControlChange, Event, Position, Routed, Topic};
+use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
 use crate::wal::Lsn;
 
 /// How often expiries are looked for.
@@ -37,9 +39,13 @@ pub struct SocketId(pub u64);
 #[derive(Debug)]
 pub enum HubInput {
     Client(SocketId, ClientInput),
-    /// Attached to the slot: the agents as loaded; from here on the stream moves them.
+    /// Attached to the slot: the agents as loaded; from here on the stream moves them. Commits from
+    /// `confirmed_flush_lsn` on will come.
     Attached {
         agents: Vec<(Uuid, Uuid, bool)>,
+        tag: DatabaseTag,
+        timeline: u32,
+        confirmed_flush_lsn: Lsn,
     },
     /// All that had committed when we attached has been applied: clients may come.
     CaughtUp,
@@ -60,6 +66,7 @@ pub enum HubInput {
 #[derive(Debug)]
 pub struct HubChange {
     pub position: Position,
+    pub committed_at: Timestamp,
     /// The `meta` of its events, as JSON text.
     pub meta: Arc<[u8]>,
     pub routed: Routed,
@@ -79,6 +86,11 @@ pub enum ClientInput {
         join_ref: Ref,
         reference: Ref,
     },
+    Heartbeat {
+        reference: Ref,
+    },
+    /// The socket has written what waited, and the hub had asked to be told.
+    Refill,
     /// A token that was verified, or why it could not be.
     AccessToken {
         wire_topic: Arc<str>,
@@ -119,6 +131,7 @@ pub struct HubSettings {
     pub typing_timeout: Duration,
     /// Whether public channels outside `org:` exist.
     pub public_channels: bool,
+    pub window: WindowLimits,
 }
 
 /// Subscriptions, control state, and the position reached.
@@ -129,8 +142,11 @@ pub struct Hub {
     pub(super) sockets: HashMap<SocketId, Socket>,
     pub(super) agents: HashMap<(Uuid, Uuid), bool>,
     pub(super) typing: Typing,
-    /// The last change applied; what comes again at or below it is skipped.
-    last: Option<Position>,
+    pub(super) window: Window,
+    /// Of the database we are attached to. None before the first time.
+    pub(super) tag: Option<DatabaseTag>,
+    /// Events are missing from the window: it begins anew at the next attach.
+    window_broken: bool,
     applied: Arc<AtomicU64>,
     ready: watch::Sender<bool>,
 }
@@ -143,6 +159,7 @@ impl Hub {
         ready: watch::Sender<bool>,
     ) -> Self {
         let typing = Typing::new(settings.typing_timeout);
+        let window = Window::new(settings.window);
         Self {
             settings,
             metrics,
@@ -150,7 +167,9 @@ impl Hub {
             sockets: HashMap::new(),
             agents: HashMap::new(),
             typing,
-            last: None,
+            window,
+            tag: None,
+            window_broken: false,
             applied,
             ready,
         }
@@ -183,7 +202,11 @@ impl Hub {
     pub fn apply(&mut self, input: HubInput) {
         match input {
             HubInput::Client(socket, input) => self.apply_client(socket, input),
-            HubInput::Attached { agents } => {
+            HubInput::Attached { agents, tag, timeline, confirmed_flush_lsn } => {
+                let is_first = self.tag.replace(tag).is_none();
+                if is_first || std::mem::take(&mut self.window_broken) {
+                    self.window.start_at(Position::before(timeline, confirmed_flush_lsn));
+                }
                 self.agents = agents
                     .into_iter()
                     .map(|(organization, user, active)| ((organization, user), active))
@@ -207,26 +230,33 @@ impl Hub {
                     self.metrics.applied_lsn.set(end.0);
                 }
             }
-            HubInput::Loss { cause } => self.announce_loss(cause),
+            HubInput::Loss { cause } => {
+                self.window_broken = true;
+                self.announce_loss(cause);
+            }
         }
         self.metrics.topics.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
     }
 
     fn apply_change(&mut self, change: &HubChange) {
-        if self.last.is_some_and(|last| change.position <= last) {
+        let HubChange { position, committed_at, .. } = *change;
+        // After a reconnect the server sends again what was not confirmed.
+        if position <= self.window.head() {
             self.metrics.changes_skipped.inc();
             return;
         }
-        self.last = Some(change.position);
+        self.window.advance(position, committed_at);
         self.metrics.events_collided.inc_by(change.routed.collisions.into());
         self.metrics.events_unaddressed.inc_by(change.routed.unaddressed.into());
         self.metrics.events.inc_by(change.routed.events.len() as u64);
-        for Event { topic, event, payload } in &change.routed.events {
+        for Event { topic, event, payload: bytes } in &change.routed.events {
             let room = RoomKey { topic: topic.clone(), private: false };
-            let payload = BroadcastPayload::Json(payload);
+            let payload = BroadcastPayload::Json(bytes);
             let broadcast = Broadcast { event, payload, meta: Some(&change.meta) };
             let delivery = self.rooms.deliver(&room, &broadcast, Except::Nobody);
             self.settle(delivery);
+            let (event, payload, meta) = (Arc::clone(event), bytes.clone(), Arc::clone(&change.meta));
+            self.window.keep(topic, Kept { position, event, payload, meta });
         }
         // After the events, so that a channel that ends still hears why.
         for control in &change.routed.control {

@@ -73,6 +73,8 @@ struct State {
     frames: VecDeque<Frame>,
     bytes: usize,
     closed: Option<CloseReason>,
+    /// The hub has more to send than there was room for.
+    refill: bool,
 }
 
 /// The frame was not queued: the socket is being closed.
@@ -109,6 +111,23 @@ impl Outbox {
         }
     }
 
+    /// Whether what waits takes less than half of both bounds. Replays stop here, so that what is live still fits.
+    pub fn has_room_for_replay(&self) -> bool {
+        let state = self.lock();
+        state.bytes < self.limits.bytes_max / 2 && state.frames.len() < self.limits.frames_max / 2
+    }
+
+    /// Asks the session to call for more once it has written what waits.
+    pub fn request_refill(&self) {
+        self.lock().refill = true;
+        self.filled.notify_one();
+    }
+
+    /// Whether the hub asked, since this was last asked.
+    pub fn take_refill_request(&self) -> bool {
+        std::mem::take(&mut self.lock().refill)
+    }
+
     /// Ends the socket after what already waits. The first reason stands.
     pub fn close(&self, reason: CloseReason) {
         self.lock().closed.get_or_insert(reason);
@@ -116,7 +135,7 @@ impl Outbox {
     }
 
     /// Moves what waits into `frames`, waiting for it if need be. Returns the reason to close once everything
-    /// queued before it was taken. Cancel-safe.
+    /// queued before it was taken. Returns also, with nothing, for a request to refill. Cancel-safe.
     pub async fn take(&self, frames: &mut Vec<Frame>) -> Option<CloseReason> {
         loop {
             {
@@ -127,7 +146,7 @@ impl Outbox {
                     frames.extend(std::mem::take(&mut state.frames));
                     return None;
                 }
-                if state.closed.is_some() {
+                if state.closed.is_some() || state.refill {
                     return state.closed;
                 }
             }

@@ -42,7 +42,14 @@ struct Room {
 #[derive(Debug)]
 struct Group {
     key: GroupKey,
-    members: IndexMap<SocketId, Arc<Outbox>>,
+    members: IndexMap<SocketId, Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    outbox: Arc<Outbox>,
+    /// False while what it missed is still being sent.
+    live: bool,
 }
 
 /// What a delivery came to.
@@ -69,13 +76,30 @@ impl Rooms {
         self.rooms.len()
     }
 
-    pub(super) fn join(&mut self, room: RoomKey, group: GroupKey, socket: SocketId, outbox: Arc<Outbox>) {
+    pub(super) fn join(
+        &mut self,
+        room: RoomKey,
+        group: GroupKey,
+        socket: SocketId,
+        outbox: Arc<Outbox>,
+        live: bool,
+    ) {
         let groups = &mut self.rooms.entry(room).or_default().groups;
+        let member = Member { outbox, live };
         match groups.iter_mut().find(|known| known.key == group) {
             Some(known) => {
-                known.members.insert(socket, outbox);
+                known.members.insert(socket, member);
             }
-            None => groups.push(Group { key: group, members: IndexMap::from([(socket, outbox)]) }),
+            None => groups.push(Group { key: group, members: IndexMap::from([(socket, member)]) }),
+        }
+    }
+
+    /// From here on the member gets what is delivered to the room.
+    pub(super) fn go_live(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId) {
+        let groups = self.rooms.get_mut(room).map(|room| room.groups.as_mut_slice()).unwrap_or_default();
+        let found = groups.iter_mut().find(|known| known.key == *group);
+        if let Some(member) = found.and_then(|group| group.members.get_mut(&socket)) {
+            member.live = true;
         }
     }
 
@@ -127,7 +151,7 @@ impl Rooms {
             let Some(frame) = encode_broadcast(key.vsn, &key.wire_topic, &broadcast(key.visitor)) else {
                 continue;
             };
-            for (socket, outbox) in members {
+            for (socket, member) in members.iter().filter(|(_, member)| member.live) {
                 let excepted = match except {
                     Except::Nobody => false,
                     Except::Channel(sender, topic) => *socket == sender && *key.wire_topic == *topic,
@@ -136,7 +160,7 @@ impl Rooms {
                 if excepted {
                     continue;
                 }
-                match outbox.push(frame.clone()) {
+                match member.outbox.push(frame.clone()) {
                     Ok(()) => delivery.delivered += 1,
                     Err(_) => delivery.closed.push(*socket),
                 }

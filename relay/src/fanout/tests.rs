@@ -8,11 +8,14 @@ use serde_json::Value;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, SocketId};
+use super::{
+    ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, SocketId, WindowLimits,
+};
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Keys, Role, TokenError};
+use crate::decode::Timestamp;
 use crate::metrics::Metrics;
 use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Ref, UserBroadcast, Vsn};
-use crate::route::{ControlChange, Event, Position, Routed, Topic};
+use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
 use crate::wal::Lsn;
 
 const ORG: Uuid = Uuid::from_u128(0xa);
@@ -36,11 +39,16 @@ impl World {
             org_payload_bytes_max: 2_000,
             typing_timeout: Duration::from_secs(5),
             public_channels: true,
+            window: WindowLimits {
+                age_max: Duration::from_secs(300),
+                bytes_max: 1 << 20,
+                organization_bytes_max: 1 << 20,
+            },
         };
         let applied = Arc::new(AtomicU64::new(0));
         let (ready_tx, ready) = watch::channel(false);
         let mut hub = Hub::new(settings, Metrics::default(), Arc::clone(&applied), ready_tx);
-        hub.apply(HubInput::Attached { agents: vec![(ORG, USER, true)] });
+        hub.apply(attached(vec![(ORG, USER, true)]));
         Self { hub, outboxes: Vec::new(), applied, ready, lsn: 0 }
     }
 
@@ -117,7 +125,8 @@ impl World {
         };
         let routed = Routed { events: events.iter().map(event).collect(), control, ..Routed::default() };
         let meta = format!(r#"{{"id":"{:x}"}}"#, position.commit_lsn.0).into_bytes().into();
-        let changes = vec![HubChange { position, meta, routed }];
+        let committed_at = Timestamp::from_unix_millis(1_000 * position.commit_lsn.0 as i64);
+        let changes = vec![HubChange { position, committed_at, meta, routed }];
         self.hub.apply(HubInput::Changes { changes, applied: Some(position.commit_lsn) });
     }
 
@@ -145,6 +154,10 @@ impl World {
         };
         self.take(id).iter().map(short).collect()
     }
+}
+
+fn attached(agents: Vec<(Uuid, Uuid, bool)>) -> HubInput {
+    HubInput::Attached { agents, tag: DatabaseTag::new(1, 2), timeline: 1, confirmed_flush_lsn: Lsn(8) }
 }
 
 fn reference(number: &str) -> Ref {
@@ -256,7 +269,7 @@ fn attaching_anew_ends_the_channels_of_agents_who_are_gone() {
     let mut world = World::new();
     let socket = world.connect();
     world.join(socket, &organization().to_string(), agent());
-    world.hub.apply(HubInput::Attached { agents: vec![] });
+    world.hub.apply(attached(vec![]));
     assert_eq!(world.heard(socket).last().unwrap(), "phx_close");
 }
 
@@ -450,7 +463,7 @@ fn a_loss_is_told_to_every_channel() {
     world.join(socket, "lobby", agent());
     world.join(socket, &organization().to_string(), agent());
     world.hub.apply(HubInput::Loss { cause: "the slot was dropped" });
-    let told = "system: ReplayIncomplete: the slot was dropped";
+    let told = "system: ReplayIncomplete: the slot was dropped; fetch anew what you show";
     assert_eq!(world.heard(socket), [told, told]);
 }
 
@@ -486,4 +499,144 @@ fn binary_payloads_reach_2_0_0_only() {
     let _ = taking.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
     drop(taking);
     assert!(matches!(&frames[..], [Frame::Text(_), Frame::Binary(bytes)] if bytes.ends_with(b"\xde\xad")));
+}
+
+impl World {
+    /// Joins with a replay and returns its part of the reply and what else came.
+    fn resume(&mut self, id: SocketId, topic: &Topic, replay: &str) -> (Value, Vec<Value>) {
+        let config = format!(r#"{{"broadcast":{{"replay":{replay}}}}}"#);
+        self.join_with(id, &topic.to_string(), &config, Ok(agent()));
+        let mut frames = self.take(id);
+        let reply = frames.remove(0)["payload"]["response"].take();
+        (reply["replay"].clone(), frames)
+    }
+
+    fn id(position: Position) -> String {
+        position.id(DatabaseTag::new(1, 2)).to_string()
+    }
+}
+
+fn events(frames: &[Value]) -> Vec<&str> {
+    frames.iter().map(|frame| frame["payload"]["event"].as_str().unwrap_or("system")).collect()
+}
+
+#[test]
+fn resuming_gives_what_was_missed_and_then_what_is_live() {
+    let mut world = World::new();
+    let first = world.change(&[(&conversation(), "first")], vec![]);
+    world.change(&[(&conversation(), "second"), (&organization(), "elsewhere")], vec![]);
+    let third = world.change(&[(&conversation(), "third")], vec![]);
+    let socket = world.connect();
+    let after = format!(r#"{{"after":"{}"}}"#, World::id(first));
+    let (replay, frames) = world.resume(socket, &conversation(), &after);
+    assert_eq!(replay, serde_json::json!({"complete": true, "position": World::id(third), "count": 2}));
+    assert_eq!(events(&frames), ["second", "third"]);
+    assert_eq!(frames[0]["payload"]["meta"]["replayed"], true);
+    assert_eq!(frames[0]["payload"]["meta"]["id"], "10");
+    world.change(&[(&conversation(), "fourth")], vec![]);
+    assert_eq!(world.heard(socket), ["fourth"]);
+}
+
+#[test]
+fn a_position_that_is_not_ours_is_incomplete_and_said_so() {
+    let mut world = World::new();
+    let socket = world.connect();
+    world.change(&[(&conversation(), "first")], vec![]);
+    let head = world.change(&[(&conversation(), "second")], vec![]);
+    let foreign = head.id(DatabaseTag::new(8, 9)).to_string();
+    let ahead = World::id(Position { commit_lsn: Lsn(10_000), ..head });
+    for after in [foreign, ahead] {
+        let (replay, frames) = world.resume(socket, &conversation(), &format!(r#"{{"after":"{after}"}}"#));
+        assert_eq!(replay, serde_json::json!({"complete": false, "position": World::id(head), "count": 0}));
+        assert!(
+            frames[0]["payload"]["message"].as_str().unwrap().starts_with("ReplayIncomplete"),
+            "{frames:?}"
+        );
+        assert_eq!(frames[0]["payload"]["status"], "ok");
+    }
+    let before = World::id(Position::default());
+    let (replay, frames) = world.resume(socket, &conversation(), &format!(r#"{{"after":"{before}"}}"#));
+    assert_eq!((&replay["complete"], &replay["count"]), (&Value::from(false), &Value::from(2)));
+    assert_eq!(events(&frames), ["system", "first", "second"]);
+}
+
+#[test]
+fn a_replay_flows_as_the_socket_drains_and_what_commits_meanwhile_follows() {
+    let mut world = World::new();
+    let start = world.change(&[(&conversation(), "start")], vec![]);
+    for _ in 0..20 {
+        world.change(&[(&conversation(), "missed")], vec![]);
+    }
+    let socket = world.connect_with(Vsn::V1, OutboxLimits { bytes_max: 1 << 20, frames_max: 8 });
+    let after = format!(r#"{{"after":"{}"}}"#, World::id(start));
+    let (replay, mut frames) = world.resume(socket, &conversation(), &after);
+    assert_eq!(replay["count"], 20);
+    assert!(frames.len() < 8, "the outbox bounds it: {}", frames.len());
+    let mut live = 0;
+    while world.outboxes[socket.0 as usize].take_refill_request() {
+        world.change(&[(&conversation(), "meanwhile")], vec![]);
+        live += 1;
+        world.client(socket, ClientInput::Refill);
+        frames.extend(world.take(socket));
+    }
+    world.change(&[(&conversation(), "live")], vec![]);
+    frames.extend(world.take(socket));
+    let expected = [vec!["missed"; 20], vec!["meanwhile"; live], vec!["live"]].concat();
+    assert_eq!(events(&frames), expected);
+    let ids: Vec<u64> = frames
+        .iter()
+        .map(|frame| u64::from_str_radix(frame["payload"]["meta"]["id"].as_str().unwrap(), 16).unwrap())
+        .collect();
+    assert!(ids.is_sorted_by(|earlier, later| earlier < later), "{ids:?}");
+}
+
+#[test]
+fn heartbeats_carry_a_position_while_a_channel_resumes() {
+    let mut world = World::new();
+    let socket = world.connect();
+    let beat = |world: &mut World| {
+        world.client(socket, ClientInput::Heartbeat { reference: reference("7") });
+        world.take(socket).remove(0)["payload"]["response"].take()
+    };
+    world.join(socket, &conversation().to_string(), agent());
+    assert_eq!(beat(&mut world), serde_json::json!({}));
+    let (replay, _) = world.resume(socket, &widget(), "{}");
+    assert_eq!(replay["count"], 0);
+    assert_eq!(beat(&mut world)["position"], replay["position"]);
+    let head = world.change(&[(&organization(), "elsewhere")], vec![]);
+    assert_eq!(beat(&mut world)["position"], World::id(head));
+    let (replay, frames) = world.resume(socket, &widget(), &format!(r#"{{"after":"{}"}}"#, World::id(head)));
+    assert_eq!((&replay["complete"], frames.len()), (&Value::from(true), 0));
+}
+
+#[test]
+fn after_a_loss_nothing_before_it_is_complete() {
+    let mut world = World::new();
+    let before = world.change(&[(&conversation(), "before")], vec![]);
+    world.hub.apply(HubInput::Loss { cause: "the slot was dropped" });
+    world.lsn = 1000;
+    let tag = DatabaseTag::new(1, 2);
+    let agents = vec![(ORG, USER, true)];
+    world.hub.apply(HubInput::Attached { agents, tag, timeline: 1, confirmed_flush_lsn: Lsn(1000) });
+    world.change(&[(&conversation(), "after")], vec![]);
+    let socket = world.connect();
+    let (replay, frames) =
+        world.resume(socket, &conversation(), &format!(r#"{{"after":"{}"}}"#, World::id(before)));
+    assert_eq!(replay["complete"], false);
+    assert_eq!(events(&frames), ["system", "after"]);
+}
+
+#[test]
+fn replay_is_for_channels_of_organizations_and_well_formed() {
+    let mut world = World::new();
+    let socket = world.connect();
+    let mut reason = |channel: &str, replay: &str| {
+        let config = format!(r#"{{"broadcast":{{"replay":{replay}}}}}"#);
+        world.join_with(socket, channel, &config, Ok(agent()));
+        world.take(socket)[0]["payload"]["response"]["reason"].as_str().map(str::to_owned)
+    };
+    let text = |text: &str| Some(format!("UnableToReplayMessages: {text}"));
+    assert_eq!(reason("lobby", "{}"), text("Replay is not allowed for public channels"));
+    assert_eq!(reason(&conversation().to_string(), r#"{"after":"x"}"#), text("Replay params are not valid"));
+    assert_eq!(reason(&conversation().to_string(), "null"), None);
 }

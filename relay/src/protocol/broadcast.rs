@@ -4,6 +4,8 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::frame::Frame;
+use super::outgoing::Envelope;
+use super::reference::Ref;
 use super::vsn::Vsn;
 use super::{binary, json};
 
@@ -78,12 +80,22 @@ pub fn encode_broadcast(vsn: Vsn, wire_topic: &str, broadcast: &Broadcast<'_>) -
         }
     }
     let BroadcastPayload::Json(payload) = payload else { return None };
-    encode_text(vsn, wire_topic, event, payload, meta)
+    encode_text(vsn, &Ref::Null, wire_topic, event, payload, meta)
+}
+
+impl Envelope<'_> {
+    /// The frame of a broadcast that one channel gets again. Text, with the join's ref: JavaScript then drops what
+    /// was meant for an earlier join. None as for [`encode_broadcast`].
+    pub fn replayed(&self, broadcast: &Broadcast<'_>) -> Option<Frame> {
+        let BroadcastPayload::Json(payload) = broadcast.payload else { return None };
+        encode_text(self.vsn, self.join_ref, self.topic, broadcast.event, payload, broadcast.meta)
+    }
 }
 
 /// None if payload or metadata are not UTF-8, hence no JSON.
 fn encode_text(
     vsn: Vsn,
+    join_ref: &Ref,
     wire_topic: &str,
     event: &str,
     payload: &[u8],
@@ -94,7 +106,9 @@ fn encode_text(
     let mut text = Vec::with_capacity(capacity);
     match vsn {
         Vsn::V1 => text.extend_from_slice(br#"{"topic":"#),
-        Vsn::V2 => text.extend_from_slice(b"[null,null,"),
+        Vsn::V2 => [b"[", join_ref.as_json().as_bytes(), b",null,"]
+            .iter()
+            .for_each(|part| text.extend_from_slice(part)),
     }
     json::push_string(&mut text, wire_topic);
     match vsn {
@@ -184,7 +198,7 @@ mod tests {
         fn text_broadcasts_read_back(topic: String, event: String, payload: String, two: bool) {
             let payload_json = serde_json::to_vec(&payload).unwrap();
             let vsn = if two { Vsn::V2 } else { Vsn::V1 };
-            let Some(Frame::Text(text)) = encode_text(vsn, &topic, &event, &payload_json, Some(br#"{"id":"a"}"#)) else {
+            let Some(Frame::Text(text)) = encode_text(vsn, &Ref::Null, &topic, &event, &payload_json, Some(br#"{"id":"a"}"#)) else {
                 panic!("no text")
             };
             let body = json!({"type": "broadcast", "event": event, "payload": payload, "meta": {"id": "a"}});

@@ -31,6 +31,10 @@ pub enum Reason {
     TokenSigner,
     PostgresChangesNotSupported,
     InvalidPresenceKey,
+    /// `replay` on a channel outside `org:`.
+    ReplayNotAllowed,
+    /// `replay` is none of the forms that exist.
+    ReplayNotValid,
     TooManyChannels,
     /// Only the relay may send events of this name, or this client may not send it here.
     EventNotAllowed,
@@ -62,6 +66,7 @@ impl Reason {
             Self::TokenSigner => "JwtSignerError",
             Self::PostgresChangesNotSupported => "PostgresChangesNotSupported",
             Self::InvalidPresenceKey => "InvalidPresenceKey",
+            Self::ReplayNotAllowed | Self::ReplayNotValid => "UnableToReplayMessages",
             Self::TooManyChannels => "ChannelRateLimitReached",
             Self::EventNotAllowed => "EventNotAllowed",
             Self::PayloadTooLarge => "PayloadTooLarge",
@@ -92,6 +97,8 @@ impl Reason {
             Self::PostgresChangesNotSupported => {
                 "postgres_changes are not served here; listen to the broadcasts of a channel instead"
             }
+            Self::ReplayNotAllowed => "Replay is not allowed for public channels",
+            Self::ReplayNotValid => "Replay params are not valid",
             Self::InvalidPresenceKey => "`ids` cannot be a presence key, JavaScript clients would fail on it",
             Self::TooManyChannels => "Too many channels",
             Self::EventNotAllowed => "You may not send this event on this channel",

@@ -22,7 +22,7 @@ impl DatabaseTag {
 
 /// Where in the WAL a change stands: the commit of its transaction, and its place in it. Commits arrive in rising
 /// order within a timeline, so positions sort in the order of delivery, as values and as text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     pub timeline: u32,
     pub commit_lsn: Lsn,
@@ -36,6 +36,28 @@ impl Position {
         fmt::from_fn(move |f| {
             write!(f, "{:04x}.{:08x}.{:016x}.{:08x}", tag.0, self.timeline, self.commit_lsn.0, self.change)
         })
+    }
+
+    /// Just before every commit that a slot confirmed up to `lsn` still sends. One may begin exactly there.
+    pub fn before(timeline: u32, lsn: Lsn) -> Self {
+        Self { timeline, commit_lsn: Lsn(lsn.0.saturating_sub(1)), change: u32::MAX }
+    }
+
+    /// Reads an id, and the database that it is of.
+    pub fn parse_id(id: &str) -> Option<(DatabaseTag, Self)> {
+        let mut parts = id.split('.');
+        let mut hex = |digits: usize| {
+            let part = parts.next().filter(|part| part.len() == digits)?;
+            let well_formed = part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            well_formed.then(|| u64::from_str_radix(part, 16).ok()).flatten()
+        };
+        let (tag, timeline, commit_lsn, change) = (hex(4)?, hex(8)?, hex(16)?, hex(8)?);
+        if parts.next().is_some() {
+            return None;
+        }
+        let tag = DatabaseTag(u16::try_from(tag).ok()?);
+        let (timeline, change) = (u32::try_from(timeline).ok()?, u32::try_from(change).ok()?);
+        Some((tag, Self { timeline, commit_lsn: Lsn(commit_lsn), change }))
     }
 }
 
@@ -65,6 +87,25 @@ mod tests {
         }
         assert!(positions.is_sorted());
         assert!(positions.iter().map(|position| position.id(tag).to_string()).is_sorted());
+    }
+
+    #[test]
+    fn ids_read_back() {
+        let tag = DatabaseTag::new(1, 2);
+        let position = Position { timeline: 3, commit_lsn: Lsn(0x16_B374_D848), change: 42 };
+        let id = position.id(tag).to_string();
+        assert_eq!(Position::parse_id(&id), Some((tag, position)));
+        for broken in [
+            "",
+            "x",
+            &id[1..],
+            &id.to_uppercase(),
+            &format!("{id}.0"),
+            &id.replace('.', "-"),
+            &format!(" {id}"),
+        ] {
+            assert_eq!(Position::parse_id(broken), None, "{broken:?}");
+        }
     }
 
     #[test]

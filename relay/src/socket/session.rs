@@ -23,7 +23,7 @@ use crate::config::Limits;
 use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimits, SocketId};
 use crate::http::Shared;
 use crate::metrics::Reason;
-use crate::protocol::{self, Frame, Incoming, JoinPayload, Payload, Vsn, access_token, heartbeat_reply};
+use crate::protocol::{self, Frame, Incoming, JoinPayload, Payload, Vsn, access_token};
 
 /// How long a closing socket may take to accept the close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -111,6 +111,11 @@ impl Session {
                             return End::Client("write failed");
                         }
                     }
+                    if outbox.take_refill_request()
+                        && hub.send(HubInput::Client(self.id, ClientInput::Refill)).await.is_err()
+                    {
+                        return End::Server(CloseReason::Shutdown);
+                    }
                 }
                 // What the client says.
                 message = socket.next() => {
@@ -122,7 +127,7 @@ impl Session {
                     heard_at = Instant::now();
                     if let Some(incoming) = self.parse(message) {
                         let within_rate = rate.admit(heard_at);
-                        if let Some(input) = self.input(incoming, within_rate, outbox)
+                        if let Some(input) = self.input(incoming, within_rate)
                             && hub.send(input).await.is_err()
                         {
                             return End::Server(CloseReason::Shutdown);
@@ -140,15 +145,12 @@ impl Session {
         }
     }
 
-    /// What the hub is to be told. Heartbeats are answered here.
-    fn input(&self, incoming: Incoming, within_rate: bool, outbox: &Outbox) -> Option<HubInput> {
+    /// What the hub is to be told.
+    fn input(&self, incoming: Incoming, within_rate: bool) -> Option<HubInput> {
         let Incoming { join_ref, reference, topic, event, payload } = incoming;
         if topic == protocol::PHOENIX {
-            if event == "heartbeat" {
-                // A closed outbox is found by the loop.
-                outbox.push(heartbeat_reply(self.vsn, &reference, "{}")).ok();
-            }
-            return None;
+            let heartbeat = HubInput::Client(self.id, ClientInput::Heartbeat { reference });
+            return (event == "heartbeat").then_some(heartbeat);
         }
         let wire_topic: Arc<str> = topic.into();
         let input = match (event.as_str(), payload) {
