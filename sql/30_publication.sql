@@ -8,17 +8,18 @@ create table campfire.builtin_tables (
   table_name name primary key,
   control boolean not null,
   columns name[] not null,
-  listed boolean not null
+  listed boolean not null, -- if not, replica identity full and no list
+  identity_columns name[] -- what the replica identity must cover for deletes to be routed, beyond the key
 );
 comment on table campfire.builtin_tables is
   'Internal. What the standard publications carry: control tells which of the two, listed whether by a column list.';
 
-insert into campfire.builtin_tables (table_name, control, columns, listed) values
-  ('conversations', false, '{id,organization_id,customer_name,customer_email,created_at,updated_at}', true),
-  ('messages', false, '{id,conversation_id,organization_id,content,sender_type,sender_name,sender_email,created_at}', true),
-  ('realtime_conversations', false, '{id,organization_id,customer_name,customer_email,status,priority,assignee_id,created_at,updated_at}', false),
-  ('agents', true, '{organization_id,user_id,display_name,active}', true),
-  ('read_receipts', true, '{conversation_id,organization_id,reader_type,reader_id,last_read_message_id,read_at}', false);
+insert into campfire.builtin_tables (table_name, control, columns, listed, identity_columns) values
+  ('conversations', false, '{id,organization_id,customer_name,customer_email,created_at,updated_at}', true, null),
+  ('messages', false, '{id,conversation_id,organization_id,content,sender_type,sender_name,sender_email,created_at}', true, '{id,conversation_id,organization_id}'),
+  ('realtime_conversations', false, '{id,organization_id,customer_name,customer_email,status,priority,assignee_id,created_at,updated_at}', false, null),
+  ('agents', true, '{organization_id,user_id,display_name,active}', true, null),
+  ('read_receipts', true, '{conversation_id,organization_id,reader_type,reader_id,last_read_message_id,read_at}', false, null);
 
 -- What a column may be --------------------------------------------------------------------------------------------
 
@@ -108,9 +109,30 @@ create function campfire.suggested_identity(relation regclass) returns text
 language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
 declare
   qualified constant text := campfire.qualified_name(relation);
+  standard campfire.builtin_tables;
   candidate record;
   added name;
 begin
+  select b.* into standard
+  from campfire.builtin_tables as b
+  join campfire.installations as i on true
+  join pg_namespace as n on n.nspname = i.schema_name
+  join pg_class as c on c.relnamespace = n.oid and c.relname = b.table_name
+  where c.oid = relation;
+
+  -- What campfire routes by every column must stay full: there a complex column becomes text.
+  if not standard.listed or exists (select from campfire.projections as p where p.mirror = relation) then
+    return (
+      select format('alter table %s %s;', qualified, concat_ws(', ',
+        string_agg(format('alter column %1$I type text using %1$I::text', c.column_name), ', '), 'replica identity full'))
+      from campfire.publishable_columns(relation) as c where c.reason like 'type %');
+  end if;
+  if standard.identity_columns is not null then
+    added := standard.table_name || '_replica_identity';
+    return format('create unique index if not exists %2$I on %1$s (%3$s); alter table %1$s replica identity using index %2$I;',
+      qualified, added, (select string_agg(quote_ident(c), ', ') from unnest(standard.identity_columns) as c));
+  end if;
+
   select i.indisprimary, c.relname into candidate
   from pg_index as i join pg_class as c on c.oid = i.indexrelid
   where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate
@@ -135,7 +157,7 @@ begin
 end
 $$;
 comment on function campfire.suggested_identity(regclass) is
-  'Internal. SQL that gives a table a replica identity of scalar columns.';
+  'Internal. SQL that gives a table the replica identity it needs, of scalar columns.';
 
 create function campfire.column_list(publication name, relation regclass) returns name[]
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -391,130 +413,3 @@ comment on function campfire.create_publication(name, regclass[]) is
   'Makes the publication the relay reads, and its twin <name>_control for agents and read receipts; repeated, adds what is missing. '
   'Without tables: the standard ones of every installation. Superuser. Raises 42501, 22023 for a name that is too long, '
   '42710 if a publication of that name is not campfire''s, and what campfire.publish() raises. Example: select campfire.create_publication();';
-
-create function campfire.check_publication(publication name)
-returns table (relation regclass, column_name name, type_name text, problem text, fix text)
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
-#variable_conflict use_column
-declare
-  rows_name name := publication; -- the publication of rows that this one is, or is the control twin of
-  control boolean := false;
-  standard boolean := true;
-  target pg_publication;
-begin
-  select coalesce(m.control_of, m.name), m.control_of is not null, m.standard
-  into rows_name, control, standard
-  from campfire.managed_publications as m where m.name = publication;
-  if not found then
-    control := publication like '%\_control';
-    rows_name := case when control then left(publication, -8) else publication end;
-    standard := true;
-  end if;
-
-  select * into target from pg_publication as p where p.pubname = publication;
-  if not found then
-    return query select null::regclass, null::name, null,
-      format('publication "%s" does not exist', publication),
-      format('select campfire.create_publication(%L);', rows_name);
-    return;
-  end if;
-  if target.puballtables then
-    return query select null::regclass, null::name, null,
-      format('publication "%s" publishes all tables, so also columns that are not scalar', publication),
-      format('drop publication %I; select campfire.create_publication(%L);', publication, rows_name);
-    return;
-  end if;
-
-  return query
-  select null::regclass, null::name, null::text,
-    format('publication "%s" publishes all tables of schema "%s", so also columns that are not scalar', publication, n.nspname),
-    format('alter publication %I drop tables in schema %I; select campfire.create_publication(%L);', publication, n.nspname, rows_name)
-  from pg_publication_namespace as s join pg_namespace as n on n.oid = s.pnnspid
-  where s.pnpubid = target.oid
-  order by n.nspname;
-
-  if not (target.pubinsert and target.pubupdate and target.pubdelete and target.pubtruncate) then
-    return query select null::regclass, null::name, null,
-      format('publication "%s" leaves out some operations', publication),
-      format('alter publication %I set (publish = ''insert, update, delete, truncate'');', publication);
-  end if;
-
-  if standard then
-    return query
-    select t.relation, null::name, null::text,
-      case when t.relation is null then format('table %s does not exist', t.qualified)
-           else format('table %s is not in publication "%s"', t.qualified, publication) end,
-      case when t.relation is null then 'Restore the table from a backup.'
-           else format('select campfire.create_publication(%L);', rows_name) end
-    from campfire.standard_tables(publication, control) as t
-    where t.relation is null or t.published = '{}'
-    union all
-    select t.relation, c.name, k.type_name,
-      case when k.column_name is null then format('column %s.%I does not exist', t.qualified, c.name)
-           else format('column %s.%I is not in publication "%s"', t.qualified, c.name, publication) end,
-      case when k.column_name is null
-             then format('Restore column %s.%I, then: select campfire.create_publication(%L);', t.qualified, c.name, rows_name)
-           else format('select campfire.create_publication(%L);', rows_name) end
-    from campfire.standard_tables(publication, control) as t
-    cross join unnest(t.columns) as c (name)
-    left join campfire.publishable_columns(t.relation) as k on k.column_name = c.name
-    where t.relation is not null and c.name <> all (t.published)
-      -- Of a table that is not carried at all, only what create_publication() will miss.
-      and (t.published <> '{}' or k.column_name is null)
-    union all
-    select t.relation, null, null,
-      format('a row filter hides rows of %s from publication "%s"', t.qualified, publication),
-      format('alter publication %1$I drop table only %2$s; select campfire.create_publication(%3$L);', publication, t.qualified, rows_name)
-    from campfire.standard_tables(publication, control) as t
-    join pg_publication_rel as r on r.prpubid = target.oid and r.prrelid = t.relation
-    where r.prqual is not null;
-  end if;
-
-  return query
-  with carried as (
-    select r.prrelid::regclass as relation, campfire.qualified_name(r.prrelid) as qualified,
-      campfire.column_list(publication, r.prrelid) as list,
-      campfire.replica_identity_columns(r.prrelid) as identity_columns,
-      c.relreplident = 'f' as is_full
-    from pg_publication_rel as r join pg_class as c on c.oid = r.prrelid
-    where r.prpubid = target.oid
-  ), judged as (
-    select t.*, k.column_name, k.type_name, k.reason,
-      -- Without a list generated columns stay at home.
-      not k.publishable and case when t.list is null then k.reason like 'type %' else k.column_name = any (t.list) end as is_wrong
-    from carried as t cross join lateral campfire.publishable_columns(t.relation) as k
-  )
-  select j.relation, j.column_name, j.type_name,
-    format('column %s.%I is published, but cannot be: %s', j.qualified, j.column_name, j.reason),
-    case
-      when j.is_full or j.column_name = any (j.identity_columns)
-        then campfire.suggested_identity(j.relation) || format(' select campfire.publish(%L, %L);', publication, j.qualified)
-      else format('select campfire.publish(%L, %L, %L);', publication, j.qualified, (
-        select array_agg(k.column_name) from campfire.publishable_columns(j.relation) as k
-        where k.publishable and (j.list is null or k.column_name = any (j.list || j.identity_columns)))::text)
-    end
-  from judged as j where j.is_wrong
-  union all
-  select t.relation, null, null,
-    format('%s has no replica identity: its rows cannot be updated or deleted', t.qualified),
-    campfire.suggested_identity(t.relation)
-  from carried as t where t.identity_columns is null
-  union all
-  select t.relation, null, null,
-    format('the column list of %s does not cover its replica identity: its rows cannot be updated or deleted', t.qualified),
-    case
-      when t.is_full and exists (select from judged as j where j.relation = t.relation and j.reason like 'type %')
-        then campfire.suggested_identity(t.relation)
-      when t.is_full then format('select campfire.publish(%L, %L);', publication, t.qualified)
-      else format('select campfire.publish(%L, %L, %L);', publication, t.qualified, (
-        select array_agg(k.column_name) from campfire.publishable_columns(t.relation) as k
-        where k.column_name = any (t.list || t.identity_columns))::text)
-    end
-  from carried as t
-  where t.list is not null and not t.list @> t.identity_columns
-  order by 1, 2;
-end
-$$;
-comment on function campfire.check_publication(name) is
-  'What is wrong with a publication, and SQL that mends it; no rows: nothing. Asks also whether the standard tables and columns are '
-  'all there. Example: select * from campfire.check_publication(''campfire'') union all select * from campfire.check_publication(''campfire_control'');';

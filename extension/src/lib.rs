@@ -21,7 +21,12 @@ extension_sql_file!(
     requires = ["schema", projection::sync_realtime_conversations, projection::projection_registry_changed]
 );
 extension_sql_file!("../../sql/30_publication.sql", name = "publication", requires = ["projection"]);
-extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["publication"]);
+extension_sql_file!(
+    "../../sql/32_publication_check.sql",
+    name = "publication_check",
+    requires = ["publication"]
+);
+extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["publication_check"]);
 extension_sql_file!(
     "../../sql/60_rls.sql",
     name = "rls",

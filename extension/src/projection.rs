@@ -146,74 +146,16 @@ impl<'a> Change<'a> {
     }
 }
 
-impl Projection {
-    /// Reads the registry, as the owner of the function, and prepares the statements. Inside `Spi::connect`.
-    fn load(source: Oid, dependencies: &mut Dependencies) -> Result<Self, Error> {
-        let table = qualified_name(source).expect("the relation is open");
-        let (mirror, key_columns, columns) = Self::registration(source)
-            .unwrap_or_report()
-            .ok_or_else(|| Error::NotProjected { table: table.clone() })?;
-        dependencies.add(mirror);
-        let mirror_name =
-            qualified_name(mirror).ok_or_else(|| Error::MirrorMissing { table: table.clone() })?;
+/// A row of the registry.
+struct Registration {
+    mirror: Oid,
+    key_columns: Vec<String>,
+    columns: Vec<String>,
+}
 
-        let mut found = Vec::new();
-        let mut values = Vec::new();
-        for (i, name) in columns.iter().enumerate() {
-            let column = Column::find(source, name, key_columns.contains(name))
-                .ok_or_else(|| Error::ColumnMissing { table: table.clone(), column: name.clone() })?;
-            let target = Column::find(mirror, name, false)
-                .ok_or_else(|| Error::ColumnMissing { table: mirror_name.clone(), column: name.clone() })?;
-            values.push(if column.type_oid == target.type_oid {
-                format!("${}", i + 1)
-            } else {
-                format!("${}::{}", i + 1, type_name(target.type_oid))
-            });
-            found.push(column);
-        }
-
-        let quoted: Vec<String> = columns.iter().map(quote_identifier).collect();
-        let keys: Vec<String> = key_columns.iter().map(quote_identifier).collect();
-        let updates: Vec<String> = columns
-            .iter()
-            .zip(&quoted)
-            .filter(|(name, _)| !key_columns.contains(name))
-            .map(|(_, column)| format!("{column} = excluded.{column}"))
-            .collect();
-        let on_conflict = if updates.is_empty() {
-            "nothing".to_owned()
-        } else {
-            format!("update set {}", updates.join(", "))
-        };
-        let upsert = format!(
-            "insert into {mirror_name} ({}) values ({}) on conflict ({}) do {on_conflict}",
-            quoted.join(", "),
-            values.join(", "),
-            keys.join(", "),
-        );
-        let is_key: Vec<usize> = (0..found.len()).filter(|&i| found[i].is_key).collect();
-        let matches: Vec<String> = is_key
-            .iter()
-            .enumerate()
-            .map(|(parameter, &i)| {
-                // The value goes through the same cast as when it was written.
-                let value = values[i].replacen(&format!("${}", i + 1), &format!("${}", parameter + 1), 1);
-                format!("{} = {value}", quoted[i])
-            })
-            .collect();
-        let delete = format!("delete from only {mirror_name} where {}", matches.join(" and "));
-
-        let types: Vec<Oid> = found.iter().map(|column| column.type_oid).collect();
-        let key_types: Vec<Oid> = is_key.iter().map(|&i| types[i]).collect();
-        Ok(Self {
-            upsert: Plan::prepare(&upsert, &types),
-            delete: Plan::prepare(&delete, &key_types),
-            truncate: Plan::prepare(&format!("truncate only {mirror_name}"), &[]),
-            columns: found,
-        })
-    }
-
-    fn registration(source: Oid) -> spi::Result<Option<(Oid, Vec<String>, Vec<String>)>> {
+impl Registration {
+    /// Inside `Spi::connect`, as the owner of the function: nobody else may read the registry.
+    fn find(source: Oid) -> spi::Result<Option<Self>> {
         Spi::connect(|client| {
             let rows = client.select(
                 "select mirror::oid, key_columns::text[], columns::text[] \
@@ -224,8 +166,64 @@ impl Projection {
             if rows.is_empty() {
                 return Ok(None);
             }
-            let (mirror, key_columns, columns) = rows.first().get_three::<Oid, Vec<String>, Vec<String>>()?;
-            Ok(mirror.zip(key_columns).zip(columns).map(|((m, k), c)| (m, k, c)))
+            let (mirror, key_columns, columns) = rows.first().get_three()?;
+            Ok((|| Some(Self { mirror: mirror?, key_columns: key_columns?, columns: columns? }))())
+        })
+    }
+}
+
+impl Projection {
+    /// Inside `Spi::connect`.
+    fn load(source: Oid, dependencies: &mut Dependencies) -> Result<Self, Error> {
+        let table = qualified_name(source).expect("the relation is open");
+        let Some(registered) = Registration::find(source).unwrap_or_report() else {
+            return Err(Error::NotProjected { table });
+        };
+        dependencies.add(registered.mirror);
+        let Some(mirror) = qualified_name(registered.mirror) else {
+            return Err(Error::MirrorMissing { table });
+        };
+
+        let mut columns = Vec::new();
+        let mut targets = Vec::new();
+        for name in &registered.columns {
+            let missing =
+                |table: &str| Error::ColumnMissing { table: table.to_owned(), column: name.clone() };
+            let is_key = registered.key_columns.contains(name);
+            columns.push(Column::find(source, name, is_key).ok_or_else(|| missing(&table))?);
+            targets.push(Column::find(registered.mirror, name, is_key).ok_or_else(|| missing(&mirror))?);
+        }
+        // Parameter n of a statement as a value of the mirror's column: an enum becomes text by a cast.
+        let value = |n: usize, i: usize| match columns[i].type_oid == targets[i].type_oid {
+            true => format!("${n}"),
+            false => format!("${n}::{}", type_name(targets[i].type_oid)),
+        };
+
+        let names: Vec<String> = registered.columns.iter().map(quote_identifier).collect();
+        let (keys, others): (Vec<usize>, Vec<usize>) = (0..names.len()).partition(|&i| columns[i].is_key);
+        let values = comma_separated((0..names.len()).map(|i| value(i + 1, i)));
+        let on_conflict = if others.is_empty() {
+            "nothing".to_owned()
+        } else {
+            let assignments = others.iter().map(|&i| format!("{0} = excluded.{0}", names[i]));
+            format!("update set {}", comma_separated(assignments))
+        };
+        let upsert = format!(
+            "insert into {mirror} ({}) values ({values}) on conflict ({}) do {on_conflict}",
+            names.join(", "),
+            comma_separated(keys.iter().map(|&i| names[i].clone())),
+        );
+        let matches: Vec<String> =
+            keys.iter().enumerate().map(|(n, &i)| format!("{} = {}", names[i], value(n + 1, i))).collect();
+        let delete = format!("delete from only {mirror} where {}", matches.join(" and "));
+
+        let types: Vec<Oid> = columns.iter().map(|column| column.type_oid).collect();
+        let key_types: Vec<Oid> = keys.iter().map(|&i| types[i]).collect();
+        Ok(Self {
+            upsert: Plan::prepare(&upsert, &types),
+            delete: Plan::prepare(&delete, &key_types),
+            truncate: Plan::prepare(&format!("truncate only {mirror}"), &[]),
+            columns,
         })
     }
 
@@ -288,6 +286,10 @@ impl Column {
             pgrx::varlena_to_byte_slice(a) == pgrx::varlena_to_byte_slice(b)
         }
     }
+}
+
+fn comma_separated(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// Name of a type with its schema, as SQL reads it.

@@ -1,0 +1,3 @@
+-- Runs in an empty database, before the others.
+create extension campfire;
+select campfire.install();
