@@ -12,6 +12,7 @@ mod latency;
 mod message_flow;
 mod misconfiguration;
 mod restart;
+mod resume;
 mod row_level_security;
 mod scene;
 mod stability;

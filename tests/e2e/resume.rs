@@ -1,0 +1,317 @@
+//! Nothing lost: a client that comes back with its last position gets what it missed, in order, once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use campfire_tests::fence::Fence;
+use campfire_tests::socket::{Event, Reply, Socket, Vsn, default_config};
+use campfire_tests::{ORGANIZATION, chat, eventually};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::scene::{Scene, contents, numbered, with_scene, with_settings};
+
+/// The default join, with a replay.
+fn replay(replay: Value) -> Value {
+    let mut config = default_config();
+    config["broadcast"]["replay"] = replay;
+    config
+}
+
+/// Joins as the seeded agent and returns what the reply says of the replay.
+async fn resume(scene: &Scene, socket: &mut Socket, channel: &str, from: Value) -> Result<Value> {
+    let reply = socket.try_join(channel, Some(&scene.agent()), replay(from)).await?;
+    ensure!(reply.is_ok(), "{reply:?}");
+    Ok(reply.response["replay"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_was_away_gets_what_it_missed_in_order_and_once() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        for vsn in Vsn::BOTH {
+            let mut socket = scene.dashboard(vsn, &[&conv]).await?;
+            scene.write_messages(conversation, &numbered("seen", 3)).await?;
+            let seen = socket.next_events(3).await?;
+            drop(socket);
+            scene.write_messages(conversation, &numbered("missed", 30)).await?;
+            scene.settle().await?;
+
+            let mut socket = scene.socket(vsn).await?;
+            let after = json!({"after": seen[2].id()});
+            let replay = resume(scene, &mut socket, &conv, after).await?;
+            ensure!(replay["complete"] == true && replay["count"] == 30, "{replay}");
+            let missed = socket.next_events(30).await?;
+            ensure!(contents(&missed) == numbered("missed", 30), "{missed:?}");
+            ensure!(missed.iter().all(|event| event.meta["replayed"] == true), "{missed:?}");
+            scene.write_messages(conversation, &numbered("live", 3)).await?;
+            let live = socket.next_events(3).await?;
+            ensure!(contents(&live) == numbered("live", 3), "{live:?}");
+            ensure!(live.iter().all(|event| event.meta["replayed"].is_null()), "{live:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_channel_resumes_by_the_position_of_a_heartbeat() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let joined = resume(scene, &mut socket, &conv, json!({})).await?;
+        ensure!(joined["complete"] == true && joined["count"] == 0, "{joined}");
+        // Elsewhere in the organization much happens.
+        let other = scene.conversation().await?;
+        scene.write_messages(other, &numbered("elsewhere", 5)).await?;
+        scene.settle().await?;
+        let beat = socket.heartbeat().await?;
+        let position = beat.response["position"].as_str().context("a position")?.to_owned();
+        ensure!(position.as_str() > joined["position"].as_str().unwrap_or_default(), "{beat:?} {joined}");
+        drop(socket);
+
+        scene.relay.kill_9().await?;
+        scene.write_messages(conversation, &numbered("missed", 2)).await?;
+        scene.relay.start_again().await?;
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let replay = resume(scene, &mut socket, &conv, json!({"after": position})).await?;
+        ensure!(replay["complete"] == true && replay["count"] == 2, "{replay}");
+        ensure!(contents(&socket.next_events(2).await?) == numbered("missed", 2));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_left_the_window_is_said_to_be_missing() {
+    let short = |settings: campfire_tests::relay::Settings| settings.env("CAMPFIRE_WINDOW_SECONDS", "1");
+    with_settings(short, async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut socket = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        scene.write_messages(conversation, &numbered("seen", 1)).await?;
+        let seen = socket.next_event().await?;
+        drop(socket);
+        scene.write_messages(conversation, &numbered("missed", 3)).await?;
+        scene.settle().await?;
+        eventually("the window has emptied", async || {
+            scene.relay.metric("campfire_window_events").await.ok().flatten().filter(|events| *events == 0.0)
+        })
+        .await;
+
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let replay = resume(scene, &mut socket, &conv, json!({"after": seen.id()})).await?;
+        ensure!(replay["complete"] == false && replay["count"] == 0, "{replay}");
+        let notice = socket.frame_where("the notice", |frame| frame.event == "system").await?;
+        let message = notice.payload["message"].as_str().unwrap_or_default();
+        ensure!(notice.payload["status"] == "ok" && message.starts_with("ReplayIncomplete"), "{notice:?}");
+        // From here on it is complete again.
+        let beat = socket.heartbeat().await?;
+        drop(socket);
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let replay = resume(scene, &mut socket, &conv, json!({"after": beat.response["position"]})).await?;
+        ensure!(replay["complete"] == true, "{replay}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn since_gives_the_newest_events_of_a_time() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        scene.write_messages(conversation, &numbered("message", 10)).await?;
+        scene.settle().await?;
+        let mut socket = scene.socket(Vsn::V1).await?;
+        let replay = resume(scene, &mut socket, &conv, json!({"since": 0, "limit": 4})).await?;
+        ensure!(replay["count"] == 4 && replay["complete"] == false, "{replay}");
+        ensure!(contents(&socket.next_events(4).await?) == numbered("message", 10)[6..]);
+        Ok(())
+    })
+    .await;
+}
+
+/// A client as an application would write it: remembers its position, comes back, drops what it has.
+struct Reader {
+    address: String,
+    api_key: String,
+    vsn: Vsn,
+    channel: String,
+    token: String,
+    position: Option<String>,
+    events: Vec<Event>,
+    sessions: u32,
+    duplicates: u32,
+    incomplete: u32,
+}
+
+impl Reader {
+    /// The first session: from here on nothing may be missed.
+    async fn join(&mut self) -> Result<Socket> {
+        let connected = Socket::try_connect(&self.address, &self.api_key, self.vsn).await?;
+        let Ok(mut socket) = connected else { bail!("refused") };
+        let from = self.position.as_ref().map_or(json!({}), |position| json!({"after": position}));
+        let reply: Reply = socket.try_join(&self.channel, Some(&self.token), replay(from)).await?;
+        ensure!(reply.is_ok(), "{reply:?}");
+        let said = &reply.response["replay"];
+        self.sessions += 1;
+        self.incomplete += u32::from(said["complete"] != true);
+        // With events to come, only the last of them proves that all came.
+        if said["count"] == 0 {
+            self.position = said["position"].as_str().map(str::to_owned);
+        }
+        Ok(socket)
+    }
+
+    /// Reads over as many connections as it takes, until the last message.
+    async fn read_until(mut self, mut socket: Socket, last: String) -> Result<Self> {
+        loop {
+            match socket.next_event().await {
+                Ok(event) => {
+                    if self.events.last().is_some_and(|known| known.id() >= event.id()) {
+                        self.duplicates += 1;
+                        continue;
+                    }
+                    self.position = Some(event.id().to_owned());
+                    let is_last = event.payload["content"] == last;
+                    self.events.push(event);
+                    if is_last {
+                        return Ok(self);
+                    }
+                }
+                Err(_) => {
+                    socket = loop {
+                        match self.join().await {
+                            Ok(socket) => break socket,
+                            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                        }
+                    };
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_clients_survive_a_relay_killed_with_9_under_load() {
+    const CLIENTS: usize = 200;
+    const CONVERSATIONS: usize = 10;
+    const MESSAGES: usize = 1000;
+    const KILLS: usize = 3;
+    with_scene(async |scene| {
+        let mut conversations = Vec::new();
+        for _ in 0..CONVERSATIONS {
+            conversations.push(scene.conversation().await?);
+        }
+        let contents_wanted = numbered("message", MESSAGES);
+        let last = contents_wanted.last().context("messages")?.clone();
+        let mut readers = Vec::new();
+        for index in 0..CLIENTS {
+            let mut reader = Reader {
+                address: scene.relay.address(),
+                api_key: scene.cluster.credentials.api_key.clone(),
+                vsn: Vsn::BOTH[index / CONVERSATIONS % 2],
+                channel: chat::conversation_channel(ORGANIZATION, conversations[index % CONVERSATIONS]),
+                token: scene.agent(),
+                position: None,
+                events: Vec::new(),
+                sessions: 0,
+                duplicates: 0,
+                incomplete: 0,
+            };
+            let socket = reader.join().await?;
+            readers.push(tokio::spawn(reader.read_until(socket, last.clone())));
+        }
+
+        let written = Arc::new(AtomicUsize::new(0));
+        let database = scene.cluster.connect().await?;
+        let writing = write(database, conversations, contents_wanted.clone(), Arc::clone(&written));
+        let writer = tokio::spawn(writing);
+        for kill in 1..=KILLS {
+            // Spread over the writing, which goes on all the while.
+            eventually("enough was written for the next kill", async || {
+                (written.load(Ordering::Relaxed) >= kill * MESSAGES / (KILLS + 1)).then_some(())
+            })
+            .await;
+            scene.relay.kill_9().await?;
+            scene.relay.start_again().await?;
+        }
+        writer.await??;
+
+        let (mut sessions, mut duplicates) = (0, 0);
+        for reader in readers {
+            let reader = tokio::time::timeout(Duration::from_secs(60), reader)
+                .await
+                .context("a client never got the last message")???;
+            ensure!(contents(&reader.events) == contents_wanted, "{}: {:?}", reader.channel, contents(&reader.events));
+            ensure!(reader.incomplete == 0, "{}: announced {} losses", reader.channel, reader.incomplete);
+            sessions += reader.sessions;
+            duplicates += reader.duplicates;
+        }
+        println!("{CLIENTS} clients, {sessions} sessions, {KILLS} kills, {MESSAGES} messages each: gaps 0, duplicates before de-duplication {duplicates}");
+        ensure!(sessions as usize > CLIENTS, "nobody had to come back");
+        Ok(())
+    })
+    .await;
+}
+
+/// One transaction a message, round and round the conversations.
+async fn write(
+    database: tokio_postgres::Client,
+    conversations: Vec<Uuid>,
+    contents: Vec<String>,
+    written: Arc<AtomicUsize>,
+) -> Result<()> {
+    let statement = database
+        .prepare("insert into messages (organization_id, conversation_id, content, sender_type) values ($1, $2, $3, 'visitor')")
+        .await?;
+    for content in &contents {
+        for conversation in &conversations {
+            database.execute(&statement, &[&ORGANIZATION, conversation, content]).await?;
+        }
+        written.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_client_is_closed_with_1013_and_resumes_while_others_go_on() {
+    // Room enough for a client that reads, however busy the machine.
+    let roomy =
+        |settings: campfire_tests::relay::Settings| settings.env("CAMPFIRE_MAX_OUTBOX_BYTES", "4194304");
+    with_settings(roomy, async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut slow = scene.socket(Vsn::V2).await?;
+        let joined = resume(scene, &mut slow, &conv, json!({})).await?;
+        let mut good = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        // Nobody reads `slow`: first the kernel's buffers fill, then its outbox.
+        const MESSAGES: usize = 1500;
+        let big = "x".repeat(10_000);
+        let contents_wanted: Vec<String> = (1..=MESSAGES).map(|number| format!("{number} {big}")).collect();
+        let writing = scene.write_messages(conversation, &contents_wanted);
+        let (written, events) = tokio::join!(writing, good.next_events(MESSAGES));
+        written?;
+        ensure!(contents(&events?) == contents_wanted, "the good client lost something");
+
+        let code = slow.wait_for_close().await?;
+        ensure!(code == Some(1013) || code.is_none(), "{code:?}");
+        let closed = scene.relay.get("/metrics").await?.body;
+        ensure!(closed.contains(r#"campfire_sockets_closed_total{reason="slow_consumer"} 1"#), "{closed}");
+        let mut slow = scene.socket(Vsn::V2).await?;
+        let replay = resume(scene, &mut slow, &conv, json!({"after": joined["position"]})).await?;
+        ensure!(replay["complete"] == true && replay["count"] == MESSAGES, "{replay}");
+        let events = slow.next_events(MESSAGES).await?;
+        ensure!(contents(&events) == contents_wanted, "the slow client lost something");
+        let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
+        let surplus = slow.events_before(&fence, &conv).await?;
+        ensure!(surplus.is_empty(), "{} events too many", surplus.len());
+        Ok(())
+    })
+    .await;
+}
