@@ -104,6 +104,11 @@ impl Server {
         })
     }
 
+    /// Where its programs are.
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
     /// Path of one of the server's programs.
     pub fn program(&self, name: &str) -> PathBuf {
         self.bin.join(name)

@@ -21,14 +21,15 @@ pub(crate) struct Arguments {
     /// The parts to run; without one: formatting, lints, and every part
     #[arg(value_enum)]
     parts: Vec<Part>,
-    /// Major version of Postgres for all that needs one
-    #[arg(long, value_name = "VERSION", default_value_t = 15)]
-    pg: u32,
+    /// Major version of Postgres for all that needs one; by default 15 if it is there,
+    /// else the lowest that is, else the distribution's
+    #[arg(long, value_name = "VERSION")]
+    pg: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Unit and property tests; they need no Postgres
+    /// Unit and property tests, also those of single stages of the relay
     Unit,
     /// Golden SQL behaviour of the extension, and races, by Postgres's own pg_regress
     Regress,
@@ -50,41 +51,47 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         ensure_components()?;
         tally.check("formatting", step::cargo().args(["fmt", "--all", "--check"]));
     }
+    // Also for the unit tests: those of the relay's WAL stage talk to a server.
+    let server = system::ensure_postgres(arguments.pg)?;
     if wants(Part::Unit) {
-        unit(&mut tally);
+        unit(&mut tally, &server);
     }
-    let needs_postgres = [Part::Regress, Part::E2e, Part::Clients].map(wants).contains(&true);
     if everything {
         lints(&mut tally);
+        tally.attempt("lints of the extension", || extension_lints(&server));
     }
-    if needs_postgres {
-        let server = system::ensure_postgres(Some(arguments.pg))?;
-        if everything {
-            tally.attempt("lints of the extension", || extension_lints(&server));
-        }
+    if [Part::Regress, Part::E2e, Part::Clients].into_iter().any(wants) {
         // Nothing that follows means anything without the extension.
         let installed = tally.attempt("the extension builds and installs", || {
             install::ensure_installed(&server, Profile::Debug)
         });
-        if installed && wants(Part::Regress) {
-            tally.include("pg_regress", || regress(&server, &Regress::SQL));
-            tally.include("pg_isolation_regress", || regress(&server, &Regress::RACES));
-        }
-        if installed && (wants(Part::E2e) || wants(Part::Clients)) {
-            let built = tally.attempt("the relay builds", || step::build_relay(false).map(drop));
-            if built && wants(Part::E2e) {
-                tally.include("end-to-end tests", || e2e(&server));
-            }
-            if built && wants(Part::Clients) {
-                tally.include("stock clients", || clients(&server));
-            }
-            if built && everything {
-                tally.attempt("demo --once", demo::check_once);
-            }
+        if installed {
+            with_extension(&mut tally, &server, wants, everything);
         }
     }
     tally.print();
     Ok(tally.exit_code())
+}
+
+/// The parts that need the extension in the server, and mostly the relay as well.
+fn with_extension(tally: &mut Tally, server: &Server, wants: impl Fn(Part) -> bool, everything: bool) {
+    if wants(Part::Regress) {
+        tally.include("pg_regress", || regress(server, &Regress::SQL));
+        tally.include("pg_isolation_regress", || regress(server, &Regress::RACES));
+    }
+    let needs_relay = wants(Part::E2e) || wants(Part::Clients);
+    if !needs_relay || !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {
+        return;
+    }
+    if wants(Part::E2e) {
+        tally.include("end-to-end tests", || e2e(server));
+    }
+    if wants(Part::Clients) {
+        tally.include("stock clients", || clients(server));
+    }
+    if everything {
+        tally.attempt("demo --once", demo::check_once);
+    }
 }
 
 /// A toolchain of the minimal profile lacks both.
@@ -118,17 +125,13 @@ fn extension_lints(server: &Server) -> Result<()> {
     )
 }
 
-fn unit(tally: &mut Tally) {
+fn unit(tally: &mut Tally, server: &Server) {
     tally.include("unit and property tests", || {
         tally::watch(
-            step::cargo().args([
-                "test",
-                "--no-fail-fast",
-                "--package",
-                "campfire-relay",
-                "--package",
-                "xtask",
-            ]),
+            step::cargo()
+                .args(["test", "--no-fail-fast"])
+                .args(["--package", "campfire-relay", "--package", "xtask"])
+                .env("CAMPFIRE_TEST_PG_BIN", server.bin()),
             tally::libtest,
         )
     });
@@ -172,7 +175,7 @@ fn regress(server: &Server, which: &Regress) -> Result<Tally> {
         .arg(option("--inputdir", &input))
         .arg(option("--outputdir", &output))
         .arg(option("--schedule", &input.join(which.schedule)))
-        .arg(option("--bindir", server.program("").as_path()))
+        .arg(option("--bindir", server.bin()))
         .arg(format!("--dbname={}", which.database))
         .args(["--use-existing", "--host=127.0.0.1", "--user=postgres"])
         .arg(format!("--port={}", cluster.port))
