@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::wal::Conninfo;
+
 /// Broadcasts committed Postgres rows to Phoenix channel clients (supabase-js and its kin).
 #[derive(Debug, Parser)]
 #[command(name = "campfire-relay", version, propagate_version = true)]
@@ -23,8 +25,8 @@ pub enum Command {
 /// What `campfire-relay run` can be told. A flag wins over its environment variable.
 #[derive(Clone, Parser)]
 pub struct Config {
-    /// Postgres to read, as a libpq-style URL; what it leaves out is taken from PGHOST, PGPORT, PGUSER,
-    /// PGPASSWORD and PGDATABASE. The role needs REPLICATION and membership of campfire_relay.
+    /// Postgres to read, as a libpq-style URL or key=value pairs, with sslmode up to verify-full; what it leaves out
+    /// is taken from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and their kin. The role needs REPLICATION and membership of campfire_relay.
     #[arg(
         long,
         env = "CAMPFIRE_DATABASE_URL",
@@ -270,43 +272,10 @@ fn slot_name(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// A sentence that names the setting and what it should be.
-pub fn database(
-    url: &Secret,
-    lookup: impl Fn(&str) -> Option<String>,
-) -> Result<tokio_postgres::Config, String> {
-    let mut config: tokio_postgres::Config = url.expose().parse().map_err(|error: tokio_postgres::Error| {
-        // The error's text may quote the URL, and with it the password.
-        let cause = std::error::Error::source(&error).map(|source| source.to_string()).unwrap_or_default();
-        format!("CAMPFIRE_DATABASE_URL is not a connection URL ({cause}); write postgres://USER:PASSWORD@HOST:PORT/DATABASE")
-    })?;
-    if config.get_hosts().is_empty() {
-        config.host(lookup("PGHOST").as_deref().unwrap_or("/var/run/postgresql"));
-    }
-    if config.get_ports().is_empty()
-        && let Some(port) = lookup("PGPORT")
-    {
-        config.port(port.parse().map_err(|_| format!("PGPORT is {port:?}, which is not a port number"))?);
-    }
-    if config.get_user().is_none() {
-        match lookup("PGUSER").or_else(|| lookup("USER")) {
-            Some(user) => config.user(user),
-            None => return Err("no database user: set CAMPFIRE_DATABASE_URL or PGUSER".to_owned()),
-        };
-    }
-    if config.get_password().is_none()
-        && let Some(password) = lookup("PGPASSWORD")
-    {
-        config.password(password);
-    }
-    if config.get_dbname().is_none() {
-        let user = config.get_user().unwrap_or_default().to_owned();
-        config.dbname(lookup("PGDATABASE").unwrap_or(user));
-    }
-    config.application_name("campfire-relay");
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(std::time::Duration::from_secs(10));
-    }
-    Ok(config)
+pub fn database(url: &Secret, lookup: impl Fn(&str) -> Option<String>) -> Result<Conninfo, String> {
+    Conninfo::parse(url.expose(), lookup).map_err(|problem| {
+        format!("CAMPFIRE_DATABASE_URL (with the PG* variables) cannot be used: {problem}")
+    })
 }
 
 #[cfg(test)]
@@ -356,25 +325,6 @@ mod tests {
         let config =
             parse(&["--jwt-secret", "hunter2", "--database-url", "postgres://u:hunter2@h/d"]).unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn pg_variables_fill_what_the_url_leaves_out() {
-        let lookup = |name: &str| match name {
-            "PGHOST" => Some("db.internal".to_owned()),
-            "PGUSER" => Some("relay".to_owned()),
-            "PGPORT" => Some("6432".to_owned()),
-            _ => None,
-        };
-        let config = database(&Secret::default(), lookup).unwrap();
-        assert_eq!(config.get_user(), Some("relay"));
-        assert_eq!(config.get_dbname(), Some("relay"));
-        assert_eq!(config.get_ports(), [6432]);
-        let url = database(&"postgres://a@h:1/d".parse().unwrap(), lookup).unwrap();
-        assert_eq!(
-            (url.get_user(), url.get_dbname(), url.get_ports()),
-            (Some("a"), Some("d"), [1].as_slice())
-        );
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! Ordinary SQL: what the relay must know of the database before and while it streams.
 
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, IsolationLevel, NoTls};
-use tracing::{Instrument, debug, info_span};
+use tokio_postgres::{Client, IsolationLevel};
 use uuid::Uuid;
 
 use crate::auth::ClaimPaths;
 use crate::decode::DecodeError;
 use crate::route::{Operation, Route, Template};
-use crate::wal::{Lsn, WalError};
+use crate::wal::{self, Conninfo, Lsn, WalError};
 
 /// The extension is missing something, or its registries hold something we cannot use.
 #[derive(Debug, thiserror::Error)]
@@ -60,15 +59,8 @@ impl From<tokio_postgres::Error> for DbError {
 }
 
 /// Opens an ordinary session; its connection ends with the client's last handle.
-pub async fn connect(config: &tokio_postgres::Config) -> Result<Client, DbError> {
-    let (client, connection) = config.connect(NoTls).await.map_err(WalError::from)?;
-    let run = async {
-        if let Err(error) = connection.await {
-            debug!(%error, "sql connection ended");
-        }
-    };
-    tokio::spawn(run.instrument(info_span!("sql")));
-    Ok(client)
+pub async fn connect(conninfo: &Conninfo) -> Result<Client, DbError> {
+    Ok(wal::connect(conninfo).await?)
 }
 
 /// Refuses publications that are missing, incomplete, or carry what clients must not see; the extension judges.

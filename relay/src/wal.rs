@@ -6,10 +6,12 @@
 mod attach;
 mod backoff;
 mod connection;
+mod conninfo;
 mod error;
 mod feedback;
 mod lsn;
 mod registry;
+mod session;
 mod slot;
 mod stream;
 
@@ -17,16 +19,17 @@ use std::time::Duration;
 
 pub use attach::attach;
 pub use backoff::Backoff;
+pub use conninfo::Conninfo;
 pub use error::{Blocker, ServerError, WalError};
 pub use lsn::{Lsn, ParseLsnError, Xid};
+pub use session::connect;
 pub use slot::drop_slot;
 pub use stream::{Batch, WalFrame, WalStream};
 
 /// Where the stream comes from, and how it is kept.
 #[derive(Debug, Clone)]
 pub struct WalConfig {
-    /// Hosts, user, password and database; TLS is not spoken yet, and one that demands it is refused.
-    pub database: tokio_postgres::Config,
+    pub database: Conninfo,
     pub slot_name: String,
     pub publications: Vec<String>,
     /// How long what was applied stays unconfirmed, so that the server would send it again. Zero: not at all.

@@ -29,8 +29,7 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
     }
     let registered = registry::find(sql, &config.slot_name).await?;
 
-    let user = config.database.get_user().unwrap_or(&server.user);
-    let mut connection = Connection::open(config, user, &server.database).await?;
+    let mut connection = Connection::open(config).await?;
     let system = identify(&mut connection).await?;
 
     let slot_created = existing.is_none() && slot::create(&mut connection, config, sql).await?;

@@ -3,22 +3,26 @@
 //! Ordinary clients do not know `replication=database` and the CopyBoth response, so this speaks the protocol itself;
 //! it stays on version 3.0. Messages to the server and SCRAM come from `postgres-protocol`.
 
+mod certificate;
 mod dial;
 mod login;
+mod tls;
 
 use std::io;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use self::dial::{Duplex, Endpoint};
-use super::{ServerError, WalConfig, WalError};
+use self::login::Login;
+use super::{Conninfo, ServerError, WalConfig, WalError};
 
-/// Wait for a server that accepts and says nothing; libpq's default, for ever, helps nobody here.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) use self::dial::{Attempt, Attempts, Duplex, Line};
+pub(super) use self::tls::tls_problem;
+
 /// Read at once. Frames are slices of such a piece, so it stays in memory as long as one of them does.
 const READ_BYTES: usize = 256 * 1024;
 /// Below this much free space a new piece is begun.
@@ -46,49 +50,41 @@ pub(super) type Row = Vec<Option<String>>;
 impl Connection {
     /// Connects to the first host that is a primary and lets us in. A refusal of the password is final; hosts after
     /// it are not asked.
-    pub(super) async fn open(config: &WalConfig, user: &str, database: &str) -> Result<Connection, WalError> {
-        dial::check_tls(&config.database)?;
-        let mut last_error = None;
-        for endpoint in Endpoint::all(&config.database).await? {
-            match Connection::open_one(config, &endpoint, user, database).await {
+    pub(super) async fn open(config: &WalConfig) -> Result<Connection, WalError> {
+        let mut attempts = Attempts::new(&config.database).await;
+        while let Some(attempt) = attempts.next() {
+            match in_time(&config.database, &attempt, Connection::open_one(config, &attempt).boxed()).await {
                 Ok(connection) => return Ok(connection),
-                Err(error) if error.is_retryable() => last_error = Some(error),
-                Err(error) => return Err(error),
+                Err(error) => attempts.failed(error)?,
             }
         }
-        Err(last_error.unwrap_or_else(|| {
-            let source = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
-            WalError::Connect { address: "(none)".to_owned(), source }
-        }))
+        Err(attempts.into_error())
     }
 
-    async fn open_one(
-        config: &WalConfig,
-        endpoint: &Endpoint,
-        user: &str,
-        database: &str,
-    ) -> Result<Connection, WalError> {
-        let limit = config.database.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
-        let open = async {
-            let socket = endpoint
-                .dial(&config.database)
-                .await
-                .map_err(|source| WalError::Connect { address: endpoint.to_string(), source })?;
-            let mut connection = Connection {
-                socket,
-                buffer: BytesMut::with_capacity(READ_BYTES),
-                frame_bytes_max: config.frame_bytes_max,
-                pid: 0,
-            };
-            connection.log_in(&config.database, user, database).await?;
-            if connection.query_value("select pg_is_in_recovery()").await? == "t" {
-                return Err(WalError::Standby);
-            }
-            Ok(connection)
+    async fn open_one(config: &WalConfig, attempt: &Attempt) -> Result<Connection, WalError> {
+        let conninfo = &config.database;
+        let Line { socket, is_tls, binding } = attempt.dial(conninfo).await?;
+        let mut connection = Connection {
+            socket,
+            buffer: BytesMut::with_capacity(READ_BYTES),
+            frame_bytes_max: config.frame_bytes_max,
+            pid: 0,
         };
-        timeout(limit, open).await.unwrap_or_else(|_| {
-            Err(WalError::ConnectTimeout { address: endpoint.to_string(), timeout: limit })
-        })
+        let password = conninfo.password(&attempt.host);
+        connection.log_in(&Login { conninfo, password, is_tls, binding }).await.map_err(
+            |error| match &error {
+                // TLS 1.3 tells of a refused client certificate only now.
+                WalError::ConnectionLost(lost) => match tls_problem(lost) {
+                    Some(problem) => WalError::Tls { address: attempt.to_string(), problem },
+                    None => error,
+                },
+                _ => error,
+            },
+        )?;
+        if connection.query_value("select pg_is_in_recovery()").await? == "t" {
+            return Err(WalError::Standby);
+        }
+        Ok(connection)
     }
 
     /// Runs one command and collects its rows.
@@ -194,6 +190,17 @@ impl Connection {
             self.fill().await?;
         }
     }
+}
+
+/// Gives up a server that accepts and says nothing.
+pub(super) async fn in_time<T>(
+    conninfo: &Conninfo,
+    attempt: &Attempt,
+    opening: BoxFuture<'_, Result<T, WalError>>,
+) -> Result<T, WalError> {
+    let limit = conninfo.connect_timeout;
+    let late = || WalError::ConnectTimeout { address: attempt.to_string(), timeout: limit };
+    timeout(limit, opening).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// An ErrorResponse: pairs of a letter and a C string, ended by a zero byte.

@@ -56,10 +56,19 @@ pub enum WalError {
     )]
     PasswordMissing { user: String },
 
+    #[error("TLS with Postgres at {address} failed: {problem}")]
+    Tls { address: String, problem: String },
+
     #[error(
-        "{setting} needs TLS, which this version of campfire does not speak to Postgres; use a unix socket or sslmode=disable"
+        "Postgres at {address} does not speak TLS, which sslmode demands; set ssl = on there, or use sslmode=prefer"
     )]
-    TlsRequired { setting: &'static str },
+    TlsUnavailable { address: String },
+
+    #[error("{0}; check sslrootcert, sslcert and sslkey of CAMPFIRE_DATABASE_URL")]
+    TlsSettings(String),
+
+    #[error("channel_binding=require cannot be had from Postgres: {0}")]
+    ChannelBinding(String),
 
     #[error("user \"{user}\" may not replicate; run: alter role \"{user}\" replication")]
     NotReplicationRole { user: String },
@@ -152,7 +161,10 @@ impl WalError {
             WalError::Authentication { .. }
             | WalError::AuthenticationMethod { .. }
             | WalError::PasswordMissing { .. }
-            | WalError::TlsRequired { .. }
+            | WalError::Tls { .. }
+            | WalError::TlsUnavailable { .. }
+            | WalError::TlsSettings(_)
+            | WalError::ChannelBinding(_)
             | WalError::NotReplicationRole { .. }
             | WalError::WalLevel { .. }
             | WalError::ExtensionMissing { .. }

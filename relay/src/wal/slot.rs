@@ -19,7 +19,6 @@ pub(super) struct Server {
     pub(super) version_num: u32,
     pub(super) database: String,
     pub(super) database_oid: u32,
-    pub(super) user: String,
 }
 
 /// Asks what every later step needs, most fundamental first, so that the first error is the one to mend.
@@ -51,7 +50,7 @@ pub(super) async fn server(sql: &Client) -> Result<Server, WalError> {
         return Err(WalError::NotReplicationRole { user });
     }
     let version_num = u32::try_from(version_num).expect("a server's version is positive");
-    Ok(Server { version_num, database, database_oid, user })
+    Ok(Server { version_num, database, database_oid })
 }
 
 pub(super) struct Publication {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use std::{env, fs, net, process, thread};
 
-use campfire_relay::wal::WalConfig;
-use tokio_postgres::{Client, Config, NoTls};
+use campfire_relay::wal::{self, Conninfo, WalConfig};
+use tokio_postgres::Client;
 
 /// Stands in for the extension.
 const SLOTS_TABLE: &str = "create schema campfire;
@@ -66,9 +66,7 @@ impl Cluster {
     }
 
     pub(crate) async fn sql_in(&self, database: &str) -> Client {
-        let (client, connection) = self.database(database).connect(NoTls).await.expect("a session");
-        tokio::spawn(connection);
-        client
+        wal::connect(&self.database(database)).await.expect("a session")
     }
 
     /// A slot that confirms at once.
@@ -84,20 +82,29 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn database(&self, name: &str) -> Config {
-        let mut config = Config::new();
-        config.host_path(&self.directory).port(self.port).user("postgres").dbname(name);
-        config
+    pub(crate) fn database(&self, name: &str) -> Conninfo {
+        let (directory, port) = (self.directory.display(), self.port);
+        conninfo(&format!("host={directory} port={port} user=postgres dbname={name}"))
     }
 
     /// The same server over TCP, as a login role.
-    pub(crate) fn tcp(&self, user: &str, password: Option<&str>) -> Config {
-        let mut config = Config::new();
-        config.host("127.0.0.1").port(self.port).user(user).dbname("postgres");
-        if let Some(password) = password {
-            config.password(password);
-        }
-        config
+    pub(crate) fn tcp(&self, user: &str, password: Option<&str>) -> Conninfo {
+        let password = password.map(|password| format!(" password='{password}'")).unwrap_or_default();
+        self.tcp_with(user, &password)
+    }
+
+    /// With further parameters.
+    pub(crate) fn tcp_with(&self, user: &str, parameters: &str) -> Conninfo {
+        let port = self.port;
+        conninfo(&format!("hostaddr=127.0.0.1 port={port} user={user} dbname=postgres {parameters}"))
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Replaces pg_hba.conf's rules for TCP.
@@ -125,13 +132,14 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("kept {} on port {}", self.directory.display(), self.port);
-            return;
-        }
         let (program, data) = (program("pg_ctl"), self.directory.join("data"));
         let stop = [text(&program), "-s", "-D", text(&data), "stop", "-m", "immediate"];
         let _ = command(&stop).output();
+        if thread::panicking() {
+            let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+            let end = log.lines().rev().take(30).collect::<Vec<_>>();
+            eprintln!("the server's last words:\n{}", end.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
@@ -169,6 +177,11 @@ impl Drop for Seed {
     }
 }
 
+/// Nothing comes from the environment.
+pub(crate) fn conninfo(text: &str) -> Conninfo {
+    Conninfo::parse(text, |_| None).expect("a connection string")
+}
+
 fn temporary_directory() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -199,7 +212,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-fn as_postgres(arguments: &[&str]) {
+pub(crate) fn as_postgres(arguments: &[&str]) {
     // A server inherits the output; a pipe would wait for its end.
     let status = command(arguments).stdout(process::Stdio::null()).status();
     let status = status.unwrap_or_else(|error| panic!("cannot run {arguments:?}: {error}"));

@@ -1,9 +1,9 @@
 //! Who gets in, and what the others are told.
 
-use campfire_relay::wal::{self, WalConfig, WalError};
-use tokio_postgres::{Client, Config, NoTls};
+use campfire_relay::wal::{self, Conninfo, WalConfig, WalError};
+use tokio_postgres::Client;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, conninfo};
 use crate::reader::Reader;
 
 const ROLES: &str = "create table notes (id int primary key);
@@ -26,7 +26,7 @@ async fn boot() -> (Cluster, Client) {
     (cluster, sql)
 }
 
-fn with(cluster: &Cluster, database: Config) -> WalConfig {
+fn with(cluster: &Cluster, database: Conninfo) -> WalConfig {
     WalConfig { database, ..cluster.wal(&["campfire"]) }
 }
 
@@ -66,13 +66,13 @@ async fn a_wrong_password_is_final_and_not_repeated_in_the_error() {
 #[tokio::test]
 async fn an_ordinary_session_is_refused_in_the_same_words() {
     let (cluster, _sql) = boot().await;
-    let refused = cluster.tcp("scram", Some("wrong")).connect(NoTls).await.err().expect("refused");
-    assert!(matches!(WalError::from(refused), WalError::Authentication(_)));
-    let missing = WalError::from(cluster.tcp("scram", None).connect(NoTls).await.err().expect("refused"));
+    let refused = wal::connect(&cluster.tcp("scram", Some("wrong"))).await.expect_err("refused");
+    assert!(matches!(refused, WalError::Authentication(_)));
+    let missing = wal::connect(&cluster.tcp("scram", None)).await.expect_err("refused");
     assert_eq!(missing.to_string(), "SQL session: invalid configuration: password missing");
     assert!(!missing.is_retryable());
     cluster.stop("fast");
-    let gone = WalError::from(cluster.tcp("scram", Some("x")).connect(NoTls).await.err().expect("refused"));
+    let gone = wal::connect(&cluster.tcp("scram", Some("x"))).await.expect_err("refused");
     assert!(gone.is_retryable(), "{gone}");
 }
 
@@ -97,8 +97,7 @@ async fn a_host_that_pg_hba_does_not_know_is_told() {
 async fn a_role_without_replication_is_told_how_to_get_it() {
     let (cluster, _sql) = boot().await;
     let config = with(&cluster, cluster.tcp("plain", None));
-    let (plain, connection) = config.database.connect(NoTls).await.expect("a session");
-    tokio::spawn(connection);
+    let plain = wal::connect(&config.database).await.expect("a session");
     let error = wal::attach(&config, &plain).await.err().expect("refused");
     assert_eq!(error.to_string(), "user \"plain\" may not replicate; run: alter role \"plain\" replication");
     assert!(!error.is_retryable());
@@ -107,21 +106,13 @@ async fn a_role_without_replication_is_told_how_to_get_it() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_worth_another_attempt() {
     let (cluster, sql) = boot().await;
-    let mut nowhere = Config::new();
-    nowhere.host("127.0.0.1").port(1).user("postgres");
-    let error = wal::attach(&with(&cluster, nowhere.clone()), &sql).await.err().expect("refused");
+    let nowhere = conninfo("host=127.0.0.1 port=1 user=postgres");
+    let error = wal::attach(&with(&cluster, nowhere), &sql).await.err().expect("refused");
     assert!(matches!(&error, WalError::Connect { address, .. } if address == "127.0.0.1:1"), "{error}");
     assert!(error.is_retryable());
-    let mut second = cluster.tcp("scram", Some("se cret"));
-    let port = second.get_ports()[0];
-    second = Config::new();
-    second
-        .host("127.0.0.1")
-        .host("127.0.0.1")
-        .port(1)
-        .port(port)
-        .user("scram")
-        .password("se cret")
-        .dbname("postgres");
+    let port = cluster.port();
+    let second = conninfo(&format!(
+        "host=127.0.0.1,127.0.0.1 port=1,{port} user=scram password='se cret' dbname=postgres"
+    ));
     Reader::attach(&with(&cluster, second), &sql).await;
 }

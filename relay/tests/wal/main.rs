@@ -8,3 +8,4 @@ mod login;
 mod reader;
 mod rows;
 mod stream;
+mod tls;

@@ -2,18 +2,17 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use postgres_protocol::message::frontend;
-use tokio_postgres::Config;
 
 use super::{Connection, Frame, parse_error, unexpected};
 use crate::wal::WalError;
+use crate::wal::conninfo::{ChannelBinding, Conninfo};
 
 /// Values reach clients as the walsender prints them, so what decides the print is pinned here: an `ALTER ROLE … SET`
 /// must not change it.
 const PINNED_OPTIONS: &str =
     "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=3 -c bytea_output=hex";
-const APPLICATION_NAME: &str = "campfire";
 
 // Codes of the Authentication message.
 const OK: u32 = 0;
@@ -23,37 +22,50 @@ const SASL: u32 = 10;
 const SASL_CONTINUE: u32 = 11;
 const SASL_FINAL: u32 = 12;
 
+/// With what somebody logs in.
+pub(super) struct Login<'a> {
+    pub(super) conninfo: &'a Conninfo,
+    pub(super) password: Option<String>,
+    pub(super) is_tls: bool,
+    pub(super) binding: Option<Vec<u8>>,
+}
+
 impl Connection {
-    pub(super) async fn log_in(
-        &mut self,
-        config: &Config,
-        user: &str,
-        database: &str,
-    ) -> Result<(), WalError> {
-        let options = match config.get_options() {
+    pub(super) async fn log_in(&mut self, login: &Login<'_>) -> Result<(), WalError> {
+        let options = match &login.conninfo.options {
             Some(theirs) => format!("{theirs} {PINNED_OPTIONS}"),
             None => PINNED_OPTIONS.to_owned(),
         };
         let parameters = [
-            ("user", user),
-            ("database", database),
+            ("user", login.conninfo.user.as_str()),
+            ("database", login.conninfo.database.as_str()),
             ("replication", "database"),
             ("client_encoding", "UTF8"),
-            ("application_name", config.get_application_name().unwrap_or(APPLICATION_NAME)),
+            ("application_name", login.conninfo.application_name.as_str()),
             ("options", &options),
         ];
         let mut message = BytesMut::new();
         frontend::startup_message(parameters, &mut message).map_err(protocol)?;
         self.send(&message).await?;
-        self.authenticate(user, config.get_password()).await?;
+        self.authenticate(login).await?;
         self.await_ready().await
     }
 
-    async fn authenticate(&mut self, user: &str, password: Option<&[u8]>) -> Result<(), WalError> {
-        let required = || password.ok_or_else(|| WalError::PasswordMissing { user: user.to_owned() });
+    async fn authenticate(&mut self, login: &Login<'_>) -> Result<(), WalError> {
+        let user = login.conninfo.user.as_str();
+        let required = || {
+            let password = login.password.as_deref().map(str::as_bytes);
+            password.ok_or_else(|| WalError::PasswordMissing { user: user.to_owned() })
+        };
+        let must_bind = login.conninfo.channel_binding == ChannelBinding::Require;
+        let mut is_bound = false;
         loop {
             let (code, mut body) = self.authentication().await?;
             let mut message = BytesMut::new();
+            if must_bind && !is_bound && code != SASL {
+                let method = method_name(code);
+                return Err(WalError::ChannelBinding(format!("it asks for {method} authentication instead")));
+            }
             match code {
                 OK => return Ok(()),
                 CLEARTEXT => frontend::password_message(required()?, &mut message).map_err(protocol)?,
@@ -64,11 +76,9 @@ impl Connection {
                     frontend::password_message(hash.as_bytes(), &mut message).map_err(protocol)?;
                 }
                 SASL => {
-                    let offered = body.split(|&byte| byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes());
-                    if !offered {
-                        return Err(WalError::AuthenticationMethod { method: "another SASL" });
-                    }
-                    self.scram(required()?).await?;
+                    let (mechanism, binding) = mechanism(login, &body)?;
+                    is_bound = mechanism == SCRAM_SHA_256_PLUS;
+                    self.scram(required()?, mechanism, binding).await?;
                     continue;
                 }
                 other => return Err(WalError::AuthenticationMethod { method: method_name(other) }),
@@ -77,11 +87,15 @@ impl Connection {
         }
     }
 
-    /// Without TLS there is no channel to bind to.
-    async fn scram(&mut self, password: &[u8]) -> Result<(), WalError> {
-        let mut scram = ScramSha256::new(password, ChannelBinding::unsupported());
+    async fn scram(
+        &mut self,
+        password: &[u8],
+        mechanism: &str,
+        binding: sasl::ChannelBinding,
+    ) -> Result<(), WalError> {
+        let mut scram = ScramSha256::new(password, binding);
         let mut message = BytesMut::new();
-        frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut message).map_err(protocol)?;
+        frontend::sasl_initial_response(mechanism, scram.message(), &mut message).map_err(protocol)?;
         self.send(&message).await?;
 
         let (code, body) = self.authentication().await?;
@@ -128,8 +142,35 @@ impl Connection {
     }
 }
 
+/// The best mechanism that both sides know, and what SCRAM says of the channel.
+fn mechanism(login: &Login<'_>, offered: &[u8]) -> Result<(&'static str, sasl::ChannelBinding), WalError> {
+    let offers = |name: &str| offered.split(|&byte| byte == 0).any(|offer| offer == name.as_bytes());
+    let setting = login.conninfo.channel_binding;
+    let binding = login.binding.clone().filter(|_| setting != ChannelBinding::Disable);
+    match binding {
+        Some(hash) if offers(SCRAM_SHA_256_PLUS) => {
+            Ok((SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(hash)))
+        }
+        _ if setting == ChannelBinding::Require => Err(WalError::ChannelBinding(
+            match (login.is_tls, &login.binding) {
+                (false, _) => "there is no TLS to bind to",
+                (true, None) => "its certificate's signature has no hash to bind to",
+                (true, Some(_)) => "it does not offer SCRAM-SHA-256-PLUS",
+            }
+            .to_owned(),
+        )),
+        _ if !offers(SCRAM_SHA_256) => Err(WalError::AuthenticationMethod { method: "another SASL" }),
+        // "We could have": a server that offered it after all then knows that somebody took the offer away.
+        Some(_) => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unrequested())),
+        None => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unsupported())),
+    }
+}
+
 fn method_name(code: u32) -> &'static str {
     match code {
+        OK => "no",
+        CLEARTEXT => "password",
+        MD5 => "md5",
         2 => "Kerberos",
         7 | 8 => "GSSAPI",
         9 => "SSPI",

@@ -1,0 +1,256 @@
+//! TLS with certificates made for the test: an authority, a server's leaf for `localhost`, a client's leaf.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use campfire_relay::wal::{self, WalConfig, WalError};
+use tokio_postgres::Client;
+
+use crate::cluster::{Cluster, as_postgres};
+use crate::reader::Reader;
+
+const SETUP: &str = "create table notes (id int primary key);
+    create publication campfire for table notes;
+    create role relay superuser login password 'se cret';
+    create role certified superuser login;";
+
+const RULES: &str = "hostssl all certified 127.0.0.1/32 cert
+    hostssl all relay 127.0.0.1/32 scram-sha-256";
+
+struct Tls {
+    cluster: Cluster,
+    sql: Client,
+    /// Where the certificates are.
+    directory: PathBuf,
+}
+
+fn openssl(directory: &Path, arguments: &str) {
+    let status = Command::new("openssl")
+        .args(arguments.split_whitespace())
+        .current_dir(directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "openssl {arguments}");
+}
+
+const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+
+/// `NAME.crt`, which signs itself, as `openssl req -x509` makes them: marked as an authority.
+fn authority(directory: &Path, name: &str) {
+    openssl(
+        directory,
+        &format!(
+            "req -x509 {KEY} -keyout {name}.key -out {name}.crt -subj /CN=localhost -addext \
+             subjectAltName=DNS:localhost"
+        ),
+    );
+}
+
+fn leaf(directory: &Path, name: &str, subject: &str) {
+    fs::write(directory.join("ext"), "basicConstraints=CA:FALSE\nsubjectAltName=DNS:localhost\n")
+        .expect("ext");
+    openssl(directory, &format!("req {KEY} -keyout {name}.key -out {name}.csr -subj /CN={subject}"));
+    openssl(
+        directory,
+        &format!(
+            "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out {name}.crt"
+        ),
+    );
+}
+
+impl Tls {
+    /// A server that shows `certificate`.
+    async fn boot(certificate: &str) -> Tls {
+        let (cluster, sql) = Cluster::boot(SETUP).await;
+        let directory = cluster.directory().join("tls");
+        fs::create_dir(&directory).expect("made");
+        authority(&directory, "ca");
+        authority(&directory, "other");
+        leaf(&directory, "server", "localhost");
+        leaf(&directory, "client", "certified");
+        let shown = directory.display();
+        as_postgres_may_read(&directory);
+        for setting in [
+            format!("ssl_cert_file = '{shown}/{certificate}.crt'"),
+            format!("ssl_key_file = '{shown}/{certificate}.key'"),
+            format!("ssl_ca_file = '{shown}/ca.crt'"),
+            "ssl = on".to_owned(),
+        ] {
+            sql.batch_execute(&format!("alter system set {setting}")).await.expect("set");
+        }
+        cluster.authenticate_tcp(RULES);
+        let tls = Tls { cluster, sql, directory };
+        tls.await_tls().await;
+        tls
+    }
+
+    /// A reload is carried out some time after it was asked for.
+    async fn await_tls(&self) {
+        for _ in 0..200 {
+            let row = self.sql.query_one("show ssl", &[]).await.expect("a setting");
+            if row.get::<_, &str>(0) == "on" {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("ssl stays off");
+    }
+
+    fn config(&self, user: &str, parameters: &str) -> WalConfig {
+        let directory = self.directory.to_str().expect("UTF-8");
+        let parameters = parameters.replace("DIR", directory);
+        let database = self.cluster.tcp_with(user, &format!("password='se cret' {parameters}"));
+        WalConfig { database, ..self.cluster.wal(&["campfire"]) }
+    }
+
+    /// Both connections get in; gives whether the replicating one is encrypted.
+    async fn check(&self, parameters: &str) -> bool {
+        self.check_as("relay", parameters).await
+    }
+
+    async fn check_as(&self, user: &str, parameters: &str) -> bool {
+        let config = self.config(user, parameters);
+        let sql =
+            wal::connect(&config.database).await.unwrap_or_else(|error| panic!("{parameters}: {error}"));
+        let reader = Reader::attach(&config, &sql).await;
+        let query = "select bool_and(ssl) from pg_stat_ssl join pg_stat_replication using (pid)";
+        let is_encrypted = self.sql.query_one(query, &[]).await.expect("our walsender").get(0);
+        reader.stream.close().await;
+        let free = "select from pg_replication_slots where active";
+        while !self.sql.query(free, &[]).await.expect("slots").is_empty() {}
+        is_encrypted
+    }
+
+    /// Both connections are refused for the same reason.
+    async fn refusal(&self, user: &str, parameters: &str) -> WalError {
+        let config = self.config(user, parameters);
+        let ordinary = wal::connect(&config.database).await.err();
+        let error = wal::attach(&config, &self.sql).await.err();
+        let error = error.unwrap_or_else(|| panic!("{parameters} passes"));
+        let ordinary = ordinary.unwrap_or_else(|| panic!("{parameters} passes for SQL"));
+        assert!(!error.is_retryable() && !ordinary.is_retryable(), "{error} / {ordinary}");
+        error
+    }
+}
+
+/// The server's key must be its own user's.
+fn as_postgres_may_read(directory: &Path) {
+    for file in ["server", "ca"] {
+        let key = directory.join(format!("{file}.key"));
+        let copy = directory.join(format!("{file}.copy"));
+        fs::copy(&key, &copy).expect("copied");
+        fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("readable");
+        fs::remove_file(&key).expect("removed");
+        fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("open");
+        let (copy, key) = (copy.to_str().expect("UTF-8"), key.to_str().expect("UTF-8"));
+        as_postgres(&["cp", copy, key]);
+        as_postgres(&["chmod", "600", key]);
+        fs::remove_file(copy).expect("removed");
+    }
+}
+
+#[tokio::test]
+async fn every_sslmode_means_what_it_means_to_libpq() {
+    let tls = Tls::boot("server").await;
+    for parameters in [
+        "",
+        "sslmode=allow",
+        "sslmode=prefer",
+        "sslmode=require",
+        "sslmode=require sslrootcert=DIR/ca.crt",
+        "sslmode=require sslrootcert=DIR/missing.crt",
+        "sslmode=verify-ca sslrootcert=DIR/ca.crt",
+        "host=localhost sslmode=verify-full sslrootcert=DIR/ca.crt",
+        "host=not.this.one sslmode=verify-ca sslrootcert=DIR/ca.crt",
+        "sslmode=require channel_binding=require",
+        "sslmode=require channel_binding=disable",
+    ] {
+        assert!(tls.check(parameters).await, "{parameters} is encrypted");
+    }
+    let refused = tls.refusal("relay", "sslmode=disable").await;
+    assert!(matches!(&refused, WalError::Authentication(server) if server.code == "28000"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_wrong_name_and_a_wrong_authority_are_refused() {
+    let tls = Tls::boot("server").await;
+    for parameters in [
+        "host=not.this.one sslmode=verify-full sslrootcert=DIR/ca.crt",
+        "sslmode=verify-full sslrootcert=DIR/ca.crt",
+        "sslmode=verify-ca sslrootcert=DIR/other.crt",
+        "host=localhost sslmode=verify-full sslrootcert=DIR/other.crt",
+        "sslmode=require sslrootcert=DIR/other.crt",
+        "host=localhost sslrootcert=system",
+    ] {
+        let error = tls.refusal("relay", parameters).await;
+        assert!(matches!(error, WalError::Tls { .. }), "{parameters}: {error}");
+        assert!(error.to_string().contains("certificate"), "{error}");
+    }
+    for parameters in ["sslmode=verify-ca", "sslmode=verify-full sslrootcert=DIR/missing.crt"] {
+        let error = tls.refusal("relay", parameters).await;
+        assert!(matches!(error, WalError::TlsSettings(_)), "{parameters}: {error}");
+    }
+}
+
+/// replication.md 1.3: the certificate that most guides make signs itself and is marked as an authority.
+#[tokio::test]
+async fn pitfall_1_3_a_self_signed_certificate_serves_require_and_as_its_own_root() {
+    let tls = Tls::boot("ca").await;
+    assert!(tls.check("sslmode=require").await);
+    assert!(tls.check("sslmode=verify-ca sslrootcert=DIR/ca.crt").await);
+    assert!(tls.check("host=localhost sslmode=verify-full sslrootcert=DIR/ca.crt").await);
+    let error = tls.refusal("relay", "sslmode=verify-ca sslrootcert=DIR/other.crt").await;
+    assert!(matches!(error, WalError::Tls { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_certificate_lets_its_owner_in_and_nobody_else() {
+    let tls = Tls::boot("server").await;
+    let certified = "sslmode=require sslcert=DIR/client.crt sslkey=DIR/client.key";
+    assert!(tls.check_as("certified", certified).await);
+    let error = tls.refusal("certified", "sslmode=require").await;
+    assert!(error.to_string().contains("valid client certificate"), "{error}");
+    let stranger =
+        tls.refusal("certified", "sslmode=require sslcert=DIR/other.crt sslkey=DIR/other.key").await;
+    assert!(matches!(stranger, WalError::Tls { .. } | WalError::Authentication(_)), "{stranger}");
+    let key = tls.directory.join("client.key");
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("readable");
+    let error = tls.refusal("certified", certified).await;
+    assert!(error.to_string().contains("chmod it to 0600"), "{error}");
+}
+
+#[tokio::test]
+async fn channel_binding_is_not_to_be_had_without_tls_or_scram() {
+    let tls = Tls::boot("server").await;
+    tls.cluster.authenticate_tcp("host all relay 127.0.0.1/32 scram-sha-256");
+    let config = tls.config("relay", "sslmode=disable channel_binding=require");
+    let error = wal::attach(&config, &tls.sql).await.err().expect("refused");
+    assert!(matches!(error, WalError::ChannelBinding(_)), "{error}");
+    assert!(wal::connect(&config.database).await.is_err());
+    let certified = "sslmode=require channel_binding=require sslcert=DIR/client.crt sslkey=DIR/client.key";
+    tls.cluster.authenticate_tcp(RULES);
+    let error = tls.refusal("certified", certified).await;
+    assert!(matches!(error, WalError::ChannelBinding(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_serves_prefer_and_is_refused_by_require() {
+    let (cluster, sql) = Cluster::boot(SETUP).await;
+    for (mode, passes) in [("prefer", true), ("allow", true), ("require", false)] {
+        let database = cluster.tcp_with("postgres", &format!("sslmode={mode}"));
+        let config = WalConfig { database, ..cluster.wal(&["campfire"]) };
+        match wal::attach(&config, &sql).await {
+            Ok((_, stream)) => {
+                assert!(passes, "{mode}");
+                stream.close().await;
+                let free = "select from pg_replication_slots where active";
+                while !sql.query(free, &[]).await.expect("slots").is_empty() {}
+            }
+            Err(error) => {
+                assert!(!passes && matches!(error, WalError::TlsUnavailable { .. }), "{mode}: {error}");
+            }
+        }
+    }
+}
