@@ -113,9 +113,12 @@ for (const vsn of serializations) {
     const conversation = await openConversation()
     const client = await connect(t, vsn, agentClaims())
     const name = `bcast:org:${organization}:conv:${conversation}`
+    const witness = await subscribe(await connect(t, vsn, agentClaims()), name)
     const first = await subscribe(client, name)
     assert.equal(await client.removeChannel(first.channel), 'ok')
     await writeAs(agentClaims(), conversation, 'unheard')
+    // Who joins before the relay has sent it would rightly hear it.
+    await witness.received(1)
     const second = await subscribe(client, name)
     await writeAs(agentClaims(), conversation, 'heard')
     const [event] = await second.received(1)
