@@ -30,6 +30,7 @@ pub struct Settings {
     /// Where it listens on 127.0.0.1.
     pub port: u16,
     env: Vec<(String, String)>,
+    binary: Option<PathBuf>,
 }
 
 impl Settings {
@@ -37,7 +38,7 @@ impl Settings {
     pub fn of(cluster: &Cluster) -> Result<Self> {
         let port = cluster::free_port()?;
         let credentials = &cluster.credentials;
-        let settings = Self { port, env: Vec::new() };
+        let settings = Self { port, env: Vec::new(), binary: None };
         Ok(settings
             .env("CAMPFIRE_DATABASE_URL", &cluster.relay_url())
             .env("CAMPFIRE_LISTEN", &format!("127.0.0.1:{port}"))
@@ -48,6 +49,13 @@ impl Settings {
             // The routed events of the trace are how a test sees what was decoded.
             .env("CAMPFIRE_LOG", "info,campfire_relay::route=trace")
             .env("CAMPFIRE_LOG_FORMAT", "json"))
+    }
+
+    /// Another build of the program than the one that was built with this.
+    #[must_use]
+    pub fn binary(mut self, path: &std::path::Path) -> Self {
+        self.binary = Some(path.to_owned());
+        self
     }
 
     /// Sets a variable of the relay's environment.
@@ -107,7 +115,7 @@ impl Relay {
     }
 
     fn spawn(settings: Settings) -> Result<Self> {
-        let binary = binary()?;
+        let binary = settings.binary.clone().map_or_else(binary, Ok)?;
         let mut command = Command::new(&binary);
         command
             .arg("run")

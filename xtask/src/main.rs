@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod demo;
 mod install;
 mod node;
@@ -40,6 +41,8 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// Measure, each figure beside its floor of the same run
+    Bench(bench::Arguments),
     /// Run the tests, all that a change must pass or one part of them
     Test(test::Arguments),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Up(arguments) => up::run(arguments),
         Command::Install { pg_config, release } => install::run(pg_config.as_deref(), release),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     };
     match result {

@@ -51,7 +51,9 @@ pub(crate) fn show(command: &Command) -> String {
 pub(crate) fn build_relay(release: bool) -> Result<std::path::PathBuf> {
     announce(&format!("building the relay{}", if release { " (release)" } else { "" }));
     let mut build = cargo();
-    build.args(["build", "--package", "campfire-relay"]);
+    // By target, not by package: with `--package` cargo chooses other features for shared dependencies, and every
+    // command would compile them again.
+    build.args(["build", "--bin", "campfire-relay"]);
     if release {
         build.arg("--release");
     }

@@ -129,14 +129,10 @@ fn unit(tally: &mut Tally, server: &Server) {
     tally.include("unit and property tests", || {
         tally::watch(
             step::cargo()
-                .args(["test", "--no-fail-fast"])
-                .args(["--package", "campfire-relay", "--package", "xtask"])
+                .args(["test", "--no-fail-fast", "--lib", "--bins", "--test", "tidy", "--test", "wal"])
                 .env("CAMPFIRE_TEST_PG_BIN", server.bin()),
             tally::libtest,
         )
-    });
-    tally.include("unit tests of the harness", || {
-        tally::watch(step::cargo().args(["test", "--package", "campfire-tests", "--lib"]), tally::libtest)
     });
 }
 
@@ -199,7 +195,7 @@ fn option(name: &str, path: &Path) -> String {
 fn e2e(server: &Server) -> Result<Tally> {
     tally::watch(
         step::cargo()
-            .args(["test", "--package", "campfire-tests", "--test", "e2e", "--"])
+            .args(["test", "--test", "e2e", "--"])
             // Measurements are printed by tests that pass.
             .args(["--show-output", "--test-threads=2"])
             .env("CAMPFIRE_TEST_PG", server.version.to_string()),
