@@ -1,0 +1,58 @@
+//! `cargo xtask bench`: measurements, each beside a floor measured in the same run, so that a busy machine changes
+//! both. Release builds, a real Postgres, the relay's own binary.
+
+mod rejoin;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use campfire_tests::extension::Profile;
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::{install, step, system, up};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// What to measure; without it, everything
+    #[arg(value_enum)]
+    scenario: Option<Scenario>,
+    /// Print one line of JSON a scenario
+    #[arg(long)]
+    json: bool,
+    /// Clients that are connected at once
+    #[arg(long, default_value_t = 5_000)]
+    clients: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// All clients come back at once with a replay, after the relay was killed with -9
+    Rejoin,
+}
+
+/// `cargo xtask bench`.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let server = system::ensure_postgres(None)?;
+    // The relay is measured; how fast the extension's trigger is makes no difference to it.
+    install::ensure_installed(&server, Profile::Debug)?;
+    let relay = step::build_relay(true)?;
+    let scenarios = arguments.scenario.map_or_else(|| Scenario::value_variants().to_vec(), |one| vec![one]);
+    for scenario in scenarios {
+        let result: Value = match scenario {
+            Scenario::Rejoin => up::block_on(rejoin::measure(&relay, arguments.clients))?,
+        };
+        if arguments.json {
+            println!("{result}");
+        } else {
+            print(&result);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(result: &Value) {
+    for (name, value) in result.as_object().into_iter().flatten() {
+        println!("{name:>32}  {value}");
+    }
+}
