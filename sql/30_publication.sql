@@ -199,7 +199,7 @@ comment on function campfire.standard_tables(name, boolean) is
 -- Making them -----------------------------------------------------------------------------------------------------
 
 create function campfire.publish(publication name, relation regclass, columns name[] default null) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
 declare
   qualified constant text := campfire.qualified_name(relation);
   target pg_publication;
@@ -341,7 +341,7 @@ comment on function campfire.publish(name, regclass, name[]) is
   'Example: select campfire.publish(''campfire'', ''orders'', ''{id,state,total}'');';
 
 create function campfire.unpublish(publication name, relation regclass) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
 begin
   if exists (
       select from pg_publication_rel as r join pg_publication as p on p.oid = r.prpubid
@@ -356,7 +356,7 @@ comment on function campfire.unpublish(name, regclass) is
   'Takes a table out of a publication; a NOTICE if it is not in it. Example: select campfire.unpublish(''campfire'', ''orders'');';
 
 create function campfire.create_publication(publication name default 'campfire', tables regclass[] default null) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
 declare
   control constant text := publication::text || '_control';
   made record;

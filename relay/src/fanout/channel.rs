@@ -421,8 +421,7 @@ impl Hub {
     pub(super) fn tick(&mut self, now: Instant, wall: SystemTime) {
         let millis = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         self.window.expire(Timestamp::from_unix_millis(i64::try_from(millis).unwrap_or(i64::MAX)));
-        self.metrics.window_bytes.set(i64::try_from(self.window.bytes()).unwrap_or(i64::MAX));
-        self.metrics.window_events.set(i64::try_from(self.window.event_count()).unwrap_or(i64::MAX));
+        self.measure_window();
         for (typist, room, identity) in self.typing.expired(now) {
             self.end_typing(&typist, &room, &identity);
         }

@@ -225,6 +225,7 @@ impl Hub {
                 for change in changes {
                     self.apply_change(&change);
                 }
+                self.measure_window();
                 if let Some(end) = applied {
                     self.applied.store(end.0, Ordering::Release);
                     self.metrics.applied_lsn.set(end.0);
@@ -295,6 +296,11 @@ impl Hub {
                 }
             }
         }
+    }
+
+    pub(super) fn measure_window(&self) {
+        self.metrics.window_bytes.set(i64::try_from(self.window.bytes()).unwrap_or(i64::MAX));
+        self.metrics.window_events.set(i64::try_from(self.window.event_count()).unwrap_or(i64::MAX));
     }
 
     /// Counts a delivery, and forgets the sockets that could not take it.

@@ -77,6 +77,7 @@ pub(super) struct Window {
     /// Every commit, with or without events, in order: positions that a client may have, and when they were.
     commits: VecDeque<Commit>,
     bytes: usize,
+    event_count: usize,
     /// Everything above it is here, except where a channel's floor says otherwise.
     floor: Position,
     /// When the commit at the floor was; None while the floor is where reading began.
@@ -104,6 +105,7 @@ impl Window {
             by_size: BTreeSet::new(),
             commits: VecDeque::new(),
             bytes: 0,
+            event_count: 0,
             floor: Position::default(),
             floor_at: None,
             head: Position::default(),
@@ -141,6 +143,7 @@ impl Window {
         let channel =
             self.channels.entry(topic.clone()).or_insert_with(|| Channel { events: VecDeque::new(), floor });
         channel.events.push_back(kept);
+        self.event_count += 1;
         let id = organization_of(topic);
         self.organizations.entry(id).or_default().order.push_back(topic.clone());
         self.resize(id, |size| size + bytes);
@@ -240,6 +243,7 @@ impl Window {
         let channel = self.channels.get_mut(&topic).expect("a topic in the order has events");
         let kept = channel.events.pop_front().expect("as many as the order names it");
         channel.floor = kept.position;
+        self.event_count -= 1;
         self.resize(id, |size| size - kept.bytes());
     }
 
@@ -270,7 +274,7 @@ impl Window {
     }
 
     pub(super) fn event_count(&self) -> usize {
-        self.organizations.values().map(|organization| organization.order.len()).sum()
+        self.event_count
     }
 }
 

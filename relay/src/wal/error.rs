@@ -28,7 +28,10 @@ pub enum WalError {
     #[error("Postgres is not available: {0}")]
     Unavailable(ServerError),
 
-    #[error("slot \"{slot_name}\" is in use by another relay{}", with_pid(*pid))]
+    #[error(
+        "slot \"{slot_name}\" is in use by another relay{}: stop that one, or take over when it goes with CAMPFIRE_STANDBY=wait",
+        with_pid(*pid)
+    )]
     SlotActive { slot_name: String, pid: Option<i32> },
 
     #[error("{0}; raise max_wal_senders or max_connections in postgresql.conf and restart Postgres")]
