@@ -4,6 +4,7 @@ mod channel;
 mod hub;
 mod outbox;
 mod replay;
+mod resume;
 mod room;
 #[cfg(test)]
 mod tests;

@@ -315,3 +315,38 @@ async fn a_slow_client_is_closed_with_1013_and_resumes_while_others_go_on() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_half_open_socket_is_found_and_one_that_beats_is_kept() {
+    let impatient = |settings: campfire_tests::relay::Settings| settings.env("CAMPFIRE_IDLE_SECONDS", "2");
+    with_settings(impatient, async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        // As one whose network is gone: it neither sends nor closes. Events still go out to it.
+        let mut half_open = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        let mut alive = scene.dashboard(Vsn::V1, &[&conv]).await?;
+        let closed = async {
+            let code = half_open.wait_for_close().await?;
+            ensure!(code == Some(1000), "{code:?}");
+            anyhow::Ok(())
+        };
+        let beating = async {
+            loop {
+                alive.heartbeat().await?;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        };
+        tokio::select! {
+            outcome = closed => outcome?,
+            beat = beating => { let never: Result<()> = beat; never? },
+        }
+        eventually("its channel is gone, the other's is not", async || {
+            scene.relay.metric("campfire_channels").await.ok().flatten().filter(|channels| *channels == 1.0)
+        })
+        .await;
+        scene.write_messages(conversation, &numbered("still", 1)).await?;
+        ensure!(contents(&alive.next_events(1).await?) == numbered("still", 1));
+        Ok(())
+    })
+    .await;
+}

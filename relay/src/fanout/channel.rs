@@ -9,17 +9,14 @@ use uuid::Uuid;
 use super::hub::{ClientInput, Hub, Join, SocketId};
 use super::outbox::Outbox;
 use super::replay::{ReplayRequest, Start};
+use super::resume::replay_response;
 use super::room::{Except, GroupKey, RoomKey};
 use super::typing::Typist;
-use super::window::Window;
 use crate::auth::{self, Credential, Identity, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics;
-use crate::protocol::{
-    Broadcast, BroadcastPayload, Encoding, Envelope, Reason, Ref, SystemStatus, UserBroadcast, Vsn,
-    heartbeat_reply, unmatched_topic,
-};
-use crate::route::{DatabaseTag, Position, Topic, strip_wire_prefix};
+use crate::protocol::{Encoding, Envelope, Reason, Ref, SystemStatus, UserBroadcast, Vsn, unmatched_topic};
+use crate::route::{Position, Topic, strip_wire_prefix};
 
 /// Largest payload of a typing indicator, in bytes.
 const TYPING_BYTES_MAX: usize = 1024;
@@ -27,23 +24,20 @@ const TYPING_BYTES_MAX: usize = 1024;
 pub(super) const CONVERSATION_GONE: &str = "The conversation was deleted or moved";
 const AGENT_GONE: &str = "The agent is no longer active in this organization";
 
-/// Status ok, because an error would make the Python client rejoin.
-const REPLAY_INCOMPLETE: &str = "ReplayIncomplete: events are missing before this point; fetch them anew";
-
 /// A socket and the channels it joined.
 #[derive(Debug)]
 pub(super) struct Socket {
-    vsn: Vsn,
-    outbox: Arc<Outbox>,
+    pub(super) vsn: Vsn,
+    pub(super) outbox: Arc<Outbox>,
     /// At most a hundred, mostly one to three: looking through them beats hashing.
-    channels: Vec<Channel>,
+    pub(super) channels: Vec<Channel>,
 }
 
 #[derive(Debug)]
-struct Channel {
-    wire_topic: Arc<str>,
-    room: RoomKey,
-    join_ref: Ref,
+pub(super) struct Channel {
+    pub(super) wire_topic: Arc<str>,
+    pub(super) room: RoomKey,
+    pub(super) join_ref: Ref,
     ack: bool,
     echo: bool,
     /// Who this is to an organization; None on channels outside `org:`.
@@ -51,20 +45,20 @@ struct Channel {
     /// When the token ends; API keys do not.
     expires_at: Option<SystemTime>,
     /// Asked for a replay, so it is told positions.
-    resumes: bool,
+    pub(super) resumes: bool,
     /// Everything up to here was sent out of the window; None once it is live.
-    cursor: Option<Position>,
+    pub(super) cursor: Option<Position>,
 }
 
 impl Channel {
-    fn group(&self, vsn: Vsn) -> GroupKey {
+    pub(super) fn group(&self, vsn: Vsn) -> GroupKey {
         let visitor = matches!(self.identity, Some(Identity::Visitor { .. }));
         GroupKey { vsn, wire_topic: Arc::clone(&self.wire_topic), visitor }
     }
 }
 
 impl Socket {
-    fn envelope<'a>(&'a self, channel: &'a Channel) -> Envelope<'a> {
+    pub(super) fn envelope<'a>(&'a self, channel: &'a Channel) -> Envelope<'a> {
         Envelope { vsn: self.vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref }
     }
 
@@ -170,76 +164,6 @@ impl Hub {
             cursor: start.map(|start| start.position),
         };
         Ok((channel, start))
-    }
-
-    /// Sends what the window holds, as far as there is room; the rest follows as the socket drains.
-    fn begin_replay(&mut self, id: SocketId, start: Start) {
-        self.metrics.replays.get_or_create(&metrics::Completeness { complete: start.complete }).inc();
-        if !start.complete
-            && let Some(socket) = self.sockets.get(&id)
-            && let Some(channel) = socket.channels.last()
-        {
-            let frame = socket.envelope(channel).system(SystemStatus::Ok, REPLAY_INCOMPLETE);
-            self.push(id, frame);
-        }
-        self.refill(id);
-    }
-
-    /// Goes on with the replays of a socket. A channel whose cursor has reached the head is live from this turn on:
-    /// nothing can come between.
-    fn refill(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let Socket { vsn, outbox, channels } = socket;
-        let mut overflowed = false;
-        for channel in channels {
-            let Some(cursor) = &mut channel.cursor else { continue };
-            let topic = &channel.room.topic;
-            let envelope = Envelope { vsn: *vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
-            let floor = self.window.floor_of(topic);
-            if *cursor < floor {
-                // The client reads more slowly than the window moves.
-                overflowed |= outbox.push(envelope.system(SystemStatus::Ok, REPLAY_INCOMPLETE)).is_err();
-                *cursor = floor;
-            }
-            let mut rest = self.window.after(topic, *cursor);
-            let mut sent = 0;
-            while outbox.has_room_for_replay()
-                && let Some(kept) = rest.next()
-            {
-                let payload = BroadcastPayload::Json(&kept.payload);
-                let meta = replayed_meta(&kept.meta);
-                let broadcast = Broadcast { event: &kept.event, payload, meta: Some(&meta) };
-                if let Some(frame) = envelope.replayed(&broadcast) {
-                    overflowed |= outbox.push(frame).is_err();
-                }
-                *cursor = kept.position;
-                sent += 1;
-            }
-            self.metrics.replayed_events.inc_by(sent);
-            if rest.len() == 0 {
-                channel.cursor = None;
-                self.rooms.go_live(&channel.room, &channel.group(*vsn), id);
-            } else {
-                outbox.request_refill();
-            }
-        }
-        if overflowed {
-            self.disconnect(id);
-        }
-    }
-
-    /// Answers a heartbeat. If the socket has channels that resume, with a position: everything at or below it is
-    /// already on this socket.
-    fn heartbeat(&mut self, id: SocketId, reference: &Ref) {
-        let Some(socket) = self.sockets.get(&id) else { return };
-        let resuming = socket.channels.iter().filter(|channel| channel.resumes);
-        let reached = resuming.map(|channel| channel.cursor.unwrap_or(self.window.head())).min();
-        let response = match (reached, self.tag) {
-            (Some(position), Some(tag)) => format!(r#"{{"position":"{}"}}"#, position.id(tag)),
-            _ => "{}".to_owned(),
-        };
-        let frame = heartbeat_reply(socket.vsn, reference, &response);
-        self.push(id, frame);
     }
 
     /// As whom a credential opens a topic, if it does; None outside `org:`.
@@ -537,28 +461,12 @@ impl Hub {
         self.channel(id, wire_topic)
     }
 
-    fn push(&mut self, id: SocketId, frame: crate::protocol::Frame) {
+    pub(super) fn push(&mut self, id: SocketId, frame: crate::protocol::Frame) {
         let Some(socket) = self.sockets.get(&id) else { return };
         if socket.outbox.push(frame).is_err() {
             self.disconnect(id);
         }
     }
-}
-
-/// The reply to a join that asked for a replay.
-fn replay_response(start: Start, topic: &Topic, window: &Window, tag: Option<DatabaseTag>) -> String {
-    let Start { position, complete } = start;
-    let count = window.after(topic, position).len();
-    let head = tag.map(|tag| window.head().id(tag).to_string()).unwrap_or_default();
-    format!(
-        r#"{{"postgres_changes":[],"replay":{{"complete":{complete},"position":"{head}","count":{count}}}}}"#
-    )
-}
-
-/// The meta of an event that is sent again.
-fn replayed_meta(meta: &[u8]) -> Vec<u8> {
-    let open = meta.strip_suffix(b"}").unwrap_or(meta);
-    [open, br#","replayed":true}"#].concat()
 }
 
 fn is_typing(event: &str) -> bool {

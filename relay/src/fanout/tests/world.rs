@@ -1,0 +1,200 @@
+//! A hub with clients around it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::super::{
+    ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, SocketId, WindowLimits,
+};
+use crate::auth::{ApiKeys, ClaimPaths, Credential, Keys, TokenError};
+use crate::decode::Timestamp;
+use crate::metrics::Metrics;
+use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Ref, UserBroadcast, Vsn};
+use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
+use crate::wal::Lsn;
+
+pub(super) const ORG: Uuid = Uuid::from_u128(0xa);
+pub(super) const OTHER_ORG: Uuid = Uuid::from_u128(0xb);
+pub(super) const CONV: Uuid = Uuid::from_u128(0xc);
+pub(super) const USER: Uuid = Uuid::from_u128(0xd);
+
+pub(super) struct World {
+    pub(super) hub: Hub,
+    pub(super) outboxes: Vec<Arc<Outbox>>,
+    pub(super) applied: Arc<AtomicU64>,
+    pub(super) ready: watch::Receiver<bool>,
+    pub(super) lsn: u64,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let settings = HubSettings {
+            channels_per_socket_max: 3,
+            payload_bytes_max: 100_000,
+            org_payload_bytes_max: 2_000,
+            typing_timeout: Duration::from_secs(5),
+            public_channels: true,
+            window: WindowLimits {
+                age_max: Duration::from_secs(300),
+                bytes_max: 1 << 20,
+                organization_bytes_max: 1 << 20,
+            },
+        };
+        let applied = Arc::new(AtomicU64::new(0));
+        let (ready_tx, ready) = watch::channel(false);
+        let mut hub = Hub::new(settings, Metrics::default(), Arc::clone(&applied), ready_tx);
+        hub.apply(attached(vec![(ORG, USER, true)]));
+        Self { hub, outboxes: Vec::new(), applied, ready, lsn: 0 }
+    }
+
+    pub(super) fn connect_with(&mut self, vsn: Vsn, limits: OutboxLimits) -> SocketId {
+        let id = SocketId(self.outboxes.len() as u64);
+        let outbox = Arc::new(Outbox::new(limits));
+        self.outboxes.push(Arc::clone(&outbox));
+        self.client(id, ClientInput::Connect { vsn, outbox });
+        id
+    }
+
+    /// 1.0.0, whose frames are all text.
+    pub(super) fn connect(&mut self) -> SocketId {
+        self.connect_with(Vsn::V1, OutboxLimits { bytes_max: 1 << 20, frames_max: 1024 })
+    }
+
+    pub(super) fn client(&mut self, id: SocketId, input: ClientInput) {
+        self.hub.apply(HubInput::Client(id, input));
+    }
+
+    pub(super) fn join_with(
+        &mut self,
+        id: SocketId,
+        channel: &str,
+        config: &str,
+        credential: Result<Credential, TokenError>,
+    ) {
+        let payload = format!(r#"{{"config":{config}}}"#);
+        let join = Join {
+            wire_topic: format!("realtime:{channel}").into(),
+            join_ref: reference("1"),
+            reference: reference("1"),
+            payload: JoinPayload::parse(serde_json::from_str(&payload).unwrap()),
+            credential,
+            within_rate: true,
+        };
+        self.client(id, ClientInput::Join(Box::new(join)));
+    }
+
+    pub(super) fn join(&mut self, id: SocketId, channel: &str, credential: Credential) -> String {
+        self.join_with(id, channel, "{}", Ok(credential));
+        let reply = self.take(id).remove(0);
+        format!("{}{}", reply["payload"]["status"].as_str().unwrap(), {
+            let reason = reply["payload"]["response"]["reason"].as_str();
+            reason.map(|reason| format!(" {reason}")).unwrap_or_default()
+        })
+    }
+
+    pub(super) fn send(&mut self, id: SocketId, channel: &str, event: &str, payload: &str) {
+        let broadcast = UserBroadcast {
+            event: event.to_owned(),
+            encoding: Encoding::Json,
+            payload: payload.to_owned().into(),
+        };
+        let wire_topic = format!("realtime:{channel}").into();
+        self.client(
+            id,
+            ClientInput::Broadcast { wire_topic, reference: reference("9"), broadcast, within_rate: true },
+        );
+    }
+
+    pub(super) fn change(&mut self, events: &[(&Topic, &str)], control: Vec<ControlChange>) -> Position {
+        self.lsn += 8;
+        let position = Position { timeline: 1, commit_lsn: Lsn(self.lsn), change: 0 };
+        self.change_at(position, events, control);
+        position
+    }
+
+    pub(super) fn change_at(
+        &mut self,
+        position: Position,
+        events: &[(&Topic, &str)],
+        control: Vec<ControlChange>,
+    ) {
+        let event = |(topic, event): &(&Topic, &str)| Event {
+            topic: (*topic).clone(),
+            event: (*event).into(),
+            payload: "{}".into(),
+        };
+        let routed = Routed { events: events.iter().map(event).collect(), control, ..Routed::default() };
+        let meta = format!(r#"{{"id":"{:x}"}}"#, position.commit_lsn.0).into_bytes().into();
+        let committed_at = Timestamp::from_unix_millis(1_000 * position.commit_lsn.0 as i64);
+        let changes = vec![HubChange { position, committed_at, meta, routed }];
+        self.hub.apply(HubInput::Changes { changes, applied: Some(position.commit_lsn) });
+    }
+
+    /// What waits for a socket of 1.0.0.
+    pub(super) fn take(&self, id: SocketId) -> Vec<Value> {
+        let mut frames = Vec::new();
+        let waker = std::task::Waker::noop();
+        let mut taking = Box::pin(self.outboxes[id.0 as usize].take(&mut frames));
+        let _ = taking.as_mut().poll(&mut std::task::Context::from_waker(waker));
+        drop(taking);
+        let parse = |frame: Frame| match frame {
+            Frame::Text(text) => serde_json::from_str(&text).unwrap(),
+            Frame::Binary(bytes) => panic!("binary: {bytes:?}"),
+        };
+        frames.into_iter().map(parse).collect()
+    }
+
+    /// The frames that wait, short: `message:created`, `phx_close`, `system: text`, `phx_reply ok`.
+    pub(super) fn heard(&self, id: SocketId) -> Vec<String> {
+        let short = |frame: &Value| match frame["event"].as_str().unwrap() {
+            "broadcast" => frame["payload"]["event"].as_str().unwrap().to_owned(),
+            "system" => format!("system: {}", frame["payload"]["message"].as_str().unwrap()),
+            "phx_reply" => format!("phx_reply {}", frame["payload"]["status"].as_str().unwrap()),
+            other => other.to_owned(),
+        };
+        self.take(id).iter().map(short).collect()
+    }
+}
+
+pub(super) fn attached(agents: Vec<(Uuid, Uuid, bool)>) -> HubInput {
+    HubInput::Attached { agents, tag: DatabaseTag::new(1, 2), timeline: 1, confirmed_flush_lsn: Lsn(8) }
+}
+
+pub(super) fn reference(number: &str) -> Ref {
+    let text = format!(r#"["{number}","{number}","phoenix","heartbeat",{{}}]"#);
+    Incoming::parse_text(Vsn::V2, &text).unwrap().reference
+}
+
+/// A credential as it comes of a token that was verified.
+pub(super) fn token(claims: &str) -> Credential {
+    let key = jsonwebtoken::EncodingKey::from_secret(b"secret");
+    let claims: Value = serde_json::from_str(claims).unwrap();
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    let keys = Keys::from_secret(b"secret");
+    keys.connect(&ApiKeys::default(), &ClaimPaths::default(), Some(&token), SystemTime::UNIX_EPOCH).unwrap()
+}
+
+pub(super) fn agent() -> Credential {
+    token(&format!(r#"{{"role":"authenticated","exp":100,"org_id":"{ORG}","sub":"{USER}"}}"#))
+}
+
+pub(super) fn visitor() -> Credential {
+    token(&format!(r#"{{"role":"anon","exp":200,"org_id":"{ORG}","conversation_id":"{CONV}"}}"#))
+}
+
+pub(super) fn organization() -> Topic {
+    Topic::channel_organization(ORG)
+}
+
+pub(super) fn conversation() -> Topic {
+    Topic::channel_conversation(ORG, CONV)
+}
+
+pub(super) fn widget() -> Topic {
+    Topic::channel_widget(ORG, CONV)
+}
