@@ -1,0 +1,302 @@
+import { type Backoff, delay } from './backoff.js'
+import { Bookmark, isPosition, parseReplayReply } from './position.js'
+import type { Meta, StockBroadcast, StockChannel, StockRealtime } from './stock.js'
+
+/**
+ * `idle`: not yet subscribed. `joining`: the first join is on its way. `joined`: events
+ * flow. `reconnecting`: the connection or the channel was lost and will be back by itself.
+ * `refused`: the relay said no, the error says why; tried again, ever more slowly.
+ * `closed`: unsubscribed.
+ */
+export type Status = 'idle' | 'joining' | 'joined' | 'reconnecting' | 'refused' | 'closed'
+
+export interface CampfireEvent<Payload = any> {
+  event: string
+  payload: Payload
+  meta: Meta
+  /** It happened while this client was away. */
+  replayed: boolean
+}
+
+export type Listener = (event: CampfireEvent) => void
+export type StatusCallback = (status: Status, error?: Error) => void
+
+export interface ChannelOptions {
+  /** As the stock client takes them. */
+  broadcast?: { ack?: boolean; self?: boolean }
+  presence?: { key?: string; enabled?: boolean }
+  /**
+   * Called with every stock channel that is made for this one, before it joins. What the
+   * helper does not wrap, presence for instance, is bound there and so survives.
+   */
+  attach?: (channel: any) => void
+}
+
+/** What a channel needs of the rest of the helper. */
+export interface Host {
+  realtime: StockRealtime
+  backoff: Backoff
+  /** Sees to it that the stock client has a token, and none from before this time. */
+  authorize(notBefore: number): Promise<void>
+  load(name: string): string | null
+  save(name: string, position: string): void
+  onIncomplete(channel: CampfireChannel, reason: string): void
+}
+
+/** Runs a callback of the application. What it throws is its own, and stops nothing here. */
+export function guarded(run: () => void): void {
+  try {
+    run()
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error
+    })
+  }
+}
+
+/**
+ * A channel that outlives the stock ones: it makes them as they are needed, and its
+ * position and listeners stay.
+ */
+export class CampfireChannel {
+  readonly name: string
+  readonly #host: Host
+  readonly #options: ChannelOptions
+  readonly #bookmark: Bookmark
+  readonly #listeners = new Map<string, Set<Listener>>()
+  /** Only channels of an organization have positions. */
+  readonly #hasPositions: boolean
+  #stock: StockChannel | null = null
+  #status: Status = 'idle'
+  #onStatus: StatusCallback | undefined
+  /** Counts what the application asked for: an answer that is awaited may come too late. */
+  #generation = 0
+  #attempt = 0
+  #joinedAt = Infinity
+  #retryTimer: ReturnType<typeof setTimeout> | undefined
+  #leaving: Promise<unknown> = Promise.resolve()
+  /** Why the relay refused the join, or closed the channel. */
+  #refusal: string | null = null
+  #lastError: string | null = null
+  /** The reply to the join said "incomplete", and a system message says it once more. */
+  #isIncompleteTold = false
+  #savedPosition: string | null = null
+
+  constructor(host: Host, name: string, options: ChannelOptions = {}) {
+    this.#host = host
+    this.name = name
+    this.#options = options
+    this.#hasPositions = /^(bcast:)?org:/i.test(name)
+    this.#bookmark = new Bookmark(this.#hasPositions ? host.load(name) : null)
+  }
+
+  /** What a resume would begin after; null until the relay has said. */
+  get position(): string | null {
+    return this.#bookmark.position
+  }
+
+  get status(): Status {
+    return this.#status
+  }
+
+  /** Listens to one event, or to all by `*`. */
+  on(event: string, listener: Listener): this {
+    const listeners = this.#listeners.get(event) ?? new Set()
+    this.#listeners.set(event, listeners.add(listener))
+    return this
+  }
+
+  off(event: string, listener: Listener): this {
+    this.#listeners.get(event)?.delete(listener)
+    return this
+  }
+
+  /** Joins, and stays joined until `unsubscribe()`. */
+  subscribe(onStatus?: StatusCallback): this {
+    if (this.#status !== 'idle' && this.#status !== 'closed') return this
+    this.#onStatus = onStatus
+    this.#attempt = 0
+    this.#joinedAt = Infinity
+    this.#setStatus('joining')
+    void this.#open(-Infinity)
+    return this
+  }
+
+  /**
+   * Sends to the others on the channel. While it is not joined nothing is sent, and the
+   * answer is `error`: the stock client's detour over HTTP would hide that.
+   */
+  async send(event: string, payload: unknown = {}): Promise<string> {
+    if (!this.#stock || this.#status !== 'joined') return 'error'
+    return this.#stock.send({ type: 'broadcast', event, payload })
+  }
+
+  /** Leaves. The position stays, so that `subscribe()` resumes. */
+  async unsubscribe(): Promise<void> {
+    this.#generation += 1
+    clearTimeout(this.#retryTimer)
+    this.#drop()
+    if (this.#status !== 'idle' && this.#status !== 'closed') this.#setStatus('closed')
+    await this.#leaving
+  }
+
+  /** @internal The reply to a heartbeat of this channel's socket. */
+  heartbeat(position: string): void {
+    if (this.#status !== 'joined') return
+    this.#bookmark.heartbeat(position)
+    this.#moved()
+  }
+
+  async #open(tokenNotBefore: number): Promise<void> {
+    const generation = ++this.#generation
+    try {
+      await this.#host.authorize(tokenNotBefore)
+      await this.#leaving
+    } catch (error) {
+      if (generation === this.#generation) this.#retry('reconnecting', error as Error)
+      return
+    }
+    if (generation !== this.#generation) return
+    const { realtime } = this.#host
+    // channel() would hand out somebody else's.
+    if (realtime.getChannels().some(({ topic }) => topic === `realtime:${this.name}`)) {
+      this.#retry('refused', new Error(`${this.name} is already open on this client`))
+      return
+    }
+    const stock = realtime.channel(this.name, {
+      config: {
+        broadcast: { ack: false, self: false, ...this.#options.broadcast, ...this.#replay() },
+        presence: { key: '', enabled: false, ...this.#options.presence },
+        // The stock client throws on a replay without it.
+        private: true,
+      },
+    })
+    this.#stock = stock
+    const whileCurrent = <Value>(handle: (value: Value) => void) => (value: Value) => {
+      if (this.#stock === stock) handle(value)
+    }
+    stock.on('broadcast', { event: '*' }, whileCurrent((message) => this.#receive(message)))
+    stock.on('system', {}, whileCurrent((message) => this.#hear(message)))
+    // Before subscribe() adds its own: the reply is read before any event that follows it.
+    stock.joinPush
+      .receive('ok', whileCurrent((response) => this.#joined(response)))
+      .receive('error', whileCurrent((response) => {
+        this.#refusal = Object.values(response ?? {}).join(', ') || 'refused'
+      }))
+    guarded(() => this.#options.attach?.(stock))
+    stock.subscribe((status, error) => {
+      if (this.#stock === stock) this.#changed(status as string, error)
+    })
+  }
+
+  #replay(): { replay?: object } {
+    return this.#hasPositions ? { replay: this.#bookmark.replay } : {}
+  }
+
+  #joined(response: unknown): void {
+    this.#joinedAt = Date.now()
+    this.#refusal = null
+    this.#lastError = null
+    this.#isIncompleteTold = false
+    const reply = parseReplayReply(response)
+    if (reply) this.#bookmark.joined(reply)
+    this.#moved()
+    this.#setStatus('joined')
+    if (reply && !reply.complete) {
+      this.#isIncompleteTold = true
+      this.#host.onIncomplete(this, 'ReplayIncomplete: events since the last position are missing')
+    }
+  }
+
+  /** What the stock client says of its channel. */
+  #changed(status: string, error?: Error): void {
+    if (status === 'SUBSCRIBED') return // #joined has seen the reply itself
+    this.#bookmark.left()
+    const refusal = this.#refusal
+    this.#refusal = null
+    if (status === 'CLOSED') {
+      // Not asked for: the token has expired, or the agent may no longer. The stock
+      // client leaves it at that.
+      this.#stock = null
+      if (Date.now() - this.#joinedAt > this.#host.backoff.maxMs) this.#attempt = 0
+      this.#joinedAt = Infinity
+      this.#retry('reconnecting', new Error(this.#lastError ?? 'the relay closed the channel'))
+    } else if (refusal !== null) {
+      // The stock client would ask again with the same token, and at a fixed pace.
+      this.#drop()
+      this.#retry('refused', error ?? new Error(refusal))
+    } else {
+      // The connection: the stock client brings it back and joins again by itself, with
+      // the payload that it is given here. Meanwhile the token may have grown old.
+      this.#rewriteJoin()
+      this.#host.authorize(-Infinity).catch(() => {})
+      this.#setStatus('reconnecting', error)
+    }
+  }
+
+  #retry(status: Status, error: Error): void {
+    const wait = delay(this.#attempt, this.#host.backoff)
+    const now = Date.now()
+    this.#attempt += 1
+    clearTimeout(this.#retryTimer)
+    this.#retryTimer = setTimeout(() => void this.#open(now), wait)
+    this.#setStatus(status, error)
+  }
+
+  /** Forgets the stock channel; what it still says is not heard. */
+  #drop(): void {
+    const stock = this.#stock
+    this.#stock = null
+    this.#bookmark.left()
+    if (stock) this.#leaving = this.#host.realtime.removeChannel(stock).catch(() => {})
+  }
+
+  #receive({ event, payload, meta = {} }: StockBroadcast): void {
+    const position = [meta.position, meta.id].find(isPosition)
+    const replayed = meta.replayed === true
+    if (position === undefined || !this.#bookmark.hasSeen(position)) {
+      this.#deliver({ event, payload, meta, replayed })
+      // After it was delivered: if this ends in between, it comes again.
+      if (position !== undefined) this.#bookmark.delivered(position)
+    }
+    this.#bookmark.received(replayed, position !== undefined)
+    this.#moved()
+  }
+
+  #deliver(event: CampfireEvent): void {
+    for (const name of [event.event, '*']) {
+      for (const listener of [...(this.#listeners.get(name) ?? [])]) guarded(() => listener(event))
+    }
+  }
+
+  #hear(system: { status?: string; message?: string }): void {
+    const { status, message = '' } = system ?? {}
+    if (message.startsWith('ReplayIncomplete')) {
+      if (!this.#isIncompleteTold) this.#host.onIncomplete(this, message)
+      this.#isIncompleteTold = false
+    } else if (status === 'error') {
+      this.#lastError = message
+    }
+  }
+
+  #moved(): void {
+    const { position } = this.#bookmark
+    if (!this.#hasPositions || position === null || position === this.#savedPosition) return
+    this.#savedPosition = position
+    this.#rewriteJoin()
+    this.#host.save(this.name, position)
+  }
+
+  /** The stock client sends the payload of its first join again, unless it is replaced, and only as a whole. */
+  #rewriteJoin(): void {
+    if (!this.#stock || !this.#hasPositions) return
+    const config = this.#stock.joinPush.payload().config as { broadcast?: object }
+    const broadcast = { ...config.broadcast, ...this.#replay() }
+    this.#stock.updateJoinPayload({ config: { ...config, broadcast } })
+  }
+
+  #setStatus(status: Status, error?: Error): void {
+    this.#status = status
+    guarded(() => this.#onStatus?.(status, error))
+  }
+}

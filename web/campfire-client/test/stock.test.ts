@@ -1,0 +1,269 @@
+// What is relied on of the stock client, against the version that is installed: by its
+// type declarations, and by its behaviour on a socket that only plays one.
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { RealtimeClient } from '@supabase/realtime-js'
+import { type CampfireOptions, createCampfire } from '../src/index.js'
+import type { StockRealtime } from '../src/stock.js'
+
+const at = (number: number) => `abcd.00000001.${number.toString(16).padStart(16, '0')}.00000000`
+const NAME = 'org:00000000-0000-4000-8000-0000000000a0'
+
+type Frame = [joinRef: string | null, ref: string | null, topic: string, event: string, payload: any]
+
+/** The relay's side of a socket. Frames are answered by the test. */
+class FakeSocket {
+  static all: FakeSocket[] = []
+  static onOpened: (socket: FakeSocket) => void = () => {}
+  readyState = 0
+  sent: Frame[] = []
+  onSent: () => void = () => {}
+  onopen: (event: object) => void = () => {}
+  onmessage: (event: object) => void = () => {}
+  onclose: (event: object) => void = () => {}
+  onerror: (event: object) => void = () => {}
+
+  constructor(readonly address: string | URL) {
+    FakeSocket.all.push(this)
+    setImmediate(() => {
+      this.readyState = 1
+      FakeSocket.onOpened(this)
+      this.onopen({})
+    })
+  }
+
+  send(text: string): void {
+    this.sent.push(JSON.parse(text))
+    this.onSent()
+  }
+
+  close(code = 1000): void {
+    this.readyState = 3
+    this.onclose({ code })
+  }
+
+  say(...frame: Frame): void {
+    this.onmessage({ data: JSON.stringify(frame) })
+  }
+
+  /** The next frame of this kind, also one that was sent already. */
+  async next(event: string): Promise<Frame> {
+    for (;;) {
+      const index = this.sent.findIndex((frame) => frame[3] === event)
+      if (index >= 0) return this.sent.splice(index, 1)[0]!
+      await new Promise<void>((resolve) => {
+        this.onSent = resolve
+      })
+    }
+  }
+
+  row(number: number, extra: object = {}): void {
+    const payload = { type: 'broadcast', event: 'message:created', payload: { number }, meta: { id: at(number), ...extra } }
+    this.say(null, null, `realtime:${NAME}`, 'broadcast', payload)
+  }
+
+  async join(reply: object): Promise<any> {
+    const [joinRef, ref, topic, , payload] = await this.next('phx_join')
+    this.say(joinRef, ref, topic, 'phx_reply', { status: 'ok', response: { postgres_changes: [], ...reply } })
+    return payload
+  }
+}
+
+function setUp(t: TestContext, options: Partial<CampfireOptions> = {}) {
+  FakeSocket.all = []
+  const opened = new Promise<FakeSocket>((resolve) => {
+    FakeSocket.onOpened = resolve
+  })
+  const client = new RealtimeClient('ws://relay.test/realtime/v1', {
+    params: { apikey: 'key' }, transport: FakeSocket as any, reconnectAfterMs: () => 1, heartbeatIntervalMs: 60_000,
+  })
+  // Compiles only as long as the declarations fit.
+  const stock: StockRealtime = client
+  const campfire = createCampfire(stock, {
+    getToken: () => 'token', onIncomplete: () => assert.fail('nothing is missing'),
+    backoff: { minMs: 1, maxMs: 10 }, ...options,
+  })
+  t.after(async () => {
+    await campfire.close()
+    await client.disconnect()
+  })
+  const nextSocket = () => new Promise<FakeSocket>((resolve) => {
+    FakeSocket.onOpened = resolve
+  })
+  return { client, campfire, opened, nextSocket }
+}
+
+test('the first join has the token, is private, and asks for a position', async (t) => {
+  const { campfire, opened } = setUp(t)
+  campfire.channel(NAME).subscribe()
+  const payload = await (await opened).join({ replay: { complete: true, position: at(5), count: 0 } })
+  assert.equal(payload.access_token, 'token')
+  assert.equal(payload.config.private, true)
+  assert.deepEqual(payload.config.broadcast.replay, {})
+  assert.equal(campfire.channel(NAME).status, 'joined')
+})
+
+test('the join after a cut has the whole config, with the last position', async (t) => {
+  const { campfire, opened, nextSocket } = setUp(t)
+  const channel = campfire.channel(NAME, { presence: { key: 'ada' }, broadcast: { ack: true } }).subscribe()
+  const first = await opened
+  const { config } = await first.join({ replay: { complete: true, position: at(5), count: 0 } })
+  first.row(7)
+  assert.equal(channel.position, at(7))
+  const again = nextSocket()
+  first.close(1013)
+  assert.equal(channel.status, 'reconnecting')
+  const payload = await (await again).join({ replay: { complete: true, position: at(9), count: 0 } })
+  assert.deepEqual(payload.config, {
+    ...config, broadcast: { ...config.broadcast, replay: { after: at(7) } },
+  })
+  assert.equal(payload.config.presence.key, 'ada')
+  assert.equal(payload.access_token, 'token')
+  assert.equal(channel.position, at(9))
+})
+
+test("a heartbeat's reply moves the position", async (t) => {
+  const { client, campfire, opened } = setUp(t)
+  const channel = campfire.channel(NAME).subscribe()
+  const socket = await opened
+  await socket.join({ replay: { complete: true, position: at(5), count: 0 } })
+  await client.sendHeartbeat()
+  const [, ref] = await socket.next('heartbeat')
+  socket.say(null, ref, 'phoenix', 'phx_reply', { status: 'ok', response: { position: at(6) } })
+  assert.equal(channel.position, at(6))
+})
+
+test('events are delivered once, to the listeners of their name and to those of all', async (t) => {
+  const { campfire, opened } = setUp(t)
+  const heard: string[] = []
+  const note = (label: string) => ({ payload, replayed }: any) => heard.push(`${label}${payload.number}${replayed ? 'r' : ''}`)
+  campfire.channel(NAME)
+    .on('message:created', note('named ')).on('*', note('all ')).on('message:deleted', note('other ')).subscribe()
+  const socket = await opened
+  await socket.join({ replay: { complete: true, position: at(6), count: 1 } })
+  socket.row(6, { replayed: true })
+  socket.row(6)
+  socket.row(7)
+  assert.deepEqual(heard, ['named 6r', 'all 6r', 'named 7', 'all 7'])
+})
+
+test('an incomplete join is told once, and a loss later on too', async (t) => {
+  const told: string[] = []
+  const { campfire, opened } = setUp(t, { onIncomplete: (_, reason) => told.push(reason) })
+  const channel = campfire.channel(NAME).subscribe()
+  const socket = await opened
+  await socket.join({ replay: { complete: false, position: at(5), count: 0 } })
+  const loss = { extension: 'system', status: 'ok', message: 'ReplayIncomplete: …', channel: NAME }
+  socket.say(null, null, `realtime:${NAME}`, 'system', loss)
+  assert.equal(told.length, 1)
+  assert.equal(channel.position, at(5))
+  socket.say(null, null, `realtime:${NAME}`, 'system', loss)
+  assert.equal(told.length, 2)
+})
+
+test('a refused join says why and is tried again with another token, not at once', async (t) => {
+  let tokens = 0
+  const { campfire, opened } = setUp(t, { getToken: () => `token ${(tokens += 1)}` })
+  const statuses: string[] = []
+  campfire.channel(NAME).subscribe((status, error) => statuses.push(`${status} ${error?.message ?? ''}`))
+  const socket = await opened
+  const [joinRef, ref, topic] = await socket.next('phx_join')
+  socket.say(joinRef, ref, topic, 'phx_reply', { status: 'error', response: { reason: 'Unauthorized: no' } })
+  assert.deepEqual(statuses, ['joining ', 'refused Unauthorized: no'])
+  const payload = await socket.join({ replay: { complete: true, position: at(5), count: 0 } })
+  assert.equal(payload.access_token, 'token 2')
+  assert.deepEqual(statuses.slice(2), ['joined '])
+})
+
+test('a channel that the relay closes comes back with its listeners and its position', async (t) => {
+  const { campfire, opened } = setUp(t)
+  const heard: number[] = []
+  const statuses: string[] = []
+  const attached: object[] = []
+  campfire.channel(NAME, { attach: (channel) => attached.push(channel) })
+    .on('message:created', ({ payload }) => heard.push(payload.number))
+    .subscribe((status, error) => statuses.push(`${status} ${error?.message ?? ''}`))
+  const socket = await opened
+  await socket.join({ replay: { complete: true, position: at(5), count: 0 } })
+  socket.row(6)
+  const system = { extension: 'system', status: 'error', message: 'Token has expired', channel: NAME }
+  socket.say(null, null, `realtime:${NAME}`, 'system', system)
+  socket.say(null, null, `realtime:${NAME}`, 'phx_close', {})
+  const payload = await socket.join({ replay: { complete: true, position: at(7), count: 1 } })
+  assert.deepEqual(payload.config.broadcast.replay, { after: at(6) })
+  socket.row(7, { replayed: true })
+  assert.deepEqual(heard, [6, 7])
+  assert.deepEqual(statuses, ['joining ', 'joined ', 'reconnecting Token has expired', 'joined '])
+  assert.equal(new Set(attached).size, 2)
+})
+
+test('an unsubscribed channel stays closed, and resumes when subscribed again', async (t) => {
+  const { campfire, opened } = setUp(t)
+  const channel = campfire.channel(NAME).subscribe()
+  const socket = await opened
+  await socket.join({ replay: { complete: true, position: at(5), count: 0 } })
+  await channel.unsubscribe()
+  assert.equal(channel.status, 'closed')
+  assert.equal(await channel.send('typing:start'), 'error')
+  channel.subscribe()
+  const payload = await socket.join({ replay: { complete: true, position: at(5), count: 0 } })
+  assert.deepEqual(payload.config.broadcast.replay, { after: at(5) })
+})
+
+test('channels that are subscribed at once all join with the token', async (t) => {
+  const { campfire, opened } = setUp(t, {
+    getToken: () => new Promise((resolve) => setImmediate(() => resolve('late token'))),
+  })
+  const names = ['conversations', 'conv:1', 'conv:2'].map((scope) => `${NAME}:${scope}`)
+  for (const name of names) campfire.channel(name).subscribe()
+  const socket = await opened
+  for (const _ of names) assert.equal((await socket.next('phx_join'))[4].access_token, 'late token')
+})
+
+test('positions are read from the storage and written to it', async (t) => {
+  const kept = new Map([[`campfire:position:${NAME}`, at(3)], [`campfire:position:${NAME}:conv:1`, 'nonsense']])
+  const storage = {
+    getItem: (key: string) => kept.get(key) ?? null,
+    setItem: (key: string, value: string) => void kept.set(key, value),
+  }
+  const { campfire, opened } = setUp(t, { storage })
+  campfire.channel(`bcast:${NAME}`).subscribe()
+  const socket = await opened
+  const payload = await socket.join({ replay: { complete: true, position: at(5), count: 0 } })
+  assert.deepEqual(payload.config.broadcast.replay, { after: at(3) })
+  assert.equal(kept.get(`campfire:position:${NAME}`), at(5))
+  assert.equal(campfire.channel(`${NAME}:conv:1`).position, null)
+})
+
+test('a listener that throws keeps nobody else from the event', async (t) => {
+  const { campfire, opened } = setUp(t)
+  const heard: number[] = []
+  const channel = campfire.channel(NAME)
+    .on('*', () => { throw new Error("the application's own") })
+    .on('*', ({ payload }) => heard.push(payload.number)).subscribe()
+  const socket = await opened
+  await socket.join({ replay: { complete: true, position: at(5), count: 0 } })
+  const later = t.mock.method(globalThis, 'queueMicrotask', () => {})
+  socket.row(6)
+  assert.deepEqual(heard, [6])
+  assert.equal(channel.position, at(6))
+  // It is not swallowed: it is thrown where nothing of ours is on the stack.
+  assert.throws(later.mock.calls[0]!.arguments[0], /the application's own/)
+})
+
+test('outside organizations nothing is asked of the replay', async (t) => {
+  const { campfire, opened } = setUp(t)
+  const channel = campfire.channel('room:1').subscribe()
+  const payload = await (await opened).join({})
+  assert.ok(!('replay' in payload.config.broadcast))
+  assert.equal(channel.status, 'joined')
+  assert.equal(channel.position, null)
+})
+
+test('close() leaves the stock client as it was', async (t) => {
+  const { client, campfire } = setUp(t)
+  assert.equal(client.stateChangeCallbacks.message.length, 1)
+  await campfire.close()
+  assert.equal(client.accessToken, null)
+  assert.equal(client.stateChangeCallbacks.message.length, 0)
+})
