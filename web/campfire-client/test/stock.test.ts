@@ -248,7 +248,7 @@ test('a listener that throws keeps nobody else from the event', async (t) => {
   assert.deepEqual(heard, [6])
   assert.equal(channel.position, at(6))
   // It is not swallowed: it is thrown where nothing of ours is on the stack.
-  assert.throws(later.mock.calls[0]!.arguments[0], /the application's own/)
+  assert.throws(later.mock.calls[0]!.arguments[0]!, /the application's own/)
 })
 
 test('outside organizations nothing is asked of the replay', async (t) => {
