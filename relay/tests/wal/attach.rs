@@ -73,7 +73,12 @@ async fn an_active_slot_names_who_holds_it() {
     let error = refusal(&config, &sql).await;
     assert!(matches!(error, WalError::SlotActive { pid: Some(pid), .. } if pid == holder), "{error}");
     assert!(error.is_retryable());
-    assert_eq!(error.to_string(), format!("slot \"campfire\" is in use by another relay (pid {holder})"));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "slot \"campfire\" is in use by another relay (pid {holder}): stop that one, or take over when it goes with CAMPFIRE_STANDBY=wait"
+        )
+    );
 }
 
 #[tokio::test]

@@ -29,7 +29,16 @@ pub(crate) struct Committed {
 
 impl Reader {
     pub(crate) async fn attach(config: &WalConfig, sql: &Client) -> Reader {
-        let (attachment, stream) = attach(config, sql).await.expect("attached");
+        let attached = async {
+            loop {
+                match attach(config, sql).await {
+                    // The server takes a moment to free a slot whose reader has left.
+                    Err(WalError::SlotActive { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    outcome => return outcome,
+                }
+            }
+        };
+        let (attachment, stream) = timeout(DEADLINE, attached).await.expect("a free slot").expect("attached");
         Reader {
             attachment,
             stream,
