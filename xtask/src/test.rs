@@ -87,6 +87,7 @@ fn with_extension(tally: &mut Tally, server: &Server, wants: impl Fn(Part) -> bo
         tally.include("end-to-end tests", || e2e(server));
     }
     if wants(Part::Clients) {
+        tally.include("the client helper", client_helper);
         tally.include("stock clients", || clients(server));
     }
     if everything {
@@ -203,6 +204,20 @@ fn e2e(server: &Server) -> Result<Tally> {
     )
 }
 
+/// Builds web/campfire-client, which the clients' tests use as well, and runs its unit tests.
+fn client_helper() -> Result<Tally> {
+    const DIR: &str = "web/campfire-client";
+    let node = node::ensure()?;
+    node.ensure_packages(DIR)?;
+    // What was compiled of a file that is gone would be run too.
+    let _ = std::fs::remove_dir_all(layout::repository().join(DIR).join("dist"));
+    step::run(node.command(DIR).arg("node_modules/typescript/bin/tsc"))?;
+    // The stock client keeps a timer of ten seconds when it disconnects.
+    let mut command = node.command(DIR);
+    command.args(["--test", "--test-reporter=spec", "--test-force-exit", "dist/test/"]);
+    tally::watch(&mut command, tally::node)
+}
+
 /// Node's own test runner on tests/clients, against a relay started for it.
 fn clients(server: &Server) -> Result<Tally> {
     let node = node::ensure()?;
@@ -219,7 +234,9 @@ fn clients(server: &Server) -> Result<Tally> {
             .env("CAMPFIRE_DATABASE", cluster.superuser_url(seed::DATABASE))
             .env("CAMPFIRE_PSQL", server.program("psql"))
             .env("CAMPFIRE_ORGANIZATION", ORGANIZATION.to_string())
-            .env("CAMPFIRE_AGENT", AGENT.to_string());
+            .env("CAMPFIRE_AGENT", AGENT.to_string())
+            // Some start a relay of their own from its argv and environment, to kill it.
+            .env("CAMPFIRE_RELAY_PID", relay.pid().to_string());
         tally::watch(&mut command, tally::node)
     })
 }
