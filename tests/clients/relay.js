@@ -1,0 +1,83 @@
+// A relay that belongs to one test file: it may be killed without harm to the others.
+// It is started from the argv and the environment of the relay that all share, on a port
+// and a slot of its own.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const words = async (file) => (await readFile(file, 'utf8')).split('\0').filter(Boolean)
+
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address()
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+export class OwnRelay {
+  /** Starts one like the process `pid`, on the slot `campfire_<name>`. */
+  static async start(pid, name, environment = {}) {
+    const relay = new OwnRelay()
+    relay.port = await freePort()
+    const [program, ...rest] = await words(`/proc/${pid}/cmdline`)
+    relay.program = program
+    relay.slot = `campfire_${name}`
+    relay.argv = rest.map((word) => (/^127\.0\.0\.1:\d+$/.test(word) ? `127.0.0.1:${relay.port}` : word))
+    relay.env = {
+      ...Object.fromEntries((await words(`/proc/${pid}/environ`)).map((pair) => {
+        const [key, ...value] = pair.split('=')
+        return [key, value.join('=')]
+      })),
+      CAMPFIRE_LISTEN: `127.0.0.1:${relay.port}`,
+      CAMPFIRE_SLOT: relay.slot,
+      ...environment,
+    }
+    await relay.run()
+    return relay
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.port}`
+  }
+
+  /** Starts the program and waits until it has caught up. */
+  async run() {
+    this.log = ''
+    this.child = spawn(this.program, this.argv, { env: this.env, stdio: ['ignore', 'ignore', 'pipe'] })
+    this.child.stderr.setEncoding('utf8').on('data', (text) => { this.log += text })
+    // Whatever ends this process closes the pipe, and then the relay ends as well.
+    this.watchdog?.kill()
+    this.watchdog = spawn(
+      'sh', ['-c', 'read -r _; kill -s KILL "$1"', 'watchdog', String(this.child.pid)],
+      { stdio: ['pipe', 'ignore', 'ignore'], detached: true },
+    )
+    const deadline = Date.now() + 30_000
+    for (;;) {
+      if (this.child.exitCode !== null) throw new Error(`the relay exited before it was ready:\n${this.log}`)
+      const answer = await fetch(`${this.url}/readyz`).catch(() => null)
+      if (answer?.ok) return
+      if (Date.now() > deadline) throw new Error(`the relay is not ready:\n${this.log}`)
+      await sleep(10)
+    }
+  }
+
+  /** Ends it as a power cut would. */
+  async kill9() {
+    const exited = once(this.child, 'exit')
+    this.child.kill('SIGKILL')
+    await exited
+    this.watchdog.kill()
+  }
+
+  /** Sums up a metric; undefined if it is not there. */
+  async metric(name) {
+    const text = await (await fetch(`${this.url}/metrics`)).text()
+    const values = text.split('\n').filter((line) => line.startsWith(name) && ' {'.includes(line[name.length]))
+      .map((line) => Number(line.slice(line.lastIndexOf(' '))))
+    return values.length ? values.reduce((sum, value) => sum + value) : undefined
+  }
+}
