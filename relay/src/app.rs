@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::auth::{ApiKeys, ClaimPaths, Keys};
-use crate::config::{self, Config, ListenAddress, PublicChannels};
+use crate::config::{self, Config, ListenAddress, OnLostSlot, PublicChannels};
 use crate::fanout::{Hub, HubSettings, WindowLimits};
 use crate::http::{self, Shared};
 use crate::ingest::Ingest;
@@ -103,9 +103,12 @@ impl App {
             slot_name: config.slot.clone(),
             publications: vec![config.publication.clone(), format!("{}_control", config.publication)],
             window: Duration::from_secs(config.window_seconds),
+            window_wal_bytes: config.window_wal_bytes,
             status_interval: STATUS_INTERVAL,
             frame_bytes_max: config.wal_frame_bytes,
             create_slot_timeout: Duration::from_secs(config.create_slot_seconds),
+            may_replace_slot: config.on_lost_slot == OnLostSlot::Recreate,
+            stop: stop.clone(),
         };
         let ingest = Ingest {
             config: Arc::clone(&config),
@@ -148,7 +151,12 @@ impl App {
         stop.cancel();
         shared.tasks.close();
         let grace = Duration::from_secs(config.shutdown_grace_seconds);
+        let ingesting = !ingest.is_finished();
         let drained = async {
+            // It may be making a slot, which has to be taken back.
+            if ingesting {
+                ingest.await.ok();
+            }
             shared.tasks.wait().await;
             servers.wait().await;
         };

@@ -82,6 +82,31 @@ pub struct Config {
     #[arg(long, env = "CAMPFIRE_WINDOW_ORG_BYTES", default_value_t = 64 << 20)]
     pub window_org_bytes: usize,
 
+    /// Bytes of WAL between the position confirmed to Postgres and what was received, above which the window is cut
+    /// short.
+    #[arg(long, env = "CAMPFIRE_WINDOW_WAL_BYTES", default_value_t = 1 << 30)]
+    pub window_wal_bytes: u64,
+
+    /// Bytes of WAL that the slot may hold back before the relay drops it and goes on with a new one (or stops, see
+    /// CAMPFIRE_ON_LOST_SLOT); what was not sent is then lost, and announced. 0: no bound.
+    #[arg(long, env = "CAMPFIRE_SLOT_MAX_BYTES", default_value_t = 8 << 30)]
+    pub slot_max_bytes: u64,
+
+    /// Seconds without a commit after which a heartbeat is written into the WAL, so that the slot moves in an idle
+    /// database too. 0: never.
+    #[arg(long, env = "CAMPFIRE_HEARTBEAT_SECONDS", default_value_t = 10)]
+    pub heartbeat_seconds: u64,
+
+    /// Seconds after which a relay that holds the slot and says nothing to Postgres is taken for hung: its
+    /// connection is ended (which needs the same role, or pg_signal_backend). 0: never.
+    #[arg(long, env = "CAMPFIRE_TAKEOVER_SECONDS", default_value_t = 60)]
+    pub takeover_seconds: u64,
+
+    /// Equal errors at the same place of the WAL after which the stream counts as stopped: told once as an error,
+    /// and tried once a minute. 0: never.
+    #[arg(long, env = "CAMPFIRE_STOP_AFTER_FAILURES", default_value_t = 5)]
+    pub stop_after_failures: u32,
+
     /// Seconds to wait for the slot to be made; open write transactions anywhere in the cluster delay it.
     #[arg(long, env = "CAMPFIRE_CREATE_SLOT_SECONDS", default_value_t = 60)]
     pub create_slot_seconds: u64,

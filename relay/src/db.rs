@@ -5,9 +5,9 @@ use tokio_postgres::{Client, IsolationLevel};
 use uuid::Uuid;
 
 use crate::auth::ClaimPaths;
-use crate::decode::DecodeError;
+use crate::decode::{DecodeError, Domains};
 use crate::route::{Operation, Route, Template};
-use crate::wal::{self, Conninfo, Lsn, WalError};
+use crate::wal::{self, Conninfo, WalError};
 
 /// The extension is missing something, or its registries hold something we cannot use.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,7 @@ pub struct Control {
     /// (organization, user, active)
     pub agents: Vec<(Uuid, Uuid, bool)>,
     pub claim_paths: ClaimPaths,
+    pub domains: Domains,
 }
 
 /// Reads control state under one snapshot.
@@ -122,8 +123,23 @@ pub async fn load_control(sql: &mut Client) -> Result<Control, DbError> {
             _ => {}
         }
     }
+    let domains = domains(transaction.client()).await?;
     transaction.commit().await?;
-    Ok(Control { schemas, routes, agents, claim_paths })
+    Ok(Control { schemas, routes, agents, claim_paths, domains })
+}
+
+/// Every domain and the type it comes down to: the stream names a column's domain, and only the catalog says that it
+/// is, say, an integer.
+pub async fn domains(sql: &Client) -> Result<Domains, DbError> {
+    let query = "with recursive step (domain, base) as (
+             select oid, typbasetype from pg_catalog.pg_type where typtype = 'd'
+             union all
+             select step.domain, pg_type.typbasetype
+             from step join pg_catalog.pg_type on pg_type.oid = step.base where pg_type.typtype = 'd')
+         select step.domain, step.base
+         from step join pg_catalog.pg_type on pg_type.oid = step.base where pg_type.typtype <> 'd'";
+    let rows = sql.query(query, &[]).await?;
+    Ok(Domains::new(rows.iter().map(|row| (row.get(0), row.get(1)))))
 }
 
 fn route(row: &tokio_postgres::Row) -> Result<Route, DbError> {
@@ -145,14 +161,6 @@ fn route(row: &tokio_postgres::Row) -> Result<Route, DbError> {
         columns: row.get(7),
         when_changed: row.get(8),
     })
-}
-
-/// Writes a message into the WAL behind everything that has committed, so that the stream surely passes that point
-/// even if nobody else writes. Returns where it stands.
-pub async fn send_fence(sql: &Client) -> Result<Lsn, DbError> {
-    let query = "select pg_logical_emit_message(true, 'campfire.heartbeat', '')::text";
-    let row = sql.query_one(query, &[]).await?;
-    Ok(row.get::<_, &str>(0).parse().expect("the server prints LSNs as we parse them"))
 }
 
 fn quote_identifier(name: &str) -> String {

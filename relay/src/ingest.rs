@@ -3,6 +3,10 @@
 //!
 //! Confirms to Postgres only what the hub has applied, and that only once it is older than the replay window.
 
+mod history;
+mod keeper;
+
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,13 +15,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, trace, warn};
 
+use self::history::History;
+use self::keeper::Keeper;
 use crate::config::{Config, OnLostSlot, Standby};
 use crate::db::{self, DbError};
-use crate::decode::{ChangeKind, DecodeError, Decoded, Decoder, Timestamp};
+use crate::decode::{ChangeKind, Decoded, Decoder, Timestamp};
 use crate::fanout::{HubChange, HubInput};
 use crate::http::Shared;
 use crate::route::{DatabaseTag, Position, Router};
-use crate::wal::{self, Attachment, Backoff, Lsn, WalConfig, WalError, WalFrame, WalStream};
+use crate::wal::{self, Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream};
 
 /// How often feedback is considered and catching up is reported.
 const TICK: Duration = Duration::from_secs(1);
@@ -25,6 +31,12 @@ const CATCH_UP_REPORT: Duration = Duration::from_secs(5);
 
 /// How often a standby looks whether the slot is free.
 const STANDBY_POLL: Duration = Duration::from_millis(500);
+
+/// How often a standby looks whether the relay on the slot is alive, at most.
+const HOLDER_LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// How often a stream is tried that failed at the same place again and again.
+const STOPPED_RETRY: Duration = Duration::from_secs(60);
 
 /// The task that feeds the hub from the slot.
 pub struct Ingest {
@@ -37,30 +49,23 @@ pub struct Ingest {
     pub stop: CancellationToken,
 }
 
-/// What is known from one connection to the next.
-#[derive(Debug, Default)]
-struct History {
-    backoff: Backoff,
-    attached_before: bool,
-    /// We dropped an invalidated slot: what it held is lost.
-    slot_lost: bool,
-    /// Another relay was found on the slot, and that was logged.
-    standing_by: bool,
-}
-
 impl Ingest {
     /// Runs until stopped, or until an error that only a person can mend.
     pub async fn run(self) -> Result<(), DbError> {
         let mut history = History::default();
-        while let Some(outcome) = self.stop.run_until_cancelled(self.session(&mut history)).await {
+        loop {
+            // Not dropped when it is time to stop: it may be making a slot, and knows how to end that.
+            let outcome = self.session(&mut history).await;
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
             let Err(cause) = outcome else { continue };
             self.hub.send(HubInput::Detached).await.ok();
             let delay = self.recover(cause, &mut history).await?;
             if self.stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Decides what the end of a connection means. Returns how long to wait before the next.
@@ -70,18 +75,26 @@ impl Ingest {
                 if !std::mem::replace(&mut history.standing_by, true) {
                     info!(pid, "another relay reads the slot; waiting to take over");
                 }
+                self.watch_holder(history).await;
                 return Ok(STANDBY_POLL);
             }
             DbError::Wal(WalError::SlotActive { .. }) => return Err(cause),
-            DbError::Wal(WalError::SlotLost { .. }) if self.config.on_lost_slot == OnLostSlot::Recreate => {
+            DbError::Wal(WalError::SlotLost { .. } | WalError::SlotTooLarge { .. }) => {
+                if self.config.on_lost_slot == OnLostSlot::Stop {
+                    return Err(cause);
+                }
                 match self.drop_lost_slot().await {
                     Ok(()) => history.slot_lost = true,
                     Err(error) => warn!(%error, "the lost slot could not be dropped"),
                 }
             }
+            DbError::Wal(WalError::SlotDropped { .. }) => return Err(cause),
             // What worked once may work again: a password rotates, a publication is made anew.
             _ if !cause.is_retryable() && !history.attached_before => return Err(cause),
             _ => {}
+        }
+        if history.is_stopped(self.config.stop_after_failures) {
+            return Ok(STOPPED_RETRY);
         }
         let delay = history.backoff.next_delay();
         warn!(error = %cause, retry_in_ms = delay.as_millis() as u64, "not attached to the slot");
@@ -93,14 +106,34 @@ impl Ingest {
         Ok(wal::drop_slot(&sql, &self.wal.slot_name).await?)
     }
 
+    /// Ends the walsender of a relay that only hangs; the next attempt then finds the slot free.
+    async fn watch_holder(&self, history: &mut History) {
+        let limit = Duration::from_secs(self.config.takeover_seconds);
+        let look_every = (limit / 4).min(HOLDER_LOOK_MAX);
+        if limit.is_zero() || history.looked_at.is_some_and(|looked_at| looked_at.elapsed() < look_every) {
+            return;
+        }
+        history.looked_at = Some(Instant::now());
+        let watch = async {
+            let sql = db::connect(&self.wal.database).await?;
+            history.holder.take_over(&sql, &self.wal.slot_name, limit).await.map_err(DbError::from)
+        };
+        if let Err(error) = watch.await {
+            warn!(%error, "cannot tell whether the relay on the slot is alive");
+        }
+    }
+
     /// Attaches and streams until the connection ends, which it always does with an error.
     async fn session(&self, history: &mut History) -> Result<(), DbError> {
         let mut sql = db::connect(&self.wal.database).await?;
         db::check_publications(&sql, &self.wal.publications).await?;
+        if !history.attached_before {
+            wal::warn_of_missing_bounds(&sql).await?;
+        }
         let (attachment, stream) = wal::attach(&self.wal, &sql).await?;
         // After START_REPLICATION, so that no change can fall between what is loaded and what is streamed.
         let control = db::load_control(&mut sql).await?;
-        db::send_fence(&sql).await?;
+        wal::send_heartbeat(&sql).await?;
         *self.shared.claim_paths.write().unwrap_or_else(PoisonError::into_inner) = control.claim_paths;
         info!(
             slot_created = attachment.slot_created,
@@ -111,14 +144,18 @@ impl Ingest {
             "attached to the slot"
         );
         history.standing_by = false;
-        let reattached = std::mem::replace(&mut history.attached_before, true);
-        if reattached {
-            self.shared.metrics.slot_reconnects.inc();
+        let arrival = history.arrive(&attachment);
+        if arrival.is_elsewhere {
+            // What the hub reports until it has seen something new would confirm LSNs of another history.
+            self.applied.store(Lsn::INVALID.0, Ordering::Release);
         }
-        if std::mem::take(&mut history.slot_lost) || (reattached && attachment.slot_created) {
-            error!("the slot was lost, and with it the events between");
+        if let Some(cause) = arrival.loss {
+            error!(cause, "events are missing");
             self.shared.metrics.slot_losses.inc();
-            self.hub.send(HubInput::Loss { cause: "the replication slot was lost" }).await.ok();
+            self.hub.send(HubInput::Loss { cause }).await.ok();
+        }
+        if std::mem::replace(&mut history.attached_before, true) {
+            self.shared.metrics.slot_reconnects.inc();
         }
         let attached = HubInput::Attached {
             agents: control.agents,
@@ -127,10 +164,29 @@ impl Ingest {
             confirmed_flush_lsn: attachment.confirmed_flush_lsn,
         };
         self.hub.send(attached).await.ok();
-        // The stream needs no second session.
-        drop(sql);
-        let router = Router::new(control.routes, control.schemas);
-        Streaming::new(self, &attachment, router).run(stream, &mut history.backoff).await
+        let router = Router::new(control.routes, control.schemas, control.domains);
+        let transactions = AtomicU64::new(0);
+        let mut streaming = Streaming::new(self, &attachment, router, &transactions);
+        let outcome = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Ok(()),
+            error = Keeper::new(self, &transactions, sql).run() => Err(error),
+            outcome = streaming.run(stream, history) => outcome,
+        };
+        if let Err(error) = &outcome {
+            let at = streaming.progress;
+            let failures = history.fail(error, at);
+            if failures == self.config.stop_after_failures {
+                self.shared.metrics.slot_stopped.set(1);
+                error!(
+                    %error, lsn = %at, failures, retry_in_seconds = STOPPED_RETRY.as_secs(),
+                    "stopped: the stream ends behind this position each time, and nothing is ever skipped unasked; \
+                     leave out the column by a column list and make the slot anew, or advance the slot past it by \
+                     pg_replication_slot_advance, which is announced as a loss (docs/postgres.md)"
+                );
+            }
+        }
+        outcome
     }
 }
 
@@ -142,6 +198,27 @@ struct Streaming<'a> {
     tag: DatabaseTag,
     timeline: u32,
     catch_up: Option<CatchUp>,
+    transactions: &'a AtomicU64,
+    handed: Handed,
+    /// The end of what came whole.
+    progress: Lsn,
+}
+
+/// The ends of what the hub was given on this connection and has not reported as applied. What it reports besides is
+/// left over from an earlier connection, perhaps to another history, and must not be confirmed to this one.
+#[derive(Debug, Default)]
+struct Handed(VecDeque<Lsn>);
+
+impl Handed {
+    fn push(&mut self, end: Lsn) {
+        self.0.push_back(end);
+    }
+
+    fn confirmable(&mut self, reported: Lsn) -> Option<Lsn> {
+        let index = self.0.iter().position(|end| *end == reported)?;
+        self.0.drain(..=index);
+        Some(reported)
+    }
 }
 
 /// What remains to be read before clients are let in: everything that had been flushed when we attached. Otherwise
@@ -155,7 +232,7 @@ struct CatchUp {
 }
 
 impl<'a> Streaming<'a> {
-    fn new(ingest: &'a Ingest, attachment: &Attachment, router: Router) -> Self {
+    fn new(ingest: &'a Ingest, attachment: &Attachment, router: Router, transactions: &'a AtomicU64) -> Self {
         let now = Instant::now();
         let fence = attachment.wal_flush_lsn;
         Self {
@@ -171,29 +248,38 @@ impl<'a> Streaming<'a> {
                 first: None,
                 last: Lsn::INVALID,
             }),
+            transactions,
+            handed: Handed::default(),
+            progress: attachment.confirmed_flush_lsn,
         }
     }
 
-    async fn run(mut self, mut stream: WalStream, backoff: &mut Backoff) -> Result<(), DbError> {
+    async fn run(&mut self, mut stream: WalStream, history: &mut History) -> Result<(), DbError> {
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
                 biased;
                 batch = stream.next() => {
-                    let (changes, applied) = self.decode(batch?)?;
+                    let (changes, applied) = self.decode(batch?).await?;
                     self.ingest.hub.send(HubInput::Changes { changes, applied }).await.ok();
                     if let Some(end) = applied {
-                        self.advance_catch_up(end, backoff).await;
+                        self.progress = end;
+                        self.handed.push(end);
+                        history.hand(end);
+                        self.advance_catch_up(end, history).await;
                     }
                 }
                 _ = tick.tick() => {}
             }
-            stream.confirm_applied(Lsn(self.ingest.applied.load(Ordering::Acquire)));
+            let reported = Lsn(self.ingest.applied.load(Ordering::Acquire));
+            if let Some(end) = self.handed.confirmable(reported) {
+                stream.confirm_applied(end);
+            }
         }
     }
 
     /// Decodes and routes what arrived together. Returns the changes and the end up to which all is told.
-    fn decode(&mut self, batch: Vec<WalFrame>) -> Result<(Vec<HubChange>, Option<Lsn>), DecodeError> {
+    async fn decode(&mut self, batch: Vec<WalFrame>) -> Result<(Vec<HubChange>, Option<Lsn>), DbError> {
         let mut changes = Vec::new();
         let mut applied = None;
         for frame in batch {
@@ -218,8 +304,16 @@ impl<'a> Streaming<'a> {
                     }
                     Decoded::Commit { end_lsn, .. } => {
                         self.ingest.shared.metrics.transactions.inc();
+                        self.transactions.fetch_add(1, Ordering::Relaxed);
                         applied = Some(end_lsn);
                     }
+                    Decoded::Relation(relation) if self.router.lacks_types(&relation) => {
+                        // Made after we attached. Looked up rather than left for the next attach: else the same
+                        // value would be a string now and a number when it is read again.
+                        let sql = db::connect(&self.ingest.wal.database).await?;
+                        self.router.learn_types(db::domains(&sql).await?, &relation);
+                    }
+                    Decoded::Relation(_) => {}
                     Decoded::Begin(_) | Decoded::NonTransactionalMessage { .. } | Decoded::Nothing => {}
                 },
             }
@@ -237,7 +331,7 @@ impl<'a> Streaming<'a> {
         }
     }
 
-    async fn advance_catch_up(&mut self, end: Lsn, backoff: &mut Backoff) {
+    async fn advance_catch_up(&mut self, end: Lsn, history: &mut History) {
         let Some(catch_up) = &mut self.catch_up else { return };
         catch_up.last = end;
         let first = *catch_up.first.get_or_insert(end);
@@ -246,7 +340,9 @@ impl<'a> Streaming<'a> {
             info!(lsn = %end, elapsed_ms = elapsed.as_millis() as u64, "caught up with Postgres");
             self.catch_up = None;
             // Not at the attach: a row that ends every connection at the same place must not be retried at full speed.
-            backoff.reset();
+            history.backoff.reset();
+            history.pass();
+            self.ingest.shared.metrics.slot_stopped.set(0);
             self.ingest.hub.send(HubInput::CaughtUp).await.ok();
         } else if catch_up.reported_at.elapsed() >= CATCH_UP_REPORT {
             catch_up.reported_at = Instant::now();
@@ -261,4 +357,20 @@ impl<'a> Streaming<'a> {
 /// The `meta` of an event, as JSON text.
 fn meta(id: &str, committed_at: Timestamp) -> Arc<[u8]> {
     format!(r#"{{"id":"{id}","committed_at":"{}"}}"#, committed_at.to_rfc3339()).into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_handed_on_over_this_connection_is_confirmed() {
+        let mut handed = Handed::default();
+        assert_eq!(handed.confirmable(Lsn(900)), None, "a report from before");
+        [100, 200, 300].into_iter().for_each(|end| handed.push(Lsn(end)));
+        assert_eq!(handed.confirmable(Lsn(900)), None);
+        assert_eq!(handed.confirmable(Lsn(200)), Some(Lsn(200)));
+        assert_eq!(handed.confirmable(Lsn(100)), None);
+        assert_eq!(handed.confirmable(Lsn(300)), Some(Lsn(300)));
+    }
 }

@@ -35,6 +35,8 @@ pub struct Metrics {
     pub ready: Gauge,
     pub slot_reconnects: Counter,
     pub slot_losses: Counter,
+    pub slot_retained_bytes: Gauge<u64, AtomicU64>,
+    pub slot_stopped: Gauge,
     pub applied_lsn: Gauge<u64, AtomicU64>,
 }
 
@@ -121,6 +123,16 @@ impl Metrics {
             "slot_losses",
             "Times the slot was lost, and events with it",
             self.slot_losses.clone(),
+        );
+        registry.register(
+            "slot_retained_bytes",
+            "WAL that Postgres keeps for the slot",
+            self.slot_retained_bytes.clone(),
+        );
+        registry.register(
+            "slot_stopped",
+            "1 while the stream fails at the same place each time",
+            self.slot_stopped.clone(),
         );
         registry.register(
             "applied_lsn",

@@ -9,18 +9,25 @@ mod connection;
 mod conninfo;
 mod error;
 mod feedback;
+mod health;
+mod holder;
 mod lsn;
 mod registry;
 mod session;
 mod slot;
 mod stream;
+mod timeline;
 
 use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 pub use attach::attach;
 pub use backoff::Backoff;
 pub use conninfo::Conninfo;
 pub use error::{Blocker, ServerError, WalError};
+pub use health::{Health, health, send_heartbeat, warn_of_missing_bounds};
+pub use holder::HolderWatch;
 pub use lsn::{Lsn, ParseLsnError, Xid};
 pub use session::connect;
 pub use slot::drop_slot;
@@ -34,12 +41,18 @@ pub struct WalConfig {
     pub publications: Vec<String>,
     /// How long what was applied stays unconfirmed, so that the server would send it again. Zero: not at all.
     pub window: Duration,
+    /// Above this much WAL between what is confirmed and what is received, the window is cut short.
+    pub window_wal_bytes: u64,
     /// Status updates come at least this often; the server's `wal_sender_timeout` may shorten it.
     pub status_interval: Duration,
     /// A message above this is an error: one row is one message, and has to be held in memory.
     pub frame_bytes_max: usize,
     /// Making a slot waits for every transaction that is writing in the cluster.
     pub create_slot_timeout: Duration,
+    /// Whether a slot that somebody dropped is made anew; otherwise its absence is an error.
+    pub may_replace_slot: bool,
+    /// Ends the making of a slot, so that the server does not finish it alone.
+    pub stop: CancellationToken,
 }
 
 /// What `attach` found.
@@ -51,6 +64,10 @@ pub struct Attachment {
     /// Where the stream starts: transactions that committed before it do not come.
     pub confirmed_flush_lsn: Lsn,
     pub slot_created: bool,
+    /// There had been one of that name, which somebody dropped: what it held is lost.
+    pub slot_replaced: bool,
+    /// Earlier timelines, and the LSN at which each was left. What was read beyond it does not exist any more.
+    pub timeline_history: Vec<(u32, Lsn)>,
     /// The end of the flushed WAL, read after the stream was started: whoever wants to know that all of the past has
     /// come waits until the stream passes it.
     pub wal_flush_lsn: Lsn,

@@ -24,7 +24,9 @@ pub enum Decoded {
         prefix: Bytes,
         content: Bytes,
     },
-    /// A description, remembered or of no use here.
+    /// A table's description, which is remembered; its rows follow.
+    Relation(Arc<Relation>),
+    /// Of no use here.
     Nothing,
 }
 
@@ -69,8 +71,9 @@ impl Decoder {
                 Ok(Decoded::Commit { transaction: open.transaction, end_lsn })
             }
             Message::Relation(relation) => {
-                self.relations.insert(relation.id, Arc::new(relation));
-                Ok(Decoded::Nothing)
+                let relation = Arc::new(relation);
+                self.relations.insert(relation.id, Arc::clone(&relation));
+                Ok(Decoded::Relation(relation))
             }
             Message::Origin { .. } | Message::Type { .. } => Ok(Decoded::Nothing),
             Message::Insert { relation_id, new } => {

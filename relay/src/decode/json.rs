@@ -17,6 +17,9 @@ mod oid {
     pub(super) const TIMESTAMPTZ: u32 = 1184;
 }
 
+/// The server gives its own types, and those of initdb, smaller oids.
+const FIRST_NORMAL_OID: u32 = 16_384;
+
 /// From domains to the types they are made of, by oid. The stream names a column's domain, and what a domain is
 /// stands only in the catalog.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +29,19 @@ impl Domains {
     /// Takes pairs of a domain's oid and its base type's. Domains over domains are to be resolved by the caller.
     pub fn new(base_types: impl IntoIterator<Item = (u32, u32)>) -> Domains {
         Domains(base_types.into_iter().collect())
+    }
+
+    /// Whether it is known to be a domain, or not to be one. A type may have been made since the catalog was read.
+    pub fn knows(&self, type_oid: u32) -> bool {
+        type_oid < FIRST_NORMAL_OID || self.0.contains_key(&type_oid)
+    }
+
+    /// Adds what was found since; of `looked_for`, what is not among it is no domain.
+    pub fn learn(&mut self, found: Domains, looked_for: impl IntoIterator<Item = u32>) {
+        self.0.extend(found.0);
+        for type_oid in looked_for {
+            self.0.entry(type_oid).or_insert(type_oid);
+        }
     }
 
     /// The type itself if it is no domain.
@@ -273,6 +289,18 @@ mod tests {
         let domains = Domains::new([(16_500, oid::INT4)]);
         assert_eq!(domains.base_type(16_500), oid::INT4);
         assert_eq!(domains.base_type(TEXT), TEXT);
+    }
+
+    #[test]
+    fn types_that_were_looked_for_are_known_whatever_was_found() {
+        let mut domains = Domains::new([(16_500, oid::INT4)]);
+        assert!(domains.knows(TEXT) && domains.knows(16_500) && !domains.knows(16_501));
+        domains.learn(Domains::new([(16_501, oid::BOOL)]), [16_501, 16_502]);
+        assert_eq!(
+            [16_500, 16_501, 16_502].map(|oid| domains.base_type(oid)),
+            [oid::INT4, oid::BOOL, 16_502]
+        );
+        assert!(domains.knows(16_502));
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::router::{ControlChange, ControlTable, Event, Operation, Route, Routed};
 use super::template::Piece;
 use super::topic::Topic;
-use crate::decode::{self, Column, OldTuple, Relation, Tuple};
+use crate::decode::{self, Column, Domains, OldTuple, Relation, Tuple};
 
 /// A row as routing reads it.
 #[derive(Clone, Copy)]
@@ -88,6 +88,7 @@ impl Plan {
         relation: &Arc<Relation>,
         routes: impl Iterator<Item = &'a Route>,
         control: Option<ControlTable>,
+        domains: &Domains,
     ) -> Self {
         let mut plan = Self {
             relation: Arc::clone(relation),
@@ -97,7 +98,7 @@ impl Plan {
             misfits: Vec::new(),
         };
         for route in routes {
-            if let Err(missing) = plan.add(route) {
+            if let Err(missing) = plan.add(route, domains) {
                 let table = format!("{}.{}", relation.namespace, relation.name);
                 plan.misfits.push((route.id, format!("column {missing:?} of {table} is not published")));
             }
@@ -113,7 +114,7 @@ impl Plan {
         plan
     }
 
-    fn add(&mut self, route: &Route) -> Result<(), String> {
+    fn add(&mut self, route: &Route, domains: &Domains) -> Result<(), String> {
         let column = |name: &String| column_of(&self.relation, name);
         let channel = route.channel.pieces().iter().map(|piece| match piece {
             Piece::Literal(text) => Ok(PlannedPiece::Literal(text.clone())),
@@ -124,7 +125,8 @@ impl Plan {
             let mut key = Vec::new();
             decode::write_json_string(&mut key, name.as_bytes());
             key.push(b':');
-            Ok(Field { key, column: number, type_oid: self.relation.columns[number].type_oid })
+            let type_oid = domains.base_type(self.relation.columns[number].type_oid);
+            Ok(Field { key, column: number, type_oid })
         });
         let channel = channel.collect::<Result<_, String>>()?;
         let payload = PayloadPlan { fields: fields.collect::<Result<_, String>>()? };

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::plan::{Plan, Row};
 use super::template::Template;
 use super::topic::Topic;
-use crate::decode::{Change, ChangeKind, Relation};
+use crate::decode::{Change, ChangeKind, Domains, Relation};
 
 /// The rule that turns a row change into an event on a topic. A row of the view `campfire.routes`.
 #[derive(Clone, Debug)]
@@ -84,13 +84,24 @@ pub struct Router {
     routes: Vec<Route>,
     /// Schemas made by `campfire.install()`.
     schemas: Vec<String>,
+    domains: Domains,
     plans: HashMap<u32, Arc<Plan>>,
 }
 
 impl Router {
-    pub fn new(mut routes: Vec<Route>, schemas: Vec<String>) -> Self {
+    pub fn new(mut routes: Vec<Route>, schemas: Vec<String>, domains: Domains) -> Self {
         routes.sort_by_key(|route| route.id);
-        Self { routes, schemas, plans: HashMap::new() }
+        Self { routes, schemas, domains, plans: HashMap::new() }
+    }
+
+    /// Whether a column's type was made after the catalog was read: then it may be a domain.
+    pub fn lacks_types(&self, relation: &Relation) -> bool {
+        relation.columns.iter().any(|column| !self.domains.knows(column.type_oid))
+    }
+
+    /// Takes the domains as the catalog has them now, before the relation's first row is routed.
+    pub fn learn_types(&mut self, domains: Domains, relation: &Relation) {
+        self.domains.learn(domains, relation.columns.iter().map(|column| column.type_oid));
     }
 
     /// Routes that do not fit the relation as it is now, with the reason; told once a relation, for the log.
@@ -145,7 +156,7 @@ impl Router {
             .routes
             .iter()
             .filter(|route| route.schema == relation.namespace && route.table == relation.name);
-        let plan = Arc::new(Plan::new(relation, routes, control));
+        let plan = Arc::new(Plan::new(relation, routes, control, &self.domains));
         self.plans.insert(relation.id, Arc::clone(&plan));
         plan
     }
@@ -175,8 +186,10 @@ mod tests {
 
     impl Stream {
         fn new(routes: Vec<Route>) -> Self {
-            let mut stream =
-                Self { decoder: Decoder::new(), router: Router::new(routes, vec!["public".into()]) };
+            let mut stream = Self {
+                decoder: Decoder::new(),
+                router: Router::new(routes, vec!["public".into()], Domains::default()),
+            };
             stream.send(&[b"B", &[0; 20]]);
             stream
         }

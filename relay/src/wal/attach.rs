@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::registry::{self, Registered};
 use super::slot::{self, Publication, Slot};
 use super::stream::{StreamSettings, spawn};
+use super::timeline;
 use super::{Attachment, Lsn, WalConfig, WalError, WalStream};
 
 /// What IDENTIFY_SYSTEM tells.
@@ -18,8 +19,8 @@ struct System {
 /// Opens the replication connection and starts the stream at the slot's confirmed position. `sql` is an ordinary
 /// session in the same database; it may `SET ROLE`, the login role is what counts.
 ///
-/// Not safe to cancel while a slot is being made: the server would finish it alone. The next attach then finds a slot
-/// without a row in `campfire.slots` and adopts it.
+/// Not safe to cancel by dropping while a slot is being made: the server would finish it alone, and the next attach
+/// finds a slot without a row in `campfire.slots` and adopts it. To stop, cancel `config.stop`.
 pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, WalStream), WalError> {
     let server = slot::server(sql).await?;
     let publications = slot::publications(sql, config, &server.database).await?;
@@ -28,11 +29,16 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         slot.check(&server.database)?;
     }
     let registered = registry::find(sql, &config.slot_name).await?;
+    let slot_replaced = existing.is_none() && registered.is_some();
+    if slot_replaced && !config.may_replace_slot {
+        return Err(WalError::SlotDropped { slot_name: config.slot_name.clone() });
+    }
 
     let mut connection = Connection::open(config).await?;
     let system = identify(&mut connection).await?;
 
-    let slot_created = existing.is_none() && slot::create(&mut connection, config, sql).await?;
+    let slot_created =
+        existing.is_none() && slot::create(&mut connection, config, sql, server.version_num).await?;
     if slot_created {
         info!(slot = %config.slot_name, "slot created");
     }
@@ -62,6 +68,7 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         }
     }
 
+    let timeline_history = timeline::history(&mut connection, system.timeline).await?;
     let settings =
         StreamSettings::new(config, wal_sender_timeout(&mut connection).await?, slot.confirmed_flush_lsn);
     if let Err(error) = connection.start_copy_both(&start_command(config)).await {
@@ -75,6 +82,8 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         database_oid: server.database_oid,
         confirmed_flush_lsn: slot.confirmed_flush_lsn,
         slot_created,
+        slot_replaced: slot_created && slot_replaced,
+        timeline_history,
         wal_flush_lsn,
         server_version_num: server.version_num,
     };

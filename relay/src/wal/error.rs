@@ -117,6 +117,22 @@ pub enum WalError {
     SlotLost { slot_name: String },
 
     #[error(
+        "slot \"{slot_name}\" was dropped by somebody, and what it had not sent is gone; to go on with a new one \
+         delete its row from campfire.slots, or set CAMPFIRE_ON_LOST_SLOT=recreate"
+    )]
+    SlotDropped { slot_name: String },
+
+    #[error(
+        "slot \"{slot_name}\" holds back {retained_bytes} bytes of WAL, more than CAMPFIRE_SLOT_MAX_BYTES={limit}; \
+         drop it (select pg_drop_replication_slot('{slot_name}')), or raise the limit"
+    )]
+    SlotTooLarge { slot_name: String, retained_bytes: u64, limit: u64 },
+
+    /// By us, while waiting.
+    #[error("stopped")]
+    Stopped,
+
+    #[error(
         "slot \"{slot_name}\" cannot be used: {reason}; choose another name with CAMPFIRE_SLOT, or drop it"
     )]
     SlotUnsuitable { slot_name: String, reason: String },
@@ -176,6 +192,9 @@ impl WalError {
             | WalError::PublicationUnknown(_)
             | WalError::TooManySlots(_)
             | WalError::SlotLost { .. }
+            | WalError::SlotDropped { .. }
+            | WalError::SlotTooLarge { .. }
+            | WalError::Stopped
             | WalError::SlotUnsuitable { .. }
             | WalError::OtherSystem { .. }
             | WalError::FrameTooLarge { .. }

@@ -20,25 +20,33 @@ const UNIX_SECONDS_AT_2000: u64 = 946_684_800;
 #[derive(Debug)]
 pub(super) struct Feedback {
     window: Duration,
+    window_wal_bytes: u64,
     /// Samples of what was applied, both columns rising.
     ring: VecDeque<(Instant, Lsn)>,
     confirmed: Lsn,
 }
 
 impl Feedback {
-    pub(super) fn new(window: Duration, confirmed_flush_lsn: Lsn) -> Feedback {
-        Feedback { window, ring: VecDeque::new(), confirmed: confirmed_flush_lsn }
+    pub(super) fn new(window: Duration, window_wal_bytes: u64, confirmed_flush_lsn: Lsn) -> Feedback {
+        Feedback { window, window_wal_bytes, ring: VecDeque::new(), confirmed: confirmed_flush_lsn }
     }
 
-    /// Takes what is applied at `now` and gives the LSN to confirm, if the slot is to move.
-    pub(super) fn sample(&mut self, now: Instant, applied: Lsn) -> Option<Lsn> {
+    /// What the slot stands at, as far as we moved it.
+    pub(super) fn confirmed(&self) -> Lsn {
+        self.confirmed
+    }
+
+    /// Takes what is received and applied at `now` and gives the LSN to confirm, if the slot is to move: what was
+    /// applied a window ago, and more of it while too much WAL is held back.
+    pub(super) fn sample(&mut self, now: Instant, received: Lsn, applied: Lsn) -> Option<Lsn> {
         let newest = self.ring.back().map_or(self.confirmed, |&(_, lsn)| lsn);
         if applied > newest {
             self.ring.push_back((now, applied));
         }
         let mut due = None;
         while let Some(&(sampled_at, lsn)) = self.ring.front()
-            && now.saturating_duration_since(sampled_at) >= self.window
+            && (now.saturating_duration_since(sampled_at) >= self.window
+                || received.bytes_since(due.unwrap_or(self.confirmed)) > self.window_wal_bytes)
         {
             due = Some(lsn);
             self.ring.pop_front();
@@ -83,9 +91,10 @@ mod tests {
     /// Feeds `(second, applied)` and compares what is confirmed at each.
     fn check(window_seconds: u64, steps: &[(u64, u64, Option<u64>)]) {
         let start = Instant::now();
-        let mut feedback = Feedback::new(Duration::from_secs(window_seconds), Lsn(100));
+        let mut feedback = Feedback::new(Duration::from_secs(window_seconds), 1000, Lsn(100));
         for &(second, applied, expected) in steps {
-            let due = feedback.sample(start + Duration::from_secs(second), Lsn(applied));
+            let now = start + Duration::from_secs(second);
+            let due = feedback.sample(now, Lsn(applied.max(100)), Lsn(applied));
             assert_eq!(due, expected.map(Lsn), "at second {second}");
         }
     }
@@ -109,6 +118,31 @@ mod tests {
     }
 
     #[test]
+    fn too_much_wal_cuts_the_window_short_and_by_no_more_than_it_must() {
+        check(
+            300,
+            &[
+                (0, 600, None),
+                (1, 900, None),
+                (2, 1100, None),
+                (3, 1101, Some(600)),
+                (4, 1700, Some(900)),
+                (5, 9000, Some(9000)),
+                (6, 9001, None),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_received_and_not_applied_counts_but_is_never_confirmed() {
+        let start = Instant::now();
+        let mut feedback = Feedback::new(Duration::from_secs(300), 1000, Lsn(100));
+        assert_eq!(feedback.sample(start, Lsn(50_000), Lsn(100)), None);
+        assert_eq!(feedback.sample(start, Lsn(60_000), Lsn(200)), Some(Lsn(200)));
+        assert_eq!(feedback.confirmed(), Lsn(200));
+    }
+
+    #[test]
     fn never_goes_back_nor_repeats_itself() {
         check(0, &[(0, 0, None), (1, 100, None), (2, 99, None), (3, 101, Some(101)), (4, 50, None)]);
     }
@@ -116,9 +150,9 @@ mod tests {
     #[test]
     fn the_ring_holds_one_entry_a_second_at_most() {
         let start = Instant::now();
-        let mut feedback = Feedback::new(Duration::from_secs(300), Lsn(0));
+        let mut feedback = Feedback::new(Duration::from_secs(300), u64::MAX, Lsn(0));
         for second in 0..10_000 {
-            feedback.sample(start + Duration::from_secs(second), Lsn(second));
+            feedback.sample(start + Duration::from_secs(second), Lsn(second), Lsn(second));
         }
         assert!(feedback.ring.len() <= 300, "{}", feedback.ring.len());
     }

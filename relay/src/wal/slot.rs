@@ -1,12 +1,11 @@
 //! The slot and what it stands on, as SQL tells it; making and dropping it.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tracing::warn;
 
 use super::attach::quote_identifier;
 use super::connection::Connection;
@@ -14,6 +13,13 @@ use super::{Blocker, Lsn, WalConfig, WalError};
 
 /// A canceled CREATE_REPLICATION_SLOT answers at once; longer than this means that the server has other troubles.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A walsender lets go of its slot when it next writes to a socket that is closed.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+const RELEASE_POLL: Duration = Duration::from_millis(50);
+
+/// From this version on a slot can be handed to a standby.
+const FAILOVER_VERSION: u32 = 170_000;
 
 pub(super) struct Server {
     pub(super) version_num: u32,
@@ -147,12 +153,9 @@ impl Slot {
             // Rows would come at PREPARE, also to a session that did not ask for that.
             return Err(unsuitable("it was made with two_phase".to_owned()));
         }
-        match self.wal_status.as_deref() {
-            Some("lost") => return Err(WalError::SlotLost { slot_name }),
-            Some("unreserved") => {
-                warn!(slot = %slot_name, "slot is about to be lost: max_slot_wal_keep_size is exceeded")
-            }
-            _ => {}
+        // Of `unreserved` the ingest's keeper warns, with numbers.
+        if self.wal_status.as_deref() == Some("lost") {
+            return Err(WalError::SlotLost { slot_name });
         }
         match self.active_pid {
             Some(pid) => Err(WalError::SlotActive { slot_name, pid: Some(pid) }),
@@ -167,18 +170,31 @@ pub(super) async fn create(
     connection: &mut Connection,
     config: &WalConfig,
     sql: &Client,
+    version_num: u32,
 ) -> Result<bool, WalError> {
+    // So that a standby that synchronizes slots can go on after a fail-over. A physical standby that does not knows
+    // nothing of it.
+    let failover = if version_num >= FAILOVER_VERSION { ", FAILOVER true" } else { "" };
     let command = format!(
-        "CREATE_REPLICATION_SLOT {} LOGICAL pgoutput (SNAPSHOT 'nothing')",
+        "CREATE_REPLICATION_SLOT {} LOGICAL pgoutput (SNAPSHOT 'nothing'{failover})",
         quote_identifier(&config.slot_name)
     );
     let pid = connection.pid;
     let mut create = pin!(connection.query(&command));
     let limit = config.create_slot_timeout;
-    let answer = match timeout(limit, &mut create).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            let blocker = blocker(sql, pid).await?;
+    let given_up = |blocker| WalError::CreateSlotTimeout {
+        slot_name: config.slot_name.clone(),
+        timeout: limit,
+        blocker,
+    };
+    let waited = config.stop.run_until_cancelled(timeout(limit, &mut create)).await;
+    let answer = match waited {
+        Some(Ok(answer)) => answer,
+        Some(Err(_)) | None => {
+            let reason = match waited {
+                Some(_) => given_up(blocker(sql, pid).await?),
+                None => WalError::Stopped,
+            };
             sql.execute("select pg_cancel_backend($1)", &[&pid]).await?;
             match timeout(CANCEL_TIMEOUT, create).await {
                 // The blocker ended in the same moment.
@@ -186,11 +202,7 @@ pub(super) async fn create(
                 Ok(Err(WalError::Server(error))) if !error.is(&SqlState::QUERY_CANCELED) => {
                     Err(WalError::Server(error))
                 }
-                _ => Err(WalError::CreateSlotTimeout {
-                    slot_name: config.slot_name.clone(),
-                    timeout: limit,
-                    blocker,
-                }),
+                _ => Err(reason),
             }
         }
     };
@@ -204,13 +216,18 @@ pub(super) async fn create(
     }
 }
 
-/// Drops a slot that nobody streams from, and what was known of it. Whatever it had not sent is lost.
+/// Drops a slot that nobody streams from, and what was known of it. Whatever it had not sent is lost. A stream that
+/// has just ended gets some time to let go.
 pub async fn drop_slot(sql: &Client, slot_name: &str) -> Result<(), WalError> {
-    sql.execute(
-        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1::text",
-        &[&slot_name],
-    )
-    .await?;
+    let drop =
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1::text";
+    let deadline = Instant::now() + RELEASE_TIMEOUT;
+    while let Err(error) = sql.execute(drop, &[&slot_name]).await {
+        if error.code() != Some(&SqlState::OBJECT_IN_USE) || Instant::now() > deadline {
+            return Err(error.into());
+        }
+        sleep(RELEASE_POLL).await;
+    }
     sql.execute("delete from campfire.slots where slot_name = $1::text", &[&slot_name]).await?;
     Ok(())
 }

@@ -52,6 +52,7 @@ const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct WalStream {
     batches: mpsc::Receiver<Result<Batch, WalError>>,
     applied: Arc<AtomicU64>,
+    confirmed: Arc<AtomicU64>,
     reader: JoinHandle<()>,
 }
 
@@ -70,6 +71,11 @@ impl WalStream {
         self.applied.fetch_max(end.0, Ordering::Release);
     }
 
+    /// What the slot has been moved to: what lies below does not come again after a restart.
+    pub fn confirmed(&self) -> Lsn {
+        Lsn(self.confirmed.load(Ordering::Acquire))
+    }
+
     /// Takes leave of the server, which then frees the slot at once. Dropping the stream does the same without
     /// waiting for it.
     pub async fn close(mut self) {
@@ -85,6 +91,7 @@ impl WalStream {
 pub(super) struct StreamSettings {
     slot_name: String,
     window: Duration,
+    window_wal_bytes: u64,
     confirmed_flush_lsn: Lsn,
     status_interval: Duration,
     silence_limit: Duration,
@@ -104,6 +111,7 @@ impl StreamSettings {
         StreamSettings {
             slot_name: config.slot_name.clone(),
             window: config.window,
+            window_wal_bytes: config.window_wal_bytes,
             confirmed_flush_lsn,
             status_interval,
             // It has to be asked a few times before.
@@ -118,10 +126,12 @@ impl StreamSettings {
 pub(super) fn spawn(connection: Connection, settings: StreamSettings) -> WalStream {
     let (batches_tx, batches) = mpsc::channel(1);
     let applied = Arc::new(AtomicU64::new(Lsn::INVALID.0));
+    let confirmed = Arc::new(AtomicU64::new(settings.confirmed_flush_lsn.0));
     let reader = WalReader {
         connection,
         applied: Arc::clone(&applied),
-        feedback: Feedback::new(settings.window, settings.confirmed_flush_lsn),
+        confirmed: Arc::clone(&confirmed),
+        feedback: Feedback::new(settings.window, settings.window_wal_bytes, settings.confirmed_flush_lsn),
         received: settings.confirmed_flush_lsn,
         pending: Batch::new(),
         pending_bytes: 0,
@@ -131,12 +141,13 @@ pub(super) fn spawn(connection: Connection, settings: StreamSettings) -> WalStre
         silence_limit: settings.silence_limit,
     };
     let span = info_span!("wal", slot = %settings.slot_name);
-    WalStream { batches, applied, reader: tokio::spawn(reader.run(batches_tx).instrument(span)) }
+    WalStream { batches, applied, confirmed, reader: tokio::spawn(reader.run(batches_tx).instrument(span)) }
 }
 
 struct WalReader {
     connection: Connection,
     applied: Arc<AtomicU64>,
+    confirmed: Arc<AtomicU64>,
     feedback: Feedback,
     received: Lsn,
     pending: Batch,
@@ -223,10 +234,11 @@ impl WalReader {
     async fn confirm(&mut self) -> Result<(), WalError> {
         // The consumer cannot have applied what has not come; this guards the slot against one that says so.
         let applied = Lsn(self.applied.load(Ordering::Acquire)).min(self.received);
-        match self.feedback.sample(Instant::now(), applied) {
-            Some(lsn) => self.send_status(lsn, false).await,
-            None => Ok(()),
+        if let Some(lsn) = self.feedback.sample(Instant::now(), self.received, applied) {
+            self.send_status(lsn, false).await?;
+            self.confirmed.store(self.feedback.confirmed().0, Ordering::Release);
         }
+        Ok(())
     }
 
     async fn send_status(&mut self, flush: Lsn, reply_requested: bool) -> Result<(), WalError> {

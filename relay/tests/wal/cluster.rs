@@ -10,6 +10,7 @@ use std::{env, fs, net, process, thread};
 
 use campfire_relay::wal::{self, Conninfo, WalConfig};
 use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
 
 /// Stands in for the extension.
 const SLOTS_TABLE: &str = "create schema campfire;
@@ -79,6 +80,9 @@ impl Cluster {
             status_interval: Duration::from_secs(10),
             frame_bytes_max: 64 << 20,
             create_slot_timeout: Duration::from_secs(20),
+            window_wal_bytes: u64::MAX,
+            may_replace_slot: true,
+            stop: CancellationToken::new(),
         }
     }
 

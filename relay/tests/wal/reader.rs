@@ -68,7 +68,7 @@ impl Reader {
                         let message = format!("{}: {}", lossy(&prefix), lossy(&content));
                         self.loose_messages.push(message);
                     }
-                    Decoded::Begin(_) | Decoded::Nothing => {}
+                    Decoded::Begin(_) | Decoded::Relation(_) | Decoded::Nothing => {}
                 }
             }
         })

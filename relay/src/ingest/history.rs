@@ -1,0 +1,203 @@
+//! What is known from one connection to the next, and what a new one means by it. Pure.
+
+use std::time::Instant;
+
+use crate::db::DbError;
+use crate::wal::{Attachment, Backoff, HolderWatch, Lsn, WalError};
+
+#[derive(Debug, Default)]
+pub(super) struct History {
+    pub(super) backoff: Backoff,
+    pub(super) attached_before: bool,
+    /// We dropped a slot that could not go on: what it held is lost.
+    pub(super) slot_lost: bool,
+    /// Another relay was found on the slot, and that was logged.
+    pub(super) standing_by: bool,
+    pub(super) holder: HolderWatch,
+    pub(super) looked_at: Option<Instant>,
+    last: Option<Last>,
+    failures: Option<Failures>,
+}
+
+/// Where the last connection was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Last {
+    system_identifier: u64,
+    timeline: u32,
+    /// The end of what was handed to the hub.
+    handed: Lsn,
+}
+
+/// Equal errors at the same place of the WAL.
+#[derive(Debug)]
+struct Failures {
+    error: String,
+    at: Lsn,
+    count: u32,
+}
+
+/// What a new connection means for what was told so far.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Arrival {
+    /// What to announce, if events are missing.
+    pub(super) loss: Option<&'static str>,
+    /// LSNs of before mean nothing any more.
+    pub(super) is_elsewhere: bool,
+}
+
+impl History {
+    /// Compares a new attachment with the last.
+    pub(super) fn arrive(&mut self, attachment: &Attachment) -> Arrival {
+        let &Attachment { system_identifier, timeline, confirmed_flush_lsn, .. } = attachment;
+        let last = self.last;
+        let is_elsewhere =
+            last.is_some_and(|last| (last.system_identifier, last.timeline) != (system_identifier, timeline));
+        let slot_gone = std::mem::take(&mut self.slot_lost)
+            || attachment.slot_replaced
+            || (self.attached_before && attachment.slot_created);
+        let loss = if slot_gone {
+            Some("the replication slot was lost")
+        } else {
+            last.and_then(|last| last.loss(attachment))
+        };
+        let handed = last.filter(|_| !is_elsewhere).map_or(confirmed_flush_lsn, |last| last.handed);
+        self.last = Some(Last { system_identifier, timeline, handed: handed.max(confirmed_flush_lsn) });
+        Arrival { loss, is_elsewhere }
+    }
+
+    /// All up to `end` was handed to the hub.
+    pub(super) fn hand(&mut self, end: Lsn) {
+        if let Some(last) = &mut self.last {
+            last.handed = last.handed.max(end);
+        }
+    }
+
+    /// Counts errors of the stream that come again at the same place, and gives how often this one has come. Errors
+    /// of the network, and of a server that goes away, say nothing about the place.
+    pub(super) fn fail(&mut self, error: &DbError, at: Lsn) -> u32 {
+        let is_of_this_place = matches!(
+            error,
+            DbError::Decode(_)
+                | DbError::Wal(
+                    WalError::Server(_)
+                        | WalError::FrameTooLarge { .. }
+                        | WalError::Protocol(_)
+                        | WalError::PublicationUnknown(_)
+                )
+        );
+        if !is_of_this_place {
+            return 0;
+        }
+        let error = error.to_string();
+        match &mut self.failures {
+            Some(failures) if failures.at == at && failures.error == error => failures.count += 1,
+            failures => *failures = Some(Failures { error, at, count: 1 }),
+        }
+        self.failures.as_ref().map_or(0, |failures| failures.count)
+    }
+
+    /// Whether the last failure was one too many.
+    pub(super) fn is_stopped(&self, failures_max: u32) -> bool {
+        failures_max > 0 && self.failures.as_ref().is_some_and(|failures| failures.count >= failures_max)
+    }
+
+    /// The stream has passed whatever it failed at.
+    pub(super) fn pass(&mut self) {
+        self.failures = None;
+    }
+}
+
+impl Last {
+    fn loss(&self, attachment: &Attachment) -> Option<&'static str> {
+        if self.system_identifier != attachment.system_identifier {
+            return Some("the database is another one than before");
+        }
+        let left_at = attachment.timeline_history.iter().find(|(timeline, _)| *timeline == self.timeline);
+        if self.timeline != attachment.timeline && left_at.is_none_or(|&(_, lsn)| self.handed > lsn) {
+            // Told to clients, and not in the database any more.
+            return Some("the new primary does not have the last events");
+        }
+        (attachment.confirmed_flush_lsn > self.handed)
+            .then_some("the replication slot was advanced by somebody else")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::ServerError;
+
+    fn attachment(timeline: u32, confirmed: u64) -> Attachment {
+        Attachment {
+            system_identifier: 7,
+            timeline,
+            database_oid: 5,
+            confirmed_flush_lsn: Lsn(confirmed),
+            slot_created: false,
+            slot_replaced: false,
+            timeline_history: (1..timeline).map(|older| (older, Lsn(u64::from(older) * 1000))).collect(),
+            wal_flush_lsn: Lsn(confirmed),
+            server_version_num: 150_000,
+        }
+    }
+
+    fn check(handed: u64, second: &Attachment, loss: Option<&str>, is_elsewhere: bool) {
+        let mut history = History { attached_before: false, ..History::default() };
+        assert_eq!(history.arrive(&attachment(1, 100)), Arrival { loss: None, is_elsewhere: false });
+        history.attached_before = true;
+        history.hand(Lsn(handed));
+        let arrival = history.arrive(second);
+        assert_eq!((arrival.loss, arrival.is_elsewhere), (loss, is_elsewhere));
+    }
+
+    #[test]
+    fn coming_back_behind_what_was_handed_on_loses_nothing() {
+        check(500, &attachment(1, 100), None, false);
+        check(500, &attachment(1, 500), None, false);
+    }
+
+    #[test]
+    fn a_slot_that_was_advanced_by_hand_is_a_loss() {
+        check(500, &attachment(1, 501), Some("the replication slot was advanced by somebody else"), false);
+    }
+
+    #[test]
+    fn a_new_timeline_loses_only_what_lies_beyond_its_beginning() {
+        check(1000, &attachment(2, 400), None, true);
+        check(1001, &attachment(2, 400), Some("the new primary does not have the last events"), true);
+        let unknown = Attachment { timeline_history: Vec::new(), ..attachment(2, 400) };
+        check(500, &unknown, Some("the new primary does not have the last events"), true);
+    }
+
+    #[test]
+    fn a_new_slot_is_a_loss_unless_it_is_the_first() {
+        let created = Attachment { slot_created: true, ..attachment(1, 900) };
+        assert_eq!(History::default().arrive(&created).loss, None);
+        check(500, &created, Some("the replication slot was lost"), false);
+        let replaced = Attachment { slot_replaced: true, ..created };
+        assert_eq!(History::default().arrive(&replaced).loss, Some("the replication slot was lost"));
+    }
+
+    #[test]
+    fn another_system_is_a_loss() {
+        let other = Attachment { system_identifier: 8, ..attachment(1, 100) };
+        check(500, &other, Some("the database is another one than before"), true);
+    }
+
+    #[test]
+    fn only_equal_errors_at_the_same_place_count_together() {
+        let server = |message: &str| {
+            let error = ServerError { code: "XX000".into(), message: message.into(), hint: None };
+            DbError::Wal(WalError::Server(error))
+        };
+        let mut history = History::default();
+        assert_eq!(history.fail(&server("a"), Lsn(1)), 1);
+        assert_eq!(history.fail(&server("a"), Lsn(1)), 2);
+        assert_eq!(history.fail(&DbError::Wal(WalError::StreamEnded), Lsn(1)), 0, "a restart in between");
+        assert_eq!(history.fail(&server("a"), Lsn(1)), 3);
+        assert_eq!(history.fail(&server("b"), Lsn(1)), 1);
+        assert_eq!(history.fail(&server("b"), Lsn(2)), 1);
+        history.pass();
+        assert_eq!(history.fail(&server("b"), Lsn(2)), 1);
+    }
+}

@@ -1,0 +1,92 @@
+//! Keeps the slot from harm while it is read: heartbeats when nothing else moves it, and a look at what it holds back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio_postgres::Client;
+use tracing::{debug, warn};
+
+use super::Ingest;
+use crate::db::{self, DbError};
+use crate::wal::{self, Health, WalError};
+
+const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
+
+pub(super) struct Keeper<'a> {
+    ingest: &'a Ingest,
+    /// Commits that the stream has brought.
+    transactions: &'a AtomicU64,
+    /// Opened when it is needed again.
+    sql: Option<Client>,
+}
+
+impl<'a> Keeper<'a> {
+    pub(super) fn new(ingest: &'a Ingest, transactions: &'a AtomicU64, sql: Client) -> Self {
+        Self { ingest, transactions, sql: Some(sql) }
+    }
+
+    /// Runs beside the stream, until the slot holds back more than it may.
+    pub(super) async fn run(mut self) -> DbError {
+        let config = &self.ingest.config;
+        let mut health = interval(HEALTH_INTERVAL);
+        health.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let beat_every = Duration::from_secs(config.heartbeat_seconds.max(1));
+        let mut beat = interval_at(Instant::now() + beat_every, beat_every);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = self.transactions.load(Ordering::Relaxed);
+        loop {
+            let done = tokio::select! {
+                _ = health.tick() => self.look().await,
+                _ = beat.tick(), if config.heartbeat_seconds > 0 => {
+                    let brought = self.transactions.load(Ordering::Relaxed);
+                    // A commit moves the slot as well as a heartbeat would.
+                    if brought == std::mem::replace(&mut seen, brought) { self.beat().await } else { Ok(()) }
+                }
+            };
+            match done {
+                Ok(()) => {}
+                Err(error @ DbError::Wal(WalError::SlotTooLarge { .. })) => return error,
+                Err(error) => {
+                    // The stream, on its own connection, decides whether Postgres is there.
+                    debug!(%error, "the slot could not be looked after");
+                    self.sql = None;
+                }
+            }
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), DbError> {
+        wal::send_heartbeat(self.sql().await?).await?;
+        Ok(())
+    }
+
+    async fn look(&mut self) -> Result<(), DbError> {
+        let slot_name = &self.ingest.wal.slot_name;
+        let Some(Health { retained_bytes, wal_status, safe_wal_bytes }) =
+            wal::health(self.sql().await?, slot_name).await?
+        else {
+            return Ok(());
+        };
+        self.ingest.shared.metrics.slot_retained_bytes.set(retained_bytes);
+        if wal_status.as_deref() == Some("unreserved") {
+            warn!(
+                retained_bytes,
+                safe_wal_bytes, "slot is about to be lost: it holds back more than max_slot_wal_keep_size"
+            );
+        }
+        let limit = self.ingest.config.slot_max_bytes;
+        if limit > 0 && retained_bytes > limit {
+            let slot_name = slot_name.clone();
+            return Err(WalError::SlotTooLarge { slot_name, retained_bytes, limit }.into());
+        }
+        Ok(())
+    }
+
+    async fn sql(&mut self) -> Result<&Client, DbError> {
+        if self.sql.as_ref().is_none_or(Client::is_closed) {
+            self.sql = Some(db::connect(&self.ingest.wal.database).await?);
+        }
+        Ok(self.sql.as_ref().expect("just opened"))
+    }
+}
