@@ -15,5 +15,6 @@ mod restart;
 mod resume;
 mod row_level_security;
 mod scene;
+mod slot_life;
 mod stability;
 mod transactions;

@@ -118,6 +118,7 @@ impl Cluster {
             ("listen_addresses", "127.0.0.1"),
             ("unix_socket_directories", ""),
             ("wal_level", "logical"),
+            ("max_slot_wal_keep_size", "1GB"),
             ("max_wal_senders", "20"),
             ("max_replication_slots", "20"),
             ("max_connections", "100"),

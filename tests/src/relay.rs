@@ -212,7 +212,7 @@ impl Relay {
     /// has been read is the caller's to keep.
     pub async fn start_again(&mut self) -> Result<()> {
         self.check_log();
-        let expected = std::mem::take(&mut self.expected);
+        let expected = self.expected.clone();
         let next = Self::spawn(self.settings.clone())?;
         let mut previous = std::mem::replace(self, next);
         previous.stop();

@@ -12,11 +12,17 @@ use campfire_relay::wal::{self, Conninfo, WalConfig};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
+use crate::servers;
+use crate::watchdog::Watchdog;
+
 /// Stands in for the extension.
 const SLOTS_TABLE: &str = "create schema campfire;
     create table campfire.slots (
         slot_name name primary key, system_identifier text, timeline bigint, publication_names name[],
         publication_oids oid[], publication_xmins text[], created_at timestamptz default now())";
+
+/// For the watchdog: ends a server by its pid file, and removes its directory.
+const TIDY: &str = r#"kill -QUIT "$(head -n 1 "$1/data/postmaster.pid")"; sleep 1; rm -rf "$1""#;
 
 /// A server in a directory under /tmp, which keeps socket paths short. Stopped and removed when dropped; kept for
 /// inspection when the test has failed.
@@ -24,11 +30,14 @@ pub(crate) struct Cluster {
     directory: PathBuf,
     port: u16,
     _seed: Arc<Seed>,
+    /// Stops the server of a test run that was killed.
+    _watchdog: Watchdog,
 }
 
 /// What `initdb` made, copied for each cluster.
 struct Seed {
     directory: PathBuf,
+    _watchdog: Watchdog,
 }
 
 impl Cluster {
@@ -53,7 +62,9 @@ impl Cluster {
         );
         settings.iter().for_each(|setting| configuration += &format!("{setting}\n"));
         fs::write(data.join("postgresql.auto.conf"), configuration).expect("written");
-        let cluster = Cluster { directory, port, _seed: seed };
+        // The last to be dropped, so that it finds nothing left to do.
+        let watchdog = Watchdog::start(TIDY, &[text(&directory)]).expect("a watchdog");
+        let cluster = Cluster { directory, port, _seed: seed, _watchdog: watchdog };
         cluster.start();
         let sql = cluster.sql().await;
         sql.batch_execute(SLOTS_TABLE).await.expect("campfire.slots");
@@ -123,6 +134,11 @@ impl Cluster {
         self.control(&["start", "-w", "-l", text(&log)]);
     }
 
+    /// From the next start on: in recovery, with nobody to follow.
+    pub(crate) fn make_standby(&mut self) {
+        as_postgres(&["touch", text(&self.directory.join("data/standby.signal"))]);
+    }
+
     /// Modes: smart, fast, immediate.
     pub(crate) fn stop(&self, mode: &str) {
         self.control(&["stop", "-w", "-m", mode]);
@@ -169,7 +185,8 @@ impl Seed {
             "-D",
             text(&data),
         ]);
-        let seed = Arc::new(Seed { directory });
+        let watchdog = Watchdog::start(r#"rm -rf "$1""#, &[text(&directory)]).expect("a watchdog");
+        let seed = Arc::new(Seed { directory, _watchdog: watchdog });
         *shared = Arc::downgrade(&seed);
         seed
     }
@@ -186,7 +203,7 @@ pub(crate) fn conninfo(text: &str) -> Conninfo {
     Conninfo::parse(text, |_| None).expect("a connection string")
 }
 
-fn temporary_directory() -> PathBuf {
+pub(crate) fn temporary_directory() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let directory = env::temp_dir().join(format!("cf-wal-{}-{number}", process::id()));
@@ -195,25 +212,20 @@ fn temporary_directory() -> PathBuf {
 }
 
 fn program(name: &str) -> PathBuf {
-    let directory =
-        env::var_os("CAMPFIRE_TEST_PG_BIN").map_or("/usr/lib/postgresql/15/bin".into(), PathBuf::from);
-    let path = directory.join(name);
-    assert!(
-        path.exists(),
-        "{} is missing; install Postgres 15 (apt-get install postgresql-15) or set CAMPFIRE_TEST_PG_BIN",
-        path.display()
-    );
-    path
+    servers::programs().join(name)
 }
 
 /// Postgres refuses to run as root.
-fn command(arguments: &[&str]) -> Command {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
-    let prefix: &[&str] = if is_root { &["runuser", "-u", "postgres", "--"] } else { &[] };
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let prefix: &[&str] = if is_root() { &["runuser", "-u", "postgres", "--"] } else { &[] };
     let words = [prefix, arguments].concat();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).current_dir("/tmp");
     command
+}
+
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
 pub(crate) fn as_postgres(arguments: &[&str]) {
@@ -223,6 +235,6 @@ pub(crate) fn as_postgres(arguments: &[&str]) {
     assert!(status.success(), "{arguments:?} failed");
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("our own paths are UTF-8")
 }

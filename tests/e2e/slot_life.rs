@@ -1,0 +1,128 @@
+//! What may become of the slot under a running relay, and what the relay makes of it.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use campfire_tests::relay::Settings;
+use campfire_tests::socket::Vsn;
+use campfire_tests::{ORGANIZATION, chat, eventually, server};
+
+use crate::scene::{Scene, numbered, with_scene, with_settings};
+
+async fn metric(scene: &Scene, name: &str) -> f64 {
+    scene.relay.metric(name).await.ok().flatten().unwrap_or_default()
+}
+
+/// replication.md 3.25, by a row that is larger than the relay accepts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pitfall_3_25_a_poison_row_stops_the_stream_by_name_and_is_never_skipped() {
+    let settings = |settings: Settings| {
+        settings.env("CAMPFIRE_WAL_FRAME_BYTES", "100000").env("CAMPFIRE_STOP_AFTER_FAILURES", "3")
+    };
+    with_settings(settings, async |scene| {
+        let alarms = ["not attached to the slot", "stopped: the stream ends behind this position each time"];
+        alarms.into_iter().for_each(|text| scene.relay.expect_log(text));
+        let conversation = scene.conversation().await?;
+        scene.write_messages(conversation, &["x".repeat(200_000)]).await?;
+        eventually("the stream is stopped", async || {
+            (metric(scene, "campfire_slot_stopped").await == 1.0).then_some(())
+        })
+        .await;
+        let pid = scene.relay.pid();
+        ensure!(scene.relay.get("/readyz").await?.status == 503);
+        ensure!(scene.relay.get("/healthz").await?.status == 200, "the process lives");
+        let reports = |scene: &Scene| scene.relay.log_text().matches("stopped: the stream").count();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        ensure!(reports(scene) == 1 && scene.relay.pid() == pid, "told once, and retried slowly");
+
+        // One of the operator's choices.
+        scene.relay.terminate().await?;
+        let advance = "select pg_replication_slot_advance('campfire', pg_current_wal_lsn())";
+        scene.database.execute(advance, &[]).await?;
+        scene.relay.start_again().await?;
+        ensure!(metric(scene, "campfire_slot_stopped").await == 0.0);
+        Ok(())
+    })
+    .await;
+}
+
+/// Design §4: bounds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_holds_back_too_much_is_dropped_and_the_loss_announced() {
+    let settings = |settings: Settings| settings.env("CAMPFIRE_SLOT_MAX_BYTES", "30000000");
+    with_settings(settings, async |scene| {
+        for text in ["holds back", "events are missing"] {
+            scene.relay.expect_log(text);
+        }
+        let list = chat::conversations_channel(ORGANIZATION);
+        let _dashboard = scene.dashboard(Vsn::V2, &[&list]).await?;
+        scene.database.batch_execute("create table bulk (filler text)").await?;
+        let filler = "insert into bulk select repeat('x', 1000) from generate_series(1, 40000)";
+        scene.database.batch_execute(filler).await?;
+        eventually("the loss is announced", async || {
+            (metric(scene, "campfire_slot_losses_total").await == 1.0).then_some(())
+        })
+        .await;
+        scene.relay.wait_until_ready().await?;
+        let held = "select (pg_current_wal_lsn() - restart_lsn)::int8 from pg_replication_slots";
+        let held: i64 = scene.database.query_one(held, &[]).await?.get(0);
+        ensure!(held < 30_000_000, "the new slot holds back {held} bytes");
+        Ok(())
+    })
+    .await;
+}
+
+/// replication.md 3.13c: somebody else moved the slot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pitfall_3_13_a_slot_advanced_by_hand_is_announced_as_a_loss() {
+    with_scene(async |scene| {
+        for text in ["not attached to the slot", "events are missing"] {
+            scene.relay.expect_log(text);
+        }
+        let conversation = scene.conversation().await?;
+        // The relay is kept from the slot while it is moved beyond what was delivered.
+        let script = "update pg_database set datallowconn = datallowconn;
+            select pg_terminate_backend(active_pid) from pg_replication_slots where active;";
+        let writer = scene.cluster.connect().await?;
+        let mut advanced = false;
+        for _ in 0..50 {
+            writer.batch_execute(script).await?;
+            scene.write_messages(conversation, &numbered("skipped", 1)).await?;
+            let advance = "select pg_replication_slot_advance('campfire', pg_current_wal_lsn())";
+            if writer.execute(advance, &[]).await.is_ok() {
+                advanced = true;
+                break;
+            }
+        }
+        ensure!(advanced, "the slot was never free");
+        eventually("the loss is announced", async || {
+            (metric(scene, "campfire_slot_losses_total").await == 1.0).then_some(())
+        })
+        .await;
+        ensure!(scene.relay.log_text().contains("advanced by somebody else"));
+        scene.relay.wait_until_ready().await
+    })
+    .await;
+}
+
+/// replication.md 3.18: a relay that only hangs holds the slot for ever where `wal_sender_timeout` is off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pitfall_3_18_a_standby_takes_over_from_a_relay_that_hangs() {
+    with_scene(async |scene| {
+        scene.relay.expect_log("not attached to the slot");
+        let role = "alter system set wal_sender_timeout = 0";
+        scene.database.batch_execute(role).await?;
+        scene.database.batch_execute("select pg_reload_conf()").await?;
+        ensure!(server::signal(scene.relay.pid(), "STOP"));
+        let standby = Settings::of(&scene.cluster)?.env("CAMPFIRE_TAKEOVER_SECONDS", "4").spawn();
+        let outcome = async {
+            let mut standby = standby?;
+            standby.expect_log("the relay on the slot hangs");
+            standby.wait_until_ready().await
+        }
+        .await;
+        ensure!(server::signal(scene.relay.pid(), "CONT"));
+        outcome
+    })
+    .await;
+}
