@@ -160,7 +160,7 @@ impl Ingest {
         let attached = HubInput::Attached {
             agents: control.agents,
             tag: DatabaseTag::new(attachment.system_identifier, attachment.database_oid),
-            timeline: attachment.timeline,
+            timeline: attachment.timeline_at(attachment.confirmed_flush_lsn),
             confirmed_flush_lsn: attachment.confirmed_flush_lsn,
         };
         self.hub.send(attached).await.ok();
@@ -196,7 +196,7 @@ struct Streaming<'a> {
     decoder: Decoder,
     router: Router,
     tag: DatabaseTag,
-    timeline: u32,
+    attachment: &'a Attachment,
     catch_up: Option<CatchUp>,
     transactions: &'a AtomicU64,
     handed: Handed,
@@ -232,7 +232,12 @@ struct CatchUp {
 }
 
 impl<'a> Streaming<'a> {
-    fn new(ingest: &'a Ingest, attachment: &Attachment, router: Router, transactions: &'a AtomicU64) -> Self {
+    fn new(
+        ingest: &'a Ingest,
+        attachment: &'a Attachment,
+        router: Router,
+        transactions: &'a AtomicU64,
+    ) -> Self {
         let now = Instant::now();
         let fence = attachment.wal_flush_lsn;
         Self {
@@ -240,7 +245,7 @@ impl<'a> Streaming<'a> {
             decoder: Decoder::new(),
             router,
             tag: DatabaseTag::new(attachment.system_identifier, attachment.database_oid),
-            timeline: attachment.timeline,
+            attachment,
             catch_up: Some(CatchUp {
                 fence,
                 started_at: now,
@@ -291,7 +296,8 @@ impl<'a> Streaming<'a> {
                         self.ingest.shared.metrics.changes.inc();
                         let transaction = change.transaction;
                         let commit_lsn = transaction.commit_lsn;
-                        let position = Position { timeline: self.timeline, commit_lsn, change: change.index };
+                        let timeline = self.attachment.timeline_at(commit_lsn);
+                        let position = Position { timeline, commit_lsn, change: change.index };
                         self.report_misfits(&change.kind);
                         let routed = self.router.route(&change);
                         let id = position.id(self.tag).to_string();

@@ -73,3 +73,34 @@ pub struct Attachment {
     pub wal_flush_lsn: Lsn,
     pub server_version_num: u32,
 }
+
+impl Attachment {
+    /// The timeline that a commit belongs to: the one on which it was written, not the one on which it is read, so
+    /// that it has the same id before a fail-over and after.
+    pub fn timeline_at(&self, commit_lsn: Lsn) -> u32 {
+        let earlier = self.timeline_history.iter().find(|(_, left_at)| commit_lsn < *left_at);
+        earlier.map_or(self.timeline, |(timeline, _)| *timeline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_keep_their_timeline() {
+        let attachment = Attachment {
+            system_identifier: 1,
+            timeline: 5,
+            database_oid: 1,
+            confirmed_flush_lsn: Lsn(0),
+            slot_created: false,
+            slot_replaced: false,
+            timeline_history: vec![(1, Lsn(100)), (3, Lsn(200))],
+            wal_flush_lsn: Lsn(0),
+            server_version_num: 170_000,
+        };
+        let timelines = [0, 99, 100, 199, 200, 1000].map(|lsn| attachment.timeline_at(Lsn(lsn)));
+        assert_eq!(timelines, [1, 1, 3, 3, 5, 5]);
+    }
+}

@@ -35,3 +35,26 @@ fn pure_modules_do_no_io() {
         }
     }
 }
+
+/// Whoever runs the relay finds every setting in the documentation.
+#[test]
+fn every_setting_is_documented() {
+    use clap::CommandFactory;
+
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let text: String = fs::read_dir(&docs)
+        .expect("the docs")
+        .map(|entry| fs::read_to_string(entry.expect("a file").path()).expect("text"))
+        .collect();
+    let command = campfire_relay::config::Cli::command();
+    let run = command.find_subcommand("run").expect("the one subcommand");
+    let variables: Vec<String> = run
+        .get_arguments()
+        .filter_map(|argument| argument.get_env())
+        .map(|variable| variable.to_string_lossy().into_owned())
+        .collect();
+    assert!(variables.len() > 20, "{variables:?}");
+    let missing: Vec<_> =
+        variables.iter().filter(|variable| !text.contains(&format!("`{variable}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/: {missing:?}");
+}
