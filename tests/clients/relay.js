@@ -72,12 +72,4 @@ export class OwnRelay {
     await exited
     this.watchdog.kill()
   }
-
-  /** Sums up a metric; undefined if it is not there. */
-  async metric(name) {
-    const text = await (await fetch(`${this.url}/metrics`)).text()
-    const values = text.split('\n').filter((line) => line.startsWith(name) && ' {'.includes(line[name.length]))
-      .map((line) => Number(line.slice(line.lastIndexOf(' '))))
-    return values.length ? values.reduce((sum, value) => sum + value) : undefined
-  }
 }

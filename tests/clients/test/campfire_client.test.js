@@ -13,6 +13,8 @@ import {
   agentClaims, apiKey, joinConfig, openConversation, organization, serializations, sign, sql, subscribe, writeAs,
 } from '../support.js'
 
+const WAIT_MS = 20_000
+
 let relay
 before(async () => {
   relay = await OwnRelay.start(process.env.CAMPFIRE_RELAY_PID, 'client_helper')
@@ -20,16 +22,15 @@ before(async () => {
 after(async () => {
   await relay.kill9()
   // The slot is free once Postgres has noticed.
-  for (;;) {
+  for (const deadline = Date.now() + WAIT_MS; ;) {
     const left = await sql(`select pg_drop_replication_slot(slot_name) from pg_replication_slots
       where slot_name = '${relay.slot}' and not active;
       select count(*) from pg_replication_slots where slot_name = '${relay.slot}'`)
     if (left.endsWith('0')) return
+    assert.ok(Date.now() < deadline, 'the slot is still in use')
     await sleep(20)
   }
 })
-
-const WAIT_MS = 20_000
 
 /** Values that are appended as they come, and can be waited for. */
 class Trace extends Array {
@@ -224,6 +225,28 @@ test('a relay killed with -9 and started again is resumed from', async (t) => {
   for (const { incomplete } of connections) assert.deepEqual([...incomplete], [])
 })
 
+test('a client that is too slow is closed with 1013, and gets the rest when it comes back', async (t) => {
+  const conversation = await openConversation()
+  const connection = connect(t)
+  const { events, joined } = await join(connection.campfire, conversationChannel(conversation))
+  const slow = connection.sockets.at(-1)
+  const closed = once(slow, 'close')
+  // Nobody reads: first the kernel's buffers fill, then the relay's outbox.
+  slow.pause()
+  await sql(`insert into messages (organization_id, conversation_id, content, sender_type)
+    select '${organization}', '${conversation}', n || ' ' || repeat('x', 10000), 'visitor'
+    from generate_series(1, 2000) n`)
+  await settle(t)
+  slow.resume()
+  assert.equal((await closed)[0], 1013)
+  await joined(2)
+  await events.count(2000)
+  const numbers = contents(events).map((content) => parseInt(content, 10))
+  assert.deepEqual(numbers, Array.from({ length: 2000 }, (_, index) => index + 1))
+  assert.ok(events.some(({ replayed }) => replayed))
+  assert.equal(connection.incomplete.length, 0)
+})
+
 test('a quiet channel resumes by the position of a heartbeat', async (t) => {
   const [conversation, other] = [await openConversation(), await openConversation()]
   const connection = connect(t, { heartbeatIntervalMs: 200 })
@@ -347,9 +370,9 @@ test('many channels that are put out at once come back with one new token', asyn
   const { campfire } = connect(t, { getToken })
   const channels = await Promise.all(conversations.map((id) => join(campfire, conversationChannel(id))))
   assert.equal(tokens, 1)
-  // Off and on in one go: what is put out may come back at the first try.
-  await sql(`update agents set active = false where user_id = '${user}'`)
-  await sql(`update agents set active = true where user_id = '${user}'`)
+  // Off and on in one transaction: what is put out may come back at the first try.
+  await sql(`update agents set active = false where user_id = '${user}';
+    update agents set active = true where user_id = '${user}'`)
   await Promise.all(channels.map(({ joined }) => joined(2)))
   assert.equal(tokens, 2)
 })
