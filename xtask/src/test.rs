@@ -227,7 +227,7 @@ fn clients(server: &Server) -> Result<Tally> {
         let relay = Relay::start(&cluster).await?;
         let mut command = node.command("tests/clients");
         command
-            .args(["--test", "--test-reporter=spec"])
+            .args(["--test", "--test-reporter=spec", "--test-force-exit"])
             .env("CAMPFIRE_RELAY", format!("http://{}", relay.address()))
             .env("CAMPFIRE_API_KEY", &cluster.credentials.api_key)
             .env("CAMPFIRE_JWT_SECRET", &cluster.credentials.jwt_secret)
