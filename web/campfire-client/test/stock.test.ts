@@ -220,6 +220,47 @@ test('channels that are subscribed at once all join with the token', async (t) =
   for (const _ of names) assert.equal((await socket.next('phx_join'))[4].access_token, 'late token')
 })
 
+test('a token that the application sets meanwhile does not get into the join', async (t) => {
+  const { client, campfire, opened } = setUp(t)
+  // As supabase-js does when it is made: it voids the setAuth() that was awaited.
+  const ours = client.accessToken!
+  let isFirst = true
+  client.accessToken = async () => {
+    const token = await ours()
+    if (isFirst) void client.setAuth('other')
+    isFirst = false
+    return token
+  }
+  campfire.channel(NAME).subscribe()
+  assert.equal((await (await opened).next('phx_join'))[4].access_token, 'token')
+})
+
+test('without a token nothing is joined; it is asked for again, and the reason told', async (t) => {
+  let calls = 0
+  const { campfire, opened } = setUp(t, {
+    getToken: () => {
+      calls += 1
+      if (calls === 1) throw new Error('signed out')
+      return 'token'
+    },
+  })
+  const statuses: string[] = []
+  campfire.channel(NAME).subscribe((status, error) => statuses.push(`${status} ${error?.message ?? ''}`))
+  const socket = await opened
+  const [, , , , payload] = await socket.next('phx_join')
+  assert.equal(payload.access_token, 'token')
+  assert.deepEqual(statuses, ['joining ', 'reconnecting signed out'])
+})
+
+test('a name that the application has opened by itself is refused', async (t) => {
+  const { client, campfire } = setUp(t)
+  client.channel(NAME)
+  const error = await new Promise<Error | undefined>((resolve) => {
+    campfire.channel(NAME).subscribe((status, reason) => status === 'refused' && resolve(reason))
+  })
+  assert.match(error!.message, /already open/)
+})
+
 test('positions are read from the storage and written to it', async (t) => {
   const kept = new Map([[`campfire:position:${NAME}`, at(3)], [`campfire:position:${NAME}:conv:1`, 'nonsense']])
   const storage = {
