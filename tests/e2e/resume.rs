@@ -350,3 +350,42 @@ async fn a_half_open_socket_is_found_and_one_that_beats_is_kept() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_is_dropped_is_announced_to_every_channel_and_made_anew() {
+    with_scene(async |scene| {
+        scene.relay.expect_log("not attached to the slot");
+        scene.relay.expect_log("events are missing");
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        scene.write_messages(conversation, &numbered("before", 1)).await?;
+        let before = dashboard.next_event().await?;
+
+        // As a DBA does who needs the disk: whoever holds the slot is sent away first.
+        eventually("the slot is dropped", async || {
+            scene
+                .database
+                .batch_execute(
+                    "select pg_terminate_backend(active_pid, 1000) from pg_replication_slots where slot_name = 'campfire' and active;
+                     select pg_drop_replication_slot('campfire');",
+                )
+                .await
+                .ok()
+        })
+        .await;
+        let notice = dashboard.frame_where("the announcement", |frame| frame.event == "system").await?;
+        let message = notice.payload["message"].as_str().unwrap_or_default();
+        ensure!(notice.payload["status"] == "ok" && message.starts_with("ReplayIncomplete"), "{notice:?}");
+        scene.relay.wait_until_ready().await?;
+        scene.write_messages(conversation, &numbered("after", 2)).await?;
+        ensure!(contents(&dashboard.next_events(2).await?) == numbered("after", 2));
+        ensure!(scene.relay.metric("campfire_slot_losses_total").await? == Some(1.0));
+
+        let mut late = scene.socket(Vsn::V2).await?;
+        let replay = resume(scene, &mut late, &conv, json!({"after": before.id()})).await?;
+        ensure!(replay["complete"] == false, "{replay}");
+        Ok(())
+    })
+    .await;
+}

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements, each beside a floor measured in the same run, so that a busy machine changes
 //! both. Release builds, a real Postgres, the relay's own binary.
 
+mod import;
 mod rejoin;
 
 use std::process::ExitCode;
@@ -23,12 +24,17 @@ pub(crate) struct Arguments {
     /// Clients that are connected at once
     #[arg(long, default_value_t = 5_000)]
     clients: usize,
+    /// Rows of one transaction
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Scenario {
     /// All clients come back at once with a replay, after the relay was killed with -9
     Rejoin,
+    /// One transaction with a million messages is read
+    Import,
 }
 
 /// `cargo xtask bench`.
@@ -41,6 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for scenario in scenarios {
         let result: Value = match scenario {
             Scenario::Rejoin => up::block_on(rejoin::measure(&relay, arguments.clients))?,
+            Scenario::Import => up::block_on(import::measure(&relay, arguments.rows))?,
         };
         if arguments.json {
             println!("{result}");

@@ -15,6 +15,8 @@ pub(crate) struct Reader {
     pub(crate) stream: WalStream,
     decoder: Decoder,
     frames: VecDeque<WalFrame>,
+    /// A transaction was read and not confirmed: a keepalive's end behind it must not be either.
+    is_holding: bool,
     /// Messages that came outside transactions: prefix and content.
     pub(crate) loose_messages: Vec<String>,
 }
@@ -44,6 +46,7 @@ impl Reader {
             stream,
             decoder: Decoder::new(),
             frames: VecDeque::new(),
+            is_holding: false,
             loose_messages: Vec::new(),
         }
     }
@@ -52,6 +55,7 @@ impl Reader {
     pub(crate) async fn transaction(&mut self) -> Committed {
         let committed = self.unconfirmed_transaction().await;
         self.stream.confirm_applied(committed.end_lsn);
+        self.is_holding = false;
         committed
     }
 
@@ -62,6 +66,7 @@ impl Reader {
                 match self.decoded().await.expect("the stream goes on") {
                     Decoded::Change(change) => changes.push(describe(&change)),
                     Decoded::Commit { transaction, end_lsn } => {
+                        self.is_holding = true;
                         return Committed { commit_lsn: transaction.commit_lsn, end_lsn, changes };
                     }
                     Decoded::NonTransactionalMessage { prefix, content, .. } => {
@@ -106,7 +111,7 @@ impl Reader {
         loop {
             match self.frames.pop_front() {
                 Some(WalFrame::Data(bytes)) => return Ok(self.decoder.decode(bytes).expect("pgoutput")),
-                Some(WalFrame::Keepalive { end }) if !self.decoder.in_transaction() => {
+                Some(WalFrame::Keepalive { end }) if !self.is_holding && !self.decoder.in_transaction() => {
                     self.stream.confirm_applied(end);
                 }
                 Some(WalFrame::Keepalive { .. }) => {}

@@ -15,7 +15,8 @@ async fn walsender_pid(sql: &tokio_postgres::Client) -> i32 {
 }
 
 fn signal(pid: i32, name: &str) {
-    let sent = std::process::Command::new("kill").args([name, &pid.to_string()]).status();
+    // The shell's own kill: a small Debian has no program of that name.
+    let sent = std::process::Command::new("sh").args(["-c", &format!("kill {name} {pid}")]).status();
     assert!(sent.is_ok_and(|status| status.success()));
 }
 
