@@ -29,6 +29,7 @@ pub use error::{Blocker, ServerError, WalError};
 pub use health::{Health, health, send_heartbeat, warn_of_missing_bounds};
 pub use holder::HolderWatch;
 pub use lsn::{Lsn, ParseLsnError, Xid};
+pub use registry::publication_gone;
 pub use session::connect;
 pub use slot::drop_slot;
 pub use stream::{Batch, WalFrame, WalStream};

@@ -1,4 +1,5 @@
-//! Keeps the slot from harm while it is read: heartbeats when nothing else moves it, and a look at what it holds back.
+//! Keeps the slot from harm while it is read: heartbeats when nothing else moves it, and a look at what it holds back
+//! and at the publications it is read with.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tracing::{debug, warn};
 
 use super::Ingest;
 use crate::db::{self, DbError};
-use crate::wal::{self, Health, WalError};
+use crate::wal::{self, Health, WalConfig, WalError};
 
 const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -26,7 +27,7 @@ impl<'a> Keeper<'a> {
         Self { ingest, transactions, sql: Some(sql) }
     }
 
-    /// Runs beside the stream, until the slot holds back more than it may.
+    /// Runs beside the stream, until the slot holds back more than it may, or rows would be missing in silence.
     pub(super) async fn run(mut self) -> DbError {
         let config = &self.ingest.config;
         let mut health = interval(HEALTH_INTERVAL);
@@ -46,7 +47,11 @@ impl<'a> Keeper<'a> {
             };
             match done {
                 Ok(()) => {}
-                Err(error @ DbError::Wal(WalError::SlotTooLarge { .. })) => return error,
+                Err(
+                    error @ DbError::Wal(WalError::SlotTooLarge { .. } | WalError::PublicationMissing { .. }),
+                ) => {
+                    return error;
+                }
                 Err(error) => {
                     // The stream, on its own connection, decides whether Postgres is there.
                     debug!(%error, "the slot could not be looked after");
@@ -62,7 +67,11 @@ impl<'a> Keeper<'a> {
     }
 
     async fn look(&mut self) -> Result<(), DbError> {
-        let slot_name = &self.ingest.wal.slot_name;
+        let WalConfig { slot_name, publications, database, .. } = &self.ingest.wal;
+        if let Some(publication) = wal::publication_gone(self.sql().await?, slot_name, publications).await? {
+            let database = database.database().to_owned();
+            return Err(WalError::PublicationMissing { publication, database }.into());
+        }
         let Some(Health { retained_bytes, wal_status, safe_wal_bytes }) =
             wal::health(self.sql().await?, slot_name).await?
         else {

@@ -28,6 +28,25 @@ pub(super) async fn find(sql: &Client, slot_name: &str) -> Result<Option<Registe
     }))
 }
 
+/// A publication that is not there any more, or not the one that the slot is read with. Up to Postgres 17 the stream
+/// itself fails at its next row; from 18 on it goes on without the rows.
+pub async fn publication_gone(
+    sql: &Client,
+    slot_name: &str,
+    publications: &[String],
+) -> Result<Option<String>, WalError> {
+    let row = sql
+        .query_opt(
+            "select name::text from campfire.slots, unnest(publication_names, publication_oids) as known (name, oid)
+             where slot_name = $1::text and name = any($2::text[])
+                 and not exists (select from pg_publication p where p.pubname = known.name and p.oid = known.oid)
+             limit 1",
+            &[&slot_name, &publications],
+        )
+        .await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// Also over a row of an earlier slot of that name.
 pub(super) async fn write(
     sql: &Client,

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use campfire_relay::wal::{WalConfig, WalError};
+use campfire_relay::wal::{self, WalConfig, WalError};
 
 use crate::cluster::Cluster;
 use crate::reader::Reader;
+use crate::servers::version;
 
 const NOTES: &str = "create table notes (id int primary key, body text);
     create publication campfire for table notes;";
@@ -112,8 +113,19 @@ async fn a_large_message_within_the_limit_passes() {
 async fn a_publication_dropped_under_the_stream_is_named() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
+    let there = wal::publication_gone(&sql, "campfire", &["campfire".to_owned()]).await.expect("asked");
+    assert_eq!(there, None);
     sql.batch_execute("drop publication campfire").await.expect("dropped");
     sql.batch_execute("insert into notes values (1, 'a')").await.expect("inserted");
+    let gone = wal::publication_gone(&sql, "campfire", &["campfire".to_owned()]).await.expect("asked");
+    assert_eq!(gone.as_deref(), Some("campfire"));
+    if version() >= 18 {
+        // The server goes on without the rows, and without a word.
+        let heartbeat = wal::send_heartbeat(&sql).await.expect("written");
+        let next = reader.transaction().await;
+        assert!(next.end_lsn > heartbeat && next.changes.len() == 1, "{next:?}");
+        return;
+    }
     let (error, _) = reader.end().await;
     assert!(matches!(error, WalError::PublicationUnknown(_)), "{error}");
     assert!(error.to_string().contains("\"campfire\""), "{error}");

@@ -1,0 +1,58 @@
+//! What a large transaction costs the relay in memory.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use campfire_tests::ORGANIZATION;
+use campfire_tests::wait::eventually_within;
+
+use crate::scene::with_settings;
+
+/// `CAMPFIRE_TEST_ROWS=1000000` makes it the million of the promise; a tenth shows the same curve sooner.
+const ROWS: i64 = 100_000;
+const DEADLINE: Duration = Duration::from_secs(180);
+const WINDOW_BYTES: u64 = 16 << 20;
+/// Beyond the window: batches on their way, read buffers, the allocator's slack.
+const SLACK_BYTES: u64 = 48 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_huge_transaction_takes_bounded_memory() {
+    let small_window = |settings: campfire_tests::relay::Settings| {
+        settings.env("CAMPFIRE_WINDOW_BYTES", &WINDOW_BYTES.to_string())
+    };
+    with_settings(small_window, async |scene| {
+        let rows: i64 = match std::env::var("CAMPFIRE_TEST_ROWS") {
+            Ok(rows) => rows.parse().context("CAMPFIRE_TEST_ROWS")?,
+            Err(_) => ROWS,
+        };
+        let conversation = scene.conversation().await?;
+        let before = scene.relay.resident_bytes()?;
+        let changes = async |relay: &campfire_tests::Relay| -> Result<f64> {
+            Ok(relay.metric("campfire_changes_total").await?.unwrap_or_default())
+        };
+        let first = changes(&scene.relay).await?;
+        let insert = "insert into messages (organization_id, conversation_id, content, sender_type)
+            select $1, $2, 'row ' || n || repeat(' of a large import', 5), 'visitor'
+            from generate_series(1, $3::bigint) n";
+        let started_at = Instant::now();
+        scene.database.execute(insert, &[&ORGANIZATION, &conversation, &rows]).await?;
+        let committed = started_at.elapsed();
+        let mut curve = vec![(0.0, before)];
+        let read = eventually_within(DEADLINE, "all rows are read", async || {
+            let bytes = scene.relay.resident_bytes().ok()?;
+            let read = changes(&scene.relay).await.ok()? - first;
+            curve.push((read, bytes));
+            (read >= rows as f64).then(|| started_at.elapsed())
+        });
+        let read = read.await - committed;
+        let most = curve.iter().map(|&(_, bytes)| bytes).max().unwrap_or_default();
+        println!("{rows} rows in one transaction, committed after {committed:?}, read {read:?} later");
+        for (read, bytes) in curve.iter().step_by(curve.len().div_ceil(20)) {
+            println!("{read:>9} rows read, RSS {:>6.1} MiB", *bytes as f64 / f64::from(1 << 20));
+        }
+        println!("RSS before {} KiB, at most {} KiB", before >> 10, most >> 10);
+        ensure!(most < before + WINDOW_BYTES + SLACK_BYTES, "RSS rose from {before} to {most} bytes");
+        Ok(())
+    })
+    .await;
+}
