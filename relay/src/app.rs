@@ -23,7 +23,8 @@ use crate::wal::WalConfig;
 /// Inputs that may wait for the hub from each side. Behind a full queue the sender waits: sessions stop reading
 /// their sockets, and Postgres keeps the WAL.
 const CLIENT_INPUTS: usize = 1024;
-const WAL_INPUTS: usize = 64;
+// A batch has up to 4,096 changes, routed about 1 KiB each: of a huge transaction these wait as well.
+const WAL_INPUTS: usize = 4;
 
 /// Time that a status update to Postgres may take to come round; the server's own limit is wal_sender_timeout.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
