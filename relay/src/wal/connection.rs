@@ -84,6 +84,11 @@ impl Connection {
         if connection.query_value("select pg_is_in_recovery()").await? == "t" {
             return Err(WalError::Standby);
         }
+        // Such a database may hold bytes that are no UTF-8, and the server's check of them would end the stream for
+        // ever; unchecked, `decode` replaces them. Any other encoding is converted as it should be.
+        if connection.query_value("show server_encoding").await? == "SQL_ASCII" {
+            connection.query("set client_encoding = 'SQL_ASCII'").await?;
+        }
         Ok(connection)
     }
 

@@ -16,7 +16,7 @@ use crate::servers;
 use crate::watchdog::Watchdog;
 
 /// Stands in for the extension.
-const SLOTS_TABLE: &str = "create schema campfire;
+pub(crate) const SLOTS_TABLE: &str = "create schema campfire;
     create table campfire.slots (
         slot_name name primary key, system_identifier text, timeline bigint, publication_names name[],
         publication_oids oid[], publication_xmins text[], created_at timestamptz default now())";

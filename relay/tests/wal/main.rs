@@ -10,16 +10,18 @@
 //! without a test here:
 //!
 //! - 3.10 streaming in progress: protocol 1 has none, and we ask for no other.
-//! - 3.19 spilling, 3.21 pg_upgrade and backups, 3.22 restore order: the server's and the operator's; `docs/postgres.md`.
-//! - 3.20 row-level security: end to end, in the tests of the workspace.
+//! - 3.21 pg_upgrade and backups, 3.22 restore order: the operator's; `docs/postgres.md`.
 //! - 3.24 event triggers: the extension's, in pg_regress.
-//! - 3.25 poison rows: end to end, `slot_life`, and below by a message that is too large.
+//!
+//! 3.13, 3.18 and 3.25 also have tests end to end, in `slot_life` of the workspace's tests; 3.26 has most of its cases
+//! beside the code, in `decode/json.rs`.
 
 mod attach;
 mod cluster;
 mod feedback;
 mod life;
 mod login;
+mod pitfalls;
 mod reader;
 mod rows;
 mod servers;
