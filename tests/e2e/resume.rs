@@ -389,3 +389,68 @@ async fn a_slot_that_is_dropped_is_announced_to_every_channel_and_made_anew() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promotion_to_a_new_timeline_keeps_ids_and_positions() {
+    with_scene(async |scene| {
+        scene.relay.expect_log("not attached to the slot");
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        scene.write_messages(conversation, &numbered("before", 3)).await?;
+        let before = dashboard.next_events(3).await?;
+
+        // The data directory becomes a standby's, and is promoted: the same WAL goes on as timeline 2.
+        scene.cluster.stop("fast")?;
+        std::fs::write(scene.cluster.data().join("standby.signal"), "")?;
+        scene.cluster.start()?;
+        scene.database = scene.cluster.connect().await?;
+        scene.database.execute("select pg_promote(true, 60)", &[]).await?;
+        scene.write_messages(conversation, &numbered("after", 3)).await?;
+        let after = dashboard.next_events(3).await.context("the socket outlives the promotion")?;
+        ensure!(contents(&after) == numbered("after", 3), "{after:?}");
+        let timelines = |events: &[Event]| {
+            events.iter().map(|event| event.id().split('.').nth(1).map(str::to_owned)).collect::<Vec<_>>()
+        };
+        ensure!(timelines(&before) == vec![Some("00000001".to_owned()); 3], "{before:?}");
+        ensure!(timelines(&after) == vec![Some("00000002".to_owned()); 3], "{after:?}");
+
+        // Both the relay that lived through it and one that starts anew know the old positions.
+        for _ in 0..2 {
+            let mut socket = scene.socket(Vsn::V2).await?;
+            let replay = resume(scene, &mut socket, &conv, json!({"after": before[0].id()})).await?;
+            ensure!(replay["complete"] == true && replay["count"] == 5, "{replay}");
+            let ids = |events: &[Event]| events.iter().map(|event| event.id().to_owned()).collect::<Vec<_>>();
+            let again = socket.next_events(5).await?;
+            ensure!(ids(&again) == [ids(&before[1..]), ids(&after)].concat(), "{again:?}");
+            scene.relay.kill_9().await?;
+            scene.relay.start_again().await?;
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_advanced_by_hand_while_no_relay_ran_is_not_passed_over_in_silence() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        scene.write_messages(conversation, &numbered("before", 1)).await?;
+        let before = dashboard.next_event().await?;
+        scene.relay.kill_9().await?;
+        scene.write_messages(conversation, &numbered("passed over", 2)).await?;
+        eventually("the slot is advanced", async || {
+            let advance = "select pg_replication_slot_advance('campfire', pg_current_wal_lsn())";
+            scene.database.execute(advance, &[]).await.ok()
+        })
+        .await;
+        scene.relay.start_again().await?;
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let replay = resume(scene, &mut socket, &conv, json!({"after": before.id()})).await?;
+        ensure!(replay["complete"] == false && replay["count"] == 0, "{replay}");
+        Ok(())
+    })
+    .await;
+}
