@@ -132,13 +132,19 @@ begin
       message = format('"%s" is not a path to a claim', new.value),
       hint = 'A path is one or more names separated by dots, such as app_metadata.org_id.';
   end if;
+  if new.name like '%\_bytes\_max' and new.value !~ '^[1-9][0-9]{0,9}$' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" is not a number of bytes', new.value),
+      hint = 'Write digits alone, such as 65536.';
+  end if;
   insert into campfire.setting_overrides as o (name, value) values (new.name, new.value)
   on conflict (name) do update set value = excluded.value;
   return new;
 end
 $$;
 comment on function campfire.change_setting() is
-  'Internal. Makes campfire.settings writable; raises 22023 for a malformed path or a change of anything but the value.';
+  'Internal. Makes campfire.settings writable; raises 22023 for a malformed path or number, or a change of anything but the value.';
 
 create trigger change_setting instead of update on campfire.settings
 for each row execute function campfire.change_setting();

@@ -25,31 +25,37 @@ insert into campfire.builtin_tables (table_name, control, columns, listed, ident
 
 create function campfire.is_scalar(type regtype) returns boolean
 language sql stable strict parallel safe
-return (
-  with recursive base (oid, typtype, typbasetype) as (
-    select t.oid, t.typtype, t.typbasetype from pg_catalog.pg_type as t where t.oid = type
-    union all
-    select t.oid, t.typtype, t.typbasetype
-    from base join pg_catalog.pg_type as t on t.oid = base.typbasetype
-    where base.typtype = 'd'
-  )
-  select exists (
-    select from base
-    where base.typtype <> 'd'
-      and (base.oid in (
-            'uuid'::regtype, 'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype,
-            'bool'::regtype, 'int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'float4'::regtype, 'float8'::regtype,
-            'numeric'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype, 'timestamp'::regtype,
-            'timestamptz'::regtype)
-        or exists (
-            select from pg_catalog.pg_depend as d
-            join pg_catalog.pg_extension as e on e.oid = d.refobjid
-            join pg_catalog.pg_type as t on t.oid = d.objid
-            where d.classid = 'pg_catalog.pg_type'::regclass and d.objid = base.oid
-              and d.refclassid = 'pg_catalog.pg_extension'::regclass and d.deptype = 'e'
-              and e.extname = 'citext' and t.typname = 'citext'))
-  )
-);
+return type in (
+    'uuid'::regtype, 'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype,
+    'bool'::regtype, 'int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'float4'::regtype, 'float8'::regtype,
+    'numeric'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype, 'timestamp'::regtype,
+    'timestamptz'::regtype)
+  -- Looked for only where it must be: the guard asks for every column of every published table.
+  or (
+    with recursive base (oid, typtype, typbasetype) as (
+      select t.oid, t.typtype, t.typbasetype from pg_catalog.pg_type as t where t.oid = type
+      union all
+      select t.oid, t.typtype, t.typbasetype
+      from base join pg_catalog.pg_type as t on t.oid = base.typbasetype
+      where base.typtype = 'd'
+    )
+    select exists (
+      select from base
+      where base.typtype <> 'd'
+        and (base.oid in (
+              'uuid'::regtype, 'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype,
+              'bool'::regtype, 'int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'float4'::regtype, 'float8'::regtype,
+              'numeric'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype, 'timestamp'::regtype,
+              'timestamptz'::regtype)
+          or exists (
+              select from pg_catalog.pg_depend as d
+              join pg_catalog.pg_extension as e on e.oid = d.refobjid
+              join pg_catalog.pg_type as t on t.oid = d.objid
+              where d.classid = 'pg_catalog.pg_type'::regclass and d.objid = base.oid
+                and d.refclassid = 'pg_catalog.pg_extension'::regclass and d.deptype = 'e'
+                and e.extname = 'citext' and t.typname = 'citext'))
+    )
+  );
 comment on function campfire.is_scalar(regtype) is
   'The one verdict on types: whether a column of this type may be published. Domains are judged by what they are over. '
   'Example: select campfire.is_scalar(''jsonb'');';
@@ -199,7 +205,7 @@ comment on function campfire.standard_tables(name, boolean) is
 -- Making them -----------------------------------------------------------------------------------------------------
 
 create function campfire.publish(publication name, relation regclass, columns name[] default null) returns void
-language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   qualified constant text := campfire.qualified_name(relation);
   target pg_publication;
@@ -341,7 +347,7 @@ comment on function campfire.publish(name, regclass, name[]) is
   'Example: select campfire.publish(''campfire'', ''orders'', ''{id,state,total}'');';
 
 create function campfire.unpublish(publication name, relation regclass) returns void
-language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if exists (
       select from pg_publication_rel as r join pg_publication as p on p.oid = r.prpubid
@@ -356,7 +362,7 @@ comment on function campfire.unpublish(name, regclass) is
   'Takes a table out of a publication; a NOTICE if it is not in it. Example: select campfire.unpublish(''campfire'', ''orders'');';
 
 create function campfire.create_publication(publication name default 'campfire', tables regclass[] default null) returns void
-language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   control constant text := publication::text || '_control';
   made record;

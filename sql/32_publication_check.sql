@@ -1,8 +1,59 @@
 -- Whether a publication carries what it must, and nothing it must not: for the relay, the guard and people alike.
 
+create function campfire.publication_verdict(publication name)
+returns table (kind text, root regclass, relation regclass, column_name name, type_name text, schema_name name, problem text)
+language sql stable strict set search_path = pg_catalog, pg_temp
+begin atomic
+  with target as (
+    select p.oid, p.puballtables from pg_catalog.pg_publication as p where p.pubname = publication
+  ), carried as (
+    select r.prrelid as root, campfire.qualified_name(r.prrelid) as qualified,
+      campfire.column_list(publication, r.prrelid) as list
+    from pg_catalog.pg_publication_rel as r join target on target.oid = r.prpubid
+  ), written as (
+    -- Rows of a partitioned table are written to its leaves, each with its own replica identity.
+    select t.root, t.qualified, t.list, leaf.relid as relation, campfire.qualified_name(leaf.relid) as leaf_name,
+      campfire.replica_identity_columns(leaf.relid) as identity_columns
+    from carried as t
+    cross join lateral (
+      select t.root as relid
+      union
+      select p.relid from pg_catalog.pg_partition_tree(t.root) as p where p.isleaf
+    ) as leaf
+  )
+  select 'all_tables'::text, null::regclass, null::regclass, null::name, null::text, null::name,
+    pg_catalog.format('publication "%s" publishes all tables, so also columns that are not scalar', publication)
+  from target where target.puballtables
+  union all
+  select 'schema', null, null, null, null, n.nspname,
+    pg_catalog.format('publication "%s" publishes all tables of schema "%s", so also columns that are not scalar', publication, n.nspname)
+  from pg_catalog.pg_publication_namespace as s
+  join target on target.oid = s.pnpubid
+  join pg_catalog.pg_namespace as n on n.oid = s.pnnspid
+  union all
+  select 'column', t.root::regclass, t.root::regclass, k.column_name, k.type_name, null,
+    pg_catalog.format('column %s.%I is published, but cannot be: %s', t.qualified, k.column_name, k.reason)
+  from carried as t cross join lateral campfire.publishable_columns(t.root::regclass) as k
+  -- Without a list generated columns stay at home.
+  where not k.publishable and case when t.list is null then k.reason like 'type %' else k.column_name = any (t.list) end
+  union all
+  select 'identity_missing', w.root::regclass, w.relation::regclass, null, null, null,
+    pg_catalog.format('%s has no replica identity: its rows cannot be updated or deleted', w.leaf_name)
+  from written as w where w.identity_columns is null
+  union all
+  select 'identity_uncovered', w.root::regclass, w.relation::regclass, null, null, null,
+    pg_catalog.format('the column list of %s does not cover its replica identity: its rows cannot be updated or deleted', w.leaf_name)
+  from written as w join pg_catalog.pg_class as c on c.oid = w.relation
+  -- A list beside replica identity full is never enough, even of all columns.
+  where w.list is not null and (c.relreplident = 'f' or not w.list @> w.identity_columns);
+end;
+comment on function campfire.publication_verdict(name) is
+  'Internal. The one verdict on a publication''s tables, asked by campfire.check_publication() and by the guard: what in it would '
+  'break a subscriber (kinds all_tables, schema, column) or a writer (identity_missing, identity_uncovered).';
+
 create function campfire.check_publication(publication name)
 returns table (relation regclass, column_name name, type_name text, problem text, fix text)
--- Joins over the catalog look expensive to the planner: compiling them takes a second, running them milliseconds.
+-- Compiling the queries would take a hundred times as long as running them.
 language plpgsql stable set search_path = pg_catalog, pg_temp set jit = off as $$
 #variable_conflict use_column
 declare
@@ -92,47 +143,28 @@ begin
   end if;
 
   return query
-  with carried as (
-    select r.prrelid::regclass as relation, campfire.qualified_name(r.prrelid) as qualified,
-      campfire.column_list(publication, r.prrelid) as list,
-      campfire.replica_identity_columns(r.prrelid) as identity_columns,
-      c.relreplident = 'f' as is_full
-    from pg_publication_rel as r join pg_class as c on c.oid = r.prrelid
-    where r.prpubid = target.oid
-  ), judged as (
-    select t.*, k.column_name, k.type_name, k.reason,
-      -- Without a list generated columns stay at home.
-      not k.publishable and case when t.list is null then k.reason like 'type %' else k.column_name = any (t.list) end as is_wrong
-    from carried as t cross join lateral campfire.publishable_columns(t.relation) as k
-  )
-  select j.relation, j.column_name, j.type_name,
-    format('column %s.%I is published, but cannot be: %s', j.qualified, j.column_name, j.reason),
+  select v.root, v.column_name, v.type_name, v.problem,
     case
-      when j.is_full or j.column_name = any (j.identity_columns)
-        then campfire.suggested_identity(j.relation) || format(' select campfire.publish(%L, %L);', publication, j.qualified)
-      else format('select campfire.publish(%L, %L, %L);', publication, j.qualified, (
-        select array_agg(k.column_name) from campfire.publishable_columns(j.relation) as k
-        where k.publishable and (j.list is null or k.column_name = any (j.list || j.identity_columns)))::text)
-    end
-  from judged as j where j.is_wrong
-  union all
-  select t.relation, null, null,
-    format('%s has no replica identity: its rows cannot be updated or deleted', t.qualified),
-    campfire.suggested_identity(t.relation)
-  from carried as t where t.identity_columns is null
-  union all
-  select t.relation, null, null,
-    format('the column list of %s does not cover its replica identity: its rows cannot be updated or deleted', t.qualified),
-    case
-      when t.is_full and exists (select from judged as j where j.relation = t.relation and j.reason like 'type %')
-        then campfire.suggested_identity(t.relation)
+      when v.kind = 'column' and (t.is_full or v.column_name = any (t.identity_columns))
+        then campfire.suggested_identity(v.root) || format(' select campfire.publish(%L, %L);', publication, t.qualified)
+      when v.kind = 'column' then format('select campfire.publish(%L, %L, %L);', publication, t.qualified, (
+        select array_agg(k.column_name) from campfire.publishable_columns(v.root) as k
+        where k.publishable and (t.list is null or k.column_name = any (t.list || t.identity_columns)))::text)
+      when v.kind = 'identity_missing' or v.relation <> v.root then campfire.suggested_identity(v.relation)
+      when t.is_full and exists (select from campfire.publishable_columns(v.root) as k where k.reason like 'type %')
+        then campfire.suggested_identity(v.root)
       when t.is_full then format('select campfire.publish(%L, %L);', publication, t.qualified)
       else format('select campfire.publish(%L, %L, %L);', publication, t.qualified, (
-        select array_agg(k.column_name) from campfire.publishable_columns(t.relation) as k
+        select array_agg(k.column_name) from campfire.publishable_columns(v.root) as k
         where k.column_name = any (t.list || t.identity_columns))::text)
     end
-  from carried as t
-  where t.list is not null and not t.list @> t.identity_columns
+  from campfire.publication_verdict(publication) as v
+  cross join lateral (
+    select campfire.qualified_name(v.root) as qualified, campfire.column_list(publication, v.root) as list,
+      campfire.replica_identity_columns(v.root) as identity_columns,
+      (select c.relreplident = 'f' from pg_class as c where c.oid = v.root) as is_full
+  ) as t
+  where v.kind in ('column', 'identity_missing', 'identity_uncovered')
   order by 1, 2;
 end
 $$;

@@ -32,17 +32,22 @@ grant execute on function
 to public;
 grant execute on function campfire.is_agent(regclass), campfire.agent_organization(regclass) to authenticated;
 
+-- Server code.
+grant execute on function campfire.broadcast(text, text, jsonb) to service_role;
+
 -- The relay.
 grant select on
   campfire.installations,
   campfire.projections,
   campfire.routes,
   campfire.managed_publications,
-  campfire.builtin_tables
+  campfire.builtin_tables,
+  campfire.broadcast_keys
 to campfire_relay;
 grant select, insert, update, delete on campfire.slots to campfire_relay;
 grant execute on function
   campfire.check_publication(name),
+  campfire.publication_verdict(name),
   campfire.standard_tables(name, boolean),
   campfire.suggested_identity(regclass)
 to campfire_relay;

@@ -26,11 +26,14 @@ extension_sql_file!(
     name = "publication_check",
     requires = ["publication"]
 );
-extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["publication_check"]);
+extension_sql_file!("../../sql/34_guard.sql", name = "guard", requires = ["publication_check"]);
+extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["guard"]);
+extension_sql_file!("../../sql/42_routes.sql", name = "routes", requires = ["channels"]);
+extension_sql_file!("../../sql/50_broadcast.sql", name = "broadcast", requires = ["routes"]);
 extension_sql_file!(
     "../../sql/60_rls.sql",
     name = "rls",
-    requires = ["channels", rls::claim_from_json, rls::is_agent]
+    requires = ["broadcast", rls::claim_from_json, rls::is_agent]
 );
 extension_sql_file!("../../sql/install/10_tables.sql", name = "install_tables", requires = ["rls"]);
 extension_sql_file!(

@@ -16,9 +16,10 @@ use crate::cache::{Dependencies, RelationCache};
 use crate::error::Error;
 use crate::spi::{Access, Plan, as_owner, qualified_name};
 
-/// The mirror is written under the restrictions of a maintenance command: code found there can neither change role
-/// nor leave anything behind in the session.
-const RESTRICTIONS: u32 = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+/// As Postgres runs its foreign keys: code found at the mirror cannot change role. Not SECURITY_RESTRICTED_OPERATION,
+/// under which no deferred trigger can be queued: a deferred constraint on a mirror would fail every write to its
+/// source. The code is the owner's, who could as well have put it on the source.
+const RESTRICTIONS: u32 = pg_sys::SECURITY_LOCAL_USERID_CHANGE;
 
 thread_local! {
     static PROJECTIONS: RelationCache<Projection> = RelationCache::new();

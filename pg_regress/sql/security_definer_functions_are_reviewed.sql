@@ -8,7 +8,7 @@ order by p.oid::regprocedure::text collate "C";
 -- plpgsql looks names up when it runs: its search_path is pinned, but for the steps of install().
 select p.oid::regprocedure as function from pg_proc as p join pg_language as l on l.oid = p.prolang
 where p.pronamespace = 'campfire'::regnamespace and l.lanname = 'plpgsql'
-  and 'search_path=pg_catalog, pg_temp' <> all (coalesce(p.proconfig, '{}')) order by p.oid::regprocedure::text collate "C";
+  and not coalesce(p.proconfig @> '{"search_path=pg_catalog, pg_temp"}', false) order by p.oid::regprocedure::text collate "C";
 -- SQL functions are bound to what they name when they are made.
 select p.oid::regprocedure as function from pg_proc as p join pg_language as l on l.oid = p.prolang
 where p.pronamespace = 'campfire'::regnamespace and l.lanname = 'sql' and p.prosqlbody is null;

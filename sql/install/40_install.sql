@@ -33,7 +33,14 @@ begin
   select i.version into installed_version from campfire.installations as i where i.schema_name = schema;
 
   if installed_version is not null and existing @> (names || types) then
-    raise notice 'campfire % is already installed in schema "%"', installed_version, schema;
+    if installed_version = current_version then
+      raise notice 'campfire % is already installed in schema "%"', installed_version, schema;
+      return;
+    end if;
+    -- 0.2.0 brought nothing new to the tables.
+    update campfire.installations as i set version = current_version where i.schema_name = schema;
+    perform campfire.create_publication();
+    raise notice 'campfire in schema "%" went from % to %', schema, installed_version, current_version;
     return;
   end if;
   if installed_version is not null and existing is not null then
@@ -69,6 +76,6 @@ end
 $$;
 comment on function campfire.install(name) is
   'Makes the chat tables in a schema, with their triggers, policies and publications. They are ordinary tables: dumped, '
-  'altered and kept like any other, also by DROP EXTENSION ... CASCADE. Run again it changes nothing. Superuser; EXECUTE is '
+  'altered and kept like any other, also by DROP EXTENSION ... CASCADE. Run again after an upgrade it applies what is new, else it changes nothing. Superuser; EXECUTE is '
   'revoked from public. Raises 42501, 3F000 for a schema that is missing or reserved, 42P07 if tables of these names are not '
   'campfire''s, 55000 if some of campfire''s are gone. Example: select campfire.install();';

@@ -1,0 +1,1095 @@
+-- 0.1.0 to 0.2.0. The definitions are those of the files in sql/; what is missing here did not change.
+set local search_path = pg_catalog, pg_temp;
+
+create or replace function campfire.change_setting() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if (new.name, new.default_value, new.description) is distinct from (old.name, old.default_value, old.description) then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('only the value of setting "%s" can be changed', old.name);
+  end if;
+  if new.value is null or new.value = new.default_value then
+    delete from campfire.setting_overrides where name = new.name;
+    new.value := new.default_value;
+    return new;
+  end if;
+  if new.name like 'claim\_%' and new.value !~ '^[^.]+(\.[^.]+)*$' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" is not a path to a claim', new.value),
+      hint = 'A path is one or more names separated by dots, such as app_metadata.org_id.';
+  end if;
+  if new.name like '%\_bytes\_max' and new.value !~ '^[1-9][0-9]{0,9}$' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" is not a number of bytes', new.value),
+      hint = 'Write digits alone, such as 65536.';
+  end if;
+  insert into campfire.setting_overrides as o (name, value) values (new.name, new.value)
+  on conflict (name) do update set value = excluded.value;
+  return new;
+end
+$$;
+
+comment on function campfire.change_setting() is
+  'Internal. Makes campfire.settings writable; raises 22023 for a malformed path or number, or a change of anything but the value.';
+
+create or replace function campfire.claim_from_json(document text, path text) returns text
+language c immutable strict parallel safe
+as 'campfire-0.2.0', 'claim_from_json_wrapper';
+
+create or replace function campfire.is_agent(agents regclass) returns boolean
+language c stable strict parallel restricted security definer set search_path = pg_catalog, pg_temp
+as 'campfire-0.2.0', 'is_agent_wrapper';
+
+create or replace function campfire.projection_registry_changed() returns trigger
+language c
+as 'campfire-0.2.0', 'projection_registry_changed_wrapper';
+
+create or replace function campfire.sync_realtime_conversations() returns trigger
+language c security definer set search_path = pg_catalog, pg_temp
+as 'campfire-0.2.0', 'sync_realtime_conversations_wrapper';
+
+create or replace function campfire.is_scalar(type regtype) returns boolean
+language sql stable strict parallel safe
+return type in (
+    'uuid'::regtype, 'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype,
+    'bool'::regtype, 'int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'float4'::regtype, 'float8'::regtype,
+    'numeric'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype, 'timestamp'::regtype,
+    'timestamptz'::regtype)
+  
+  or (
+    with recursive base (oid, typtype, typbasetype) as (
+      select t.oid, t.typtype, t.typbasetype from pg_catalog.pg_type as t where t.oid = type
+      union all
+      select t.oid, t.typtype, t.typbasetype
+      from base join pg_catalog.pg_type as t on t.oid = base.typbasetype
+      where base.typtype = 'd'
+    )
+    select exists (
+      select from base
+      where base.typtype <> 'd'
+        and (base.oid in (
+              'uuid'::regtype, 'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype,
+              'bool'::regtype, 'int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'float4'::regtype, 'float8'::regtype,
+              'numeric'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype, 'timestamp'::regtype,
+              'timestamptz'::regtype)
+          or exists (
+              select from pg_catalog.pg_depend as d
+              join pg_catalog.pg_extension as e on e.oid = d.refobjid
+              join pg_catalog.pg_type as t on t.oid = d.objid
+              where d.classid = 'pg_catalog.pg_type'::regclass and d.objid = base.oid
+                and d.refclassid = 'pg_catalog.pg_extension'::regclass and d.deptype = 'e'
+                and e.extname = 'citext' and t.typname = 'citext'))
+    )
+  );
+
+create or replace function campfire.publication_verdict(publication name)
+returns table (kind text, root regclass, relation regclass, column_name name, type_name text, schema_name name, problem text)
+language sql stable strict set search_path = pg_catalog, pg_temp
+begin atomic
+  with target as (
+    select p.oid, p.puballtables from pg_catalog.pg_publication as p where p.pubname = publication
+  ), carried as (
+    select r.prrelid as root, campfire.qualified_name(r.prrelid) as qualified,
+      campfire.column_list(publication, r.prrelid) as list
+    from pg_catalog.pg_publication_rel as r join target on target.oid = r.prpubid
+  ), written as (
+    
+    select t.root, t.qualified, t.list, leaf.relid as relation, campfire.qualified_name(leaf.relid) as leaf_name,
+      campfire.replica_identity_columns(leaf.relid) as identity_columns
+    from carried as t
+    cross join lateral (
+      select t.root as relid
+      union
+      select p.relid from pg_catalog.pg_partition_tree(t.root) as p where p.isleaf
+    ) as leaf
+  )
+  select 'all_tables'::text, null::regclass, null::regclass, null::name, null::text, null::name,
+    pg_catalog.format('publication "%s" publishes all tables, so also columns that are not scalar', publication)
+  from target where target.puballtables
+  union all
+  select 'schema', null, null, null, null, n.nspname,
+    pg_catalog.format('publication "%s" publishes all tables of schema "%s", so also columns that are not scalar', publication, n.nspname)
+  from pg_catalog.pg_publication_namespace as s
+  join target on target.oid = s.pnpubid
+  join pg_catalog.pg_namespace as n on n.oid = s.pnnspid
+  union all
+  select 'column', t.root::regclass, t.root::regclass, k.column_name, k.type_name, null,
+    pg_catalog.format('column %s.%I is published, but cannot be: %s', t.qualified, k.column_name, k.reason)
+  from carried as t cross join lateral campfire.publishable_columns(t.root::regclass) as k
+  
+  where not k.publishable and case when t.list is null then k.reason like 'type %' else k.column_name = any (t.list) end
+  union all
+  select 'identity_missing', w.root::regclass, w.relation::regclass, null, null, null,
+    pg_catalog.format('%s has no replica identity: its rows cannot be updated or deleted', w.leaf_name)
+  from written as w where w.identity_columns is null
+  union all
+  select 'identity_uncovered', w.root::regclass, w.relation::regclass, null, null, null,
+    pg_catalog.format('the column list of %s does not cover its replica identity: its rows cannot be updated or deleted', w.leaf_name)
+  from written as w join pg_catalog.pg_class as c on c.oid = w.relation
+  
+  where w.list is not null and (c.relreplident = 'f' or not w.list @> w.identity_columns);
+end;
+
+comment on function campfire.publication_verdict(name) is
+  'Internal. The one verdict on a publication''s tables, asked by campfire.check_publication() and by the guard: what in it would '
+  'break a subscriber (kinds all_tables, schema, column) or a writer (identity_missing, identity_uncovered).';
+
+create or replace function campfire.check_publication(publication name)
+returns table (relation regclass, column_name name, type_name text, problem text, fix text)
+
+language plpgsql stable set search_path = pg_catalog, pg_temp set jit = off as $$
+#variable_conflict use_column
+declare
+  rows_name name := publication; -- the publication of rows that this one is, or is the control twin of
+  control boolean := false;
+  standard boolean := true;
+  target pg_publication;
+begin
+  select coalesce(m.control_of, m.name), m.control_of is not null, m.standard
+  into rows_name, control, standard
+  from campfire.managed_publications as m where m.name = publication;
+  if not found then
+    control := publication like '%\_control';
+    rows_name := case when control then left(publication, -8) else publication end;
+    standard := true;
+  end if;
+
+  select * into target from pg_publication as p where p.pubname = publication;
+  if not found then
+    return query select null::regclass, null::name, null,
+      format('publication "%s" does not exist', publication),
+      format('select campfire.create_publication(%L);', rows_name);
+    return;
+  end if;
+  if target.puballtables then
+    return query select null::regclass, null::name, null,
+      format('publication "%s" publishes all tables, so also columns that are not scalar', publication),
+      format('drop publication %I; select campfire.create_publication(%L);', publication, rows_name);
+    return;
+  end if;
+
+  return query
+  select null::regclass, null::name, null::text,
+    format('publication "%s" publishes all tables of schema "%s", so also columns that are not scalar', publication, n.nspname),
+    format('alter publication %I drop tables in schema %I; select campfire.create_publication(%L);', publication, n.nspname, rows_name)
+  from pg_publication_namespace as s join pg_namespace as n on n.oid = s.pnnspid
+  where s.pnpubid = target.oid
+  order by n.nspname;
+
+  if not (target.pubinsert and target.pubupdate and target.pubdelete and target.pubtruncate) then
+    return query select null::regclass, null::name, null,
+      format('publication "%s" leaves out some operations', publication),
+      format('alter publication %I set (publish = ''insert, update, delete, truncate'');', publication);
+  end if;
+
+  if standard then
+    return query
+    select t.relation, null::name, null::text,
+      case when t.relation is null then format('table %s does not exist', t.qualified)
+           else format('table %s is not in publication "%s"', t.qualified, publication) end,
+      case when t.relation is null then 'Restore the table from a backup.'
+           else format('select campfire.create_publication(%L);', rows_name) end
+    from campfire.standard_tables(publication, control) as t
+    where t.relation is null
+       or t.published = '{}' and t.columns <@ array(select c.column_name from campfire.publishable_columns(t.relation) as c)
+    union all
+    select t.relation, c.name, k.type_name,
+      case when k.column_name is null then format('column %s.%I does not exist', t.qualified, c.name)
+           else format('column %s.%I is not in publication "%s"', t.qualified, c.name, publication) end,
+      case when k.column_name is null
+             then format('Restore column %s.%I, then: select campfire.create_publication(%L);', t.qualified, c.name, rows_name)
+           else format('select campfire.create_publication(%L);', rows_name) end
+    from campfire.standard_tables(publication, control) as t
+    cross join unnest(t.columns) as c (name)
+    left join campfire.publishable_columns(t.relation) as k on k.column_name = c.name
+    where t.relation is not null and c.name <> all (t.published)
+      -- Of a table that is not carried at all, only what create_publication() will miss.
+      and (t.published <> '{}' or k.column_name is null)
+    union all
+    select t.relation, null, null,
+      format('the replica identity of %s must %s: deleted and moved rows could not be routed', t.qualified,
+        case when b.listed then format('cover (%s)', array_to_string(b.identity_columns, ', ')) else 'be full' end),
+      campfire.suggested_identity(t.relation)
+    from campfire.standard_tables(publication, control) as t
+    join pg_class as c on c.oid = t.relation
+    join campfire.builtin_tables as b on b.table_name = c.relname
+    where campfire.replica_identity_columns(t.relation) is not null
+      and case when b.listed then not campfire.replica_identity_columns(t.relation) @> b.identity_columns
+          else c.relreplident <> 'f' end
+    union all
+    select t.relation, null, null,
+      format('a row filter hides rows of %s from publication "%s"', t.qualified, publication),
+      format('alter publication %1$I drop table only %2$s; select campfire.create_publication(%3$L);', publication, t.qualified, rows_name)
+    from campfire.standard_tables(publication, control) as t
+    join pg_publication_rel as r on r.prpubid = target.oid and r.prrelid = t.relation
+    where r.prqual is not null;
+  end if;
+
+  return query
+  select v.root, v.column_name, v.type_name, v.problem,
+    case
+      when v.kind = 'column' and (t.is_full or v.column_name = any (t.identity_columns))
+        then campfire.suggested_identity(v.root) || format(' select campfire.publish(%L, %L);', publication, t.qualified)
+      when v.kind = 'column' then format('select campfire.publish(%L, %L, %L);', publication, t.qualified, (
+        select array_agg(k.column_name) from campfire.publishable_columns(v.root) as k
+        where k.publishable and (t.list is null or k.column_name = any (t.list || t.identity_columns)))::text)
+      when v.kind = 'identity_missing' or v.relation <> v.root then campfire.suggested_identity(v.relation)
+      when t.is_full and exists (select from campfire.publishable_columns(v.root) as k where k.reason like 'type %')
+        then campfire.suggested_identity(v.root)
+      when t.is_full then format('select campfire.publish(%L, %L);', publication, t.qualified)
+      else format('select campfire.publish(%L, %L, %L);', publication, t.qualified, (
+        select array_agg(k.column_name) from campfire.publishable_columns(v.root) as k
+        where k.column_name = any (t.list || t.identity_columns))::text)
+    end
+  from campfire.publication_verdict(publication) as v
+  cross join lateral (
+    select campfire.qualified_name(v.root) as qualified, campfire.column_list(publication, v.root) as list,
+      campfire.replica_identity_columns(v.root) as identity_columns,
+      (select c.relreplident = 'f' from pg_class as c where c.oid = v.root) as is_full
+  ) as t
+  where v.kind in ('column', 'identity_missing', 'identity_uncovered')
+  order by 1, 2;
+end
+$$;
+
+create table campfire.publication_oids (
+  publication oid primary key,
+  name name not null unique
+);
+
+comment on table campfire.publication_oids is 'Internal. Managed publications by oid, so that the guard can follow a rename; never dumped.';
+
+create or replace function campfire.remember_publications() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+begin
+  delete from campfire.publication_oids as o
+  where not exists (
+    select from pg_publication as p join campfire.managed_publications as m on m.name = p.pubname
+    where p.oid = o.publication and p.pubname = o.name);
+  insert into campfire.publication_oids (publication, name)
+  select p.oid, p.pubname
+  from pg_publication as p join campfire.managed_publications as m on m.name = p.pubname
+  where not exists (select from campfire.publication_oids as o where o.publication = p.oid)
+  -- A parallel restore gets here in several sessions at once: none fails, and all go in one order.
+  order by p.oid
+  on conflict do nothing;
+end
+$$;
+
+comment on function campfire.remember_publications() is
+  'Internal event trigger: notes the oids of managed publications before a command on publications.';
+
+create or replace function campfire.guard_fix(
+  publication name, kind text, root regclass, relation regclass, column_name name, schema_name name) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  table_name constant text := campfire.qualified_name(root);
+  list constant name[] := campfire.column_list(publication, root);
+  is_full constant boolean := (select c.relreplident = 'f' from pg_class as c where c.oid = root);
+  is_mirror constant boolean := exists (select from campfire.projections as p where p.mirror = root);
+  identity_columns constant name[] := campfire.replica_identity_columns(relation);
+  suggested constant text := campfire.suggested_identity(relation);
+  standard campfire.builtin_tables;
+begin
+  select b.* into standard
+  from campfire.builtin_tables as b
+  join campfire.installations as i on true
+  join pg_namespace as n on n.nspname = i.schema_name
+  join pg_class as c on c.relnamespace = n.oid and c.relname = b.table_name
+  where c.oid = root;
+
+  if kind = 'all_tables' then
+    return format('select campfire.create_publication(%L);', publication);
+  elsif kind = 'schema' then
+    return format(
+      'select campfire.publish(%L, c.oid) from pg_catalog.pg_class as c where c.relnamespace = %L::regnamespace and c.relkind in (''r'', ''p'') '
+      'and c.relpersistence = ''p'' and not c.relispartition and campfire.replica_identity_columns(c.oid) is not null;',
+      publication, quote_ident(schema_name));
+  elsif kind = 'column' and (is_mirror or not standard.listed) then
+    -- Routed by every column, so it cannot go without one: there a complex value is text.
+    return case
+      when column_name = any (standard.columns)
+        or exists (select from campfire.projections as p where p.mirror = root and column_name = any (p.columns))
+        then format('alter table %1$s alter column %2$I type text using %2$I::text;', table_name, column_name)
+      else format('alter table %s add column if not exists %I text;', table_name, column_name) end;
+  elsif kind = 'column' and column_name = any (standard.columns) then
+    return format('alter table %1$s alter column %2$I type text using %2$I::text;', table_name, column_name);
+  elsif kind = 'column' and (is_full or column_name = any (identity_columns)) then
+    return format('select campfire.unpublish(%L, %L); %s select campfire.publish(%1$L, %2$L, array('
+      'select c.column_name from campfire.publishable_columns(%2$L) as c where c.publishable and c.column_name <> %4$L));',
+      publication, table_name, suggested, column_name);
+  elsif kind = 'column' and list is null then
+    return format('select campfire.publish(%L, %L);', publication, table_name);
+  elsif kind = 'column' then
+    return format('select campfire.publish(%L, %L, %L);', publication, table_name, (
+      select array_agg(c.column_name) from campfire.publishable_columns(root) as c
+      where c.publishable and c.column_name = any (list || identity_columns))::text);
+  elsif is_mirror or standard.table_name is not null or relation <> root then
+    return suggested;
+  elsif identity_columns is not null and exists (
+      select from pg_class as c where c.oid = relation and c.relreplident = 'f')
+    and (select bool_and(c.publishable) from campfire.publishable_columns(root) as c) then
+    return format('select campfire.unpublish(%L, %L); alter table %2$s replica identity full; select campfire.publish(%1$L, %2$L);',
+      publication, table_name);
+  elsif identity_columns is not null and list is not null and not is_full and not exists (
+      select from campfire.publishable_columns(root) as c where c.column_name = any (identity_columns) and not c.publishable) then
+    return format('select campfire.publish(%L, %L, %L);', publication, table_name, (
+      select array_agg(c.column_name) from campfire.publishable_columns(root) as c
+      where c.column_name = any (list || identity_columns))::text);
+  end if;
+  return format('select campfire.unpublish(%L, %L); %s select campfire.publish(%1$L, %2$L);', publication, table_name, suggested);
+end
+$$;
+
+comment on function campfire.guard_fix(name, text, regclass, regclass, name, name) is
+  'Internal. SQL that mends what the guard refused, for the state before the refused command.';
+
+create or replace function campfire.refuse(publication name, problems jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  problem constant jsonb := problems -> 0;
+  complaint constant text := (select string_agg(p ->> 'problem', e'\n') from jsonb_array_elements(problems) as p);
+  remade constant text := (
+    -- A publication that the refused command made is gone with it.
+    select format('select campfire.create_publication(%L); ', coalesce(m.control_of, m.name))
+    from campfire.managed_publications as m
+    where m.name = publication and problem ->> 'kind' <> 'all_tables'
+      and not exists (select from campfire.publication_oids as o where o.name = publication));
+  fix constant text := coalesce(remade, '') || campfire.guard_fix(publication, problem ->> 'kind', (problem ->> 'root')::oid::regclass,
+    (problem ->> 'relation')::oid::regclass, (problem ->> 'column_name')::name, (problem ->> 'schema_name')::name);
+begin
+  if problem ->> 'kind' = 'identity_missing' and current_setting('application_name') = 'pg_restore' then
+    -- A parallel restore may get to the publication before it gets to the key.
+    raise warning using
+      errcode = 'object_not_in_prerequisite_state',
+      message = problem ->> 'problem', detail = 'Let through because the session is pg_restore''s.', hint = fix;
+    return;
+  end if;
+  raise exception using
+    errcode = case when problem ->> 'kind' in ('column', 'all_tables', 'schema')
+      then 'feature_not_supported' else 'object_not_in_prerequisite_state' end,
+    message = problem ->> 'problem',
+    detail = format(e'campfire guards publication "%s".\n%s', publication, complaint),
+    hint = fix;
+end
+$$;
+
+comment on function campfire.refuse(name, jsonb) is
+  'Internal. Raises 0A000 or 55000 for what the guard found, with SQL that mends the first problem.';
+
+create or replace function campfire.guard_publications() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+declare
+  relations oid[];
+  publications oid[];
+  whole oid[];
+  managed record;
+  renamed record;
+  problems jsonb;
+begin
+  select
+    coalesce(array_agg(c.objid) filter (where c.classid = 'pg_class'::regclass), '{}')
+      || coalesce(array_agg(r.prrelid) filter (where r.oid is not null), '{}')
+      || coalesce(array_agg(t.oid) filter (where t.oid is not null), '{}'),
+    coalesce(array_agg(c.objid) filter (where c.classid = 'pg_publication'::regclass), '{}'),
+    coalesce(array_agg(s.pnpubid) filter (where s.oid is not null), '{}')
+  into relations, publications, whole
+  from pg_event_trigger_ddl_commands() as c
+  left join pg_publication_rel as r on c.classid = 'pg_publication_rel'::regclass and r.oid = c.objid
+  left join pg_publication_namespace as s on c.classid = 'pg_publication_namespace'::regclass and s.oid = c.objid
+  left join pg_class as t on t.reloftype = c.objid and c.classid = 'pg_type'::regclass
+  where not c.in_extension;
+  if relations = '{}' and publications = '{}' and whole = '{}' then
+    return;
+  end if;
+
+  -- A rename takes the registration along, and the twin.
+  for renamed in
+    select o.name as old, p.pubname as new, m.control_of
+    from campfire.publication_oids as o
+    join pg_publication as p on p.oid = o.publication
+    join campfire.managed_publications as m on m.name = o.name
+    where o.publication = any (publications) and p.pubname <> o.name
+  loop
+    if renamed.control_of is not null and renamed.new <> (renamed.control_of::text || '_control')::name then
+      raise exception using
+        errcode = 'object_not_in_prerequisite_state',
+        message = format('publication "%s" must be called like the publication it belongs to', renamed.old),
+        hint = format('alter publication %I rename to %I;', renamed.control_of, regexp_replace(renamed.new, '_control$', ''));
+    elsif renamed.control_of is null and octet_length(renamed.new::text || '_control') > 63 then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('"%s" cannot be the name of a publication', renamed.new),
+        hint = 'The name is at most 55 bytes long: its twin is called <name>_control.';
+    end if;
+    update campfire.managed_publications as m set name = renamed.new where m.name = renamed.old;
+    update campfire.publication_oids as o set name = renamed.new where o.name = renamed.old;
+    update campfire.managed_publications as m set control_of = renamed.new where m.control_of = renamed.old;
+    if renamed.control_of is null and exists (select from pg_publication where pubname = (renamed.old::text || '_control')::name) then
+      execute format('alter publication %I rename to %I', renamed.old::text || '_control', renamed.new::text || '_control');
+    end if;
+  end loop;
+
+  -- Children take part in what is done to their parents.
+  with recursive tree (oid) as (
+    select unnest(relations)
+    union
+    select i.inhrelid from tree join pg_inherits as i on i.inhparent = tree.oid
+  )
+  select coalesce(array_agg(tree.oid), '{}') into relations from tree;
+
+  for managed in
+    select m.name, p.oid,
+      p.oid = any (whole)
+        -- Made now, or renamed to a name that is managed.
+        or p.oid = any (publications) and not exists (select from campfire.publication_oids as o where o.publication = p.oid) as is_new
+    from campfire.managed_publications as m join pg_publication as p on p.pubname = m.name
+    -- Most DDL is about other tables, and should not wait for the verdict.
+    where publications <> '{}' or whole <> '{}' or exists (
+      select from unnest(relations) as t (oid)
+      cross join lateral (select t.oid union select a.relid from pg_partition_ancestors(t.oid) as a) as carried (oid)
+      join pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = carried.oid)
+  loop
+    select jsonb_agg(jsonb_build_object('kind', v.kind, 'root', v.root::oid, 'relation', v.relation::oid,
+      'column_name', v.column_name, 'schema_name', v.schema_name, 'problem', v.problem)) into problems
+    from campfire.publication_verdict(managed.name) as v
+    where managed.is_new or v.root = any (relations) or v.relation = any (relations);
+    if problems is not null then
+      perform campfire.refuse(managed.name, problems);
+    end if;
+  end loop;
+end
+$$;
+
+comment on function campfire.guard_publications() is
+  'Internal event trigger. Raises 0A000 if a managed publication would carry a column that is not scalar, all tables or a schema; '
+  '55000 if a published table would lose its replica identity, or its column list not cover it. The hint is SQL that mends it.';
+
+create or replace function campfire.guard_drops() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+declare
+  lost record;
+  table_name text;
+  relation regclass;
+  suggested text;
+  schemas text[];
+  managed record;
+  problems jsonb;
+begin
+  if not exists (
+      select from pg_event_trigger_dropped_objects() as d
+      where d.object_type in ('publication relation', 'index', 'table constraint')) then
+    return;
+  end if;
+
+  -- A table that left a publication because something in it was dropped, not because anybody said so.
+  for lost in
+    select d.address_names, m.name as publication, array(
+      select k.address_names[3] from pg_event_trigger_dropped_objects() as k
+      where k.object_type = 'table column' and k.address_names[1:2] = d.address_names) as columns
+    from pg_event_trigger_dropped_objects() as d
+    join campfire.managed_publications as m on m.name = d.address_args[1]
+    where d.object_type = 'publication relation' and not d.original
+      and exists (select from pg_publication as p where p.pubname = m.name)
+      and not exists (
+        select from pg_event_trigger_dropped_objects() as t
+        where t.object_type = 'table' and t.address_names = d.address_names)
+  loop
+    table_name := format('%I.%I', lost.address_names[1], lost.address_names[2]);
+    relation := to_regclass(table_name);
+    if relation is null then
+      continue;
+    end if;
+    suggested := case when campfire.replica_identity_columns(relation) is null then campfire.suggested_identity(relation) end;
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('the command would take %s out of publication "%s"', table_name, lost.publication),
+      detail = format(e'campfire guards publication "%s".\nDropped with it: %s.', lost.publication, (
+        select string_agg(format('column %s.%I', table_name, c), ', ') from unnest(lost.columns) as c)),
+      hint = case
+        when suggested is null then format('select campfire.publish(%L, %L, array('
+          'select c from unnest(campfire.column_list(%1$L, %2$L)) as c where c <> all (%3$L::name[])));',
+          lost.publication, table_name, lost.columns)
+        when suggested like '%replica identity full;'
+          then format('select campfire.unpublish(%L, %L); %s select campfire.publish(%1$L, %2$L);', lost.publication, table_name, suggested)
+        else format('select campfire.unpublish(%L, %L); %s select campfire.publish(%1$L, %2$L, array('
+          'select c.column_name from campfire.publishable_columns(%2$L) as c where c.publishable and c.column_name <> all (%4$L::name[])));',
+          lost.publication, table_name, suggested, lost.columns) end;
+  end loop;
+
+  -- An index is gone by now, and with it the name of its table; but they share a schema.
+  select array_agg(d.schema_name) into schemas
+  from pg_event_trigger_dropped_objects() as d where d.object_type in ('index', 'table constraint');
+  for managed in
+    select m.name from campfire.managed_publications as m join pg_publication as p on p.pubname = m.name
+  loop
+    select jsonb_agg(jsonb_build_object('kind', v.kind, 'root', v.root::oid, 'relation', v.relation::oid, 'problem', v.problem))
+    into problems
+    from campfire.publication_verdict(managed.name) as v
+    join pg_class as c on c.oid = v.relation join pg_namespace as n on n.oid = c.relnamespace
+    where v.kind = 'identity_missing' and (n.nspname = any (schemas) or schemas @> array[null::text]);
+    if problems is not null then
+      perform campfire.refuse(managed.name, problems);
+    end if;
+  end loop;
+end
+$$;
+
+comment on function campfire.guard_drops() is
+  'Internal event trigger. Raises 55000 if dropping something would take a table out of a managed publication, or a published '
+  'table''s replica identity away. The hint is SQL that mends it.';
+
+create event trigger campfire_remember on ddl_command_start
+  when tag in ('CREATE PUBLICATION', 'ALTER PUBLICATION', 'DROP PUBLICATION')
+  execute function campfire.remember_publications();
+
+comment on event trigger campfire_remember is
+  'campfire: by this the guard can follow renames of publications.';
+
+create event trigger campfire_guard on ddl_command_end
+  when tag in ('CREATE PUBLICATION', 'ALTER PUBLICATION', 'CREATE TABLE', 'ALTER TABLE', 'ALTER TYPE')
+  execute function campfire.guard_publications();
+
+comment on event trigger campfire_guard is
+  'campfire: keeps managed publications scalar and writers unbroken. Switch off: alter event trigger campfire_guard disable; '
+  'then on again: alter event trigger campfire_guard enable; and look at campfire.check_publication().';
+
+create event trigger campfire_guard_drop on sql_drop execute function campfire.guard_drops();
+
+comment on event trigger campfire_guard_drop is
+  'campfire: keeps published tables and their replica identities from being dropped along. Switch off: '
+  'alter event trigger campfire_guard_drop disable; then on again: alter event trigger campfire_guard_drop enable;';
+
+create table campfire.user_routes (
+  id bigint primary key generated by default as identity,
+  relation regclass not null,
+  operation text not null check (operation in ('INSERT', 'UPDATE', 'DELETE')),
+  on_move boolean not null default false check (not on_move or operation <> 'UPDATE'),
+  channel text not null,
+  event text not null,
+  columns name[] not null check (cardinality(columns) > 0),
+  when_changed name[] check (when_changed is null or operation = 'UPDATE'),
+  enabled boolean not null default true,
+  unique (relation, operation, channel, event)
+);
+
+comment on table campfire.user_routes is 'Internal. Routes made by campfire.add_route(); dumped. Read campfire.routes instead.';
+
+comment on sequence campfire.user_routes_id_seq is 'Internal. Ids of routes; dumped, so that none is given twice.';
+
+select pg_extension_config_dump('campfire.user_routes', 'where relation in (select oid from pg_catalog.pg_class)');
+
+select pg_extension_config_dump('campfire.user_routes_id_seq', '');
+
+create or replace view campfire.routes as
+select
+  
+  r.key - 1000 * i.number::bigint as id,
+  i.schema_name,
+  r.table_name,
+  r.operation,
+  r.on_move,
+  r.channel,
+  r.event,
+  r.columns,
+  r.when_changed,
+  coalesce(o.enabled, r.enabled) as enabled,
+  true as builtin
+from campfire.installations as i
+cross join campfire.builtin_routes as r
+left join campfire.route_overrides as o on o.schema_name = i.schema_name and o.key = r.key
+union all
+select u.id, n.nspname, c.relname, u.operation, u.on_move, u.channel, u.event, u.columns, u.when_changed, u.enabled, false
+from campfire.user_routes as u
+join pg_catalog.pg_class as c on c.oid = u.relation
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace;
+
+create or replace function campfire.routes_changed() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  -- In the transaction of the change, so that the relay switches at that place of the WAL.
+  perform campfire.emit('campfire.routes', jsonb_build_object('routes', coalesce((
+    select jsonb_agg(jsonb_build_object(
+      'id', r.id, 'schema_name', r.schema_name, 'table_name', r.table_name, 'operation', r.operation, 'on_move', r.on_move,
+      'channel', r.channel, 'event', r.event, 'columns', r.columns, 'when_changed', r.when_changed) order by r.id)
+    from campfire.routes as r where r.enabled), '[]'))::text);
+  return null;
+end
+$$;
+
+comment on function campfire.routes_changed() is
+  'Internal trigger: writes the enabled routes into the WAL, as a transactional logical message campfire.routes.';
+
+create trigger routes_changed after insert or update or delete on campfire.user_routes
+for each statement execute function campfire.routes_changed();
+
+create trigger routes_changed after insert or update or delete on campfire.route_overrides
+for each statement execute function campfire.routes_changed();
+
+create trigger routes_changed after insert or update or delete on campfire.installations
+for each statement execute function campfire.routes_changed();
+
+create or replace function campfire.add_route(
+  relation regclass, operation text, channel text, event text,
+  columns name[] default null, when_changed name[] default null, on_move boolean default false) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  qualified constant text := campfire.qualified_name(relation);
+  known constant name[] := array(select c.column_name from campfire.publishable_columns(relation) as c);
+  template_columns constant name[] := array(select m[1]::name from regexp_matches(channel, '\{([^{}]*)\}', 'g') as m);
+  identity_columns constant name[] := coalesce(campfire.replica_identity_columns(relation), '{}');
+  carrier name;
+  carried name[];
+  payload name[] := columns;
+  missing name;
+  added bigint;
+begin
+  perform campfire.require_superuser('campfire.add_route()');
+  if relation is null or operation is null or channel is null or event is null or on_move is null then
+    raise exception using
+      errcode = 'null_value_not_allowed',
+      message = 'add_route() needs a table, an operation, a channel and an event';
+  end if;
+  operation := upper(operation);
+  if operation not in ('INSERT', 'UPDATE', 'DELETE') then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" is not an operation', operation),
+      hint = 'Operations are INSERT, UPDATE and DELETE.';
+  end if;
+  if event !~ '^[^[:cntrl:]]+$' or octet_length(event) > 255 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" cannot be the name of an event', left(event, 200)),
+      hint = 'A name is 1 to 255 bytes long, without control characters.';
+  end if;
+  if operation = 'UPDATE' and on_move then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'a route of UPDATE cannot fire on moves',
+      hint = 'A row that moves to another channel is a DELETE there and an INSERT here: add those routes with on_move.';
+  end if;
+  if operation <> 'UPDATE' and when_changed is not null then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('when_changed means nothing for %s', operation);
+  end if;
+  if regexp_replace(channel, '\{[^{}]*\}', '', 'g') ~ '[{}[:cntrl:]]' or channel = '' or octet_length(channel) > 255 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('malformed channel "%s"', left(channel, 200)),
+      hint = 'A template names columns in braces, such as org:{organization_id}:conv:{conversation_id}.';
+  end if;
+  -- As it will look with uuids in it; raises 22023 for org followed by what no channel of campfire looks like.
+  perform campfire.parse_channel(regexp_replace(channel, '\{[^{}]*\}', '00000000-0000-0000-0000-000000000000', 'g'));
+
+  select p.pubname, coalesce(campfire.column_list(p.pubname, relation),
+      array(select c.column_name from campfire.publishable_columns(relation) as c where c.publishable))
+  into carrier, carried
+  from campfire.managed_publications as m
+  join pg_publication as p on p.pubname = m.name
+  join pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = relation
+  order by m.control_of is not null, p.pubname limit 1;
+  if not found then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s is not in a publication of campfire''s', qualified),
+      hint = format('select campfire.publish(%L, %L);', coalesce(
+        (select m.name from campfire.managed_publications as m where m.control_of is null order by m.name limit 1), 'campfire'), qualified);
+  end if;
+  payload := coalesce(payload, case when operation = 'DELETE'
+    then array(select c from unnest(carried) as c where c = any (identity_columns)) else carried end);
+  if cardinality(payload) = 0 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'a route needs at least one column';
+  end if;
+
+  foreach missing in array template_columns || payload || coalesce(when_changed, '{}') loop
+    if missing <> all (known) then
+      raise exception using
+        errcode = 'undefined_column',
+        message = format('column %s.%I does not exist', qualified, missing),
+        hint = format('select * from campfire.publishable_columns(%L);', qualified);
+    elsif missing <> all (carried) then
+      raise exception using
+        errcode = 'object_not_in_prerequisite_state',
+        message = format('column %s.%I is not published', qualified, missing),
+        hint = format('select campfire.publish(%L, %L, %L);', carrier, qualified, (
+          select array_agg(c.column_name) from campfire.publishable_columns(relation) as c
+          where c.column_name = any (carried || missing))::text);
+    end if;
+  end loop;
+  foreach missing in array
+    case when operation = 'DELETE' then template_columns || payload else '{}' end || coalesce(when_changed, '{}')
+  loop
+    if missing <> all (identity_columns) then
+      raise exception using
+        errcode = 'object_not_in_prerequisite_state',
+        message = format('column %s.%I is not in the replica identity', qualified, missing),
+        detail = 'Of a row before its change only the replica identity is known.',
+        hint = 'Name only columns of the replica identity, or route from a mirror that has replica identity full.';
+    end if;
+  end loop;
+
+  if exists (select from campfire.projections as p where p.source = relation) then
+    raise warning using
+      message = format('%s has a projection', qualified),
+      detail = 'Routes from both the table and its mirror send each change twice.',
+      hint = format('Route from the mirror: %s.', (select campfire.qualified_name(p.mirror) from campfire.projections as p where p.source = relation));
+  end if;
+  if exists (
+      select from campfire.user_routes as u
+      where (u.relation, u.operation, u.channel, u.event) = (relation, operation, channel, event)) then
+    raise exception using
+      errcode = 'duplicate_object',
+      message = format('%s of %s is already routed to "%s" as %s', operation, qualified, channel, event),
+      hint = format('select campfire.drop_route(%s);', (
+        select u.id from campfire.user_routes as u
+        where (u.relation, u.operation, u.channel, u.event) = (relation, operation, channel, event)));
+  end if;
+  insert into campfire.user_routes (relation, operation, on_move, channel, event, columns, when_changed)
+  values (relation, operation, on_move, channel, event, payload, when_changed)
+  returning id into added;
+  return added;
+end
+$$;
+
+comment on function campfire.add_route(regclass, text, text, text, name[], name[], boolean) is
+  'Sends a published table''s inserts, updates or deletes to a channel; returns the route''s id. {column} in the channel stands for a '
+  'value of the row. Without columns: all that are published. Superuser. Raises 42501, 22023 for a malformed channel, event or '
+  'operation, 42703 for a column that does not exist, 55000 for a table or column that is not published, or not known of old rows, '
+  '42710 for a route that exists; a WARNING if the table has a projection. '
+  'Example: select campfire.add_route(''orders'', ''INSERT'', ''shop:{shop_id}'', ''order:created'');';
+
+create or replace function campfire.drop_route(id bigint) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  perform campfire.require_superuser('campfire.drop_route()');
+  if exists (select from campfire.routes as r where r.id = drop_route.id and r.builtin) then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('route %s came with campfire and cannot be dropped', id),
+      hint = format('select campfire.enable_route(%s, false);', id);
+  end if;
+  delete from campfire.user_routes as u where u.id = drop_route.id;
+  if not found then
+    raise exception using
+      errcode = 'undefined_object',
+      message = format('route %s does not exist', id),
+      hint = 'select id, table_name, operation, channel from campfire.routes;';
+  end if;
+end
+$$;
+
+comment on function campfire.drop_route(bigint) is
+  'Removes a route that add_route() made. Superuser. Raises 42501, 42704 if there is none, 55000 for a built-in one, which can only be '
+  'switched off. Example: select campfire.drop_route(1);';
+
+create or replace function campfire.enable_route(id bigint, enabled boolean default true) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  route campfire.routes;
+begin
+  perform campfire.require_superuser('campfire.enable_route()');
+  if enabled is null then
+    raise exception using errcode = 'null_value_not_allowed', message = 'a route is on or off';
+  end if;
+  select r.* into route from campfire.routes as r where r.id = enable_route.id;
+  if not found then
+    raise exception using
+      errcode = 'undefined_object',
+      message = format('route %s does not exist', id),
+      hint = 'select id, table_name, operation, channel from campfire.routes;';
+  end if;
+  if route.enabled = enabled then
+    return;
+  end if;
+  if route.builtin then
+    insert into campfire.route_overrides as o (schema_name, key, enabled)
+    select route.schema_name, (id + 1000 * i.number::bigint)::smallint, enable_route.enabled
+    from campfire.installations as i where i.schema_name = route.schema_name
+    on conflict (schema_name, key) do update set enabled = excluded.enabled;
+  else
+    update campfire.user_routes as u set enabled = enable_route.enabled where u.id = enable_route.id;
+  end if;
+end
+$$;
+
+comment on function campfire.enable_route(bigint, boolean) is
+  'Switches a route on or off, built-in or added. Superuser. Raises 42501, 42704 if there is none. '
+  'Example: select campfire.enable_route(-929); -- message:deleted, off at first';
+
+insert into campfire.setting_defaults (name, value, description) values
+  ('broadcast_bytes_max', '3072000', 'How long the payload of campfire.broadcast() may be, as text in bytes.'),
+  ('broadcast_organization_bytes_max', '65536', 'The same on channels of an organization.');
+
+create table campfire.broadcast_keys (
+  id integer primary key generated always as identity,
+  key bytea not null check (octet_length(key) = 32),
+  created_at timestamptz not null default now()
+);
+
+comment on table campfire.broadcast_keys is
+  'Keys by which the relay knows messages of campfire''s own; the one with the highest id signs. Never dumped. See campfire.rotate_broadcast_key().';
+
+comment on sequence campfire.broadcast_keys_id_seq is 'Internal. Numbers of keys.';
+
+comment on column campfire.broadcast_keys.id is 'Number of the key; stands in each message.';
+
+comment on column campfire.broadcast_keys.key is 'The secret.';
+
+comment on column campfire.broadcast_keys.created_at is 'When it was made.';
+
+create or replace function campfire.rotate_broadcast_key() returns integer
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  made integer;
+begin
+  perform campfire.require_superuser('campfire.rotate_broadcast_key()');
+  lock table campfire.broadcast_keys in share row exclusive mode;
+  -- Four times 122 random bits of the kind that keys are made of.
+  insert into campfire.broadcast_keys (key)
+  select sha256(string_agg(uuid_send(gen_random_uuid()), '')) from generate_series(1, 4)
+  returning id into made;
+  -- The one before stays, for messages that the relay has not read yet.
+  delete from campfire.broadcast_keys as k where k.id < (
+    select max(p.id) from campfire.broadcast_keys as p where p.id < made);
+  return made;
+end
+$$;
+
+comment on function campfire.rotate_broadcast_key() is
+  'Makes a new key for campfire.broadcast(), and forgets all but the one before it, by which messages still in the WAL are known. '
+  'Returns its number. Superuser. Raises 42501. Example: select campfire.rotate_broadcast_key();';
+
+select campfire.rotate_broadcast_key();
+
+create or replace function campfire.hmac_sha256(key bytea, message bytea) returns bytea
+language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp as $$
+declare
+  padded constant bytea := key || decode(repeat('00', 64 - octet_length(key)), 'hex');
+  inner_key bytea := padded;
+  outer_key bytea := padded;
+begin
+  for i in 0 .. 63 loop
+    inner_key := set_byte(inner_key, i, get_byte(padded, i) # 54);
+    outer_key := set_byte(outer_key, i, get_byte(padded, i) # 92);
+  end loop;
+  return sha256(outer_key || sha256(inner_key || message));
+end
+$$;
+
+comment on function campfire.hmac_sha256(bytea, bytea) is
+  'Internal. HMAC-SHA256 (RFC 2104) with a key of at most 64 bytes; here so that pgcrypto need not be.';
+
+create or replace function campfire.emit(prefix text, body text) returns pg_lsn
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  signer campfire.broadcast_keys;
+begin
+  select k.* into strict signer from campfire.broadcast_keys as k order by k.id desc limit 1;
+  return pg_logical_emit_message(true, prefix, format(e'v1 %s %s\n%s', signer.id, encode(campfire.hmac_sha256(signer.key, convert_to(
+    format(e'%s\n%s\n%s\n%s', prefix, (select d.oid from pg_database as d where d.datname = current_database()),
+      pg_current_xact_id()::xid, body), 'UTF8')), 'hex'), body));
+end
+$$;
+
+comment on function campfire.emit(text, text) is
+  'Internal. Writes a signed, transactional logical message: "v1 KEY HMAC", a line feed, the body. The HMAC-SHA256, in hexadecimal, is '
+  'over prefix, oid of the database, xid of the transaction and body, with line feeds between them, in UTF-8.';
+
+create or replace function campfire.broadcast(channel text, event text, payload jsonb) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  canonical constant text := regexp_replace(channel, '^bcast:', '');
+  scope text;
+  bytes_max bigint;
+begin
+  if channel is null or event is null or payload is null then
+    raise exception using
+      errcode = 'null_value_not_allowed',
+      message = 'broadcast() needs a channel, an event and a payload';
+  end if;
+  if canonical !~ '^[^[:cntrl:]]+$' or octet_length(canonical) > 255 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('malformed channel "%s"', left(channel, 200)),
+      hint = 'A channel is 1 to 255 bytes long, without control characters.';
+  end if;
+  scope := (campfire.parse_channel(channel)).scope;
+  if event !~ '^[^[:cntrl:]]+$' or octet_length(event) > 255 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" cannot be the name of an event', left(event, 200)),
+      hint = 'A name is 1 to 255 bytes long, without control characters.';
+  end if;
+  if scope <> 'other' and event ~ '^(message|conversation|read|agent|campfire):' then
+    raise exception using
+      errcode = 'insufficient_privilege',
+      message = format('event "%s" is reserved on channels of an organization', event),
+      detail = 'message:, conversation:, read:, agent: and campfire: tell what committed; nobody else may say it.',
+      hint = 'Choose another name.';
+  end if;
+  bytes_max := campfire.setting(case when scope = 'other' then 'broadcast_bytes_max' else 'broadcast_organization_bytes_max' end);
+  if octet_length(payload::text) > bytes_max then
+    raise exception using
+      errcode = 'program_limit_exceeded',
+      message = format('the payload has %s bytes, more than %s', octet_length(payload::text), bytes_max),
+      hint = format('Send a reference to it, or: update campfire.settings set value = %L where name = %L;', octet_length(payload::text)::text,
+        case when scope = 'other' then 'broadcast_bytes_max' else 'broadcast_organization_bytes_max' end);
+  end if;
+  perform campfire.emit('campfire.broadcast', format(e'%s\n%s\n%s', canonical, event, payload));
+end
+$$;
+
+comment on function campfire.broadcast(text, text, jsonb) is
+  'Sends an event to the subscribers of a channel when the transaction commits, and never if it does not. EXECUTE for service_role '
+  'only. Raises 22023 for a malformed channel or event, 42501 for an event that is reserved on channels of an organization, 54000 for '
+  'a payload above the settings broadcast_bytes_max and broadcast_organization_bytes_max, 22004 for null. '
+  'Example: select campfire.broadcast(''news'', ''published'', ''{"id": 7}'');';
+
+create or replace function campfire.touch_conversations() returns trigger
+language c security definer set search_path = pg_catalog, pg_temp
+as 'campfire-0.2.0', 'touch_conversations_wrapper';
+
+create or replace function campfire.install(schema name default 'public') returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  names constant name[] := '{organizations,agents,conversations,messages,realtime_conversations,read_receipts}';
+  types constant name[] := '{conversation_status,conversation_priority}';
+  current_version constant text := (select extversion from pg_extension where extname = 'campfire');
+  installed_version text;
+  existing name[];
+begin
+  perform campfire.require_superuser('campfire.install()');
+  if schema is null or schema = 'campfire' or schema = 'information_schema' or schema like 'pg\_%' then
+    raise exception using
+      errcode = 'invalid_schema_name',
+      message = format('the chat tables cannot be installed in schema "%s"', schema),
+      hint = 'create schema chat; select campfire.install(''chat'');';
+  end if;
+  if to_regnamespace(quote_ident(schema)) is null then
+    raise exception using
+      errcode = 'invalid_schema_name',
+      message = format('schema "%s" does not exist', schema),
+      hint = format('create schema %1$I; select campfire.install(%1$L);', schema);
+  end if;
+  lock table campfire.installations in share row exclusive mode;
+
+  -- Every table, index and enum has its name in one of these two catalogs.
+  select array_agg(distinct taken.name order by taken.name) into existing from (
+    select relname as name from pg_class
+    where relnamespace = to_regnamespace(quote_ident(schema)) and relname = any (names)
+    union all
+    select typname from pg_type
+    where typnamespace = to_regnamespace(quote_ident(schema)) and typname = any (names || types)
+  ) as taken;
+  select i.version into installed_version from campfire.installations as i where i.schema_name = schema;
+
+  if installed_version is not null and existing @> (names || types) then
+    if installed_version = current_version then
+      raise notice 'campfire % is already installed in schema "%"', installed_version, schema;
+      return;
+    end if;
+    -- 0.2.0 brought nothing new to the tables.
+    update campfire.installations as i set version = current_version where i.schema_name = schema;
+    perform campfire.create_publication();
+    raise notice 'campfire in schema "%" went from % to %', schema, installed_version, current_version;
+    return;
+  end if;
+  if installed_version is not null and existing is not null then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('the installation in schema "%s" is incomplete', schema),
+      detail = format('Missing: %s.', (select string_agg(n, ', ') from unnest(names || types) as n where n <> all (existing))),
+      hint = 'Restore what is missing from a backup, or drop the rest and run install() again.';
+  end if;
+  if existing is not null then
+    raise exception using
+      errcode = 'duplicate_table',
+      message = format('%I.%I already exists and is not campfire''s', schema, existing[1]),
+      detail = format('In the way in schema "%s": %s.', schema, array_to_string(existing, ', ')),
+      hint = 'Install next to them: create schema chat; select campfire.install(''chat''); '
+        'or keep your own tables, without install(), and publish them: see campfire.create_publication().';
+  end if;
+
+  -- Of an installation whose tables were dropped.
+  delete from campfire.projection_registry as p where not exists (select from pg_class as c where c.oid = p.source);
+  -- Not pg_catalog in front: that would be where the tables go. It is searched first all the same.
+  perform set_config('search_path', format('%I, pg_temp', schema), true);
+  perform campfire.install_tables();
+  perform campfire.install_triggers();
+  perform campfire.install_rights();
+  perform set_config('search_path', 'pg_catalog, pg_temp', true);
+
+  insert into campfire.installations as i (schema_name, version, number)
+  values (schema, current_version, coalesce((select max(number) from campfire.installations), 0) + 1)
+  on conflict (schema_name) do update set version = excluded.version, installed_at = now();
+  perform campfire.create_publication();
+end
+$$;
+
+comment on function campfire.install(name) is
+  'Makes the chat tables in a schema, with their triggers, policies and publications. They are ordinary tables: dumped, '
+  'altered and kept like any other, also by DROP EXTENSION ... CASCADE. Run again after an upgrade it applies what is new, else it changes nothing. Superuser; EXECUTE is '
+  'revoked from public. Raises 42501, 3F000 for a schema that is missing or reserved, 42P07 if tables of these names are not '
+  'campfire''s, 55000 if some of campfire''s are gone. Example: select campfire.install();';
+
+revoke all on all functions in schema campfire from public, anon, authenticated, service_role, campfire_relay;
+
+revoke all on all tables in schema campfire from public, anon, authenticated, service_role, campfire_relay;
+
+grant execute on function
+  campfire.channel_organization(uuid),
+  campfire.channel_conversation(uuid, uuid),
+  campfire.channel_conversations(uuid),
+  campfire.channel_widget(uuid, uuid),
+  campfire.parse_channel(text),
+  campfire.is_scalar(regtype),
+  campfire.publishable_columns(regclass),
+  campfire.qualified_name(regclass),
+  campfire.replica_identity_columns(regclass),
+  campfire.column_list(name, regclass),
+  campfire.require_superuser(text)
+to public;
+
+grant select on campfire.settings to public;
+
+grant execute on function
+  campfire.setting(text),
+  campfire.claim_from_json(text, text),
+  campfire.claim(text),
+  campfire.uuid_or_null(text),
+  campfire.claim_organization(),
+  campfire.claim_conversation(),
+  campfire.claim_subject()
+to public;
+
+grant execute on function campfire.is_agent(regclass), campfire.agent_organization(regclass) to authenticated;
+
+grant execute on function campfire.broadcast(text, text, jsonb) to service_role;
+
+grant select on
+  campfire.installations,
+  campfire.projections,
+  campfire.routes,
+  campfire.managed_publications,
+  campfire.builtin_tables,
+  campfire.broadcast_keys
+to campfire_relay;
+
+grant select, insert, update, delete on campfire.slots to campfire_relay;
+
+grant execute on function
+  campfire.check_publication(name),
+  campfire.publication_verdict(name),
+  campfire.standard_tables(name, boolean),
+  campfire.suggested_identity(regclass)
+to campfire_relay;

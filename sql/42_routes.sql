@@ -1,0 +1,213 @@
+-- Routes of users: what add_route() checks, and how a change reaches the relay.
+
+create function campfire.routes_changed() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  -- In the transaction of the change, so that the relay switches at that place of the WAL.
+  perform campfire.emit('campfire.routes', jsonb_build_object('routes', coalesce((
+    select jsonb_agg(jsonb_build_object(
+      'id', r.id, 'schema_name', r.schema_name, 'table_name', r.table_name, 'operation', r.operation, 'on_move', r.on_move,
+      'channel', r.channel, 'event', r.event, 'columns', r.columns, 'when_changed', r.when_changed) order by r.id)
+    from campfire.routes as r where r.enabled), '[]'))::text);
+  return null;
+end
+$$;
+comment on function campfire.routes_changed() is
+  'Internal trigger: writes the enabled routes into the WAL, as a transactional logical message campfire.routes.';
+
+create trigger routes_changed after insert or update or delete on campfire.user_routes
+for each statement execute function campfire.routes_changed();
+create trigger routes_changed after insert or update or delete on campfire.route_overrides
+for each statement execute function campfire.routes_changed();
+-- An installation brings the built-in routes of its tables.
+create trigger routes_changed after insert or update or delete on campfire.installations
+for each statement execute function campfire.routes_changed();
+
+create function campfire.add_route(
+  relation regclass, operation text, channel text, event text,
+  columns name[] default null, when_changed name[] default null, on_move boolean default false) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  qualified constant text := campfire.qualified_name(relation);
+  known constant name[] := array(select c.column_name from campfire.publishable_columns(relation) as c);
+  template_columns constant name[] := array(select m[1]::name from regexp_matches(channel, '\{([^{}]*)\}', 'g') as m);
+  identity_columns constant name[] := coalesce(campfire.replica_identity_columns(relation), '{}');
+  carrier name;
+  carried name[];
+  payload name[] := columns;
+  missing name;
+  added bigint;
+begin
+  perform campfire.require_superuser('campfire.add_route()');
+  if relation is null or operation is null or channel is null or event is null or on_move is null then
+    raise exception using
+      errcode = 'null_value_not_allowed',
+      message = 'add_route() needs a table, an operation, a channel and an event';
+  end if;
+  operation := upper(operation);
+  if operation not in ('INSERT', 'UPDATE', 'DELETE') then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" is not an operation', operation),
+      hint = 'Operations are INSERT, UPDATE and DELETE.';
+  end if;
+  if event !~ '^[^[:cntrl:]]+$' or octet_length(event) > 255 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" cannot be the name of an event', left(event, 200)),
+      hint = 'A name is 1 to 255 bytes long, without control characters.';
+  end if;
+  if operation = 'UPDATE' and on_move then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'a route of UPDATE cannot fire on moves',
+      hint = 'A row that moves to another channel is a DELETE there and an INSERT here: add those routes with on_move.';
+  end if;
+  if operation <> 'UPDATE' and when_changed is not null then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('when_changed means nothing for %s', operation);
+  end if;
+  if regexp_replace(channel, '\{[^{}]*\}', '', 'g') ~ '[{}[:cntrl:]]' or channel = '' or octet_length(channel) > 255 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('malformed channel "%s"', left(channel, 200)),
+      hint = 'A template names columns in braces, such as org:{organization_id}:conv:{conversation_id}.';
+  end if;
+  -- As it will look with uuids in it; raises 22023 for org followed by what no channel of campfire looks like.
+  perform campfire.parse_channel(regexp_replace(channel, '\{[^{}]*\}', '00000000-0000-0000-0000-000000000000', 'g'));
+
+  select p.pubname, coalesce(campfire.column_list(p.pubname, relation),
+      array(select c.column_name from campfire.publishable_columns(relation) as c where c.publishable))
+  into carrier, carried
+  from campfire.managed_publications as m
+  join pg_publication as p on p.pubname = m.name
+  join pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = relation
+  order by m.control_of is not null, p.pubname limit 1;
+  if not found then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s is not in a publication of campfire''s', qualified),
+      hint = format('select campfire.publish(%L, %L);', coalesce(
+        (select m.name from campfire.managed_publications as m where m.control_of is null order by m.name limit 1), 'campfire'), qualified);
+  end if;
+  payload := coalesce(payload, case when operation = 'DELETE'
+    then array(select c from unnest(carried) as c where c = any (identity_columns)) else carried end);
+  if cardinality(payload) = 0 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'a route needs at least one column';
+  end if;
+
+  foreach missing in array template_columns || payload || coalesce(when_changed, '{}') loop
+    if missing <> all (known) then
+      raise exception using
+        errcode = 'undefined_column',
+        message = format('column %s.%I does not exist', qualified, missing),
+        hint = format('select * from campfire.publishable_columns(%L);', qualified);
+    elsif missing <> all (carried) then
+      raise exception using
+        errcode = 'object_not_in_prerequisite_state',
+        message = format('column %s.%I is not published', qualified, missing),
+        hint = format('select campfire.publish(%L, %L, %L);', carrier, qualified, (
+          select array_agg(c.column_name) from campfire.publishable_columns(relation) as c
+          where c.column_name = any (carried || missing))::text);
+    end if;
+  end loop;
+  foreach missing in array
+    case when operation = 'DELETE' then template_columns || payload else '{}' end || coalesce(when_changed, '{}')
+  loop
+    if missing <> all (identity_columns) then
+      raise exception using
+        errcode = 'object_not_in_prerequisite_state',
+        message = format('column %s.%I is not in the replica identity', qualified, missing),
+        detail = 'Of a row before its change only the replica identity is known.',
+        hint = 'Name only columns of the replica identity, or route from a mirror that has replica identity full.';
+    end if;
+  end loop;
+
+  if exists (select from campfire.projections as p where p.source = relation) then
+    raise warning using
+      message = format('%s has a projection', qualified),
+      detail = 'Routes from both the table and its mirror send each change twice.',
+      hint = format('Route from the mirror: %s.', (select campfire.qualified_name(p.mirror) from campfire.projections as p where p.source = relation));
+  end if;
+  if exists (
+      select from campfire.user_routes as u
+      where (u.relation, u.operation, u.channel, u.event) = (relation, operation, channel, event)) then
+    raise exception using
+      errcode = 'duplicate_object',
+      message = format('%s of %s is already routed to "%s" as %s', operation, qualified, channel, event),
+      hint = format('select campfire.drop_route(%s);', (
+        select u.id from campfire.user_routes as u
+        where (u.relation, u.operation, u.channel, u.event) = (relation, operation, channel, event)));
+  end if;
+  insert into campfire.user_routes (relation, operation, on_move, channel, event, columns, when_changed)
+  values (relation, operation, on_move, channel, event, payload, when_changed)
+  returning id into added;
+  return added;
+end
+$$;
+comment on function campfire.add_route(regclass, text, text, text, name[], name[], boolean) is
+  'Sends a published table''s inserts, updates or deletes to a channel; returns the route''s id. {column} in the channel stands for a '
+  'value of the row. Without columns: all that are published. Superuser. Raises 42501, 22023 for a malformed channel, event or '
+  'operation, 42703 for a column that does not exist, 55000 for a table or column that is not published, or not known of old rows, '
+  '42710 for a route that exists; a WARNING if the table has a projection. '
+  'Example: select campfire.add_route(''orders'', ''INSERT'', ''shop:{shop_id}'', ''order:created'');';
+
+create function campfire.drop_route(id bigint) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  perform campfire.require_superuser('campfire.drop_route()');
+  if exists (select from campfire.routes as r where r.id = drop_route.id and r.builtin) then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('route %s came with campfire and cannot be dropped', id),
+      hint = format('select campfire.enable_route(%s, false);', id);
+  end if;
+  delete from campfire.user_routes as u where u.id = drop_route.id;
+  if not found then
+    raise exception using
+      errcode = 'undefined_object',
+      message = format('route %s does not exist', id),
+      hint = 'select id, table_name, operation, channel from campfire.routes;';
+  end if;
+end
+$$;
+comment on function campfire.drop_route(bigint) is
+  'Removes a route that add_route() made. Superuser. Raises 42501, 42704 if there is none, 55000 for a built-in one, which can only be '
+  'switched off. Example: select campfire.drop_route(1);';
+
+create function campfire.enable_route(id bigint, enabled boolean default true) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  route campfire.routes;
+begin
+  perform campfire.require_superuser('campfire.enable_route()');
+  if enabled is null then
+    raise exception using errcode = 'null_value_not_allowed', message = 'a route is on or off';
+  end if;
+  select r.* into route from campfire.routes as r where r.id = enable_route.id;
+  if not found then
+    raise exception using
+      errcode = 'undefined_object',
+      message = format('route %s does not exist', id),
+      hint = 'select id, table_name, operation, channel from campfire.routes;';
+  end if;
+  if route.enabled = enabled then
+    return;
+  end if;
+  if route.builtin then
+    insert into campfire.route_overrides as o (schema_name, key, enabled)
+    select route.schema_name, (id + 1000 * i.number::bigint)::smallint, enable_route.enabled
+    from campfire.installations as i where i.schema_name = route.schema_name
+    on conflict (schema_name, key) do update set enabled = excluded.enabled;
+  else
+    update campfire.user_routes as u set enabled = enable_route.enabled where u.id = enable_route.id;
+  end if;
+end
+$$;
+comment on function campfire.enable_route(bigint, boolean) is
+  'Switches a route on or off, built-in or added. Superuser. Raises 42501, 42704 if there is none. '
+  'Example: select campfire.enable_route(-929); -- message:deleted, off at first';

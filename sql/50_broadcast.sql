@@ -1,0 +1,125 @@
+-- campfire.broadcast(): an event written into the WAL, so that it is sent if the transaction commits and only then.
+--
+-- pg_logical_emit_message() is open to every role. What the relay shall believe is therefore signed, under a key that
+-- only superusers and the relay can read, together with the database and the transaction: a message that was copied
+-- from the WAL into another transaction is worth nothing.
+
+insert into campfire.setting_defaults (name, value, description) values
+  ('broadcast_bytes_max', '3072000', 'How long the payload of campfire.broadcast() may be, as text in bytes.'),
+  ('broadcast_organization_bytes_max', '65536', 'The same on channels of an organization.');
+
+create table campfire.broadcast_keys (
+  id integer primary key generated always as identity,
+  key bytea not null check (octet_length(key) = 32),
+  created_at timestamptz not null default now()
+);
+comment on table campfire.broadcast_keys is
+  'Keys by which the relay knows messages of campfire''s own; the one with the highest id signs. Never dumped. See campfire.rotate_broadcast_key().';
+comment on sequence campfire.broadcast_keys_id_seq is 'Internal. Numbers of keys.';
+comment on column campfire.broadcast_keys.id is 'Number of the key; stands in each message.';
+comment on column campfire.broadcast_keys.key is 'The secret.';
+comment on column campfire.broadcast_keys.created_at is 'When it was made.';
+
+create function campfire.rotate_broadcast_key() returns integer
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  made integer;
+begin
+  perform campfire.require_superuser('campfire.rotate_broadcast_key()');
+  lock table campfire.broadcast_keys in share row exclusive mode;
+  -- Four times 122 random bits of the kind that keys are made of.
+  insert into campfire.broadcast_keys (key)
+  select sha256(string_agg(uuid_send(gen_random_uuid()), '')) from generate_series(1, 4)
+  returning id into made;
+  -- The one before stays, for messages that the relay has not read yet.
+  delete from campfire.broadcast_keys as k where k.id < (
+    select max(p.id) from campfire.broadcast_keys as p where p.id < made);
+  return made;
+end
+$$;
+comment on function campfire.rotate_broadcast_key() is
+  'Makes a new key for campfire.broadcast(), and forgets all but the one before it, by which messages still in the WAL are known. '
+  'Returns its number. Superuser. Raises 42501. Example: select campfire.rotate_broadcast_key();';
+
+select campfire.rotate_broadcast_key();
+
+create function campfire.hmac_sha256(key bytea, message bytea) returns bytea
+language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp as $$
+declare
+  padded constant bytea := key || decode(repeat('00', 64 - octet_length(key)), 'hex');
+  inner_key bytea := padded;
+  outer_key bytea := padded;
+begin
+  for i in 0 .. 63 loop
+    inner_key := set_byte(inner_key, i, get_byte(padded, i) # 54);
+    outer_key := set_byte(outer_key, i, get_byte(padded, i) # 92);
+  end loop;
+  return sha256(outer_key || sha256(inner_key || message));
+end
+$$;
+comment on function campfire.hmac_sha256(bytea, bytea) is
+  'Internal. HMAC-SHA256 (RFC 2104) with a key of at most 64 bytes; here so that pgcrypto need not be.';
+
+create function campfire.emit(prefix text, body text) returns pg_lsn
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  signer campfire.broadcast_keys;
+begin
+  select k.* into strict signer from campfire.broadcast_keys as k order by k.id desc limit 1;
+  return pg_logical_emit_message(true, prefix, format(e'v1 %s %s\n%s', signer.id, encode(campfire.hmac_sha256(signer.key, convert_to(
+    format(e'%s\n%s\n%s\n%s', prefix, (select d.oid from pg_database as d where d.datname = current_database()),
+      pg_current_xact_id()::xid, body), 'UTF8')), 'hex'), body));
+end
+$$;
+comment on function campfire.emit(text, text) is
+  'Internal. Writes a signed, transactional logical message: "v1 KEY HMAC", a line feed, the body. The HMAC-SHA256, in hexadecimal, is '
+  'over prefix, oid of the database, xid of the transaction and body, with line feeds between them, in UTF-8.';
+
+create function campfire.broadcast(channel text, event text, payload jsonb) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  canonical constant text := regexp_replace(channel, '^bcast:', '');
+  scope text;
+  bytes_max bigint;
+begin
+  if channel is null or event is null or payload is null then
+    raise exception using
+      errcode = 'null_value_not_allowed',
+      message = 'broadcast() needs a channel, an event and a payload';
+  end if;
+  if canonical !~ '^[^[:cntrl:]]+$' or octet_length(canonical) > 255 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('malformed channel "%s"', left(channel, 200)),
+      hint = 'A channel is 1 to 255 bytes long, without control characters.';
+  end if;
+  scope := (campfire.parse_channel(channel)).scope;
+  if event !~ '^[^[:cntrl:]]+$' or octet_length(event) > 255 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" cannot be the name of an event', left(event, 200)),
+      hint = 'A name is 1 to 255 bytes long, without control characters.';
+  end if;
+  if scope <> 'other' and event ~ '^(message|conversation|read|agent|campfire):' then
+    raise exception using
+      errcode = 'insufficient_privilege',
+      message = format('event "%s" is reserved on channels of an organization', event),
+      detail = 'message:, conversation:, read:, agent: and campfire: tell what committed; nobody else may say it.',
+      hint = 'Choose another name.';
+  end if;
+  bytes_max := campfire.setting(case when scope = 'other' then 'broadcast_bytes_max' else 'broadcast_organization_bytes_max' end);
+  if octet_length(payload::text) > bytes_max then
+    raise exception using
+      errcode = 'program_limit_exceeded',
+      message = format('the payload has %s bytes, more than %s', octet_length(payload::text), bytes_max),
+      hint = format('Send a reference to it, or: update campfire.settings set value = %L where name = %L;', octet_length(payload::text)::text,
+        case when scope = 'other' then 'broadcast_bytes_max' else 'broadcast_organization_bytes_max' end);
+  end if;
+  perform campfire.emit('campfire.broadcast', format(e'%s\n%s\n%s', canonical, event, payload));
+end
+$$;
+comment on function campfire.broadcast(text, text, jsonb) is
+  'Sends an event to the subscribers of a channel when the transaction commits, and never if it does not. EXECUTE for service_role '
+  'only. Raises 22023 for a malformed channel or event, 42501 for an event that is reserved on channels of an organization, 54000 for '
+  'a payload above the settings broadcast_bytes_max and broadcast_organization_bytes_max, 22004 for null. '
+  'Example: select campfire.broadcast(''news'', ''published'', ''{"id": 7}'');';
