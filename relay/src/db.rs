@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::auth::ClaimPaths;
 use crate::decode::{DecodeError, Domains};
-use crate::route::{Operation, Route, Template};
+use crate::route::{MessageKeys, Operation, Route, Template};
 use crate::wal::{self, Conninfo, WalError};
 
 /// The extension is missing something, or its registries hold something we cannot use.
@@ -142,6 +142,16 @@ pub async fn domains(sql: &Client) -> Result<Domains, DbError> {
     Ok(Domains::new(rows.iter().map(|row| (row.get(0), row.get(1)))))
 }
 
+/// The keys under which the extension signs its messages; version 0.1.0 of it has none.
+pub async fn message_keys(sql: &Client, database_oid: u32) -> Result<MessageKeys, DbError> {
+    let exists = "select to_regclass('campfire.broadcast_keys') is not null";
+    if !sql.query_one(exists, &[]).await?.get::<_, bool>(0) {
+        return Ok(MessageKeys::default());
+    }
+    let rows = sql.query("select id::bigint, key from campfire.broadcast_keys", &[]).await?;
+    Ok(MessageKeys::new(database_oid, rows.iter().map(|row| (row.get(0), row.get(1)))))
+}
+
 fn route(row: &tokio_postgres::Row) -> Result<Route, DbError> {
     let id = row.get(0);
     let unusable = |problem| DbError::UnusableRoute { id, problem };
@@ -149,12 +159,10 @@ fn route(row: &tokio_postgres::Row) -> Result<Route, DbError> {
         id,
         schema: row.get(1),
         table: row.get(2),
-        operation: match row.get(3) {
-            "INSERT" => Operation::Insert,
-            "UPDATE" => Operation::Update,
-            "DELETE" => Operation::Delete,
-            other => return Err(unusable(format!("unknown operation {other:?}"))),
-        },
+        operation: Operation::parse(row.get(3)).ok_or_else(|| {
+            let operation: &str = row.get(3);
+            unusable(format!("unknown operation {operation:?}"))
+        })?,
         on_move: row.get(4),
         channel: Template::parse(row.get(5)).map_err(|error| unusable(error.to_string()))?,
         event: row.get(6),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, trace, warn};
+use tracing::{debug, error, info, trace, warn};
 
 use self::history::History;
 use self::keeper::Keeper;
@@ -22,8 +22,9 @@ use crate::db::{self, DbError};
 use crate::decode::{ChangeKind, Decoded, Decoder, Timestamp};
 use crate::fanout::{HubChange, HubInput};
 use crate::http::Shared;
-use crate::route::{DatabaseTag, Position, Router};
-use crate::wal::{self, Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream};
+use crate::metrics::Reason;
+use crate::route::{DatabaseTag, MessageKeys, Position, Refused, Routed, Router, SignedMessage};
+use crate::wal::{self, Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream, Xid};
 
 /// How often feedback is considered and catching up is reported.
 const TICK: Duration = Duration::from_secs(1);
@@ -165,8 +166,9 @@ impl Ingest {
         };
         self.hub.send(attached).await.ok();
         let router = Router::new(control.routes, control.schemas, control.domains);
+        let keys = db::message_keys(&sql, attachment.database_oid).await?;
         let transactions = AtomicU64::new(0);
-        let mut streaming = Streaming::new(self, &attachment, router, &transactions);
+        let mut streaming = Streaming::new(self, &attachment, router, keys, &transactions);
         let outcome = tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(()),
@@ -195,6 +197,7 @@ struct Streaming<'a> {
     ingest: &'a Ingest,
     decoder: Decoder,
     router: Router,
+    keys: MessageKeys,
     tag: DatabaseTag,
     attachment: &'a Attachment,
     catch_up: Option<CatchUp>,
@@ -236,6 +239,7 @@ impl<'a> Streaming<'a> {
         ingest: &'a Ingest,
         attachment: &'a Attachment,
         router: Router,
+        keys: MessageKeys,
         transactions: &'a AtomicU64,
     ) -> Self {
         let now = Instant::now();
@@ -244,6 +248,7 @@ impl<'a> Streaming<'a> {
             ingest,
             decoder: Decoder::new(),
             router,
+            keys,
             tag: DatabaseTag::new(attachment.system_identifier, attachment.database_oid),
             attachment,
             catch_up: Some(CatchUp {
@@ -299,7 +304,12 @@ impl<'a> Streaming<'a> {
                         let timeline = self.attachment.timeline_at(commit_lsn);
                         let position = Position { timeline, commit_lsn, change: change.index };
                         self.report_misfits(&change.kind);
-                        let routed = self.router.route(&change);
+                        let routed = match &change.kind {
+                            ChangeKind::Message { prefix, content } => {
+                                self.open(transaction.xid, prefix, content).await?
+                            }
+                            _ => self.router.route(&change),
+                        };
                         let id = position.id(self.tag).to_string();
                         for event in &routed.events {
                             trace!(target: "campfire_relay::route", %id, event = %event.event, topic = %event.topic, "routed");
@@ -325,6 +335,37 @@ impl<'a> Streaming<'a> {
             }
         }
         Ok((changes, applied))
+    }
+
+    /// What a logical message leads to: a broadcast of SQL, other routes from here on, or nothing.
+    async fn open(&mut self, xid: Xid, prefix: &[u8], content: &[u8]) -> Result<Routed, DbError> {
+        let mut opened = self.keys.open(xid, prefix, content);
+        if let Err(Refused::UnknownKey(_)) = opened {
+            // Made since we attached; whoever invents a number pays for the look-up with a transaction of his own.
+            let sql = db::connect(&self.ingest.wal.database).await?;
+            self.keys = db::message_keys(&sql, self.attachment.database_oid).await?;
+            opened = self.keys.open(xid, prefix, content);
+        }
+        match opened {
+            Ok(Some(SignedMessage::Broadcast(event))) => {
+                return Ok(Routed { events: vec![event], ..Routed::default() });
+            }
+            Ok(Some(SignedMessage::Routes(routes))) => {
+                info!(routes = routes.len(), "routes changed");
+                self.router.set_routes(routes);
+            }
+            Ok(None) => {}
+            Err(refused) => {
+                let reason = match refused {
+                    Refused::UnknownKey(_) => "unknown_key",
+                    Refused::Forged => "forged",
+                    Refused::Malformed => "malformed",
+                };
+                self.ingest.shared.metrics.messages_refused.get_or_create(&Reason { reason }).inc();
+                debug!(%xid, %refused, "a logical message is not believed");
+            }
+        }
+        Ok(Routed::default())
     }
 
     fn report_misfits(&mut self, kind: &ChangeKind) {

@@ -26,6 +26,7 @@ pub struct Metrics {
     pub events_collided: Counter,
     pub events_unaddressed: Counter,
     pub deliveries: Counter,
+    pub messages_refused: Family<Reason, Counter>,
     pub client_messages: Counter,
     pub client_messages_dropped: Family<Reason, Counter>,
     pub replays: Family<Completeness, Counter>,
@@ -89,6 +90,11 @@ impl Metrics {
             "events_unaddressed",
             "Events not sent because their channel name could not be built",
             self.events_unaddressed.clone(),
+        );
+        registry.register(
+            "messages_refused",
+            "Logical messages under a name of campfire's that were not believed, by reason",
+            self.messages_refused.clone(),
         );
         registry.register("deliveries", "Broadcast frames queued for sockets", self.deliveries.clone());
         registry.register(

@@ -3,10 +3,12 @@
 mod plan;
 mod position;
 mod router;
+mod signed;
 mod template;
 mod topic;
 
 pub use position::{DatabaseTag, Position};
 pub use router::{ControlChange, Event, Operation, Route, Routed, Router};
+pub use signed::{MessageKeys, Refused, SignedMessage};
 pub use template::{Template, TemplateError};
 pub use topic::*;

@@ -38,6 +38,18 @@ pub enum Operation {
     Delete,
 }
 
+impl Operation {
+    /// As SQL spells it, in upper case.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "INSERT" => Some(Self::Insert),
+            "UPDATE" => Some(Self::Update),
+            "DELETE" => Some(Self::Delete),
+            _ => None,
+        }
+    }
+}
+
 /// An event for one topic. Events of one change that carry the same columns share the payload's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -92,6 +104,13 @@ impl Router {
     pub fn new(mut routes: Vec<Route>, schemas: Vec<String>, domains: Domains) -> Self {
         routes.sort_by_key(|route| route.id);
         Self { routes, schemas, domains, plans: HashMap::new() }
+    }
+
+    /// Routes by another set from here on.
+    pub fn set_routes(&mut self, mut routes: Vec<Route>) {
+        routes.sort_by_key(|route| route.id);
+        self.routes = routes;
+        self.plans.clear();
     }
 
     /// Whether a column's type was made after the catalog was read: then it may be a domain.

@@ -1,0 +1,201 @@
+//! Messages that the extension writes into the WAL: broadcasts of SQL, and routes that changed.
+//!
+//! `pg_logical_emit_message` is open to every role, so only what is signed under a key of this database counts, and
+//! only in the transaction it was signed for: what somebody copies out of the WAL is worth nothing elsewhere.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use ring::hmac;
+use serde::Deserialize;
+
+use super::router::{Event, Operation, Route};
+use super::template::Template;
+use super::topic::Topic;
+use crate::wal::Xid;
+
+const BROADCAST: &[u8] = b"campfire.broadcast";
+const ROUTES: &[u8] = b"campfire.routes";
+
+/// The keys of `campfire.broadcast_keys`, by number.
+#[derive(Debug, Default)]
+pub struct MessageKeys {
+    database_oid: u32,
+    keys: HashMap<i64, hmac::Key>,
+}
+
+/// A message that is what it says.
+#[derive(Debug)]
+pub enum SignedMessage {
+    Broadcast(Event),
+    /// All routes that are enabled from here on.
+    Routes(Vec<Route>),
+}
+
+/// A message under a name of ours that is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Perhaps a key that was made since the keys were read.
+    #[error("signed under key {0}, which is unknown")]
+    UnknownKey(i64),
+    #[error("not signed for this transaction of this database")]
+    Forged,
+    #[error("signed, and not understood by this version")]
+    Malformed,
+}
+
+impl MessageKeys {
+    pub fn new(database_oid: u32, keys: impl IntoIterator<Item = (i64, Vec<u8>)>) -> Self {
+        let key = |(id, key): (i64, Vec<u8>)| (id, hmac::Key::new(hmac::HMAC_SHA256, &key));
+        Self { database_oid, keys: keys.into_iter().map(key).collect() }
+    }
+
+    /// Reads a transactional logical message: `v1 KEY HMAC`, a line feed, the body. None if it is not one of ours.
+    pub fn open(&self, xid: Xid, prefix: &[u8], content: &[u8]) -> Result<Option<SignedMessage>, Refused> {
+        if prefix != BROADCAST && prefix != ROUTES {
+            return Ok(None);
+        }
+        let content = str::from_utf8(content).map_err(|_| Refused::Forged)?;
+        let (head, body) = content.split_once('\n').ok_or(Refused::Forged)?;
+        let mut head = head.split(' ');
+        let (Some("v1"), Some(key), Some(tag), None) = (head.next(), head.next(), head.next(), head.next())
+        else {
+            return Err(Refused::Forged);
+        };
+        let id = key.parse().map_err(|_| Refused::Forged)?;
+        let key = self.keys.get(&id).ok_or(Refused::UnknownKey(id))?;
+        let tag = from_hex(tag).ok_or(Refused::Forged)?;
+        let signed = format!("\n{}\n{xid}\n{body}", self.database_oid);
+        hmac::verify(key, &[prefix, signed.as_bytes()].concat(), &tag).map_err(|_| Refused::Forged)?;
+        let message = if prefix == BROADCAST { broadcast(body) } else { routes(body) };
+        message.map(Some).ok_or(Refused::Malformed)
+    }
+}
+
+/// Channel, event and payload, each on a line; the payload is the rest.
+fn broadcast(body: &str) -> Option<SignedMessage> {
+    let (channel, rest) = body.split_once('\n')?;
+    let (event, payload) = rest.split_once('\n')?;
+    let payload = Bytes::copy_from_slice(payload.as_bytes());
+    Some(SignedMessage::Broadcast(Event { topic: Topic::parse(channel).ok()?, event: event.into(), payload }))
+}
+
+#[derive(Deserialize)]
+struct Routes {
+    routes: Vec<RouteRow>,
+}
+
+/// A row of the view `campfire.routes`, as JSON.
+#[derive(Deserialize)]
+struct RouteRow {
+    id: i64,
+    schema_name: String,
+    table_name: String,
+    operation: String,
+    on_move: bool,
+    channel: String,
+    event: String,
+    columns: Vec<String>,
+    when_changed: Option<Vec<String>>,
+}
+
+fn routes(body: &str) -> Option<SignedMessage> {
+    let Routes { routes } = serde_json::from_str(body).ok()?;
+    let route = |row: RouteRow| {
+        Some(Route {
+            id: row.id,
+            schema: row.schema_name,
+            table: row.table_name,
+            operation: Operation::parse(&row.operation)?,
+            on_move: row.on_move,
+            channel: Template::parse(&row.channel).ok()?,
+            event: row.event,
+            columns: row.columns,
+            when_changed: row.when_changed,
+        })
+    };
+    routes.into_iter().map(route).collect::<Option<_>>().map(SignedMessage::Routes)
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    digits.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 32] = [7; 32];
+    const XID: Xid = Xid(4711);
+
+    fn sign(prefix: &str, database_oid: u32, xid: Xid, body: &str) -> Vec<u8> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &KEY);
+        let tag = hmac::sign(&key, format!("{prefix}\n{database_oid}\n{xid}\n{body}").as_bytes());
+        let tag: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("v1 3 {tag}\n{body}").into_bytes()
+    }
+
+    fn open(prefix: &str, content: &[u8]) -> Result<Option<SignedMessage>, Refused> {
+        MessageKeys::new(5, [(3, KEY.to_vec())]).open(XID, prefix.as_bytes(), content)
+    }
+
+    #[test]
+    fn what_is_signed_for_this_transaction_is_believed() {
+        let body = "lobby\nhello\n{\"text\": \"two\\nlines\"}";
+        let content = sign("campfire.broadcast", 5, XID, body);
+        let Ok(Some(SignedMessage::Broadcast(event))) = open("campfire.broadcast", &content) else {
+            panic!()
+        };
+        assert_eq!((event.topic.to_string().as_str(), &*event.event), ("lobby", "hello"));
+        assert_eq!(event.payload, "{\"text\": \"two\\nlines\"}");
+        assert!(matches!(open("campfire.heartbeat", b""), Ok(None)));
+    }
+
+    #[test]
+    fn forged_copied_and_foreign_messages_are_refused() {
+        let body = "lobby\nhello\n{}";
+        let refused = |prefix: &str, content: &[u8]| open(prefix, content).expect_err("refused");
+        let prefix = "campfire.broadcast";
+        assert_eq!(
+            refused(prefix, &sign(prefix, 5, Xid(4712), body)),
+            Refused::Forged,
+            "another transaction's"
+        );
+        assert_eq!(refused(prefix, &sign(prefix, 6, XID, body)), Refused::Forged, "another database's");
+        assert_eq!(
+            refused(prefix, &sign("campfire.routes", 5, XID, body)),
+            Refused::Forged,
+            "another purpose"
+        );
+        let mut changed = sign(prefix, 5, XID, body);
+        *changed.last_mut().expect("bytes") = b']';
+        assert_eq!(refused(prefix, &changed), Refused::Forged);
+        for content in
+            [&b""[..], b"v1", b"v1 3 00", b"v1 3 zz\n", b"v1 x 00\n", b"v2 3 00\n", b"v1 3 00 0\n", b"\xff\n"]
+        {
+            assert_eq!(refused(prefix, content), Refused::Forged, "{content:?}");
+        }
+        assert_eq!(refused(prefix, b"v1 9 00\nlobby"), Refused::UnknownKey(9));
+        assert_eq!(refused(prefix, &sign(prefix, 5, XID, "org:x\nhello\n{}")), Refused::Malformed);
+    }
+
+    #[test]
+    fn routes_are_read_as_the_view_has_them() {
+        let body = r#"{"routes": [{"id": 1, "schema_name": "public", "table_name": "orders", "operation": "INSERT",
+            "on_move": false, "channel": "orders:{id}", "event": "made", "columns": ["id"], "when_changed": null}]}"#;
+        let Ok(Some(SignedMessage::Routes(routes))) =
+            open("campfire.routes", &sign("campfire.routes", 5, XID, body))
+        else {
+            panic!()
+        };
+        assert_eq!((routes.len(), routes[0].id, routes[0].operation), (1, 1, Operation::Insert));
+        let unknown = body.replace("INSERT", "UPSERT");
+        let refused =
+            open("campfire.routes", &sign("campfire.routes", 5, XID, &unknown)).expect_err("refused");
+        assert_eq!(refused, Refused::Malformed);
+    }
+}
