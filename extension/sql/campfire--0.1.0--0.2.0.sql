@@ -272,7 +272,10 @@ begin
   insert into campfire.publication_oids (publication, name)
   select p.oid, p.pubname
   from pg_publication as p join campfire.managed_publications as m on m.name = p.pubname
-  where not exists (select from campfire.publication_oids as o where o.publication = p.oid);
+  where not exists (select from campfire.publication_oids as o where o.publication = p.oid)
+  -- A parallel restore gets here in several sessions at once: none fails, and all go in one order.
+  order by p.oid
+  on conflict do nothing;
 end
 $$;
 
