@@ -17,5 +17,6 @@ mod resume;
 mod row_level_security;
 mod scene;
 mod slot_life;
+mod sql_messages;
 mod stability;
 mod transactions;
