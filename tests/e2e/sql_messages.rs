@@ -1,6 +1,6 @@
 //! What SQL says to the relay through the WAL: broadcasts, and routes that change.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use campfire_tests::fence::Fence;
 use campfire_tests::socket::Vsn;
 use campfire_tests::{ORGANIZATION, chat};

@@ -9,9 +9,17 @@ use std::sync::OnceLock;
 
 use crate::server;
 
-/// The repository this binary was built from.
+/// The repository this program works on.
+///
+/// What cargo says when it runs us comes first: clones that share a target directory may share this binary too.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository")
+    static REPOSITORY: OnceLock<PathBuf> = OnceLock::new();
+    REPOSITORY.get_or_init(|| {
+        let built_from = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let run_from = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let package = run_from.filter(|package| package.is_dir()).unwrap_or_else(|| built_from.to_owned());
+        package.parent().expect("every package lies in the repository").to_owned()
+    })
 }
 
 /// Cargo's target directory, found from the running program: `target/debug/xtask`

@@ -152,7 +152,21 @@ fn package(server: &Server, cargo_pgrx: &Path, profile: Profile) -> Result<PathB
         build.arg("--debug");
     }
     step::run(&mut build)?;
+    add_released_scripts(&out.join(server.extension_dir.strip_prefix("/").unwrap_or(&server.extension_dir)))?;
     Ok(out)
+}
+
+/// cargo-pgrx packages the script of this version and the upgrades. The scripts of released versions are what
+/// upgrades are tested from.
+fn add_released_scripts(to: &Path) -> Result<()> {
+    let from = layout::repository().join("extension/sql");
+    for name in names_of_ours(&from)? {
+        let script = to.join(&name);
+        if !script.exists() {
+            std::fs::copy(from.join(&name), &script).with_context(|| script.display().to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies the package's files into the server, and takes away files of ours that
