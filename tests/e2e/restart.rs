@@ -1,8 +1,8 @@
 //! Relay and Postgres go and come back, politely or not. Nothing is skipped, ids
 //! stay what they were, and what is old is never sent as if it were new.
 //!
-//! Client resume is a later issue, so what the relay decodes again is observed by
-//! the trace of its router: one line an event, with its id.
+//! What the relay decodes again is observed by the trace of its router: one line an
+//! event, with its id. What clients get of it is `resume`'s.
 
 use std::time::Duration;
 
