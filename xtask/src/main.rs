@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod chaos;
 mod demo;
 mod install;
 mod node;
@@ -43,6 +44,8 @@ enum Command {
     },
     /// Measure, each figure beside its floor of the same run
     Bench(bench::Arguments),
+    /// Faults against the real thing, checked by an oracle
+    Chaos(chaos::Arguments),
     /// Run the tests, all that a change must pass or one part of them
     Test(test::Arguments),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Up(arguments) => up::run(arguments),
         Command::Install { pg_config, release } => install::run(pg_config.as_deref(), release),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     };
     match result {

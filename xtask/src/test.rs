@@ -14,7 +14,7 @@ use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed};
 use clap::ValueEnum;
 
 use crate::tally::{self, Tally};
-use crate::{demo, install, node, step, system, up};
+use crate::{chaos, demo, install, node, step, system, up};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -37,6 +37,8 @@ enum Part {
     E2e,
     /// Unmodified supabase-js against the relay
     Clients,
+    /// One minute of faults, checked by an oracle, and the checker itself tried
+    Chaos,
     /// Everything there is
     All,
 }
@@ -60,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         lints(&mut tally);
         tally.attempt("lints of the extension", || extension_lints(&server));
     }
-    if [Part::Regress, Part::E2e, Part::Clients].into_iter().any(wants) {
+    if [Part::Regress, Part::E2e, Part::Clients, Part::Chaos].into_iter().any(wants) {
         // Nothing that follows means anything without the extension.
         let installed = tally.attempt("the extension builds and installs", || {
             install::ensure_installed(&server, Profile::Debug)
@@ -79,7 +81,7 @@ fn with_extension(tally: &mut Tally, server: &Server, wants: impl Fn(Part) -> bo
         tally.include("pg_regress", || regress(server, &Regress::SQL));
         tally.include("pg_isolation_regress", || regress(server, &Regress::RACES));
     }
-    let needs_relay = wants(Part::E2e) || wants(Part::Clients);
+    let needs_relay = [Part::E2e, Part::Clients, Part::Chaos].into_iter().any(&wants);
     if !needs_relay || !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {
         return;
     }
@@ -89,6 +91,10 @@ fn with_extension(tally: &mut Tally, server: &Server, wants: impl Fn(Part) -> bo
     if wants(Part::Clients) {
         tally.include("the client helper", client_helper);
         tally.include("stock clients", || clients(server));
+    }
+    if wants(Part::Chaos) {
+        tally.attempt("chaos: what errs on purpose is caught", chaos::self_test);
+        tally.attempt("chaos: a minute of faults", chaos::check_once);
     }
     if everything {
         tally.attempt("demo --once", demo::check_once);
