@@ -58,7 +58,10 @@ fn after_10(records: Vec<Record>) -> Stay {
     stay(Asked::After(at(10)), Some(reply), records)
 }
 
-fn check_with(truth: &Truth, context: &Context, stays: Vec<Stay>, expected: &[Kind]) {
+/// After a stay in which the client came to 10.
+fn check_with(truth: &Truth, context: &Context, mut stays: Vec<Stay>, expected: &[Kind]) {
+    let reply = Reply { complete: true, position: at(10), count: 0 };
+    stays.insert(0, stay(Asked::PositionOnly, Some(reply), Vec::new()));
     let client = ClientSpec {
         number: 1,
         manner: Manner::Resuming,
@@ -181,7 +184,12 @@ fn nothing_comes_after_the_right_to_it_ended() {
 fn who_is_not_active_is_not_admitted() {
     let mut truth = truth();
     truth.agents.insert((ORG, USER), vec![(None, 0, false)]);
-    check_with(&truth, &context(), vec![after_10(live(&[20]))], &[Kind::Unauthorized]);
+    check_with(
+        &truth,
+        &context(),
+        vec![after_10(live(&[20]))],
+        &[Kind::Unauthorized, Kind::Unauthorized],
+    );
     // Switched on in the meantime: the relay may know already.
     truth.agents.insert((ORG, USER), vec![(None, 0, false), (Some(at(12)), 12, true)]);
     check_with(&truth, &context(), vec![after_10(live(&[20]))], &[]);
