@@ -110,6 +110,8 @@ pub struct Verdict {
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     pub losses: Vec<Loss>,
+    /// When relays started, and were ready.
+    pub starts: Vec<(i64, i64)>,
     /// Microseconds that the replay window goes back, at least.
     pub window_micros: i64,
     /// The last event of each channel came, or should have.
@@ -152,6 +154,8 @@ struct Mark {
     at: Position,
     /// The relay has said that what follows here may be missing.
     excused: bool,
+    /// … because a limit was asked for.
+    by_limit: bool,
     /// Of the replay, what is still to come, and what is good once it has.
     pending: Option<(u64, Position)>,
     /// The last event of this stay.
@@ -185,7 +189,8 @@ impl<'a> Walk<'a> {
             reached = Some(reached.map_or(mark.at, |reached| reached.max(mark.at)));
         }
         if !finished {
-            let ends: Vec<_> = self.journal.stays.iter().filter(|stay| &*stay.channel == self.channel).collect();
+            let ends: Vec<_> =
+                self.journal.stays.iter().filter(|stay| &*stay.channel == self.channel).collect();
             let what = format!(
                 "{} stays, and the last event of the run never came; the last stay ended {:?}",
                 ends.len(),
@@ -198,22 +203,26 @@ impl<'a> Walk<'a> {
     fn walk(&mut self, stay: &Stay, reached: Option<Position>) -> Mark {
         let mut mark = self.begin(stay, reached);
         let mut replayed_so_far = 0;
+        let mut is_live = false;
         let mut count_is_void = false;
         for record in &stay.records {
             match record {
                 Record::Event { position, name, payload, committed_at, replayed } => {
                     self.verdict.delivered += 1;
+                    // What happens while a replay goes on follows as part of it; once live is live.
                     let is_due = stay.reply.is_some_and(|reply| replayed_so_far < reply.count);
-                    if *replayed != is_due && !count_is_void {
+                    let fits = if *replayed { stay.reply.is_some() && !is_live } else { !is_due };
+                    if !fits && !count_is_void {
                         let what = format!(
-                            "event {position} is{} one of the {:?} promised, of which {replayed_so_far} came",
-                            if *replayed { "" } else { " not" },
+                            "{position} is {}, after {replayed_so_far} replayed events of {:?}",
+                            if *replayed { "replayed" } else { "live" },
                             stay.reply.map(|reply| reply.count)
                         );
                         self.report(Kind::Count, what);
                         count_is_void = true;
                     }
                     replayed_so_far += u64::from(*replayed);
+                    is_live |= !replayed;
                     self.event(&mut mark, *position, name, payload, *committed_at);
                 }
                 Record::Head(position) => {
@@ -225,6 +234,7 @@ impl<'a> Walk<'a> {
                     self.loss(stay, *at);
                     // A reply that was incomplete is said twice: once in itself.
                     mark.excused = true;
+                    mark.by_limit &= stay.reply.is_some_and(|reply| !reply.complete);
                     if stay.reply.is_none_or(|reply| reply.complete) {
                         mark.pending = None;
                         count_is_void = true;
@@ -248,8 +258,14 @@ impl<'a> Walk<'a> {
 
     /// What a join and its answer mean.
     fn begin(&mut self, stay: &Stay, reached: Option<Position>) -> Mark {
-        let mut mark =
-            Mark { at: Position::default(), excused: false, pending: None, last: None, cut: None };
+        let mut mark = Mark {
+            at: Position::default(),
+            excused: false,
+            by_limit: matches!(stay.asked, Asked::Since { .. }),
+            pending: None,
+            last: None,
+            cut: None,
+        };
         let Some(reply) = stay.reply else {
             // Who asked for nothing is live from the answer on: what committed later must come.
             mark.at = self.truth.before_time(stay.joined_at + 1).unwrap_or(LAST);
@@ -264,7 +280,10 @@ impl<'a> Walk<'a> {
             Asked::After(position) => {
                 mark.at = position;
                 if reached.is_none_or(|reached| reached < position) {
-                    self.report(Kind::Gap, format!("went on from {position}, and had come to {reached:?} only"));
+                    self.report(
+                        Kind::Gap,
+                        format!("went on from {position}, and had come to {reached:?} only"),
+                    );
                 }
             }
             Asked::Since { millis, .. } => {
@@ -274,12 +293,16 @@ impl<'a> Walk<'a> {
             Asked::PositionOnly | Asked::Nothing => mark.at = reply.position,
         }
         if !reply.complete {
-            self.verdict.announced += 1;
             mark.excused = true;
+            // By time, an answer is incomplete also where there is more than the limit.
+            self.verdict.announced += u64::from(!matches!(stay.asked, Asked::Since { .. }));
             if let Asked::After(position) = stay.asked
                 && !self.is_out_of_reach(position, stay.joined_at)
             {
-                self.report(Kind::FalseAlarm, format!("{position} is not too old to go on from, and was refused"));
+                self.report(
+                    Kind::FalseAlarm,
+                    format!("{position} is not too old to go on from, and was refused"),
+                );
             }
             if let Asked::PositionOnly = stay.asked {
                 self.report(Kind::FalseAlarm, "nothing was asked for, and that was incomplete".to_owned());
@@ -351,12 +374,11 @@ impl<'a> Walk<'a> {
     /// Everything between the mark and `to` must have come. `inclusive`: up to `to` itself.
     fn account(&mut self, mark: &mut Mark, to: Position, inclusive: bool, by: &str) {
         let first = self.events.partition_point(|event| event.position <= mark.at);
-        let end = self.events.partition_point(|event| {
-            event.position < to || inclusive && event.position == to
-        });
+        let end =
+            self.events.partition_point(|event| event.position < to || inclusive && event.position == to);
         let Some(missing) = self.events.get(first..end).filter(|missing| !missing.is_empty()) else { return };
         if mark.excused {
-            self.verdict.lost += missing.len() as u64;
+            self.verdict.lost += if mark.by_limit { 0 } else { missing.len() as u64 };
             return;
         }
         let names: Vec<String> =
@@ -419,9 +441,15 @@ impl<'a> Walk<'a> {
             .losses
             .iter()
             .any(|loss| loss.began_at <= asked_at && position.commit_lsn < loss.up_to_lsn);
+        // A change of routes that some relay read anew, as one does that has just started.
+        let rerouted = self.truth.routes.iter().any(|(changed, changed_at)| {
+            let mut starts = self.context.starts.iter();
+            let started = starts.any(|(began_at, ready_at)| changed_at <= ready_at && *began_at <= asked_at);
+            *changed > position && started
+        });
         let commit = self.truth.commits.partition_point(|(commit, _)| *commit < position);
         let committed_at = self.truth.commits.get(commit).map_or(i64::MAX, |(_, at)| *at);
-        lost || committed_at < asked_at - self.context.window_micros
+        lost || rerouted || committed_at < asked_at - self.context.window_micros
     }
 
     fn loss(&mut self, stay: &Stay, at: i64) {

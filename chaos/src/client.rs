@@ -62,10 +62,17 @@ impl Shared {
 
 /// Where a channel of a client is.
 enum Place {
-    Out { again_at: Instant },
-    Asking { reference: String, asked: Asked },
+    Out {
+        again_at: Instant,
+    },
+    Asking {
+        reference: String,
+        asked: Asked,
+    },
     /// In the journal's stay of that number.
-    In { stay: usize },
+    In {
+        stay: usize,
+    },
 }
 
 struct Channel {

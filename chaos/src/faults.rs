@@ -121,7 +121,10 @@ async fn lose(stage: &mut Stage, hand: Hand) -> Result<Loss> {
     if !done {
         stage.relay()?.kill_9().await?;
         stage
-            .wait_for("the slot is free", "select not active from pg_replication_slots where slot_name = 'campfire'")
+            .wait_for(
+                "the slot is free",
+                "select not active from pg_replication_slots where slot_name = 'campfire'",
+            )
             .await?;
         database.execute(act, &[&SLOT]).await.context("cannot take the slot away")?;
         stage.seat(stage.active)?;
@@ -129,7 +132,8 @@ async fn lose(stage: &mut Stage, hand: Hand) -> Result<Loss> {
     stage
         .wait_for(
             "the relay is back on its slot",
-            "select exists (select from pg_replication_slots where slot_name = 'campfire' and active)",
+            "select exists (select from pg_replication_slots where slot_name = 'campfire' and active
+               and confirmed_flush_lsn is not null)",
         )
         .await?;
     // Trails behind by the window, so for minutes it is where the relay began.

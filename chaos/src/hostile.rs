@@ -135,8 +135,9 @@ impl Hostile {
         let token = token::agent(&self.shared.jwt_secret, mine.0, mine.2);
         if socket.try_join(&channel, Some(&token), ack_config()).await?.is_ok() {
             for event in ["message:created", "Message:created", "conversation:deleted", "read:receipt"] {
-                let reference =
-                    socket.broadcast(&channel, event, json!({"id": Uuid::new_v4(), "content": "made up"})).await?;
+                let reference = socket
+                    .broadcast(&channel, event, json!({"id": Uuid::new_v4(), "content": "made up"}))
+                    .await?;
                 if socket.reply(&reference).await?.is_ok() {
                     self.loot.push(format!("a broadcast of {event} was accepted"));
                 }

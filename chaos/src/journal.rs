@@ -44,7 +44,10 @@ pub enum Asked {
     /// `{}`
     PositionOnly,
     After(Position),
-    Since { millis: i64, limit: usize },
+    Since {
+        millis: i64,
+        limit: usize,
+    },
 }
 
 /// `response.replay` of a join.
@@ -58,11 +61,19 @@ pub struct Reply {
 /// One thing that came on a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    Event { position: Position, name: Arc<str>, payload: Arc<str>, committed_at: i64, replayed: bool },
+    Event {
+        position: Position,
+        name: Arc<str>,
+        payload: Arc<str>,
+        committed_at: i64,
+        replayed: bool,
+    },
     /// A heartbeat's position: everything up to here has come.
     Head(Position),
     /// The relay said that events are missing.
-    Loss { at: i64 },
+    Loss {
+        at: i64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

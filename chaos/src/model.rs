@@ -23,8 +23,15 @@ pub struct Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
     /// None: the row is gone.
-    Agent { organization: Uuid, user: Uuid, active: Option<bool> },
-    ConversationGone { organization: Uuid, conversation: Uuid },
+    Agent {
+        organization: Uuid,
+        user: Uuid,
+        active: Option<bool>,
+    },
+    ConversationGone {
+        organization: Uuid,
+        conversation: Uuid,
+    },
 }
 
 const MESSAGE: [&str; 8] = [
@@ -110,9 +117,9 @@ impl Model {
         let out = Out { table, row: new };
         let events = match table.name.as_str() {
             "messages" if differs("organization_id") || differs("conversation_id") => Vec::new(),
-            "messages" => {
-                out.message("message:updated", &MESSAGE, &VISITOR_MESSAGE, |form| self.is_on("message:updated", form))
-            }
+            "messages" => out.message("message:updated", &MESSAGE, &VISITOR_MESSAGE, |form| {
+                self.is_on("message:updated", form)
+            }),
             "realtime_conversations" if differs("organization_id") => {
                 let old = old.expect("a difference is to an old row");
                 let mut events = Out { table, row: old }.conversation_deleted();
@@ -161,21 +168,28 @@ impl Model {
                     .as_array()
                     .into_iter()
                     .flatten()
-                    .filter_map(|route| Some((route["event"].as_str()?.to_owned(), form(route["channel"].as_str()?))))
+                    .filter_map(|route| {
+                        Some((route["event"].as_str()?.to_owned(), form(route["channel"].as_str()?)))
+                    })
                     .filter(|(event, _)| SWITCHED.contains(&event.as_str()))
                     .collect();
                 Vec::new()
             }
             "campfire.broadcast" => {
                 let mut lines = body.splitn(3, '\n');
-                let (Some(channel), Some(name), Some(payload)) = (lines.next(), lines.next(), lines.next()) else {
+                let (Some(channel), Some(name), Some(payload)) = (lines.next(), lines.next(), lines.next())
+                else {
                     return Vec::new();
                 };
                 if name.starts_with(FORGED) {
                     return Vec::new();
                 }
                 let payload = serde_json::from_str(payload).unwrap_or_default();
-                vec![Event { channel: channel.to_owned(), name: name.to_owned(), payload: canonical(&payload) }]
+                vec![Event {
+                    channel: channel.to_owned(),
+                    name: name.to_owned(),
+                    payload: canonical(&payload),
+                }]
             }
             _ => Vec::new(),
         }
@@ -198,7 +212,13 @@ impl Out<'_> {
         format!("org:{}", id(self.row, "organization_id"))
     }
 
-    fn message(&self, name: &str, agents: &[&str], visitors: &[&str], on: impl Fn(&str) -> bool) -> Vec<Event> {
+    fn message(
+        &self,
+        name: &str,
+        agents: &[&str],
+        visitors: &[&str],
+        on: impl Fn(&str) -> bool,
+    ) -> Vec<Event> {
         let organization = self.organization();
         let conversation = id(self.row, "conversation_id");
         let all = [

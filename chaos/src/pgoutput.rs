@@ -223,7 +223,8 @@ mod tests {
     #[test]
     fn a_transaction_is_put_together() {
         let mut decoder = Decoder::default();
-        let begin = [b"B".as_slice(), &9_u64.to_be_bytes(), &0_u64.to_be_bytes(), &5_u32.to_be_bytes()].concat();
+        let begin =
+            [b"B".as_slice(), &9_u64.to_be_bytes(), &0_u64.to_be_bytes(), &5_u32.to_be_bytes()].concat();
         assert_eq!(decoder.decode(&begin).unwrap(), None);
         assert_eq!(decoder.decode(&relation()).unwrap(), None);
         assert_eq!(decoder.decode(b"I\0\0\0\x07N\0\x02t\0\0\0\x01at\0\0\0\x01b").unwrap(), None);

@@ -51,23 +51,41 @@ pub struct ClientSpec {
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
-    RelayKilled { down: Duration },
-    RelayStopped { for_: Duration },
+    RelayKilled {
+        down: Duration,
+    },
+    RelayStopped {
+        for_: Duration,
+    },
     RelayRestarted,
     WalsenderKilled,
     PostgresImmediate,
     PostgresFast,
     /// This share of the sockets, in a hundred.
-    SocketsCut { share: u32 },
+    SocketsCut {
+        share: u32,
+    },
     /// Connections between relay and Postgres are cut.
     PostgresCut,
     /// A slow, narrow, splitting network.
-    ClientWeather { weather: Weather, for_: Duration },
-    PostgresWeather { weather: Weather, for_: Duration },
+    ClientWeather {
+        weather: Weather,
+        for_: Duration,
+    },
+    PostgresWeather {
+        weather: Weather,
+        for_: Duration,
+    },
     /// Half-open: both ends think that they are connected, and nothing passes.
-    Silence { share: u32, for_: Duration },
+    Silence {
+        share: u32,
+        for_: Duration,
+    },
     /// The clocks of some clients are wrong.
-    ClockStep { seconds: i64, for_: Duration },
+    ClockStep {
+        seconds: i64,
+        for_: Duration,
+    },
     SlotAdvanced,
     SlotDropped,
     /// A second relay waits, and the first is killed.

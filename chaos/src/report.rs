@@ -41,8 +41,10 @@ impl Report {
     }
 
     pub fn to_json(&self) -> Value {
-        let Verdict { delivered, again, stays, sockets, replays, cuts, announced, lost, violations } = &self.verdict;
-        let counts: BTreeMap<_, _> = count(violations).into_iter().map(|(kind, n)| (kind.name(), n)).collect();
+        let Verdict { delivered, again, stays, sockets, replays, cuts, announced, lost, violations } =
+            &self.verdict;
+        let counts: BTreeMap<_, _> =
+            count(violations).into_iter().map(|(kind, n)| (kind.name(), n)).collect();
         let (first, most, last) = self.mebibytes();
         json!({
             "seed": self.seed, "seconds": self.seconds, "clients": self.clients, "hostile": self.hostile,
@@ -67,10 +69,19 @@ impl fmt::Display for Report {
             ("seconds", format!("{:.0}", self.seconds)),
             ("clients", format!("{} and {} hostile", self.clients, self.hostile)),
             ("faults", faults.join(", ")),
-            ("transactions", format!("{} committed, {} rolled back, {} failed", self.transactions, self.rolled_back, self.failed)),
+            (
+                "transactions",
+                format!(
+                    "{} committed, {} rolled back, {} failed",
+                    self.transactions, self.rolled_back, self.failed
+                ),
+            ),
             ("events committed", self.events.to_string()),
             ("events delivered", format!("{}, {} of them again", verdict.delivered, verdict.again)),
-            ("sockets, stays, replays", format!("{}, {}, {}", verdict.sockets, verdict.stays, verdict.replays)),
+            (
+                "sockets, stays, replays",
+                format!("{}, {}, {}", verdict.sockets, verdict.stays, verdict.replays),
+            ),
             ("channels closed by the relay", verdict.cuts.to_string()),
             ("announced losses", format!("{}, for {} events", verdict.announced, verdict.lost)),
             ("relay RSS, MiB", format!("{first} at first, {most} at most, {last} at last")),

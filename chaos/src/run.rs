@@ -75,9 +75,8 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     let mut hostile = JoinSet::new();
     for number in 0..plan.hostile {
         let seed = plan.seed ^ (0xbad0 + number as u64);
-        hostile.spawn(
-            Hostile::new(Arc::clone(&shared), plan.world.clone(), seed).run(clients_stopped.clone()),
-        );
+        hostile
+            .spawn(Hostile::new(Arc::clone(&shared), plan.world.clone(), seed).run(clients_stopped.clone()));
     }
     let tally = Arc::new(Tally::default());
     let url = stage.cluster.superuser_url(DATABASE);
@@ -88,7 +87,8 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
         writers.spawn(writer.run(writers_stopped.clone()));
     }
 
-    let mut play = Play { plan, options: &options, shared: &shared, report: Report::default(), losses: Vec::new() };
+    let mut play =
+        Play { plan, options: &options, shared: &shared, report: Report::default(), losses: Vec::new() };
     play.report.seed = plan.seed;
     play.report.clients = plan.clients.len();
     play.report.hostile = plan.hostile;
@@ -117,12 +117,15 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     ended?;
     journals.sort_by_key(|journal| journal.client.number);
 
-    let context = Context { losses, window_micros: WINDOW_MICROS, last_event: LAST };
+    let context =
+        Context { losses, starts: stage.starts.clone(), window_micros: WINDOW_MICROS, last_event: LAST };
     let disagreement = truth.disagreement(&stage.database().await?).await?;
     report.verdict = checker::check(&truth, &journals, &context);
     let nobodys = |kind, what| Violation { kind, client: None, channel: String::new(), what };
     let violations = &mut report.verdict.violations;
-    violations.extend(loot.into_iter().map(|what| nobodys(Kind::Unauthorized, format!("a hostile client got {what}"))));
+    violations.extend(
+        loot.into_iter().map(|what| nobodys(Kind::Unauthorized, format!("a hostile client got {what}"))),
+    );
     violations.extend(stage.panics.iter().map(|line| nobodys(Kind::Relay, line.clone())));
     violations.extend(disagreement.map(|what| nobodys(Kind::Oracle, what)));
     report.seconds = began.elapsed().as_secs_f64();

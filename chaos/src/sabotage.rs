@@ -73,7 +73,14 @@ impl Saboteur {
 
     /// For one connection.
     pub fn line(self: Arc<Self>) -> Line {
-        Line { saboteur: self, buffer: Vec::new(), upgraded: false, held: None, outstaying: Vec::new(), is_binary: false }
+        Line {
+            saboteur: self,
+            buffer: Vec::new(),
+            upgraded: false,
+            held: None,
+            outstaying: Vec::new(),
+            is_binary: false,
+        }
     }
 
     fn strikes(&self) -> bool {
@@ -146,7 +153,8 @@ impl WsFrame {
     /// The channel's topic on the wire, a uuid and all.
     fn topic(&self) -> Option<String> {
         let start = self.find(b"realtime:org:")?;
-        let is_name = |byte: &&u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b':' | b'-');
+        let is_name =
+            |byte: &&u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b':' | b'-');
         let length = if self.is_binary() {
             (*self.payload.get(1)?).into()
         } else {
@@ -256,7 +264,8 @@ impl Line {
             }
             Sabotage::Corrupt => {
                 let organization = frame.replaced(br#""organization_id":""#, br#""organization_ix":""#);
-                let other = organization.or_else(|| frame.replaced(br#""reader_type":""#, br#""reader_typo":""#));
+                let other =
+                    organization.or_else(|| frame.replaced(br#""reader_type":""#, br#""reader_typo":""#));
                 vec![other.unwrap_or(frame)]
             }
             Sabotage::Invent => {

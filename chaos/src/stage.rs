@@ -10,6 +10,7 @@ use campfire_tests::relay::Settings;
 use campfire_tests::{Cluster, Relay, server};
 use tokio_postgres::Client;
 
+use crate::journal::now;
 use crate::proxy::Proxy;
 use crate::sabotage::Saboteur;
 
@@ -31,6 +32,8 @@ pub struct Stage {
     pub seats: Vec<Seat>,
     /// The seat whose relay reads the slot.
     pub active: usize,
+    /// When relays started, and were ready; the end of time where that is still awaited.
+    pub starts: Vec<(i64, i64)>,
     /// Lines that no relay may write.
     pub panics: Vec<String>,
 }
@@ -59,12 +62,13 @@ impl Stage {
             let proxy = Proxy::start(settings.port, saboteur.clone()).await?;
             seats.push(Seat { settings, relay: None, proxy });
         }
-        Ok(Self { cluster, postgres, seats, active: 0, panics: Vec::new() })
+        Ok(Self { cluster, postgres, seats, active: 0, starts: Vec::new(), panics: Vec::new() })
     }
 
     /// Starts a relay in a seat, and does not wait for it.
     pub fn seat(&mut self, seat: usize) -> Result<()> {
         self.unseat(seat);
+        self.starts.push((now(), i64::MAX));
         let mut relay = self.seats[seat].settings.clone().spawn()?;
         // Faults are what a run is made of; panics are not declared, and so fail it.
         for level in ["WARN", "ERROR"] {
@@ -91,9 +95,12 @@ impl Stage {
         self.seats[self.active].relay.as_mut().context("no relay in the active seat")
     }
 
-    /// Waits until the active seat's relay serves.
+    /// Waits until the active seat's relay, which perhaps has just started, serves.
     pub async fn ready(&mut self) -> Result<()> {
-        self.relay()?.wait_until_ready().await
+        self.relay()?.wait_until_ready().await?;
+        let begun = self.starts.iter_mut().filter(|(_, ready_at)| *ready_at == i64::MAX);
+        begun.for_each(|(_, ready_at)| *ready_at = now());
+        Ok(())
     }
 
     /// Stops and starts Postgres, and leads the proxy to where it is now.

@@ -41,6 +41,8 @@ pub struct Truth {
     pub gone: HashMap<(Uuid, Uuid), Vec<Position>>,
     /// Last position and time of each transaction.
     pub commits: Vec<(Position, i64)>,
+    /// Where the routes changed: a relay that starts later reads what lies before by other routes than it had.
+    pub routes: Vec<(Position, i64)>,
     /// Messages that are in the table, as the changes tell.
     pub messages: HashSet<String>,
     pub event_count: u64,
@@ -109,16 +111,17 @@ impl Truth {
         let mut last = None;
         for (index, change) in transaction.changes.iter().enumerate() {
             // One server, never promoted: its timeline is the first.
-            let position =
-                Position { timeline: 1, commit_lsn: transaction.commit_lsn, change: index as u32 };
+            let position = Position { timeline: 1, commit_lsn: transaction.commit_lsn, change: index as u32 };
             last = Some(position);
             self.fold(change);
+            if matches!(change, Change::Message { prefix, .. } if prefix == "campfire.routes") {
+                self.routes.push((position, committed_at));
+            }
             let (events, control) = self.model.apply(change);
             for event in events {
                 self.positions.insert(position);
                 self.event_count += 1;
-                let expected =
-                    Expected { position, name: event.name, payload: event.payload, committed_at };
+                let expected = Expected { position, name: event.name, payload: event.payload, committed_at };
                 self.channels.entry(event.channel).or_default().push(expected);
             }
             for control in control {
@@ -174,13 +177,18 @@ impl Truth {
         }
         let (missing, surplus) =
             (table.difference(&self.messages).count(), self.messages.difference(&table).count());
-        Ok(Some(format!("of the messages in the table the truth lacks {missing}, and has {surplus} too many")))
+        Ok(Some(format!(
+            "of the messages in the table the truth lacks {missing}, and has {surplus} too many"
+        )))
     }
 
     /// The tag and LSN up to which the slot of that name was confirmed.
     pub async fn confirmed(database: &Client, slot: &str) -> Result<Option<u64>> {
         let row = database
-            .query_opt("select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1", &[&slot])
+            .query_opt(
+                "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1",
+                &[&slot],
+            )
             .await?;
         Ok(row.and_then(|row| row.get::<_, Option<String>>(0)).and_then(|lsn| parse_lsn(&lsn)))
     }

@@ -63,7 +63,8 @@ impl Writer {
     }
 
     async fn write(&mut self, client: &Client, stop: &mut watch::Receiver<bool>) {
-        let limits = "set lock_timeout = '1500ms'; set statement_timeout = '10s'; set client_min_messages = error";
+        let limits =
+            "set lock_timeout = '1500ms'; set statement_timeout = '10s'; set client_min_messages = error";
         if client.batch_execute(limits).await.is_err() {
             return;
         }
@@ -150,7 +151,8 @@ impl Writer {
     }
 
     fn savepoints(&mut self) -> String {
-        let (kept, also, gone) = (self.content(), self.content(), format!("{ROLLED_BACK} {}", self.content()));
+        let (kept, also, gone) =
+            (self.content(), self.content(), format!("{ROLLED_BACK} {}", self.content()));
         let (first, second) = (self.insert(&kept), self.insert(&also));
         let lost = self.insert(&gone);
         format!(
@@ -186,16 +188,25 @@ impl Writer {
         let kind = *["text", "jsonb", "integer[] default '{1}'"].choose(&mut self.rng).expect("types");
         match self.rng.random_range(0..5) {
             // A table that is published whole takes only what can be published.
-            0 if table == "read_receipts" => format!("alter table {table} add column if not exists {column} text"),
+            0 if table == "read_receipts" => {
+                format!("alter table {table} add column if not exists {column} text")
+            }
             0 => format!("alter table {table} add column if not exists {column} {kind}"),
             1 => format!("alter table {table} drop column if exists {column}"),
-            2 => format!("create index if not exists {column}_index on {table} (organization_id, conversation_id)")
-                .replace("conversations (organization_id, conversation_id)", "conversations (organization_id, status)"),
+            2 => format!(
+                "create index if not exists {column}_index on {table} (organization_id, conversation_id)"
+            )
+            .replace(
+                "conversations (organization_id, conversation_id)",
+                "conversations (organization_id, status)",
+            ),
             3 => format!("drop index if exists {column}_index"),
             _ => {
                 let event = *crate::model::SWITCHED.choose(&mut self.rng).expect("events");
                 let on: bool = self.rng.random();
-                format!("select campfire.enable_route(id, {on}) from campfire.routes where event = '{event}' and channel like '%:conv:%'")
+                format!(
+                    "select campfire.enable_route(id, {on}) from campfire.routes where event = '{event}' and channel like '%:conv:%'"
+                )
             }
         }
     }
@@ -281,7 +292,9 @@ impl Writer {
 
     fn delete_message(&mut self) -> String {
         let conversation = self.conversation();
-        format!("delete from messages where id in (select id from messages where conversation_id = '{conversation}' limit 3)")
+        format!(
+            "delete from messages where id in (select id from messages where conversation_id = '{conversation}' limit 3)"
+        )
     }
 
     fn broadcast(&mut self) -> String {

@@ -23,7 +23,9 @@ use crate::decode::{ChangeKind, Decoded, Decoder, Timestamp};
 use crate::fanout::{HubChange, HubInput};
 use crate::http::Shared;
 use crate::metrics::Reason;
-use crate::route::{DatabaseTag, MessageKeys, Position, Refused, Routed, Router, SignedMessage};
+use crate::route::{
+    ControlChange, DatabaseTag, MessageKeys, Position, Refused, Routed, Router, SignedMessage,
+};
 use crate::wal::{self, Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream, Xid};
 
 /// How often feedback is considered and catching up is reported.
@@ -165,10 +167,17 @@ impl Ingest {
             confirmed_flush_lsn: attachment.confirmed_flush_lsn,
         };
         self.hub.send(attached).await.ok();
-        let router = Router::new(control.routes, control.schemas, control.domains);
+        // Where the hub has got to, routes are as they were then; what follows tells how they changed.
+        let routing = Routing {
+            reads_anew: history.routes.is_none(),
+            known_until: if history.routes.is_some() { history.handed() } else { Lsn::INVALID },
+            changed: false,
+        };
+        let routes = history.routes.clone().unwrap_or(control.routes);
+        let router = Router::new(routes, control.schemas, control.domains);
         let keys = db::message_keys(&sql, attachment.database_oid).await?;
         let transactions = AtomicU64::new(0);
-        let mut streaming = Streaming::new(self, &attachment, router, keys, &transactions);
+        let mut streaming = Streaming::new(self, &attachment, router, keys, &transactions, routing);
         let outcome = tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(()),
@@ -201,10 +210,21 @@ struct Streaming<'a> {
     tag: DatabaseTag,
     attachment: &'a Attachment,
     catch_up: Option<CatchUp>,
+    routing: Routing,
     transactions: &'a AtomicU64,
     handed: Handed,
     /// The end of what came whole.
     progress: Lsn,
+}
+
+/// How the routes that are in force relate to what is read.
+struct Routing {
+    /// They are those of today, and what is read while catching up may have been routed by others before.
+    reads_anew: bool,
+    /// What changed them in transactions that committed before this is in them.
+    known_until: Lsn,
+    /// They have changed since they were last noted.
+    changed: bool,
 }
 
 /// The ends of what the hub was given on this connection and has not reported as applied. What it reports besides is
@@ -241,6 +261,7 @@ impl<'a> Streaming<'a> {
         router: Router,
         keys: MessageKeys,
         transactions: &'a AtomicU64,
+        routing: Routing,
     ) -> Self {
         let now = Instant::now();
         let fence = attachment.wal_flush_lsn;
@@ -258,6 +279,7 @@ impl<'a> Streaming<'a> {
                 first: None,
                 last: Lsn::INVALID,
             }),
+            routing,
             transactions,
             handed: Handed::default(),
             progress: attachment.confirmed_flush_lsn,
@@ -278,6 +300,7 @@ impl<'a> Streaming<'a> {
                         history.hand(end);
                         self.advance_catch_up(end, history).await;
                     }
+                    self.note_routes(history);
                 }
                 _ = tick.tick() => {}
             }
@@ -285,6 +308,15 @@ impl<'a> Streaming<'a> {
             if let Some(end) = self.handed.confirmable(reported) {
                 stream.confirm_applied(end);
             }
+        }
+    }
+
+    /// Remembers routes for the next connection. Not before the hub was given what they routed: what was not handed on
+    /// is read again, by the routes from before.
+    fn note_routes(&mut self, history: &mut History) {
+        let is_sure = self.catch_up.is_none() || !self.routing.reads_anew;
+        if is_sure && (history.routes.is_none() || std::mem::take(&mut self.routing.changed)) {
+            history.routes = Some(self.router.routes().to_vec());
         }
     }
 
@@ -306,7 +338,7 @@ impl<'a> Streaming<'a> {
                         self.report_misfits(&change.kind);
                         let routed = match &change.kind {
                             ChangeKind::Message { prefix, content } => {
-                                self.open(transaction.xid, prefix, content).await?
+                                self.open(transaction.xid, commit_lsn, prefix, content).await?
                             }
                             _ => self.router.route(&change),
                         };
@@ -338,7 +370,13 @@ impl<'a> Streaming<'a> {
     }
 
     /// What a logical message leads to: a broadcast of SQL, other routes from here on, or nothing.
-    async fn open(&mut self, xid: Xid, prefix: &[u8], content: &[u8]) -> Result<Routed, DbError> {
+    async fn open(
+        &mut self,
+        xid: Xid,
+        commit_lsn: Lsn,
+        prefix: &[u8],
+        content: &[u8],
+    ) -> Result<Routed, DbError> {
         let mut opened = self.keys.open(xid, prefix, content);
         if let Err(Refused::UnknownKey(_)) = opened {
             // Made since we attached; whoever invents a number pays for the look-up with a transaction of his own.
@@ -350,9 +388,15 @@ impl<'a> Streaming<'a> {
             Ok(Some(SignedMessage::Broadcast(event))) => {
                 return Ok(Routed { events: vec![event], ..Routed::default() });
             }
+            Ok(Some(SignedMessage::Routes(_))) if commit_lsn < self.routing.known_until => {}
             Ok(Some(SignedMessage::Routes(routes))) => {
                 info!(routes = routes.len(), "routes changed");
                 self.router.set_routes(routes);
+                self.routing.changed = true;
+                if self.routing.reads_anew && self.catch_up.is_some() {
+                    let control = vec![ControlChange::RoutedAnewUntilHere];
+                    return Ok(Routed { control, ..Routed::default() });
+                }
             }
             Ok(None) => {}
             Err(refused) => {

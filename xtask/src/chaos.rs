@@ -61,19 +61,28 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     for seed in &failed {
-        eprintln!("seed {seed} failed; again: cargo xtask chaos --seed {seed} --minutes {}", arguments.minutes);
+        eprintln!(
+            "seed {seed} failed; again: cargo xtask chaos --seed {seed} --minutes {}",
+            arguments.minutes
+        );
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn rand_seed() -> u16 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.subsec_micros() as u16)
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_micros() as u16)
 }
 
 /// One seed, its plan said before.
 fn play(seed: u64, lasts: Duration) -> Result<Report> {
     let plan = Plan::new(seed, lasts, Crowd::default());
-    step::announce(&format!("chaos, seed {seed}: {} faults in {:.0} s", plan.faults.len(), lasts.as_secs_f64()));
+    step::announce(&format!(
+        "chaos, seed {seed}: {} faults in {:.0} s",
+        plan.faults.len(),
+        lasts.as_secs_f64()
+    ));
     block_on(campfire_chaos::run(&plan, Options { progress: true, ..Options::default() }))
 }
 

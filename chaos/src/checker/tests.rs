@@ -21,7 +21,8 @@ fn at(lsn: u64) -> Position {
 /// One event of the channel at each of these LSNs, a microsecond a piece; at 55 one of another channel.
 fn truth() -> Truth {
     let mut truth = Truth::default();
-    for (lsn, on) in [(10, channel()), (20, channel()), (30, channel()), (40, channel()), (55, "room".into())] {
+    for (lsn, on) in [(10, channel()), (20, channel()), (30, channel()), (40, channel()), (55, "room".into())]
+    {
         let content = format!("v1 1 00\n{on}\nsaid\n{{\"n\":{lsn}}}");
         truth.apply(&Transaction {
             xid: 1,
@@ -77,7 +78,7 @@ fn check_with(truth: &Truth, context: &Context, mut stays: Vec<Stay>, expected: 
 }
 
 fn context() -> Context {
-    Context { losses: Vec::new(), window_micros: 1_000_000, last_event: "said" }
+    Context { losses: Vec::new(), starts: Vec::new(), window_micros: 1_000_000, last_event: "said" }
 }
 
 fn check(stays: Vec<Stay>, expected: &[Kind]) {
@@ -114,7 +115,10 @@ fn a_position_that_was_not_reached_is_a_gap() {
 #[test]
 fn the_end_of_a_replay_without_all_of_it_is_a_gap() {
     let reply = Reply { complete: true, position: at(30), count: 1 };
-    check(vec![stay(Asked::After(at(10)), Some(reply), vec![event(20, true), event(40, false)])], &[Kind::Gap]);
+    check(
+        vec![stay(Asked::After(at(10)), Some(reply), vec![event(20, true), event(40, false)])],
+        &[Kind::Gap],
+    );
 }
 
 #[test]
@@ -162,9 +166,12 @@ fn other_payloads_are_wrong() {
 
 #[test]
 fn a_replay_has_the_events_that_were_promised() {
-    let reply = Reply { complete: true, position: at(30), count: 1 };
-    let records = vec![event(20, true), event(30, true)];
-    check(vec![stay(Asked::After(at(10)), Some(reply), records)], &[Kind::Gap, Kind::Count]);
+    let reply = Reply { complete: true, position: at(30), count: 2 };
+    let records = vec![event(20, true), event(30, false), event(40, true)];
+    check(vec![stay(Asked::After(at(10)), Some(reply), records)], &[Kind::Count]);
+    // What happens while a replay goes on is part of it.
+    let records = vec![event(20, true), event(30, true), event(40, true)];
+    check(vec![stay(Asked::After(at(10)), Some(reply), records)], &[]);
 }
 
 #[test]
@@ -184,12 +191,7 @@ fn nothing_comes_after_the_right_to_it_ended() {
 fn who_is_not_active_is_not_admitted() {
     let mut truth = truth();
     truth.agents.insert((ORG, USER), vec![(None, 0, false)]);
-    check_with(
-        &truth,
-        &context(),
-        vec![after_10(live(&[20]))],
-        &[Kind::Unauthorized, Kind::Unauthorized],
-    );
+    check_with(&truth, &context(), vec![after_10(live(&[20]))], &[Kind::Unauthorized, Kind::Unauthorized]);
     // Switched on in the meantime: the relay may know already.
     truth.agents.insert((ORG, USER), vec![(None, 0, false), (Some(at(12)), 12, true)]);
     check_with(&truth, &context(), vec![after_10(live(&[20]))], &[]);
@@ -209,6 +211,16 @@ fn an_announced_loss_excuses_what_it_covers_and_needs_a_cause() {
     // It covers what came before, and nothing later.
     let reply = Reply { complete: false, position: at(20), count: 0 };
     check_with(&truth(), &lost, vec![stay(Asked::After(at(10)), Some(reply), live(&[40]))], &[Kind::Gap]);
+}
+
+#[test]
+fn a_relay_that_started_knows_no_routes_from_before_they_changed() {
+    let mut truth = truth();
+    truth.routes.push((at(12), 12));
+    let reply = Reply { complete: false, position: at(30), count: 0 };
+    let back = vec![stay(Asked::After(at(10)), Some(reply), live(&[40]))];
+    check_with(&truth, &context(), back.clone(), &[Kind::FalseAlarm]);
+    check_with(&truth, &Context { starts: vec![(13, 14)], ..context() }, back, &[]);
 }
 
 #[test]

@@ -288,6 +288,8 @@ impl Hub {
                     self.close_room(&RoomKey { topic, private: false }, CONVERSATION_GONE);
                 }
             }
+            // Whoever goes on from before would miss events that were, or get some that were not.
+            ControlChange::RoutedAnewUntilHere => self.window.start_at(self.window.head()),
             ControlChange::AllConversationsGone => {
                 let ends = |room: &&RoomKey| room.topic.conversation().is_some();
                 let rooms: Vec<RoomKey> = self.rooms.keys().filter(ends).cloned().collect();

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::{ClientInput, HubInput, OutboxLimits, SocketId};
 use super::world::*;
 use crate::protocol::Vsn;
-use crate::route::{DatabaseTag, Position, Topic};
+use crate::route::{ControlChange, DatabaseTag, Position, Topic};
 use crate::wal::Lsn;
 
 impl World {
@@ -65,6 +65,21 @@ fn a_position_that_is_not_ours_is_incomplete_and_said_so() {
     let (replay, frames) = world.resume(socket, &conversation(), &format!(r#"{{"after":"{before}"}}"#));
     assert_eq!((&replay["complete"], &replay["count"]), (&Value::from(false), &Value::from(2)));
     assert_eq!(events(&frames), ["system", "first", "second"]);
+}
+
+#[test]
+fn what_may_have_been_routed_otherwise_is_not_gone_on_from() {
+    let mut world = World::new();
+    let first = world.change(&[(&conversation(), "first")], vec![]);
+    let here = world.change(&[], vec![ControlChange::RoutedAnewUntilHere]);
+    let socket = world.connect();
+    let after = |position| format!(r#"{{"after":"{}"}}"#, World::id(position));
+    let (replay, _) = world.resume(socket, &conversation(), &after(first));
+    assert_eq!(replay["complete"], false);
+    world.change(&[(&conversation(), "second")], vec![]);
+    let socket = world.connect();
+    let (replay, frames) = world.resume(socket, &conversation(), &after(here));
+    assert_eq!((&replay["complete"], events(&frames)), (&Value::from(true), vec!["second"]));
 }
 
 #[test]
