@@ -459,7 +459,7 @@ impl<'a> Walk<'a> {
         }
         self.verdict.announced += 1;
         let happened =
-            self.context.losses.iter().any(|loss| loss.began_at <= at && stay.joined_at <= loss.ended_at);
+            self.context.losses.iter().any(|loss| loss.began_at <= at && stay.asked_at <= loss.ended_at);
         if !happened {
             self.report(Kind::FalseAlarm, "a loss was announced, and nothing was lost".to_owned());
         }

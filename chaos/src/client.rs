@@ -68,6 +68,7 @@ enum Place {
     Asking {
         reference: String,
         asked: Asked,
+        asked_at: i64,
     },
     /// In the journal's stay of that number.
     In {
@@ -207,7 +208,7 @@ impl Client {
             let name = Arc::clone(&self.channels[index].name);
             let sending = socket.send_join(&name, Some(&token), config);
             let reference = timeout(HANDSHAKE_PATIENCE, sending).await??;
-            self.channels[index].place = Place::Asking { reference, asked };
+            self.channels[index].place = Place::Asking { reference, asked, asked_at: now() };
         }
         Ok(next)
     }
@@ -290,11 +291,11 @@ impl Client {
     }
 
     fn join_answered(&mut self, index: usize, frame: &Frame) -> Result<()> {
-        let Place::Asking { reference, asked } = &self.channels[index].place else { return Ok(()) };
+        let Place::Asking { reference, asked, asked_at } = &self.channels[index].place else { return Ok(()) };
         if frame.reference.as_ref() != Some(reference) {
             return Ok(());
         }
-        let asked = *asked;
+        let (asked, asked_at) = (*asked, *asked_at);
         let answer = Answer {
             status: frame.payload["status"].as_str().unwrap_or_default().to_owned(),
             response: frame.payload["response"].clone(),
@@ -313,6 +314,7 @@ impl Client {
         self.journal.stays.push(Stay {
             channel: Arc::clone(&channel.name),
             asked,
+            asked_at,
             joined_at: now(),
             reply,
             records: Vec::new(),

@@ -29,6 +29,8 @@ pub struct Journal {
 pub struct Stay {
     pub channel: Arc<str>,
     pub asked: Asked,
+    /// When the join was sent, and when its answer was read, perhaps much later than it was given.
+    pub asked_at: i64,
     pub joined_at: i64,
     /// What the reply said of the replay; None if none was asked for.
     pub reply: Option<Reply>,

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod chaos;
 mod demo;
+mod fuzz;
 mod install;
 mod node;
 mod page;
@@ -46,6 +47,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Faults against the real thing, checked by an oracle
     Chaos(chaos::Arguments),
+    /// Feed parsers with bytes that a fuzzer makes up
+    Fuzz(fuzz::Arguments),
     /// Run the tests, all that a change must pass or one part of them
     Test(test::Arguments),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Install { pg_config, release } => install::run(pg_config.as_deref(), release),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     };
     match result {

@@ -50,7 +50,15 @@ fn live(lsns: &[u64]) -> Vec<Record> {
 }
 
 fn stay(asked: Asked, reply: Option<Reply>, records: Vec<Record>) -> Stay {
-    Stay { channel: channel().as_str().into(), asked, joined_at: 15, reply, records, end: End::Running }
+    Stay {
+        channel: channel().as_str().into(),
+        asked,
+        asked_at: 15,
+        joined_at: 15,
+        reply,
+        records,
+        end: End::Running,
+    }
 }
 
 /// A stay after 10, with everything still to come live.
