@@ -3,7 +3,7 @@
 //! Along a stay runs a *mark*: everything of the channel up to it is accounted for. Events, heartbeats and the replies
 //! of joins move it, and whatever the truth has in between must have come, unless the relay said that it would not.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use campfire_tests::chat;
@@ -100,6 +100,7 @@ pub struct Verdict {
     pub stays: u64,
     pub sockets: u64,
     pub replays: u64,
+    pub snapshots: u64,
     pub cuts: u64,
     /// Announcements of a loss, and the events that they stand for.
     pub announced: u64,
@@ -156,6 +157,8 @@ struct Mark {
     excused: bool,
     /// … because a limit was asked for.
     by_limit: bool,
+    /// The join brought rows, and of the events before the mark only those that the rows do not show.
+    from_snapshot: bool,
     /// Of the replay, what is still to come, and what is good once it has.
     pending: Option<(u64, Position)>,
     /// The last event of this stay.
@@ -225,6 +228,12 @@ impl<'a> Walk<'a> {
                     is_live |= !replayed;
                     self.event(&mut mark, *position, name, payload, *committed_at);
                 }
+                Record::Row { .. } => {
+                    replayed_so_far += 1;
+                    if let Some((left, _)) = &mut mark.pending {
+                        *left = left.saturating_sub(1);
+                    }
+                }
                 Record::Head(position) => {
                     self.account(&mut mark, *position, true, "a heartbeat");
                     mark.excused &= mark.at < *position;
@@ -248,6 +257,9 @@ impl<'a> Walk<'a> {
                 mark.excused = false;
             }
         }
+        if let (Asked::Snapshot { rows }, Some(reply)) = (stay.asked, stay.reply) {
+            self.snapshot(stay, reply, rows, mark.at);
+        }
         if let End::Closed(reason) = &stay.end
             && !reason.is_empty()
         {
@@ -262,6 +274,7 @@ impl<'a> Walk<'a> {
             at: Position::default(),
             excused: false,
             by_limit: matches!(stay.asked, Asked::Since { .. }),
+            from_snapshot: false,
             pending: None,
             last: None,
             cut: None,
@@ -269,13 +282,13 @@ impl<'a> Walk<'a> {
         let Some(reply) = stay.reply else {
             // Who asked for nothing is live from the answer on: what committed later must come.
             mark.at = self.truth.before_time(stay.joined_at + 1).unwrap_or(LAST);
-            mark.cut = self.cut_after(self.first_event(stay).unwrap_or(mark.at));
+            mark.cut = self.cut_after(stay, self.first_event(stay).unwrap_or(mark.at));
             return mark;
         };
         self.verdict.replays += 1;
         self.authorized(stay, reply);
         mark.pending = Some((reply.count, reply.position));
-        mark.cut = self.cut_after(reply.position);
+        mark.cut = self.cut_after(stay, reply.position);
         match stay.asked {
             Asked::After(position) => {
                 mark.at = position;
@@ -289,6 +302,12 @@ impl<'a> Walk<'a> {
             Asked::Since { millis, .. } => {
                 let start = self.truth.before_time(millis.saturating_mul(1000)).unwrap_or(reply.position);
                 mark.at = start.min(reply.position);
+            }
+            Asked::Snapshot { .. } => {
+                // What its rows show does not come again, wherever it stands in the stream.
+                let sure = self.truth.before_time(stay.joined_at + 1).unwrap_or(LAST);
+                mark.at = sure.max(reply.position);
+                mark.from_snapshot = true;
             }
             Asked::PositionOnly | Asked::Nothing => mark.at = reply.position,
         }
@@ -315,6 +334,94 @@ impl<'a> Walk<'a> {
             mark.excused = false;
         }
         mark
+    }
+
+    /// Rows and events together are everything, and nothing is in both.
+    fn snapshot(&mut self, stay: &Stay, reply: Reply, rows_max: usize, until: Position) {
+        self.verdict.snapshots += 1;
+        let mut rows = BTreeSet::new();
+        let mut events = HashSet::new();
+        let mut row_count = 0;
+        for record in &stay.records {
+            let (Record::Row { name, payload } | Record::Event { name, payload, .. }) = record else {
+                continue;
+            };
+            if &**name != "message:created" {
+                continue;
+            }
+            let Some(message) = Message::of(payload) else { continue };
+            if matches!(record, Record::Row { .. }) {
+                row_count += 1;
+                rows.insert((message.created_at, message.id));
+            } else {
+                events.insert(message.id);
+            }
+        }
+        let ids: HashSet<&String> = rows.iter().map(|(_, id)| id).collect();
+        if ids.len() < row_count {
+            self.report(
+                Kind::Duplicate,
+                format!("{} of the snapshot's rows come twice", row_count - ids.len()),
+            );
+        }
+        let both = events.iter().filter(|id| ids.contains(id)).count();
+        if both > 0 {
+            self.report(
+                Kind::Duplicate,
+                format!("{both} messages are in the snapshot and come as events too"),
+            );
+        }
+        // An agent who was switched off before the rows were read was shown none.
+        let was_switched_off = self.switched_off(reply.position, stay.joined_at);
+        let told = stay.records.iter().any(|record| matches!(record, Record::Loss { .. }));
+        if !reply.complete || told || was_switched_off || (stay.records.len() as u64) < reply.count {
+            return;
+        }
+        let oldest = (row_count >= rows_max).then(|| rows.first().cloned()).flatten();
+        let until = until.min(self.last_known(stay).max(reply.position));
+        let mut missing = Vec::new();
+        for expected in self.events.iter().take_while(|event| event.position <= until) {
+            if expected.name != "message:created" {
+                continue;
+            }
+            let Some(message) = Message::of(&expected.payload) else { continue };
+            let is_too_old = oldest
+                .as_ref()
+                .is_some_and(|oldest| (&message.created_at, &message.id) < (&oldest.0, &oldest.1));
+            let came = ids.contains(&message.id) || events.contains(&message.id);
+            let went = self.truth.deleted.contains(&message.id)
+                || self.truth.gone.contains_key(&(message.organization, message.conversation));
+            if !came && !went && !is_too_old {
+                missing.push(format!("{} {}", message.id, expected.position));
+            }
+        }
+        if !missing.is_empty() {
+            let some: Vec<String> = missing.iter().take(3).cloned().collect();
+            let what = format!(
+                "{} messages are neither in the snapshot's {row_count} rows nor among the events: {}",
+                missing.len(),
+                some.join(", ")
+            );
+            self.report(Kind::Gap, what);
+        }
+    }
+
+    /// The last place that this stay certainly reached.
+    fn last_known(&self, stay: &Stay) -> Position {
+        let reached = stay.records.iter().filter_map(|record| match record {
+            Record::Event { position, .. } | Record::Head(position) => Some(*position),
+            Record::Row { .. } | Record::Loss { .. } => None,
+        });
+        reached.max().unwrap_or_default()
+    }
+
+    /// Whether the agent was switched off after a position and before a time.
+    fn switched_off(&self, after: Position, before: i64) -> bool {
+        let Who::Agent { organization, user } = self.journal.client.who else { return false };
+        let history = self.truth.agents.get(&(organization, user)).map_or(&[][..], Vec::as_slice);
+        history.iter().any(|(position, at, active)| {
+            !active && *at <= before && position.is_some_and(|position| position > after)
+        })
     }
 
     fn first_event(&self, stay: &Stay) -> Option<Position> {
@@ -356,7 +463,7 @@ impl<'a> Walk<'a> {
                 self.report(Kind::Reordered, format!("{name} {position} after {last}"));
             }
             // Sent again although it said that it has it.
-            None if position <= mark.at && mark.pending.is_some() => {
+            None if position <= mark.at && mark.pending.is_some() && !mark.from_snapshot => {
                 self.report(Kind::Duplicate, format!("{name} {position}, after {} was asked for", mark.at));
             }
             _ => {
@@ -393,19 +500,43 @@ impl<'a> Walk<'a> {
     }
 
     /// The first place after `from` where this client loses the channel.
-    fn cut_after(&self, from: Position) -> Option<(Position, bool)> {
+    fn cut_after(&self, stay: &Stay, from: Position) -> Option<(Position, bool)> {
         let mut cuts = Vec::new();
         if let Who::Agent { organization, user } = self.journal.client.who {
             let history = self.truth.agents.get(&(organization, user)).map_or(&[][..], Vec::as_slice);
-            let off = history.iter().filter(|(_, _, active)| !active).filter_map(|(position, ..)| *position);
-            cuts.extend(off.filter(|position| *position > from).map(|position| (position, true)));
+            for (index, (position, _, active)) in history.iter().enumerate() {
+                let Some(position) = position.filter(|position| !active && *position > from) else {
+                    continue;
+                };
+                // A relay that lost this place loads the agents anew, and finds this one active again.
+                let again =
+                    history[index..].iter().find(|(.., active)| *active).and_then(|(position, ..)| *position);
+                if again.is_none_or(|again| !self.is_lost(stay, again)) {
+                    cuts.push((position, true));
+                }
+            }
         }
         if let Some(conversation) = self.conversation() {
             let gone = self.truth.gone.get(&conversation).map_or(&[][..], Vec::as_slice);
-            // The channel still hears why it ends.
-            cuts.extend(gone.iter().filter(|position| **position > from).map(|position| (*position, false)));
+            for position in gone.iter().copied().filter(|position| *position > from) {
+                // Who heard it from the relay was heard; else the relay may never have come by.
+                let heard = stay
+                    .records
+                    .iter()
+                    .any(|record| matches!(record, Record::Event { position: at, .. } if *at == position));
+                if heard || !self.is_lost(stay, position) {
+                    // The channel still hears why it ends.
+                    cuts.push((position, false));
+                }
+            }
         }
         cuts.into_iter().min()
+    }
+
+    /// Whether a place is among those that the relay may have lost during a stay.
+    fn is_lost(&self, stay: &Stay, position: Position) -> bool {
+        let mut losses = self.context.losses.iter();
+        losses.any(|loss| position.commit_lsn < loss.up_to_lsn && stay.asked_at <= loss.ended_at)
     }
 
     /// Organization and conversation, if the channel is a conversation's.
@@ -472,6 +603,27 @@ impl<'a> Walk<'a> {
             channel: self.channel.to_owned(),
             what,
         });
+    }
+}
+
+/// What of a message tells it from others, and from its neighbours in time.
+struct Message {
+    id: String,
+    created_at: String,
+    organization: Uuid,
+    conversation: Uuid,
+}
+
+impl Message {
+    fn of(payload: &str) -> Option<Self> {
+        let payload: serde_json::Value = serde_json::from_str(payload).ok()?;
+        let text = |column: &str| payload[column].as_str().map(str::to_owned);
+        Some(Self {
+            id: text("id")?,
+            created_at: text("created_at")?,
+            organization: text("organization_id")?.parse().ok()?,
+            conversation: text("conversation_id")?.parse().ok()?,
+        })
     }
 }
 

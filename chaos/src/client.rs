@@ -200,6 +200,7 @@ impl Client {
                 Asked::PositionOnly => Some(json!({})),
                 Asked::After(position) => Some(json!({"after": position.id(self.tag.context("a tag")?)})),
                 Asked::Since { millis, limit } => Some(json!({"since": millis, "limit": limit})),
+                Asked::Snapshot { rows } => Some(json!({"snapshot": rows})),
             };
             if let Some(wish) = wish {
                 config["broadcast"]["replay"] = wish;
@@ -222,6 +223,8 @@ impl Client {
                 let millis = since(self.rng.random_range(0..15), step);
                 Asked::Since { millis, limit: self.rng.random_range(1..=1000) }
             }
+            (Manner::Snapshot, Some(last)) if self.rng.random() => Asked::After(last),
+            (Manner::Snapshot, _) => Asked::Snapshot { rows: self.rng.random_range(1..=200) },
             (Manner::Resuming | Manner::Slow, None) => Asked::PositionOnly,
             (Manner::Resuming | Manner::Slow, Some(last)) => Asked::After(last),
         }
@@ -335,6 +338,13 @@ impl Client {
         let body = frame.payload;
         let name = body["event"].as_str().unwrap_or_default();
         let meta = &body["meta"];
+        if meta["snapshot"] == true {
+            let (name, payload) = (self.shared.texts.keep(name), canonical(&body["payload"]));
+            let record = Record::Row { name, payload: self.shared.texts.keep(&payload) };
+            self.note(index, record);
+            self.one_of_the_replay(index);
+            return Ok(());
+        }
         let Some(id) = meta["id"].as_str() else {
             if ["message:", "conversation:", "read:", "agent:"].iter().any(|fact| name.starts_with(fact)) {
                 self.journal.scandals.push(format!("{name} without an id on {}", frame.topic));
@@ -352,14 +362,18 @@ impl Client {
         };
         self.note(index, record);
         self.advance(index, position);
-        if let Some((count, _)) = &mut self.channels[index].pending {
-            *count = count.saturating_sub(1);
-        }
-        self.believe_if_all_came(index);
+        self.one_of_the_replay(index);
         if name == LAST && !std::mem::replace(&mut self.channels[index].finished, true) {
             self.shared.finished.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn one_of_the_replay(&mut self, index: usize) {
+        if let Some((count, _)) = &mut self.channels[index].pending {
+            *count = count.saturating_sub(1);
+        }
+        self.believe_if_all_came(index);
     }
 
     /// The position of a join's reply is good once all of its events have come.

@@ -50,6 +50,10 @@ pub enum Asked {
         millis: i64,
         limit: usize,
     },
+    /// The database's rows, this many of a table at most, and what they do not show.
+    Snapshot {
+        rows: usize,
+    },
 }
 
 /// `response.replay` of a join.
@@ -69,6 +73,11 @@ pub enum Record {
         payload: Arc<str>,
         committed_at: i64,
         replayed: bool,
+    },
+    /// A row of a snapshot, in the shape of an event.
+    Row {
+        name: Arc<str>,
+        payload: Arc<str>,
     },
     /// A heartbeat's position: everything up to here has come.
     Head(Position),

@@ -27,6 +27,8 @@ pub enum Manner {
     Slow,
     /// Comes back asking by time.
     Since,
+    /// Asks for the database's rows and goes on from there; comes back so, or by position.
+    Snapshot,
     /// Asks for nothing, as the stock client by default.
     Stock,
 }
@@ -147,6 +149,7 @@ pub struct Crowd {
     pub resuming: usize,
     pub slow: usize,
     pub since: usize,
+    pub snapshot: usize,
     pub stock: usize,
     pub hostile: usize,
     pub writers: usize,
@@ -154,7 +157,7 @@ pub struct Crowd {
 
 impl Default for Crowd {
     fn default() -> Self {
-        Self { resuming: 130, slow: 15, since: 15, stock: 40, hostile: 10, writers: 6 }
+        Self { resuming: 100, slow: 15, since: 15, snapshot: 30, stock: 40, hostile: 10, writers: 6 }
     }
 }
 
@@ -167,6 +170,7 @@ impl Plan {
             (Manner::Resuming, crowd.resuming),
             (Manner::Slow, crowd.slow),
             (Manner::Since, crowd.since),
+            (Manner::Snapshot, crowd.snapshot),
             (Manner::Stock, crowd.stock),
         ];
         let manners = manners.into_iter().flat_map(|(manner, count)| std::iter::repeat_n(manner, count));
@@ -190,7 +194,17 @@ fn client(rng: &mut StdRng, world: &World, number: usize, manner: Manner) -> Cli
     let conv = chat::conversation_channel(organization.id, conversation);
     let widget = chat::widget_channel(organization.id, conversation);
     let visitor = rng.random_ratio(1, 4);
-    let (who, channels) = if visitor {
+    let (who, channels) = if manner == Manner::Snapshot {
+        // Only these two kinds of channels have one.
+        let user = *organization.agents.choose(rng).expect("there are agents");
+        let list = chat::conversations_channel(organization.id);
+        if visitor {
+            (Who::Visitor { organization: organization.id, conversation }, vec![conv])
+        } else {
+            let who = Who::Agent { organization: organization.id, user };
+            (who, if rng.random() { vec![conv] } else { vec![list, conv] })
+        }
+    } else if visitor {
         let who = Who::Visitor { organization: organization.id, conversation };
         (who, if rng.random() { vec![widget] } else { vec![conv, widget] })
     } else {

@@ -41,8 +41,18 @@ impl Report {
     }
 
     pub fn to_json(&self) -> Value {
-        let Verdict { delivered, again, stays, sockets, replays, cuts, announced, lost, violations } =
-            &self.verdict;
+        let Verdict {
+            delivered,
+            again,
+            stays,
+            sockets,
+            replays,
+            snapshots,
+            cuts,
+            announced,
+            lost,
+            violations,
+        } = &self.verdict;
         let counts: BTreeMap<_, _> =
             count(violations).into_iter().map(|(kind, n)| (kind.name(), n)).collect();
         let (first, most, last) = self.mebibytes();
@@ -50,7 +60,7 @@ impl Report {
             "seed": self.seed, "seconds": self.seconds, "clients": self.clients, "hostile": self.hostile,
             "faults": self.faults, "transactions": self.transactions, "rolled_back": self.rolled_back,
             "failed": self.failed, "events": self.events, "delivered": delivered, "again": again,
-            "sockets": sockets, "stays": stays, "replays": replays, "cuts": cuts,
+            "sockets": sockets, "stays": stays, "replays": replays, "snapshots": snapshots, "cuts": cuts,
             "announced_losses": announced, "events_lost": lost,
             "relay_rss_mib": {"first": first, "most": most, "last": last, "each_second": self.resident.iter().map(|bytes| bytes >> 20).collect::<Vec<_>>()},
             "violations": counts,
@@ -79,8 +89,8 @@ impl fmt::Display for Report {
             ("events committed", self.events.to_string()),
             ("events delivered", format!("{}, {} of them again", verdict.delivered, verdict.again)),
             (
-                "sockets, stays, replays",
-                format!("{}, {}, {}", verdict.sockets, verdict.stays, verdict.replays),
+                "sockets, stays, replays, snapshots",
+                format!("{}, {}, {}, {}", verdict.sockets, verdict.stays, verdict.replays, verdict.snapshots),
             ),
             ("channels closed by the relay", verdict.cuts.to_string()),
             ("announced losses", format!("{}, for {} events", verdict.announced, verdict.lost)),

@@ -17,7 +17,7 @@ const LASTS: Duration = Duration::from_secs(8);
 
 const SEED: u64 = 4711;
 
-const CROWD: Crowd = Crowd { resuming: 30, slow: 0, since: 0, stock: 6, hostile: 0, writers: 4 };
+const CROWD: Crowd = Crowd { resuming: 30, slow: 0, since: 0, snapshot: 0, stock: 6, hostile: 0, writers: 4 };
 
 /// A short run with this sabotage, and with the faults that it needs.
 pub async fn try_out(sabotage: Sabotage) -> Result<Report> {

@@ -45,6 +45,8 @@ pub struct Truth {
     pub routes: Vec<(Position, i64)>,
     /// Messages that are in the table, as the changes tell.
     pub messages: HashSet<String>,
+    /// Messages that were deleted at some time.
+    pub deleted: HashSet<String>,
     pub event_count: u64,
     model: Model,
     decoder: Decoder,
@@ -152,6 +154,7 @@ impl Truth {
             Change::Delete { table, old } if table.name == "messages" => {
                 if let Value::Text(id) = &old["id"] {
                     self.messages.remove(id);
+                    self.deleted.insert(id.clone());
                 }
             }
             _ => {}

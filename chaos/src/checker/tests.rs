@@ -1,5 +1,7 @@
 //! Each violation alone, on journals written by hand.
 
+use std::sync::Arc;
+
 use campfire_tests::socket::Vsn;
 
 use super::*;
@@ -193,6 +195,64 @@ fn nothing_comes_after_the_right_to_it_ended() {
     truth.gone.insert((ORG, CONV), vec![at(30)]);
     check_with(&truth, &context(), vec![after_10(live(&[20, 30]))], &[]);
     check_with(&truth, &context(), vec![after_10(live(&[20, 30, 40]))], &[Kind::PastCut]);
+    // A relay that lost the place where it ended cannot know; one that told of it does.
+    let loss = Loss { began_at: 5, ended_at: 16, up_to_lsn: 35 };
+    let lost = Context { losses: vec![loss], ..context() };
+    let told = vec![event(20, false), Record::Loss { at: 16 }, event(40, false)];
+    check_with(&truth, &lost, vec![after_10(told)], &[]);
+    check_with(&truth, &lost, vec![after_10(live(&[20, 30, 40]))], &[Kind::PastCut]);
+}
+
+fn message(id: u128, created_at: u32) -> Arc<str> {
+    format!(
+        r#"{{"conversation_id":"{CONV}","created_at":"{created_at}","id":"{}","organization_id":"{ORG}"}}"#,
+        Uuid::from_u128(id)
+    )
+    .into()
+}
+
+/// Rows and events of one join, each a message by number; at LSN 10 times that number it committed.
+fn check_snapshot(rows: &[u128], events: &[u128], rows_max: usize, expected: &[Kind]) {
+    let mut truth = Truth::default();
+    for id in 1..=4_u128 {
+        let lsn = 10 * id as u64;
+        let expected = Expected {
+            position: at(lsn),
+            name: "message:created".to_owned(),
+            payload: message(id, id as u32).to_string(),
+            committed_at: lsn as i64,
+        };
+        truth.positions.insert(at(lsn));
+        truth.commits.push((at(lsn), lsn as i64));
+        truth.channels.entry(channel()).or_default().push(expected);
+    }
+    let row = |id: &u128| Record::Row { name: "message:created".into(), payload: message(*id, *id as u32) };
+    let event = |id: &u128| Record::Event {
+        position: at(10 * *id as u64),
+        name: "message:created".into(),
+        payload: message(*id, *id as u32),
+        committed_at: 10 * *id as i64,
+        replayed: *id <= 3,
+    };
+    let records: Vec<Record> = rows.iter().map(row).chain(events.iter().map(event)).collect();
+    let count =
+        records.iter().filter(|record| !matches!(record, Record::Event { replayed: false, .. })).count();
+    let reply = Reply { complete: true, position: at(30), count: count as u64 };
+    let mut join = stay(Asked::Snapshot { rows: rows_max }, Some(reply), records);
+    join.joined_at = 35;
+    let context = Context { last_event: "message:created", ..context() };
+    check_with(&truth, &context, vec![join], expected);
+}
+
+#[test]
+fn a_snapshot_and_its_events_are_everything_and_nothing_twice() {
+    check_snapshot(&[1, 2], &[3, 4], 10, &[]);
+    // What committed later may be shown, and what committed earlier may not.
+    check_snapshot(&[1, 3], &[2, 4], 10, &[]);
+    check_snapshot(&[2, 3], &[4], 2, &[]);
+    check_snapshot(&[1, 2], &[4], 10, &[Kind::Gap]);
+    check_snapshot(&[1, 2, 3], &[3, 4], 10, &[Kind::Duplicate]);
+    check_snapshot(&[1, 2, 2, 3], &[4], 10, &[Kind::Duplicate]);
 }
 
 #[test]
