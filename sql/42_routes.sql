@@ -3,6 +3,9 @@
 create function campfire.routes_changed() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
+  perform campfire.require_read_committed('routes');
+  -- The last to commit must know what the others did. Not this trigger's own table: two that write to it hold it already.
+  lock table campfire.installations in share row exclusive mode;
   -- In the transaction of the change, so that the relay switches at that place of the WAL.
   perform campfire.emit('campfire.routes', jsonb_build_object('routes', coalesce((
     select jsonb_agg(jsonb_build_object(
@@ -13,7 +16,8 @@ begin
 end
 $$;
 comment on function campfire.routes_changed() is
-  'Internal trigger: writes the enabled routes into the WAL, as a transactional logical message campfire.routes.';
+  'Internal trigger: writes the enabled routes into the WAL, as a transactional logical message campfire.routes. One change at a '
+  'time; raises 55000 in a transaction that is repeatable read or serializable.';
 
 create trigger routes_changed after insert or update or delete on campfire.user_routes
 for each statement execute function campfire.routes_changed();

@@ -49,7 +49,9 @@ grant execute on function
   campfire.check_publication(name),
   campfire.publication_verdict(name),
   campfire.standard_tables(name, boolean),
-  campfire.suggested_identity(regclass)
+  campfire.suggested_identity(regclass),
+  campfire.builtin_table(regclass),
+  campfire.filter_columns(name, regclass)
 to campfire_relay;
 
 -- CREATE EXTENSION hides notices of its script.
