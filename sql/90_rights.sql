@@ -45,6 +45,7 @@ grant select on
   campfire.broadcast_keys
 to campfire_relay;
 grant select, insert, update, delete on campfire.slots to campfire_relay;
+grant select on campfire.slot_events to campfire_relay, pg_monitor;
 grant execute on function
   campfire.check_publication(name),
   campfire.publication_verdict(name),

@@ -1404,6 +1404,34 @@ comment on function campfire.install(name) is
   'revoked from public. Raises 42501, 3F000 for a schema that is missing or reserved, 42P07 if tables of these names are not '
   'campfire''s, 55000 if some of campfire''s are gone. Example: select campfire.install();';
 
+create table campfire.slot_events (
+  occurred_at timestamptz not null default clock_timestamp(),
+  slot_name name not null,
+  event text not null check (event in ('dropped')),
+  restart_lsn pg_lsn not null,
+  confirmed_flush_lsn pg_lsn,
+  retained_bytes bigint not null,
+  retained_bytes_max bigint not null,
+  primary key (occurred_at, slot_name)
+);
+
+comment on table campfire.slot_events is
+  'Replication slots of this database that the slot guard dropped; never dumped. Rows may be deleted. See campfire.slot_max_retained in the documentation.';
+
+comment on column campfire.slot_events.occurred_at is 'When.';
+
+comment on column campfire.slot_events.slot_name is 'Name of the slot.';
+
+comment on column campfire.slot_events.event is 'What was done: dropped.';
+
+comment on column campfire.slot_events.restart_lsn is 'From where on the server kept WAL for the slot.';
+
+comment on column campfire.slot_events.confirmed_flush_lsn is 'Up to where the slot had been read: what committed after it may not have been sent.';
+
+comment on column campfire.slot_events.retained_bytes is 'WAL that the slot held back.';
+
+comment on column campfire.slot_events.retained_bytes_max is 'What campfire.slot_max_retained allowed.';
+
 revoke all on all functions in schema campfire from public, anon, authenticated, service_role, campfire_relay;
 
 revoke all on all tables in schema campfire from public, anon, authenticated, service_role, campfire_relay;
@@ -1448,6 +1476,8 @@ grant select on
 to campfire_relay;
 
 grant select, insert, update, delete on campfire.slots to campfire_relay;
+
+grant select on campfire.slot_events to campfire_relay, pg_monitor;
 
 grant execute on function
   campfire.check_publication(name),

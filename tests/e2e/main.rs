@@ -16,6 +16,7 @@ mod restart;
 mod resume;
 mod row_level_security;
 mod scene;
+mod slot_guard;
 mod slot_life;
 mod sql_messages;
 mod stability;
