@@ -84,19 +84,19 @@ pub(crate) fn pgrx_home() -> Result<PathBuf> {
     Ok(cache()?.join("pgrx"))
 }
 
-/// cargo-pgrx in exactly our version, in a directory of its own so that another
-/// version of the developer's stays.
+/// cargo-pgrx in exactly our version.
 pub(crate) fn ensure_cargo_pgrx() -> Result<PathBuf> {
-    let root = cache()?.join(format!("cargo-pgrx-{CARGO_PGRX_VERSION}"));
-    let program = root.join("bin/cargo-pgrx");
+    ensure_tool("cargo-pgrx", CARGO_PGRX_VERSION)
+}
+
+/// A program of a crate, in a directory of its own so that another version of the developer's stays.
+pub(crate) fn ensure_tool(name: &str, version: &str) -> Result<PathBuf> {
+    let root = cache()?.join(format!("{name}-{version}"));
+    let program = root.join("bin").join(name);
     if !program.exists() {
-        step::announce(&format!("installing cargo-pgrx {CARGO_PGRX_VERSION} (cargo; a few minutes, once)"));
+        step::announce(&format!("installing {name} {version} (cargo; a few minutes, once)"));
         step::run(
-            step::cargo()
-                .args(["install", "cargo-pgrx", "--locked", "--version"])
-                .arg(CARGO_PGRX_VERSION)
-                .arg("--root")
-                .arg(&root),
+            step::cargo().args(["install", name, "--locked", "--version", version]).arg("--root").arg(&root),
         )?;
     }
     Ok(program)
