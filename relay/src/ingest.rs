@@ -24,7 +24,7 @@ use crate::fanout::{HubChange, HubInput};
 use crate::http::Shared;
 use crate::metrics::Reason;
 use crate::route::{DatabaseTag, MessageKeys, Position, Refused, Routed, Router, SignedMessage};
-use crate::wal::{self, Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream, Xid};
+use crate::wal::{self, Attachment, Lsn, Snapshot, WalConfig, WalError, WalFrame, WalStream, Xid};
 
 /// How often feedback is considered and catching up is reported.
 const TICK: Duration = Duration::from_secs(1);
@@ -160,6 +160,7 @@ impl Ingest {
         }
         let attached = HubInput::Attached {
             agents: control.agents,
+            snapshot: control.snapshot.clone(),
             tag: DatabaseTag::new(attachment.system_identifier, attachment.database_oid),
             timeline: attachment.timeline_at(attachment.confirmed_flush_lsn),
             confirmed_flush_lsn: attachment.confirmed_flush_lsn,
@@ -168,7 +169,7 @@ impl Ingest {
         let router = Router::new(control.routes, control.schemas, control.domains);
         let keys = db::message_keys(&sql, attachment.database_oid).await?;
         let transactions = AtomicU64::new(0);
-        let mut streaming = Streaming::new(self, &attachment, router, keys, &transactions);
+        let mut streaming = Streaming::new(self, &attachment, router, control.snapshot, keys, &transactions);
         let outcome = tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(()),
@@ -197,6 +198,8 @@ struct Streaming<'a> {
     ingest: &'a Ingest,
     decoder: Decoder,
     router: Router,
+    /// What showed the routes that the connection began with.
+    routes_shown: Snapshot,
     keys: MessageKeys,
     tag: DatabaseTag,
     attachment: &'a Attachment,
@@ -239,6 +242,7 @@ impl<'a> Streaming<'a> {
         ingest: &'a Ingest,
         attachment: &'a Attachment,
         router: Router,
+        routes_shown: Snapshot,
         keys: MessageKeys,
         transactions: &'a AtomicU64,
     ) -> Self {
@@ -248,6 +252,7 @@ impl<'a> Streaming<'a> {
             ingest,
             decoder: Decoder::new(),
             router,
+            routes_shown,
             keys,
             tag: DatabaseTag::new(attachment.system_identifier, attachment.database_oid),
             attachment,
@@ -316,7 +321,8 @@ impl<'a> Streaming<'a> {
                         }
                         let meta = meta(&id, transaction.committed_at);
                         let committed_at = transaction.committed_at;
-                        changes.push(HubChange { position, committed_at, meta, routed });
+                        let xid = transaction.xid;
+                        changes.push(HubChange { position, xid, committed_at, meta, routed });
                     }
                     Decoded::Commit { end_lsn, .. } => {
                         self.ingest.shared.metrics.transactions.inc();
@@ -350,6 +356,8 @@ impl<'a> Streaming<'a> {
             Ok(Some(SignedMessage::Broadcast(event))) => {
                 return Ok(Routed { events: vec![event], ..Routed::default() });
             }
+            // Begun with, or with later ones.
+            Ok(Some(SignedMessage::Routes(_))) if self.routes_shown.shows(xid) => {}
             Ok(Some(SignedMessage::Routes(routes))) => {
                 info!(routes = routes.len(), "routes changed");
                 self.router.set_routes(routes);
