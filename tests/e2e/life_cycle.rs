@@ -293,6 +293,39 @@ async fn a_parallel_restore_gives_the_same() -> Result<()> {
     Ok(())
 }
 
+/// What docs/extension.md says of removal, word for word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn removal_leaves_every_row_and_nothing_else() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    cluster.psql(DATABASE, LIFE)?;
+    let database = cluster.connect().await?;
+    database.batch_execute("select pg_create_logical_replication_slot('campfire', 'pgoutput')").await?;
+    let count = async || {
+        let query = "select (select count(*) from conversations), (select count(*) from messages),
+            (select count(*) from realtime_conversations), (select count(*) from chat.conversations)";
+        let row = database.query_one(query, &[]).await?;
+        anyhow::Ok([0, 1, 2, 3].map(|column| row.get::<_, i64>(column)))
+    };
+    let before = count().await?;
+    ensure!(before.iter().all(|count| *count > 0), "{before:?}");
+    for statement in [
+        "set client_min_messages = warning",
+        "drop publication campfire, campfire_control",
+        "drop publication second, second_control",
+        "drop extension campfire cascade",
+        "select pg_drop_replication_slot('campfire')",
+    ] {
+        database.batch_execute(statement).await.context(statement)?;
+    }
+    ensure!(count().await? == before);
+    database.batch_execute(WRITE).await?;
+    let left = "select (select count(*) from pg_namespace where nspname = 'campfire')
+        + (select count(*) from pg_publication) + (select count(*) from pg_replication_slots)
+        + (select count(*) from pg_event_trigger) + (select count(*) from pg_proc where probin like '%campfire%')";
+    ensure!(database.query_one(left, &[]).await?.get::<_, i64>(0) == 0);
+    Ok(())
+}
+
 /// The library cannot be found, as after the removal of the package: the servers of other tests keep theirs.
 fn without_library(cluster: &mut Cluster) -> Result<()> {
     cluster.set("dynamic_library_path", "/nonexistent");
