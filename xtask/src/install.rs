@@ -71,7 +71,7 @@ pub(crate) fn target() -> PathBuf {
 }
 
 /// Where tools are kept that outlive a clone.
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(dir) if !dir.is_empty() => PathBuf::from(dir),
         _ => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
@@ -84,10 +84,15 @@ pub(crate) fn pgrx_home() -> Result<PathBuf> {
     Ok(cache()?.join("pgrx"))
 }
 
+/// The directory that [`ensure_cargo_pgrx`] fills.
+pub(crate) fn cargo_pgrx_root() -> Result<PathBuf> {
+    Ok(cache()?.join(format!("cargo-pgrx-{CARGO_PGRX_VERSION}")))
+}
+
 /// cargo-pgrx in exactly our version, in a directory of its own so that another
 /// version of the developer's stays.
 pub(crate) fn ensure_cargo_pgrx() -> Result<PathBuf> {
-    let root = cache()?.join(format!("cargo-pgrx-{CARGO_PGRX_VERSION}"));
+    let root = cargo_pgrx_root()?;
     let program = root.join("bin/cargo-pgrx");
     if !program.exists() {
         step::announce(&format!("installing cargo-pgrx {CARGO_PGRX_VERSION} (cargo; a few minutes, once)"));
