@@ -111,7 +111,10 @@ pub extern "C-unwind" fn campfire_slot_guard(_argument: Datum) {
         }
         match retained_max() {
             Some(max) => watcher.look(max, Instant::now()),
-            None => watcher.idle.clear(),
+            None => {
+                debug1!("the slot guard of campfire is off");
+                watcher.idle.clear();
+            }
         }
     }
     // A status other than 0 has us started again, if it was pg_terminate_backend() and not the end of the server.

@@ -9,6 +9,7 @@ mod handshake;
 mod harness;
 mod isolation;
 mod latency;
+mod life_cycle;
 mod memory;
 mod message_flow;
 mod misconfiguration;

@@ -1,7 +1,5 @@
 //! The slot guard: what it drops when no relay is alive, and all that it leaves alone.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use campfire_tests::cluster::{self, Options};
 use campfire_tests::relay::Settings;
@@ -68,10 +66,14 @@ fn logged(cluster: &Cluster, texts: &[&str]) -> usize {
 
 /// Waits until the guard has looked at a slot once more, from beginning to end.
 async fn another_look(cluster: &Cluster, slot: &str) {
-    let looks = || logged(cluster, &["holds back", &format!("\"{slot}\"")]);
-    let before = looks();
-    // The one that is being taken may have begun before.
-    eventually("the guard looks again", async || (looks() >= before + 2).then_some(())).await;
+    logged_again(cluster, &["holds back", &format!("\"{slot}\"")]).await;
+}
+
+/// Waits until the guard has said once more what it says at each look.
+async fn logged_again(cluster: &Cluster, texts: &[&str]) {
+    let before = logged(cluster, texts);
+    // The look that is being taken may have begun before.
+    eventually("the guard looks again", async || (logged(cluster, texts) >= before + 2).then_some(())).await;
 }
 
 async fn guard_pid(database: &Client) -> Option<i32> {
@@ -220,13 +222,7 @@ async fn a_slot_has_its_grace_and_settings_are_reloaded() -> Result<()> {
         database.batch_execute(&format!("alter system set campfire.slot_max_retained = '{off}'")).await?;
         database.batch_execute("alter system set campfire.slot_guard_grace = 0").await?;
         database.batch_execute("select pg_reload_conf()").await?;
-        eventually("the guard looks no more", async || {
-            let looks = || logged(&cluster, &["holds back"]);
-            let before = looks();
-            tokio::time::sleep(Duration::from_millis(1500)).await;
-            (looks() == before).then_some(())
-        })
-        .await;
+        logged_again(&cluster, &["the slot guard of campfire is off"]).await;
         ensure!(slots(&database).await? == ["campfire"]);
     }
     database.batch_execute("alter system set campfire.slot_max_retained = '1MB'").await?;
@@ -266,8 +262,8 @@ async fn the_guard_is_in_nobodys_way_and_comes_back() -> Result<()> {
     drop(database);
 
     for mode in ["fast", "immediate"] {
-        let took = cluster.stop(mode)?;
-        ensure!(took < Duration::from_secs(5), "a {mode} shutdown took {took:?}");
+        // Fails if it takes half a minute: the guard would sleep for a day.
+        cluster.stop(mode)?;
         cluster.start()?;
         let database = cluster.connect().await?;
         eventually("the guard runs", async || guard_pid(&database).await.filter(|pid| *pid != second)).await;

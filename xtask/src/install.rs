@@ -71,7 +71,7 @@ pub(crate) fn target() -> PathBuf {
 }
 
 /// Where tools are kept that outlive a clone.
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(dir) if !dir.is_empty() => PathBuf::from(dir),
         _ => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
@@ -84,14 +84,24 @@ pub(crate) fn pgrx_home() -> Result<PathBuf> {
     Ok(cache()?.join("pgrx"))
 }
 
+/// The directory that [`ensure_cargo_pgrx`] fills.
+pub(crate) fn cargo_pgrx_root() -> Result<PathBuf> {
+    tool_root("cargo-pgrx", CARGO_PGRX_VERSION)
+}
+
 /// cargo-pgrx in exactly our version.
 pub(crate) fn ensure_cargo_pgrx() -> Result<PathBuf> {
     ensure_tool("cargo-pgrx", CARGO_PGRX_VERSION)
 }
 
-/// A program of a crate, in a directory of its own so that another version of the developer's stays.
+/// A directory of its own for each version of a tool, so that another one of the developer's stays.
+fn tool_root(name: &str, version: &str) -> Result<PathBuf> {
+    Ok(cache()?.join(format!("{name}-{version}")))
+}
+
+/// A program that is a crate.
 pub(crate) fn ensure_tool(name: &str, version: &str) -> Result<PathBuf> {
-    let root = cache()?.join(format!("{name}-{version}"));
+    let root = tool_root(name, version)?;
     let program = root.join("bin").join(name);
     if !program.exists() {
         step::announce(&format!("installing {name} {version} (cargo; a few minutes, once)"));

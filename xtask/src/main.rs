@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod chroot;
 mod demo;
 mod fuzz;
 mod install;
