@@ -6,6 +6,7 @@ mod outbox;
 mod replay;
 mod resume;
 mod room;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod typing;
@@ -13,4 +14,5 @@ mod window;
 
 pub use hub::{ClientInput, Hub, HubChange, HubInput, HubSettings, Join, SocketId};
 pub use outbox::{CloseReason, Closed, Outbox, OutboxLimits};
+pub use snapshot::{SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
 pub use window::WindowLimits;

@@ -26,7 +26,7 @@ use crate::metrics::Reason;
 use crate::route::{
     ControlChange, DatabaseTag, MessageKeys, Position, Refused, Routed, Router, SignedMessage,
 };
-use crate::wal::{self, Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream, Xid};
+use crate::wal::{self, Attachment, Lsn, Snapshot, WalConfig, WalError, WalFrame, WalStream, Xid};
 
 /// How often feedback is considered and catching up is reported.
 const TICK: Duration = Duration::from_secs(1);
@@ -162,22 +162,24 @@ impl Ingest {
         }
         let attached = HubInput::Attached {
             agents: control.agents,
+            snapshot: control.snapshot.clone(),
             tag: DatabaseTag::new(attachment.system_identifier, attachment.database_oid),
             timeline: attachment.timeline_at(attachment.confirmed_flush_lsn),
             confirmed_flush_lsn: attachment.confirmed_flush_lsn,
         };
         self.hub.send(attached).await.ok();
         // Where the hub has got to, routes are as they were then; what follows tells how they changed.
-        let routing = Routing {
-            reads_anew: history.routes.is_none(),
-            known_until: if history.routes.is_some() { history.handed() } else { Lsn::INVALID },
-            changed: false,
+        let (routes, routing) = match history.routes.clone() {
+            Some(routes) => (routes, Routing { shown: None, known_until: history.handed(), changed: false }),
+            None => {
+                let shown = Some(control.snapshot);
+                (control.routes, Routing { shown, known_until: Lsn::INVALID, changed: false })
+            }
         };
-        let routes = history.routes.clone().unwrap_or(control.routes);
         let router = Router::new(routes, control.schemas, control.domains);
         let keys = db::message_keys(&sql, attachment.database_oid).await?;
         let transactions = AtomicU64::new(0);
-        let mut streaming = Streaming::new(self, &attachment, router, keys, &transactions, routing);
+        let mut streaming = Streaming::new(self, &attachment, router, routing, keys, &transactions);
         let outcome = tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(()),
@@ -219,8 +221,9 @@ struct Streaming<'a> {
 
 /// How the routes that are in force relate to what is read.
 struct Routing {
-    /// They are those of today, and what is read while catching up may have been routed by others before.
-    reads_anew: bool,
+    /// What showed them, if they were loaded: then they are those of today, and what is read again may have been
+    /// routed by others before.
+    shown: Option<Snapshot>,
     /// What changed them in transactions that committed before this is in them.
     known_until: Lsn,
     /// They have changed since they were last noted.
@@ -259,9 +262,9 @@ impl<'a> Streaming<'a> {
         ingest: &'a Ingest,
         attachment: &'a Attachment,
         router: Router,
+        routing: Routing,
         keys: MessageKeys,
         transactions: &'a AtomicU64,
-        routing: Routing,
     ) -> Self {
         let now = Instant::now();
         let fence = attachment.wal_flush_lsn;
@@ -314,7 +317,7 @@ impl<'a> Streaming<'a> {
     /// Remembers routes for the next connection. Not before the hub was given what they routed: what was not handed on
     /// is read again, by the routes from before.
     fn note_routes(&mut self, history: &mut History) {
-        let is_sure = self.catch_up.is_none() || !self.routing.reads_anew;
+        let is_sure = self.catch_up.is_none() || self.routing.shown.is_none();
         if is_sure && (history.routes.is_none() || std::mem::take(&mut self.routing.changed)) {
             history.routes = Some(self.router.routes().to_vec());
         }
@@ -348,7 +351,8 @@ impl<'a> Streaming<'a> {
                         }
                         let meta = meta(&id, transaction.committed_at);
                         let committed_at = transaction.committed_at;
-                        changes.push(HubChange { position, committed_at, meta, routed });
+                        let xid = transaction.xid;
+                        changes.push(HubChange { position, xid, committed_at, meta, routed });
                     }
                     Decoded::Commit { end_lsn, .. } => {
                         self.ingest.shared.metrics.transactions.inc();
@@ -389,14 +393,18 @@ impl<'a> Streaming<'a> {
                 return Ok(Routed { events: vec![event], ..Routed::default() });
             }
             Ok(Some(SignedMessage::Routes(_))) if commit_lsn < self.routing.known_until => {}
+            // Begun with, or with later ones. What lies before was routed by them too, and perhaps by others when it
+            // was told.
+            Ok(Some(SignedMessage::Routes(_)))
+                if self.routing.shown.as_ref().is_some_and(|shown| shown.shows(xid)) =>
+            {
+                let control = vec![ControlChange::RoutedAnewUntilHere];
+                return Ok(Routed { control, ..Routed::default() });
+            }
             Ok(Some(SignedMessage::Routes(routes))) => {
                 info!(routes = routes.len(), "routes changed");
                 self.router.set_routes(routes);
                 self.routing.changed = true;
-                if self.routing.reads_anew && self.catch_up.is_some() {
-                    let control = vec![ControlChange::RoutedAnewUntilHere];
-                    return Ok(Routed { control, ..Routed::default() });
-                }
             }
             Ok(None) => {}
             Err(refused) => {

@@ -21,7 +21,7 @@ fn replay(replay: Value) -> Value {
 }
 
 /// Joins as the seeded agent and returns what the reply says of the replay.
-async fn resume(scene: &Scene, socket: &mut Socket, channel: &str, from: Value) -> Result<Value> {
+pub(crate) async fn resume(scene: &Scene, socket: &mut Socket, channel: &str, from: Value) -> Result<Value> {
     let reply = socket.try_join(channel, Some(&scene.agent()), replay(from)).await?;
     ensure!(reply.is_ok(), "{reply:?}");
     Ok(reply.response["replay"].clone())

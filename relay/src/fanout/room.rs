@@ -7,8 +7,10 @@ use indexmap::IndexMap;
 
 use super::hub::SocketId;
 use super::outbox::Outbox;
+use super::snapshot::Cut;
 use crate::protocol::{Broadcast, Vsn, encode_broadcast};
 use crate::route::Topic;
+use crate::wal::Xid;
 
 /// Names a room. Channels outside `org:` have a public and a private room of the same name; those of `org:` have one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,8 +50,17 @@ struct Group {
 #[derive(Debug)]
 struct Member {
     outbox: Arc<Outbox>,
-    /// False while what it missed is still being sent.
-    live: bool,
+    gate: Gate,
+}
+
+/// What a member gets of what is delivered to its room.
+#[derive(Clone, Debug)]
+pub(super) enum Gate {
+    /// Nothing: what it missed is still being sent.
+    Shut,
+    /// What its snapshot does not show.
+    Behind(Arc<Cut>),
+    Open,
 }
 
 /// What a delivery came to.
@@ -82,10 +93,10 @@ impl Rooms {
         group: GroupKey,
         socket: SocketId,
         outbox: Arc<Outbox>,
-        live: bool,
+        gate: Gate,
     ) {
         let groups = &mut self.rooms.entry(room).or_default().groups;
-        let member = Member { outbox, live };
+        let member = Member { outbox, gate };
         match groups.iter_mut().find(|known| known.key == group) {
             Some(known) => {
                 known.members.insert(socket, member);
@@ -94,12 +105,12 @@ impl Rooms {
         }
     }
 
-    /// From here on the member gets what is delivered to the room.
-    pub(super) fn go_live(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId) {
+    /// From here on the member gets what the gate lets through.
+    pub(super) fn set_gate(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId, gate: Gate) {
         let groups = self.rooms.get_mut(room).map(|room| room.groups.as_mut_slice()).unwrap_or_default();
         let found = groups.iter_mut().find(|known| known.key == *group);
         if let Some(member) = found.and_then(|group| group.members.get_mut(&socket)) {
-            member.live = true;
+            member.gate = gate;
         }
     }
 
@@ -137,12 +148,39 @@ impl Rooms {
         self.deliver_by_audience(room, |_| *broadcast, except)
     }
 
+    /// Queues an event of a transaction for everybody in the room whose snapshot does not show it already.
+    pub(super) fn deliver_event(&self, room: &RoomKey, broadcast: &Broadcast<'_>, xid: Xid) -> Delivery {
+        let is_for = |_: SocketId, _: &GroupKey, gate: &Gate| match gate {
+            Gate::Open => true,
+            Gate::Shut => false,
+            Gate::Behind(cut) => !cut.snapshot.shows(xid),
+        };
+        self.deliver_where(room, |_| *broadcast, is_for)
+    }
+
     /// Like [`Rooms::deliver`], with one broadcast for visitors and another for everybody else.
     pub(super) fn deliver_by_audience<'b>(
         &self,
         room: &RoomKey,
         broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
         except: Except<'_>,
+    ) -> Delivery {
+        let is_for = |socket: SocketId, key: &GroupKey, gate: &Gate| {
+            let is_excepted = match except {
+                Except::Nobody => false,
+                Except::Channel(sender, topic) => socket == sender && *key.wire_topic == *topic,
+                Except::Socket(sender) => socket == sender,
+            };
+            !is_excepted && !matches!(gate, Gate::Shut)
+        };
+        self.deliver_where(room, broadcast, is_for)
+    }
+
+    fn deliver_where<'b>(
+        &self,
+        room: &RoomKey,
+        broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
+        is_for: impl Fn(SocketId, &GroupKey, &Gate) -> bool,
     ) -> Delivery {
         let mut delivery = Delivery::default();
         let Some(room) = self.rooms.get(room) else { return delivery };
@@ -151,15 +189,9 @@ impl Rooms {
             let Some(frame) = encode_broadcast(key.vsn, &key.wire_topic, &broadcast(key.visitor)) else {
                 continue;
             };
-            for (socket, member) in members.iter().filter(|(_, member)| member.live) {
-                let excepted = match except {
-                    Except::Nobody => false,
-                    Except::Channel(sender, topic) => *socket == sender && *key.wire_topic == *topic,
-                    Except::Socket(sender) => *socket == sender,
-                };
-                if excepted {
-                    continue;
-                }
+            for (socket, member) in
+                members.iter().filter(|(socket, member)| is_for(**socket, key, &member.gate))
+            {
                 match member.outbox.push(frame.clone()) {
                     Ok(()) => delivery.delivered += 1,
                     Err(_) => delivery.closed.push(*socket),

@@ -1,6 +1,8 @@
 //! The hub as a state machine: no runtime, no sockets. Inputs go in, frames are read from outboxes.
 
+mod cut;
 mod resume;
+mod snapshot;
 mod world;
 
 use std::sync::Arc;
