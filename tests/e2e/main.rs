@@ -17,6 +17,7 @@ mod resume;
 mod row_level_security;
 mod scene;
 mod slot_life;
+mod snapshot;
 mod sql_messages;
 mod stability;
 mod transactions;
