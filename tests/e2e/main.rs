@@ -3,6 +3,7 @@
 //!
 //! Run them by `cargo xtask test e2e`, which installs and builds what they need.
 
+mod authorization_cut;
 mod broadcast;
 mod channel_names;
 mod handshake;
