@@ -49,6 +49,7 @@ comment on function campfire.attach_truncate_triggers(regclass) is
 
 create function campfire.require_projectable(source regclass) returns void
 language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
 declare
   qualified constant text := campfire.qualified_name(source);
   class constant pg_class := (select c from pg_class as c where c.oid = source);
@@ -140,10 +141,10 @@ begin
 
   for item in
     select c.* from jsonb_array_elements(items) with ordinality as e (item, n)
-    cross join lateral jsonb_to_record(e.item) as c (column_name name, definition text, type regtype, collation_id oid, expression boolean)
+    cross join lateral jsonb_to_record(e.item) as c (column_name name, definition text, type oid, collation_id oid)
     order by e.n
   loop
-    projected := campfire.projected_type(item.type);
+    projected := campfire.projected_type(item.type::regtype);
     if projected is null then
       raise exception using
         errcode = 'feature_not_supported',
@@ -179,9 +180,10 @@ begin
       raise exception using
         errcode = 'object_not_in_prerequisite_state',
         message = format('%s.%I is part of the primary key and must be projected', qualified, key),
-        detail = (
+        detail = coalesce((
           select format('Its type %s is not scalar.', format_type(a.atttypid, a.atttypmod)) from pg_attribute as a
           where a.attrelid = source and a.attname = key and campfire.projected_type(a.atttypid::regtype) is null),
+          'By its primary key a row is found in the mirror.'),
         hint = format('Add %s to the columns, or give the table a primary key of scalar columns.', quote_ident(key));
     end if;
     key_names := key_names || key_name;
@@ -231,31 +233,34 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   projection constant campfire.projections := campfire.require_projection(source);
   progress campfire.projection_backfills;
+  source_name constant name := (select c.relname from pg_class as c where c.oid = source);
   keys text; -- of the source: ORDER BY would take a bare name for the mirror's
-  key_types text;
+  named_keys text;
+  last_key text;
 begin
   -- Two that fill one mirror go one after the other.
   select * into progress from campfire.projection_backfills as b where b.source = source for update;
   if not found then
     return null;
   end if;
-  select string_agg(format('%I.%s', c.relname, u.definition), ', ' order by k.n),
+  select string_agg(format('%I.%s', source_name, u.definition), ', ' order by k.n),
+    string_agg(format('%I.%s as %I', source_name, u.definition, k.name), ', ' order by k.n),
     string_agg(format('(%L::jsonb ->> %L)::%s', progress.after_key, k.name, format_type(a.atttypid, a.atttypmod)), ', ' order by k.n)
-  into keys, key_types
+  into keys, named_keys, last_key
   from unnest(projection.key_columns) with ordinality as k (name, n)
   join rows from (unnest(projection.columns), unnest(projection.definitions)) as u (name, definition) on u.name = k.name
-  join pg_attribute as a on a.attrelid = source and quote_ident(a.attname) = u.definition
-  join pg_class as c on c.oid = source;
-  -- Locked, so that no row is deleted, or gets another key, between its being read here and its being in the mirror.
-  -- What the trigger brought meanwhile is newer and stays.
+  join pg_attribute as a on a.attrelid = source and quote_ident(a.attname) = u.definition;
+  -- First the keys as the snapshot has them, so that a row that moves meanwhile moves no boundary. Then their rows,
+  -- locked, so that none is deleted or gets another key between its being read and its being in the mirror. What the
+  -- trigger brought is newer and stays.
   return to_jsonb(format(
-    'with batch as materialized (%1$s%2$s order by %3$s limit %4$s for key share), '
-    'carried as (insert into %5$s (%6$s) select %6$s from batch on conflict (%7$s) do nothing) '
-    'select jsonb_build_object(''rows'', (select count(*) from batch), ''after'', '
-    '(select to_jsonb(l) from (select %7$s from batch offset (select greatest(count(*) - 1, 0) from batch)) as l))',
-    campfire.projection_query(source),
-    case when progress.after_key is not null then format(' where (%s) > (%s)', keys, key_types) end,
-    keys, greatest(batch_rows, 1), campfire.qualified_name(projection.mirror),
+    'with keys as materialized (select %1$s from %2$s%3$s order by %4$s limit %5$s), '
+    'batch as materialized (%6$s where (%4$s) in (select * from keys) for key share of %7$I), '
+    'carried as (insert into %8$s (%9$s) select %9$s from batch on conflict (%10$s) do nothing) '
+    'select jsonb_build_object(''rows'', (select count(*) from keys), ''after'', '
+    '(select to_jsonb(l) from (select * from keys offset (select greatest(count(*) - 1, 0) from keys)) as l))',
+    named_keys, campfire.only_of(source), case when progress.after_key is not null then format(' where (%s) > (%s)', keys, last_key) end,
+    keys, greatest(batch_rows, 1), campfire.projection_query(source), source_name, campfire.qualified_name(projection.mirror),
     campfire.projection_column_list(projection.columns, ''), campfire.projection_column_list(projection.key_columns, '')));
 end
 $$;

@@ -122,6 +122,15 @@ begin
   if not exists (select from campfire.projection_registry) then
     return;
   end if;
+  if tg_tag not in ('ALTER TABLE', 'CREATE TABLE') then
+    -- Something that an expression may name.
+    perform campfire.refuse_projection_problems(array(
+      select p.source from campfire.projection_registry as p
+      where exists (
+        select from unnest(p.definitions) as d
+        where not exists (select from pg_attribute as a where a.attrelid = p.source and quote_ident(a.attname) = d))));
+    return;
+  end if;
   select coalesce(array_agg(c.objid), '{}') into touched
   from pg_event_trigger_ddl_commands() as c where c.classid = 'pg_class'::regclass and not c.in_extension;
   -- With what they are partitions of, and their partitions.
@@ -224,7 +233,8 @@ comment on function campfire.guard_projection_drops() is
   'Internal event trigger. Raises 55000 if dropping something would make writes to a projected table fail. The hint is SQL that lets it pass.';
 
 create event trigger campfire_projections on ddl_command_end
-  when tag in ('ALTER TABLE', 'CREATE TABLE')
+  when tag in ('ALTER TABLE', 'CREATE TABLE', 'CREATE FUNCTION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER SCHEMA', 'ALTER TYPE',
+    'ALTER DOMAIN', 'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION')
   execute function campfire.guard_projections();
 comment on event trigger campfire_projections is
   'campfire: keeps projections in step with their tables. Switch off: alter event trigger campfire_projections disable; '

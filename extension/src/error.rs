@@ -31,7 +31,7 @@ pub(crate) enum Error {
     NotOwner { table: String },
     /// The caller may not make a table beside the source: 42501.
     #[error("permission denied for schema {schema}")]
-    MayNotCreate { schema: String },
+    MayNotCreate { schema: String, role: String },
     /// A procedure that commits was called where it cannot: 2D000.
     #[error("{action} cannot run inside a transaction block")]
     InTransaction { action: String },
@@ -59,7 +59,9 @@ impl Error {
             Self::NotARowExpression { .. } => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::NotImmutable { .. } => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
             Self::ExpressionFailed { sqlstate, .. } => *sqlstate,
-            Self::NotOwner { .. } | Self::MayNotCreate { .. } => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::NotOwner { .. } | Self::MayNotCreate { .. } => {
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
             Self::InTransaction { .. } => PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_TERMINATION,
             Self::NullArgument { .. } => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::ColumnMissing { .. } => PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
@@ -91,7 +93,7 @@ impl Error {
                 "The projection evaluates {definition} for each row. Project an expression that holds for every row, or mend the row."
             )),
             Self::NotOwner { .. } => None,
-            Self::MayNotCreate { schema } => Some(format!("grant create on schema {schema} to current_user;")),
+            Self::MayNotCreate { schema, role } => Some(format!("grant create on schema {schema} to {role};")),
             Self::InTransaction { .. } => {
                 Some("It commits as it goes: CALL it by itself, outside BEGIN and COMMIT.".to_owned())
             }

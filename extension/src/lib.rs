@@ -38,11 +38,7 @@ extension_sql_file!(
     requires = ["publication"]
 );
 extension_sql_file!("../../sql/34_guard.sql", name = "guard", requires = ["publication_check"]);
-extension_sql_file!(
-    "../../sql/36_projection_parts.sql",
-    name = "projection_parts",
-    requires = ["guard"]
-);
+extension_sql_file!("../../sql/36_projection_parts.sql", name = "projection_parts", requires = ["guard"]);
 extension_sql_file!(
     "../../sql/37_projection_make.sql",
     name = "projection_make",

@@ -91,14 +91,19 @@ fn start_projection(source: Option<Oid>, items: Option<Vec<String>>) {
         // SAFETY: the schema of a locked relation exists; the name is allocated in the current context.
         let schema = unsafe { CStr::from_ptr(pg_sys::get_namespace_name(schema)) };
         let schema = pgrx::spi::quote_identifier(&*schema.to_string_lossy());
-        Err::<(), _>(ErrorReport::from(Error::MayNotCreate { schema })).unwrap_or_report();
+        // SAFETY: the role is the one that is running; the name is allocated in the current context.
+        let role = unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(pg_sys::GetUserId(), false)) };
+        let role = pgrx::spi::quote_identifier(&*role.to_string_lossy());
+        Err::<(), _>(ErrorReport::from(Error::MayNotCreate { schema, role })).unwrap_or_report();
     }
     // By the caller's search_path, before it is fixed.
     let columns: Vec<JsonB> = Spi::connect_mut(|client| {
         let rows = client
             .update(
-                "select pg_catalog.to_jsonb(c) from campfire.projection_columns($1, \
-                 coalesce($2, campfire.default_projection($1))) as c",
+                // A type by its oid: its name depends on the search_path.
+                "select pg_catalog.jsonb_build_object('column_name', c.column_name, 'definition', c.definition, \
+                   'type', c.type::pg_catalog.oid, 'collation_id', c.collation_id) \
+                 from campfire.projection_columns($1, coalesce($2, campfire.default_projection($1))) as c",
                 None,
                 &[source.relation.into(), items.clone().into()],
             )

@@ -12,7 +12,7 @@ use std::ffi::CStr;
 
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportable};
-use pgrx::pg_sys::{self, Datum, NodeTag, Oid, TupleTableSlot};
+use pgrx::pg_sys::{self, Datum, Oid, TupleTableSlot};
 use pgrx::prelude::*;
 use pgrx::{PgMemoryContexts, PgTryBuilder};
 
@@ -56,6 +56,8 @@ enum Maker {
         /// Its columns.
         inputs: Vec<i16>,
         definition: String,
+        /// Of an enum: the commonest expression, and one that needs no net.
+        is_label: bool,
     },
 }
 
@@ -225,7 +227,13 @@ impl Projection {
             let partitioned = (registered.source != relation)
                 .then_some((registered.source, registered.definitions.as_slice()));
             let mirror = as_owner(owner, RESTRICTIONS, || {
-                Mirror::load(registered.mirror, owner, &registered.columns, &registered.key_columns, partitioned)
+                Mirror::load(
+                    registered.mirror,
+                    owner,
+                    &registered.columns,
+                    &registered.key_columns,
+                    partitioned,
+                )
             })?;
             let restricted = RESTRICTIONS | pg_sys::SECURITY_RESTRICTED_OPERATION;
             as_owner(owner, restricted, || Self::build(relation, owner, mirror, &registered.definitions))
@@ -242,8 +250,9 @@ impl Projection {
             .collect();
         let expressions = definition::expressions(relation, &as_stored)?;
         // SAFETY: a context of our own below the one that lives as long as the session.
-        let mut memory =
-            unsafe { PgMemoryContexts::TopMemoryContext.switch_to(|_| PgMemoryContexts::new("campfire projection")) };
+        let mut memory = unsafe {
+            PgMemoryContexts::TopMemoryContext.switch_to(|_| PgMemoryContexts::new("campfire projection"))
+        };
         let mut makers = Vec::new();
         let mut numbers = Vec::new();
         // SAFETY: expressions that Postgres just made over rows of this relation; what is kept of them is made, or
@@ -262,6 +271,7 @@ impl Projection {
                         }),
                         inputs: columns,
                         definition: definition.clone(),
+                        is_label: definition::is_label(expression),
                     },
                 });
             }
@@ -269,8 +279,10 @@ impl Projection {
         };
         numbers.sort_unstable();
         numbers.dedup();
-        let inputs: Vec<Input> =
-            numbers.into_iter().map(|number| Input { number, kind: ValueKind::of(relation, number) }).collect();
+        let inputs: Vec<Input> = numbers
+            .into_iter()
+            .map(|number| Input { number, kind: ValueKind::of(relation, number) })
+            .collect();
         let last_input = inputs.last().map_or(0, |input| input.number);
         Ok(Self {
             owner,
@@ -296,10 +308,9 @@ impl Projection {
     }
 
     fn changes_key(&self, changed: &[i16]) -> bool {
-        self.makers
-            .iter()
-            .zip(&self.mirror.columns)
-            .any(|(maker, column)| column.is_key && maker.inputs().iter().any(|input| changed.contains(input)))
+        self.makers.iter().zip(&self.mirror.columns).any(|(maker, column)| {
+            column.is_key && maker.inputs().iter().any(|input| changed.contains(input))
+        })
     }
 
     /// Whether a changed column is one of the mirror, or an expression over it comes to another value.
@@ -309,13 +320,17 @@ impl Projection {
         old: *mut TupleTableSlot,
         new: *mut TupleTableSlot,
     ) -> Result<bool, Error> {
-        if self.makers.iter().any(|maker| matches!(maker, Maker::Column(number) if changed.contains(number))) {
+        if self.makers.iter().any(|maker| matches!(maker, Maker::Column(number) if changed.contains(number)))
+        {
             return Ok(true);
         }
         for (maker, column) in self.makers.iter().zip(&self.mirror.columns) {
             if maker.inputs().iter().any(|input| changed.contains(input)) {
                 let kind = ValueKind { length: column.length, is_by_value: column.is_by_value };
-                if !kind.are_same(self.make(maker, &column.name, old)?, self.make(maker, &column.name, new)?) {
+                let Some(before) = self.make_of_old(maker, &column.name, old) else {
+                    return Ok(true);
+                };
+                if !kind.are_same(before, self.make(maker, &column.name, new)?) {
                     return Ok(true);
                 }
             }
@@ -374,26 +389,53 @@ impl Projection {
             };
             (!is_null).then_some(value)
         };
-        // SAFETY: made by ExecInitExpr.
-        let is_cast = unsafe { (*(*state).expr).type_ == NodeTag::T_CoerceViaIO };
-        if is_cast {
+        if maker.cannot_fail() {
             return Ok(evaluate());
         }
         self.is_spoilt.set(true);
         let restricted = RESTRICTIONS | pg_sys::SECURITY_RESTRICTED_OPERATION;
-        let made = PgTryBuilder::new(std::panic::AssertUnwindSafe(|| Ok(as_owner(self.owner, restricted, evaluate))))
-            .catch_others(|error| match error {
-                CaughtError::PostgresError(report) => Err(Error::ExpressionFailed {
+        let made = PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
+            Ok(as_owner(self.owner, restricted, evaluate))
+        }))
+        .catch_others(|error| match error {
+            CaughtError::PostgresError(report)
+                if report.sql_error_code() != PgSqlErrorCode::ERRCODE_QUERY_CANCELED =>
+            {
+                Err(Error::ExpressionFailed {
                     column: column.to_owned(),
                     definition: definition.clone(),
                     sqlstate: report.sql_error_code(),
                     message: report.message().to_owned(),
-                }),
-                other => other.rethrow(),
-            })
-            .execute()?;
+                })
+            }
+            other => other.rethrow(),
+        })
+        .execute()?;
         self.is_spoilt.set(false);
         Ok(made)
+    }
+
+    /// As `make`, for a row that was there before. `None` if the expression fails on it: that row came while the trigger
+    /// was off, or is older than the projection, and the update is what mends it.
+    fn make_of_old(&self, maker: &Maker, column: &str, slot: *mut TupleTableSlot) -> Option<Option<Datum>> {
+        if maker.cannot_fail() {
+            return self.make(maker, column, slot).ok();
+        }
+        // SAFETY: the subtransaction ends here either way, with memory and owner as before; only in one may an error of
+        // Postgres be passed over. The value is in memory of our own.
+        unsafe {
+            let (memory, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+            pg_sys::BeginInternalSubTransaction(std::ptr::null());
+            pg_sys::CurrentMemoryContext = memory;
+            let made = self.make(maker, column, slot).ok();
+            match made {
+                Some(_) => pg_sys::ReleaseCurrentSubTransaction(),
+                None => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+            }
+            pg_sys::CurrentMemoryContext = memory;
+            pg_sys::CurrentResourceOwner = owner;
+            made
+        }
     }
 
     fn forget_row(&self) {
@@ -411,6 +453,14 @@ impl Drop for Projection {
 }
 
 impl Maker {
+    /// Whether this is a column, or an enum as its label.
+    fn cannot_fail(&self) -> bool {
+        match self {
+            Self::Column(_) => true,
+            Self::Expression { is_label, .. } => *is_label,
+        }
+    }
+
     fn inputs(&self) -> &[i16] {
         match self {
             Self::Column(number) => std::slice::from_ref(number),

@@ -18,7 +18,7 @@ use crate::spi::qualified_name;
 /// expression over one row, 42P17 for one that is not immutable.
 #[pg_extern(sql = r#"
 create function campfire.projection_columns(source regclass, items text[])
-returns table (column_name text, definition text, type regtype, collation_id oid, expression boolean)
+returns table (column_name text, definition text, type regtype, collation_id oid)
 language c volatile strict
 as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
 "#)]
@@ -28,23 +28,15 @@ fn projection_columns(
     items: Vec<String>,
 ) -> TableIterator<
     'static,
-    (
-        name!(column_name, String),
-        name!(definition, String),
-        name!(type_oid, Oid),
-        name!(collation_id, Oid),
-        name!(expression, bool),
-    ),
+    (name!(column_name, String), name!(definition, String), name!(type_oid, Oid), name!(collation_id, Oid)),
 > {
     let source = Source::owned_by_caller(source);
     let rows: Vec<_> = source.restricted(|| {
         items
             .iter()
             .map(|item| {
-                let read = read_item(source.relation, item)
-                    .map_err(ErrorReport::from)
-                    .unwrap_or_report();
-                (read.name, read.definition, read.type_oid, read.collation, read.is_expression)
+                let read = read_item(source.relation, item).map_err(ErrorReport::from).unwrap_or_report();
+                (read.name, read.definition, read.type_oid, read.collation)
             })
             .collect()
     });
@@ -56,7 +48,6 @@ struct Item {
     definition: String,
     type_oid: Oid,
     collation: Oid,
-    is_expression: bool,
 }
 
 fn read_item(relation: Oid, item: &str) -> Result<Item, Error> {
@@ -81,9 +72,15 @@ fn read_item(relation: Oid, item: &str) -> Result<Item, Error> {
             && [query.cteList, query.groupClause, query.windowClause, query.distinctClause, query.sortClause]
                 .iter()
                 .all(|clause| clause.is_null())
-            && [query.havingQual, query.limitOffset, query.limitCount, query.setOperations, (*query.jointree).quals]
-                .iter()
-                .all(|clause| clause.is_null());
+            && [
+                query.havingQual,
+                query.limitOffset,
+                query.limitCount,
+                query.setOperations,
+                (*query.jointree).quals,
+            ]
+            .iter()
+            .all(|clause| clause.is_null());
         let tables = items_of::<pg_sys::RangeTblEntry>(query.rtable);
         let is_of_source = tables.len() == 1 && (*tables[0]).relid == relation;
         let targets = items_of::<pg_sys::TargetEntry>(query.targetList);
@@ -124,7 +121,6 @@ fn read_item(relation: Oid, item: &str) -> Result<Item, Error> {
             definition,
             type_oid: pg_sys::exprType(expression),
             collation: pg_sys::exprCollation(expression),
-            is_expression: column_number(expression).is_none(),
         })
     }
 }
@@ -184,6 +180,21 @@ pub(super) unsafe fn column_number(mut expression: *mut Node) -> Option<i16> {
             expression = (*expression.cast::<pg_sys::RelabelType>()).arg.cast();
         }
         ((*expression).type_ == NodeTag::T_Var).then(|| (*expression.cast::<pg_sys::Var>()).varattno)
+    }
+}
+
+/// Whether an expression is a column of an enum type, as text.
+///
+/// # Safety
+/// An expression made by Postgres.
+pub(super) unsafe fn is_label(expression: *mut Node) -> bool {
+    // SAFETY: the tag says which struct it is.
+    unsafe {
+        (*expression).type_ == NodeTag::T_CoerceViaIO && {
+            let argument = (*expression.cast::<pg_sys::CoerceViaIO>()).arg.cast::<Node>();
+            column_number(argument).is_some()
+                && pg_sys::type_is_enum(pg_sys::getBaseType(pg_sys::exprType(argument)))
+        }
     }
 }
 

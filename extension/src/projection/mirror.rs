@@ -59,8 +59,7 @@ impl Mirror {
         for name in names {
             let column = Column::find(relation, name, keys.contains(name));
             columns.push(
-                column
-                    .ok_or_else(|| Error::ColumnMissing { table: table.clone(), column: name.clone() })?,
+                column.ok_or_else(|| Error::ColumnMissing { table: table.clone(), column: name.clone() })?,
             );
         }
         let writer = match direct_key_index(relation, owner, &columns) {
@@ -200,7 +199,11 @@ impl Mirror {
     ///
     /// # Safety
     /// Two slots of the mirror; `found` holds a row.
-    unsafe fn keep_other_columns(&self, new: *mut pg_sys::TupleTableSlot, found: *mut pg_sys::TupleTableSlot) {
+    unsafe fn keep_other_columns(
+        &self,
+        new: *mut pg_sys::TupleTableSlot,
+        found: *mut pg_sys::TupleTableSlot,
+    ) {
         // SAFETY: both have as many columns.
         unsafe {
             let count = (*(*new).tts_tupleDescriptor).natts as usize;
@@ -250,7 +253,10 @@ impl Writer {
 
         let types: Vec<Oid> = columns.iter().map(|column| column.type_oid).collect();
         let key_types: Vec<Oid> = keys.iter().map(|&i| types[i]).collect();
-        Self::Statements { upsert: Plan::prepare(&upsert, &types), delete: Plan::prepare(&delete, &key_types) }
+        Self::Statements {
+            upsert: Plan::prepare(&upsert, &types),
+            delete: Plan::prepare(&delete, &key_types),
+        }
     }
 }
 
