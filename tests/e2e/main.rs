@@ -3,6 +3,7 @@
 //!
 //! Run them by `cargo xtask test e2e`, which installs and builds what they need.
 
+mod authorization_cut;
 mod broadcast;
 mod channel_names;
 mod handshake;
@@ -19,6 +20,7 @@ mod row_level_security;
 mod scene;
 mod slot_guard;
 mod slot_life;
+mod snapshot;
 mod sql_messages;
 mod stability;
 mod transactions;
