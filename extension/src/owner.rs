@@ -165,19 +165,27 @@ fn require_no_transaction(action: &str) {
 
 /// Runs a statement of ours as the owner of the extension.
 fn as_extension(statement: &str, arguments: &[DatumWithOid<'_>]) -> Option<JsonB> {
+    as_extension_owner(|| {
+        Spi::connect_mut(|client| {
+            let rows = client.update(statement, Some(1), arguments).unwrap_or_report();
+            rows.first().get::<JsonB>(1).unwrap_or(None)
+        })
+    })
+}
+
+/// As the owner of the extension, with a search_path on which nobody else can put anything.
+pub(crate) fn as_extension_owner<R>(work: impl FnOnce() -> R) -> R {
     let owner: Oid = Spi::get_one(
         "select extowner from pg_catalog.pg_extension where extname operator(pg_catalog.=) 'campfire'",
     )
     .unwrap_or_report()
     .expect("this is the extension");
-    as_owner(owner, RESTRICTIONS, || {
-        with_settings(&[(c"search_path", c"pg_catalog, pg_temp")], || {
-            Spi::connect_mut(|client| {
-                let rows = client.update(statement, Some(1), arguments).unwrap_or_report();
-                rows.first().get::<JsonB>(1).unwrap_or(None)
-            })
-        })
-    })
+    as_owner(owner, RESTRICTIONS, || with_safe_path(work))
+}
+
+/// With a search_path on which nobody else can put anything.
+pub(crate) fn with_safe_path<R>(work: impl FnOnce() -> R) -> R {
+    with_settings(&[(c"search_path", c"pg_catalog, pg_temp")], work)
 }
 
 fn may_create_in(schema: Oid) -> bool {

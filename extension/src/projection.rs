@@ -1,8 +1,10 @@
 //! The trigger that carries a row to the scalar mirror of its table.
 //!
 //! It works as the owner of the table, never as the superuser who owns the function: whatever triggers, defaults or
-//! functions the projection runs have the rights of whoever could have put them there. Hazard: only columns that the
-//! mirror is made of are looked at, so that a large JSON value beside them is never read.
+//! functions the projection runs have the rights of whoever could have put them there. The function is neither SECURITY
+//! DEFINER nor has it a SET clause: both cost more than the comparison of a row that did not change. Role and search_path
+//! change here instead, wherever a name is looked up or somebody's code runs. Hazard: only columns that the mirror is made
+//! of are looked at, so that a large JSON value beside them is never read.
 
 pub(crate) mod definition;
 mod mirror;
@@ -18,6 +20,7 @@ use pgrx::{PgMemoryContexts, PgTryBuilder};
 
 use crate::cache::{Dependencies, RelationCache};
 use crate::error::Error;
+use crate::owner::{as_extension_owner, with_safe_path};
 use crate::projection::mirror::{Mirror, Row};
 use crate::spi::{as_owner, qualified_name};
 
@@ -77,7 +80,7 @@ struct ValueKind {
 /// that is not AFTER, by row (or by statement for TRUNCATE); 42703 if a projected column is gone.
 #[pg_trigger(sql = r#"
 create function campfire.sync_realtime_conversations() returns trigger
-language c security definer set search_path = pg_catalog, pg_temp
+language c
 as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
 "#)]
 fn sync_realtime_conversations<'a>(
@@ -134,7 +137,9 @@ impl<'a> Change<'a> {
 
     fn carry(self) -> Result<(), Error> {
         let projection = PROJECTIONS.with(|projections| {
-            projections.get(self.relation, |dependencies| Projection::load(self.relation, dependencies))
+            projections.get(self.relation, |dependencies| {
+                as_extension_owner(|| Projection::load(self.relation, dependencies))
+            })
         })?;
         if projection.is_spoilt.get() {
             PROJECTIONS.with(|projections| projections.forget(self.relation));
@@ -178,7 +183,7 @@ struct Registration {
 }
 
 impl Registration {
-    /// Of a relation or of the table that it is a partition of. Inside `Spi::connect`, as the owner of the function:
+    /// Of a relation or of the table that it is a partition of. Inside `Spi::connect`, as the owner of the extension:
     /// nobody else may read the registry.
     fn find(relation: Oid) -> spi::Result<Option<Self>> {
         Spi::connect(|client| {
@@ -209,7 +214,7 @@ impl Registration {
 }
 
 impl Projection {
-    /// As the owner of the function.
+    /// As the owner of the extension.
     fn load(relation: Oid, dependencies: &mut Dependencies) -> Result<Self, Error> {
         Spi::connect(|_| {
             let table = qualified_name(relation).expect("the relation is open");
@@ -395,7 +400,7 @@ impl Projection {
         self.is_spoilt.set(true);
         let restricted = RESTRICTIONS | pg_sys::SECURITY_RESTRICTED_OPERATION;
         let made = PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
-            Ok(as_owner(self.owner, restricted, evaluate))
+            Ok(as_owner(self.owner, restricted, || with_safe_path(evaluate)))
         }))
         .catch_others(|error| match error {
             CaughtError::PostgresError(report)

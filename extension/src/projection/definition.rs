@@ -10,7 +10,7 @@ use pgrx::pg_sys::{self, Node, NodeTag, Oid};
 use pgrx::prelude::*;
 
 use crate::error::Error;
-use crate::owner::{Source, with_settings};
+use crate::owner::{Source, with_safe_path};
 use crate::spi::qualified_name;
 
 /// Reads items of a select list, as `create_projection` takes them: name, text that means the same whatever the
@@ -109,7 +109,7 @@ fn read_item(relation: Oid, item: &str) -> Result<Item, Error> {
             return Err(Error::NotImmutable { table, item: item.to_owned() });
         }
         let name = CStr::from_ptr((*target).resname).to_string_lossy().into_owned();
-        let definition = with_settings(&[(c"search_path", c"pg_catalog, pg_temp")], || {
+        let definition = with_safe_path(|| {
             // Without a prefix: a table alias in the text would have to follow renames.
             let relation_name = pg_sys::get_rel_name(relation);
             let context = pg_sys::deparse_context_for(relation_name, relation);

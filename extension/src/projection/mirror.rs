@@ -2,13 +2,15 @@
 //!
 //! Straight into heap and indexes where the mirror is as we made it, as logical replication applies rows; a statement
 //! through the planner costs more than the writing. Whatever somebody added that only the executor honours (triggers,
-//! foreign keys, defaults, rules, partitions, forced policies, another owner) sends us back to statements.
+//! foreign keys, defaults, rules, partitions, forced policies, another owner), or that may run code of his (checks,
+//! indexes on expressions), sends us back to statements.
 
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::spi::quote_identifier;
 use pgrx::{PgMemoryContexts, PgRelation, Spi};
 
 use crate::error::Error;
+use crate::owner::with_safe_path;
 use crate::spi::{Access, Plan, qualified_name};
 
 /// A row as the mirror stores it, in the order of the registration.
@@ -95,7 +97,7 @@ impl Mirror {
         match &self.writer {
             Writer::Direct { key_index } => self.write(*key_index, row, Action::Upsert),
             Writer::Statements { upsert, .. } => {
-                Spi::connect(|_| upsert.execute(row, Access::ReadWrite));
+                run(upsert, row);
             }
         }
     }
@@ -112,7 +114,7 @@ impl Mirror {
                     .filter(|(column, _)| column.is_key)
                     .map(|(_, &value)| value)
                     .collect();
-                Spi::connect(|_| delete.execute(&key, Access::ReadWrite));
+                run(delete, &key);
             }
         }
     }
@@ -120,7 +122,7 @@ impl Mirror {
     /// Empties the mirror; for a truncated partition, only of what the source no longer has.
     pub(super) fn truncate(&self) {
         let plan = self.delete_surplus.as_ref().unwrap_or(&self.truncate);
-        Spi::connect(|_| plan.execute(&[], Access::ReadWrite));
+        run(plan, &[]);
     }
 
     fn write(&self, key_index: Oid, row: &Row, action: Action) {
@@ -221,6 +223,11 @@ impl Mirror {
     }
 }
 
+/// Code that the statement meets finds its names by our search_path, not by the caller's.
+fn run(plan: &Plan, values: &[Option<Datum>]) {
+    with_safe_path(|| Spi::connect(|_| plan.execute(values, Access::ReadWrite)));
+}
+
 #[derive(Clone, Copy)]
 enum Action {
     Upsert,
@@ -291,9 +298,12 @@ fn direct_key_index(mirror: Oid, owner: Oid, columns: &[Column]) -> Option<Oid> 
     // SAFETY: the mirror exists; the lock is one that reading takes anyway.
     let relation = unsafe { PgRelation::with_lock(mirror, pg_sys::AccessShareLock as i32) };
     // SAFETY: the relation is open. Listing its indexes is what finds the primary key, in every version alike.
-    let (class, key_index) = unsafe {
-        pg_sys::list_free(pg_sys::RelationGetIndexList(relation.as_ptr()));
-        (&*relation.rd_rel, relation.rd_pkindex)
+    let (class, key_index, has_plain_indexes) = unsafe {
+        let indexes = pg_sys::RelationGetIndexList(relation.as_ptr());
+        let count = if indexes.is_null() { 0 } else { (*indexes).length as usize };
+        let has_plain_indexes = (0..count).all(|i| is_plain((*(*indexes).elements.add(i)).oid_value));
+        pg_sys::list_free(indexes);
+        (&*relation.rd_rel, relation.rd_pkindex, has_plain_indexes)
     };
     let shape = relation.tuple_desc();
     let has_only_plain_columns = shape.iter().filter(|attribute| !attribute.attisdropped).all(|attribute| {
@@ -308,9 +318,26 @@ fn direct_key_index(mirror: Oid, owner: Oid, columns: &[Column]) -> Option<Oid> 
         && !class.relhastriggers
         && !class.relhasrules
         && !class.relforcerowsecurity
+        && class.relchecks == 0
+        && has_plain_indexes
         && has_only_plain_columns;
     // SAFETY: the index was just found on the open relation.
     (is_as_made && key_index != Oid::INVALID && unsafe { is_on(key_index, columns) }).then_some(key_index)
+}
+
+/// Whether an index is on columns, and on all rows.
+///
+/// # Safety
+/// The index exists.
+unsafe fn is_plain(index: Oid) -> bool {
+    // SAFETY: the index is open while it is asked.
+    unsafe {
+        let relation = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
+        let is_plain = pg_sys::RelationGetIndexExpressions(relation).is_null()
+            && pg_sys::RelationGetIndexPredicate(relation).is_null();
+        pg_sys::index_close(relation, pg_sys::AccessShareLock as i32);
+        is_plain
+    }
 }
 
 /// Whether a unique index, checked at once, is on the key columns and nothing else.
