@@ -510,10 +510,13 @@ impl<'a> Walk<'a> {
                 let Some(position) = position.filter(|position| !active && *position > from) else {
                     continue;
                 };
-                // A relay that lost this place loads the agents anew, and finds this one active again.
-                let again =
-                    history[index..].iter().find(|(.., active)| *active).and_then(|(position, ..)| *position);
-                if again.is_none_or(|again| !self.is_lost(stay, again)) {
+                // A relay that lost this place, or attached after it, finds this one active again; and a join may have
+                // been decided by what a new attachment showed, ahead of the stream.
+                let again = history[index..].iter().find(|(.., active)| *active);
+                let is_known = again.is_some_and(|(again, at, _)| {
+                    *at <= stay.joined_at || again.is_some_and(|again| self.is_lost(stay, again))
+                });
+                if !is_known {
                     cuts.push((position, true));
                 }
             }

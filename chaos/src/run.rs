@@ -41,6 +41,8 @@ pub struct Options {
     pub relay: Option<PathBuf>,
     /// What goes wrong on purpose, with one frame in so many.
     pub sabotage: Option<(Sabotage, u64)>,
+    /// How long the end may take; by default very long, because a busy machine is no violation.
+    pub patience: Option<Duration>,
     /// Says now and then how far it is.
     pub progress: bool,
 }
@@ -99,7 +101,10 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     stop_writers.send_replace(true);
     while writers.join_next().await.is_some() {}
     let ended = match struck {
-        Ok(()) => end(&mut stage, &mut truth, plan, &shared).await,
+        Ok(()) => {
+            let patience = options.patience.unwrap_or(END_PATIENCE);
+            end(&mut stage, &mut truth, plan, &shared, patience).await
+        }
         error => error,
     };
     stop_clients.send_replace(true);
@@ -202,14 +207,20 @@ impl Play<'_> {
 
 /// Mends everything, sends one last event on every channel, waits for who should get it, and reads the truth to its
 /// end.
-async fn end(stage: &mut Stage, truth: &mut Truth, plan: &Plan, shared: &Arc<Shared>) -> Result<()> {
+async fn end(
+    stage: &mut Stage,
+    truth: &mut Truth,
+    plan: &Plan,
+    shared: &Arc<Shared>,
+    patience: Duration,
+) -> Result<()> {
     shared.hurry.store(true, Ordering::Relaxed);
     let mut database = stage.database().await?;
     plan.world.wake_agents(&database).await?;
     stage.ready().await?;
     say_last(&mut database, plan).await?;
     let wanted: usize = plan.clients.iter().map(|client| client.channels.len()).sum();
-    let deadline = Instant::now() + END_PATIENCE;
+    let deadline = Instant::now() + patience;
     // Who is late is found by the checker.
     while shared.finished.load(Ordering::Relaxed) < wanted && Instant::now() < deadline {
         // A stock client that was out at the moment has missed it, as stock clients do.

@@ -15,6 +15,9 @@ const ONE_IN: u64 = 400;
 
 const LASTS: Duration = Duration::from_secs(8);
 
+/// Who was kept from the end of a channel never gets to the end of the run: not worth long waiting.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 const SEED: u64 = 4711;
 
 const CROWD: Crowd = Crowd { resuming: 30, slow: 0, since: 0, snapshot: 0, stock: 6, hostile: 0, writers: 4 };
@@ -35,7 +38,8 @@ pub async fn try_out(sabotage: Sabotage) -> Result<Report> {
         Sabotage::OutstayCut => 1,
         _ => ONE_IN,
     };
-    run(&plan, Options { sabotage: Some((sabotage, one_in)), ..Options::default() }).await
+    run(&plan, Options { sabotage: Some((sabotage, one_in)), patience: Some(PATIENCE), ..Options::default() })
+        .await
 }
 
 /// What a sabotage must be caught as.
