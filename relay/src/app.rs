@@ -14,7 +14,7 @@ use tracing::{Instrument, info, info_span, warn};
 
 use crate::auth::{ApiKeys, ClaimPaths, Keys};
 use crate::config::{self, Config, ListenAddress, OnLostSlot, PublicChannels};
-use crate::fanout::{Hub, HubSettings, WindowLimits};
+use crate::fanout::{Hub, HubSettings, PresenceLimits, WindowLimits};
 use crate::http::{self, Shared};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
@@ -78,6 +78,12 @@ impl App {
             org_payload_bytes_max: config.limits.org_payload_bytes_max,
             typing_timeout: Duration::from_secs(config.limits.typing_seconds),
             public_channels: config.public_channels == PublicChannels::Allow,
+            presence: PresenceLimits {
+                grace: Duration::from_secs(config.limits.presence_grace_seconds),
+                calls_max: config.limits.presence_calls,
+                calls_time: Duration::from_secs(config.limits.presence_calls_seconds),
+                payload_bytes_max: config.limits.presence_bytes_max,
+            },
             window: WindowLimits {
                 age_max: Duration::from_secs(config.window_seconds),
                 bytes_max: config.window_bytes,

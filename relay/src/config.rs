@@ -171,6 +171,23 @@ pub struct Limits {
     #[arg(long, env = "CAMPFIRE_IDLE_SECONDS", default_value_t = 100)]
     pub idle_seconds: u64,
 
+    /// Seconds that a socket which broke may take to come back before its channels are told to have left.
+    #[arg(long, env = "CAMPFIRE_PRESENCE_GRACE_SECONDS", default_value_t = 5)]
+    pub presence_grace_seconds: u64,
+
+    /// Presence calls (track, untrack) that a channel may make within CAMPFIRE_PRESENCE_CALLS_SECONDS before it is
+    /// closed. 0: any number.
+    #[arg(long, env = "CAMPFIRE_PRESENCE_CALLS", default_value_t = 20)]
+    pub presence_calls: u32,
+
+    /// Seconds over which presence calls are counted.
+    #[arg(long, env = "CAMPFIRE_PRESENCE_CALLS_SECONDS", default_value_t = 30)]
+    pub presence_calls_seconds: u64,
+
+    /// Largest payload that a client may track, in bytes. The relay keeps it for as long as the client is present.
+    #[arg(long = "max-presence-bytes", env = "CAMPFIRE_MAX_PRESENCE_BYTES", default_value_t = 64 * 1024)]
+    pub presence_bytes_max: usize,
+
     /// Seconds after which the server ends a typing indicator that its sender did not renew.
     #[arg(long, env = "CAMPFIRE_TYPING_SECONDS", default_value_t = 5)]
     pub typing_seconds: u64,

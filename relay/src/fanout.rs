@@ -3,9 +3,11 @@
 mod channel;
 mod hub;
 mod outbox;
+mod presence;
 mod replay;
 mod resume;
 mod room;
+mod roster;
 #[cfg(test)]
 mod tests;
 mod typing;
@@ -13,4 +15,5 @@ mod window;
 
 pub use hub::{ClientInput, Hub, HubChange, HubInput, HubSettings, Join, SocketId};
 pub use outbox::{CloseReason, Closed, Outbox, OutboxLimits};
+pub use presence::PresenceLimits;
 pub use window::WindowLimits;

@@ -29,6 +29,8 @@ pub struct Metrics {
     pub messages_refused: Family<Reason, Counter>,
     pub client_messages: Counter,
     pub client_messages_dropped: Family<Reason, Counter>,
+    pub presences: Gauge,
+    pub presence_differences: Counter,
     pub replays: Family<Completeness, Counter>,
     pub replayed_events: Counter,
     pub window_bytes: Gauge,
@@ -106,6 +108,12 @@ impl Metrics {
             "client_messages_dropped",
             "Messages of clients dropped, by reason",
             self.client_messages_dropped.clone(),
+        );
+        registry.register("presences", "Channels that are present in a room now", self.presences.clone());
+        registry.register(
+            "presence_differences",
+            "Times a room was told who came and went",
+            self.presence_differences.clone(),
         );
         registry.register(
             "replays",

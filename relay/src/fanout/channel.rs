@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::hub::{ClientInput, Hub, Join, SocketId};
 use super::outbox::Outbox;
+use super::presence::Attendance;
 use super::replay::{ReplayRequest, Start};
 use super::resume::replay_response;
 use super::room::{Except, GroupKey, RoomKey};
@@ -41,13 +42,14 @@ pub(super) struct Channel {
     ack: bool,
     echo: bool,
     /// Who this is to an organization; None on channels outside `org:`.
-    identity: Option<Identity>,
+    pub(super) identity: Option<Identity>,
     /// When the token ends; API keys do not.
     expires_at: Option<SystemTime>,
     /// Asked for a replay, so it is told positions.
     pub(super) resumes: bool,
     /// Everything up to here was sent out of the window; None once it is live.
     pub(super) cursor: Option<Position>,
+    pub(super) attendance: Attendance,
 }
 
 impl Channel {
@@ -55,11 +57,24 @@ impl Channel {
         let visitor = matches!(self.identity, Some(Identity::Visitor { .. }));
         GroupKey { vsn, wire_topic: Arc::clone(&self.wire_topic), visitor }
     }
+
+    /// Whether it has what it missed, and gets what is delivered to its room.
+    pub(super) fn is_live(&self) -> bool {
+        self.cursor.is_none()
+    }
 }
 
 impl Socket {
     pub(super) fn envelope<'a>(&'a self, channel: &'a Channel) -> Envelope<'a> {
-        Envelope { vsn: self.vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref }
+        self.envelope_of(&channel.wire_topic, &channel.join_ref)
+    }
+
+    pub(super) fn envelope_of<'a>(&self, topic: &'a str, join_ref: &'a Ref) -> Envelope<'a> {
+        Envelope { vsn: self.vsn, topic, join_ref }
+    }
+
+    pub(super) fn find_mut(&mut self, wire_topic: &str) -> Option<&mut Channel> {
+        self.channels.iter_mut().find(|channel| *channel.wire_topic == *wire_topic)
     }
 
     fn find(&self, wire_topic: &str) -> Option<&Channel> {
@@ -85,6 +100,9 @@ impl Hub {
             }
             ClientInput::Broadcast { wire_topic, reference, broadcast, within_rate } => {
                 self.broadcast(id, &wire_topic, &reference, &broadcast, within_rate);
+            }
+            ClientInput::Presence { wire_topic, reference, call, within_rate } => {
+                self.presence_call(id, &wire_topic, &reference, &call, within_rate, Instant::now());
             }
             ClientInput::Other { wire_topic, reference } => {
                 self.channel_or_reply(id, &wire_topic, &reference);
@@ -115,6 +133,7 @@ impl Hub {
                 if let Some(start) = start {
                     self.begin_replay(id, start);
                 }
+                self.begin_presence(id);
             }
             Err(reason) => {
                 debug!(socket_id = id.0, %reason, "join refused");
@@ -162,6 +181,7 @@ impl Hub {
             expires_at: credential.expires_at(),
             resumes: start.is_some(),
             cursor: start.map(|start| start.position),
+            attendance: Attendance::new(payload.presence_key.as_deref(), payload.presence_enabled),
         };
         Ok((channel, start))
     }
@@ -199,6 +219,7 @@ impl Hub {
             return;
         }
         if let Some(channel) = self.remove_channel(id, wire_topic) {
+            self.end_presence(&channel, Instant::now());
             let envelope = Envelope { vsn, topic: wire_topic, join_ref: &channel.join_ref };
             self.push(id, envelope.reply_ok(reference, "{}"));
             self.push(id, envelope.close());
@@ -235,7 +256,16 @@ impl Hub {
                 let after = channel.group(vsn);
                 if before != after {
                     self.rooms.leave(&channel.room, &before, id);
-                    self.rooms.join(channel.room.clone(), after, id, Arc::clone(&socket.outbox), live);
+                    self.rooms.join(
+                        channel.room.clone(),
+                        after.clone(),
+                        id,
+                        Arc::clone(&socket.outbox),
+                        live,
+                    );
+                    if channel.attendance.hears {
+                        self.rooms.hear_presence(&channel.room, &after, id);
+                    }
                 }
             }
             Err(reason) => self.close_channel(id, wire_topic, &reason.message()),
@@ -346,6 +376,7 @@ impl Hub {
         let millis = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         self.window.expire(Timestamp::from_unix_millis(i64::try_from(millis).unwrap_or(i64::MAX)));
         self.measure_window();
+        self.roster.expire(now);
         for (typist, room, identity) in self.typing.expired(now) {
             self.end_typing(&typist, &room, &identity);
         }
@@ -415,8 +446,9 @@ impl Hub {
     }
 
     /// Ends a channel and says why. The socket and its other channels go on.
-    fn close_channel(&mut self, id: SocketId, wire_topic: &str, message: &str) {
+    pub(super) fn close_channel(&mut self, id: SocketId, wire_topic: &str, message: &str) {
         let Some(channel) = self.remove_channel(id, wire_topic) else { return };
+        self.end_presence(&channel, Instant::now());
         let Some(socket) = self.sockets.get(&id) else { return };
         let envelope = Envelope { vsn: socket.vsn, topic: wire_topic, join_ref: &channel.join_ref };
         self.push(id, envelope.system(SystemStatus::Error, message));
@@ -445,7 +477,12 @@ impl Hub {
         if let Some((room, identity)) = self.typing.stop(&typist) {
             self.end_typing(&typist, &room, &identity);
         }
+        self.part(&channel, Instant::now());
         Some(channel)
+    }
+
+    pub(super) fn channel_mut(&mut self, id: SocketId, wire_topic: &str) -> Option<&mut Channel> {
+        self.sockets.get_mut(&id)?.find_mut(wire_topic)
     }
 
     fn channel(&self, id: SocketId, wire_topic: &str) -> Option<&Channel> {
@@ -453,7 +490,12 @@ impl Hub {
     }
 
     /// The channel that a push names; without one the push is answered with an error.
-    fn channel_or_reply(&mut self, id: SocketId, wire_topic: &str, reference: &Ref) -> Option<&Channel> {
+    pub(super) fn channel_or_reply(
+        &mut self,
+        id: SocketId,
+        wire_topic: &str,
+        reference: &Ref,
+    ) -> Option<&Channel> {
         if self.channel(id, wire_topic).is_none() {
             let vsn = self.sockets.get(&id)?.vsn;
             self.push(id, unmatched_topic(vsn, wire_topic, reference));

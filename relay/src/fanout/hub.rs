@@ -15,13 +15,17 @@ use uuid::Uuid;
 
 use super::channel::{CONVERSATION_GONE, Socket};
 use super::outbox::Outbox;
+use super::presence::PresenceLimits;
 use super::room::{Delivery, Except, RoomKey, Rooms};
+use super::roster::Roster;
 use super::typing::Typing;
 use super::window::{Kept, Window, WindowLimits};
 use crate::auth::{Credential, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics::Metrics;
-use crate::protocol::{Broadcast, BroadcastPayload, JoinPayload, Reason, Ref, UserBroadcast, Vsn};
+use crate::protocol::{
+    Broadcast, BroadcastPayload, JoinPayload, PresenceCall, Reason, Ref, UserBroadcast, Vsn,
+};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
 use crate::wal::Lsn;
 
@@ -103,6 +107,12 @@ pub enum ClientInput {
         broadcast: UserBroadcast,
         within_rate: bool,
     },
+    Presence {
+        wire_topic: Arc<str>,
+        reference: Ref,
+        call: PresenceCall,
+        within_rate: bool,
+    },
     /// An event that means nothing to us.
     Other {
         wire_topic: Arc<str>,
@@ -131,6 +141,7 @@ pub struct HubSettings {
     pub typing_timeout: Duration,
     /// Whether public channels outside `org:` exist.
     pub public_channels: bool,
+    pub presence: PresenceLimits,
     pub window: WindowLimits,
 }
 
@@ -142,6 +153,7 @@ pub struct Hub {
     pub(super) sockets: HashMap<SocketId, Socket>,
     pub(super) agents: HashMap<(Uuid, Uuid), bool>,
     pub(super) typing: Typing,
+    pub(super) roster: Roster,
     pub(super) window: Window,
     /// Of the database we are attached to. None before the first time.
     pub(super) tag: Option<DatabaseTag>,
@@ -159,6 +171,7 @@ impl Hub {
         ready: watch::Sender<bool>,
     ) -> Self {
         let typing = Typing::new(settings.typing_timeout);
+        let roster = Roster::new(settings.presence.grace);
         let window = Window::new(settings.window);
         Self {
             settings,
@@ -167,6 +180,7 @@ impl Hub {
             sockets: HashMap::new(),
             agents: HashMap::new(),
             typing,
+            roster,
             window,
             tag: None,
             window_broken: false,
@@ -186,6 +200,7 @@ impl Hub {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(CLIENT_BATCH);
         loop {
+            let differences_due = self.roster.tell_at();
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(input) = wal.recv() => self.apply(input),
@@ -193,6 +208,7 @@ impl Hub {
                     debug_assert!(count > 0 || clients.is_closed());
                     batch.drain(..).for_each(|input| self.apply(input));
                 }
+                () = until(differences_due) => self.tell_differences(Instant::now()),
                 _ = tick.tick() => self.tick(Instant::now(), SystemTime::now()),
             }
         }
@@ -309,5 +325,13 @@ impl Hub {
         for socket in delivery.closed {
             self.disconnect(socket);
         }
+    }
+}
+
+/// Resolves at the moment, or never.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -64,8 +64,9 @@ impl Hub {
             }
         }
         if overflowed {
-            self.disconnect(id);
+            return self.disconnect(id);
         }
+        self.tell_states(id);
     }
 
     /// Answers a heartbeat. If the socket has channels that resume, with a position: everything at or below it is

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use super::hub::SocketId;
 use super::outbox::Outbox;
-use crate::protocol::{Broadcast, Vsn, encode_broadcast};
+use crate::protocol::{Broadcast, Envelope, Frame, Ref, Vsn, encode_broadcast};
 use crate::route::Topic;
 
 /// Names a room. Channels outside `org:` have a public and a private room of the same name; those of `org:` have one.
@@ -50,6 +50,8 @@ struct Member {
     outbox: Arc<Outbox>,
     /// False while what it missed is still being sent.
     live: bool,
+    /// It is told who comes and goes.
+    hears_presence: bool,
 }
 
 /// What a delivery came to.
@@ -59,6 +61,15 @@ pub(super) struct Delivery {
     pub(super) delivered: u64,
     /// Sockets whose outbox is closed: they are to be forgotten.
     pub(super) closed: Vec<SocketId>,
+}
+
+impl Delivery {
+    fn push(&mut self, socket: SocketId, member: &Member, frame: &Frame) {
+        match member.outbox.push(frame.clone()) {
+            Ok(()) => self.delivered += 1,
+            Err(_) => self.closed.push(socket),
+        }
+    }
 }
 
 /// Who is not to receive a broadcast.
@@ -85,7 +96,7 @@ impl Rooms {
         live: bool,
     ) {
         let groups = &mut self.rooms.entry(room).or_default().groups;
-        let member = Member { outbox, live };
+        let member = Member { outbox, live, hears_presence: false };
         match groups.iter_mut().find(|known| known.key == group) {
             Some(known) => {
                 known.members.insert(socket, member);
@@ -96,11 +107,21 @@ impl Rooms {
 
     /// From here on the member gets what is delivered to the room.
     pub(super) fn go_live(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId) {
-        let groups = self.rooms.get_mut(room).map(|room| room.groups.as_mut_slice()).unwrap_or_default();
-        let found = groups.iter_mut().find(|known| known.key == *group);
-        if let Some(member) = found.and_then(|group| group.members.get_mut(&socket)) {
+        if let Some(member) = self.member_mut(room, group, socket) {
             member.live = true;
         }
+    }
+
+    /// From here on the member is told who comes and goes.
+    pub(super) fn hear_presence(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId) {
+        if let Some(member) = self.member_mut(room, group, socket) {
+            member.hears_presence = true;
+        }
+    }
+
+    fn member_mut(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId) -> Option<&mut Member> {
+        let groups = &mut self.rooms.get_mut(room)?.groups;
+        groups.iter_mut().find(|known| known.key == *group)?.members.get_mut(&socket)
     }
 
     pub(super) fn leave(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId) {
@@ -137,6 +158,23 @@ impl Rooms {
         self.deliver_by_audience(room, |_| *broadcast, except)
     }
 
+    /// Queues who came and went for those who are told. It is encoded once for each group.
+    pub(super) fn deliver_presence(&self, room: &RoomKey, joins: &str, leaves: &str) -> Delivery {
+        let mut delivery = Delivery::default();
+        let groups = self.rooms.get(room).map(|room| room.groups.as_slice()).unwrap_or_default();
+        for Group { key, members } in groups {
+            let envelope = Envelope { vsn: key.vsn, topic: &key.wire_topic, join_ref: &Ref::Null };
+            let mut told =
+                members.iter().filter(|(_, member)| member.live && member.hears_presence).peekable();
+            if told.peek().is_none() {
+                continue;
+            }
+            let frame = envelope.presence_diff(joins, leaves);
+            told.for_each(|(socket, member)| delivery.push(*socket, member, &frame));
+        }
+        delivery
+    }
+
     /// Like [`Rooms::deliver`], with one broadcast for visitors and another for everybody else.
     pub(super) fn deliver_by_audience<'b>(
         &self,
@@ -160,10 +198,7 @@ impl Rooms {
                 if excepted {
                     continue;
                 }
-                match member.outbox.push(frame.clone()) {
-                    Ok(()) => delivery.delivered += 1,
-                    Err(_) => delivery.closed.push(*socket),
-                }
+                delivery.push(*socket, member, &frame);
             }
         }
         delivery

@@ -1,5 +1,6 @@
 //! The hub as a state machine: no runtime, no sockets. Inputs go in, frames are read from outboxes.
 
+mod presence;
 mod resume;
 mod world;
 
@@ -8,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::world::*;
-use super::{ClientInput, HubInput, OutboxLimits};
+use super::{ClientInput, HubInput, OutboxLimits, SocketId};
 use crate::auth::{Credential, Role, TokenError};
 use crate::protocol::{Encoding, Frame, UserBroadcast, Vsn};
 use crate::route::{ControlChange, Position, Topic};

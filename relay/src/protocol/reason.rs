@@ -40,13 +40,22 @@ pub enum Reason {
     EventNotAllowed,
     PayloadTooLarge,
     TooManyMessages,
+    /// `track` with something other than an object.
+    PresenceNotAnObject,
+    /// What a member tracks is larger than allowed. Ends the channel.
+    PresenceTooLarge,
+    /// More presence calls than one channel may make. Ends the channel.
+    TooManyPresenceCalls,
 }
 
 impl Reason {
     /// The stable word in front of the text. The reference sends some texts without one.
     pub fn code(&self) -> Option<&'static str> {
         match self {
-            Self::UnmatchedTopic | Self::RoleNotAllowed | Self::PayloadTooLarge => None,
+            Self::UnmatchedTopic
+            | Self::RoleNotAllowed
+            | Self::PayloadTooLarge
+            | Self::PresenceNotAnObject => None,
             _ => Some(self.label()),
         }
     }
@@ -71,6 +80,9 @@ impl Reason {
             Self::EventNotAllowed => "EventNotAllowed",
             Self::PayloadTooLarge => "PayloadTooLarge",
             Self::TooManyMessages => "MessagePerSecondRateLimitReached",
+            Self::PresenceNotAnObject => "InvalidPresencePayload",
+            Self::PresenceTooLarge => "PresencePayloadTooLarge",
+            Self::TooManyPresenceCalls => "ClientPresenceRateLimitReached",
         }
     }
 
@@ -104,6 +116,9 @@ impl Reason {
             Self::EventNotAllowed => "You may not send this event on this channel",
             Self::PayloadTooLarge => "payload_size_exceeded",
             Self::TooManyMessages => "Too many messages per second",
+            Self::PresenceNotAnObject => "Presence track payload must be a map",
+            Self::PresenceTooLarge => "Track message size exceeded",
+            Self::TooManyPresenceCalls => "Client presence rate limit exceeded",
         })
     }
 }

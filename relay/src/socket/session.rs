@@ -23,7 +23,7 @@ use crate::config::Limits;
 use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimits, SocketId};
 use crate::http::Shared;
 use crate::metrics::Reason;
-use crate::protocol::{self, Frame, Incoming, JoinPayload, Payload, Vsn, access_token};
+use crate::protocol::{self, Frame, Incoming, JoinPayload, Payload, PresenceCall, Vsn, access_token};
 
 /// How long a closing socket may take to accept the close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -170,6 +170,10 @@ impl Session {
             },
             ("broadcast", Payload::Broadcast(broadcast)) => {
                 ClientInput::Broadcast { wire_topic, reference, broadcast, within_rate }
+            }
+            ("presence", Payload::Json(payload)) => {
+                let call = PresenceCall::parse(&payload);
+                ClientInput::Presence { wire_topic, reference, call, within_rate }
             }
             _ if !within_rate => {
                 self.shared.metrics.drop_message("over_rate");

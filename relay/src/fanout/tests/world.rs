@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::super::{
-    ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, SocketId, WindowLimits,
+    ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits, SocketId,
+    WindowLimits,
 };
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Keys, TokenError};
 use crate::decode::Timestamp;
@@ -39,6 +40,12 @@ impl World {
             org_payload_bytes_max: 2_000,
             typing_timeout: Duration::from_secs(5),
             public_channels: true,
+            presence: PresenceLimits {
+                grace: Duration::from_secs(5),
+                calls_max: 5,
+                calls_time: Duration::from_secs(30),
+                payload_bytes_max: 1_000,
+            },
             window: WindowLimits {
                 age_max: Duration::from_secs(300),
                 bytes_max: 1 << 20,
