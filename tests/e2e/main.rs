@@ -12,6 +12,7 @@ mod latency;
 mod memory;
 mod message_flow;
 mod misconfiguration;
+mod presence;
 mod restart;
 mod resume;
 mod row_level_security;
