@@ -8,12 +8,14 @@
 mod api_key;
 mod authorization;
 mod credential;
+mod key_set;
 mod token;
 
 pub use api_key::{ApiKeyError, ApiKeys};
 pub use authorization::{Identity, JoinRefusal, SendRefusal, authorize, may_send};
 pub use credential::{ConnectError, Credential};
-pub use token::{ClaimPaths, Claims, Keys, TokenError};
+pub use key_set::{KeySet, KeySetError};
+pub use token::{ClaimPaths, Claims, Fingerprint, Keys, TokenError};
 
 /// The database role behind a credential. Other roles in tokens are refused: a token must not choose
 /// any role of the database.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::jwks::JwksSource;
 use crate::wal::Conninfo;
 
 /// Broadcasts committed Postgres rows to Phoenix channel clients (supabase-js and its kin).
@@ -60,6 +61,18 @@ pub struct Config {
     /// process lists.
     #[arg(long, env = "CAMPFIRE_JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<Secret>,
+
+    /// Secrets that were replaced and whose tokens are still good, comma-separated. Prefer the environment variable.
+    #[arg(long, env = "CAMPFIRE_JWT_PREVIOUS_SECRETS", hide_env_values = true)]
+    pub jwt_previous_secrets: Option<Secret>,
+
+    /// Published keys (a JWKS) that verify RS256, ES256, EdDSA and their kin by the token's kid: a path, or a URL.
+    #[arg(long, env = "CAMPFIRE_JWKS", hide_env_values = true)]
+    pub jwks: Option<JwksSource>,
+
+    /// Seconds after which the published keys are read again. A token that names an unknown key has them read sooner.
+    #[arg(long, env = "CAMPFIRE_JWKS_REFRESH_SECONDS", default_value_t = 600)]
+    pub jwks_refresh_seconds: u64,
 
     /// Publishable keys with which sockets connect, comma-separated: KEY or KEY=ROLE (role anon unless named).
     #[arg(long, env = "CAMPFIRE_API_KEYS", hide_env_values = true)]
@@ -138,6 +151,18 @@ pub struct Limits {
     #[arg(long = "max-sockets", env = "CAMPFIRE_MAX_SOCKETS", default_value_t = 50_000)]
     pub sockets_max: usize,
 
+    /// Sockets at once from one address; from this machine, where proxies are, any number. 0: no limit.
+    #[arg(long = "max-sockets-per-ip", env = "CAMPFIRE_MAX_SOCKETS_PER_IP", default_value_t = 1_000)]
+    pub sockets_per_ip_max: usize,
+
+    /// Proxies in front of the relay whose X-Forwarded-For is believed. 0: an address is the connection's.
+    #[arg(long, env = "CAMPFIRE_TRUSTED_PROXIES", default_value_t = 0)]
+    pub trusted_proxies: usize,
+
+    /// Sockets that may have channels joined with the same token; API keys are exempt. 0: no limit.
+    #[arg(long = "max-sockets-per-token", env = "CAMPFIRE_MAX_SOCKETS_PER_TOKEN", default_value_t = 50)]
+    pub sockets_per_token_max: usize,
+
     /// Channels a socket may have joined at once.
     #[arg(long = "max-channels-per-socket", env = "CAMPFIRE_MAX_CHANNELS_PER_SOCKET", default_value_t = 100)]
     pub channels_per_socket_max: usize,
@@ -204,6 +229,8 @@ impl fmt::Debug for Config {
             .field("on_lost_slot", &self.on_lost_slot)
             .field("standby", &self.standby)
             .field("jwt_secret", &self.jwt_secret)
+            .field("jwt_previous_secrets", &self.jwt_previous_secrets)
+            .field("jwks", &self.jwks)
             .field("api_keys", &self.api_keys)
             .field("public_channels", &self.public_channels)
             .field("window_seconds", &self.window_seconds)

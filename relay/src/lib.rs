@@ -32,3 +32,4 @@ pub mod socket;
 pub mod app;
 pub mod db;
 pub mod ingest;
+pub mod jwks;

@@ -20,6 +20,7 @@ pub use broadcast::{Broadcast, BroadcastPayload, Encoding, UserBroadcast, encode
 pub use frame::Frame;
 pub use incoming::{Incoming, Malformed, Payload, access_token};
 pub use join::JoinPayload;
+pub(crate) use json::is_relayable;
 pub use outgoing::{Envelope, SystemStatus, heartbeat_reply, unmatched_topic};
 pub use presence::PresenceCall;
 pub use reason::Reason;

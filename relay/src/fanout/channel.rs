@@ -163,7 +163,7 @@ impl Hub {
         if joined >= self.settings.channels_per_socket_max {
             return Err(Reason::TooManyChannels);
         }
-        let credential = join.credential.as_ref().map_err(|error| Reason::from(*error))?;
+        let credential = join.credential.as_ref().map_err(|error| Reason::from(error.clone()))?;
         let identity = self.authorize(&topic, credential, payload.private)?;
         let start = match ReplayRequest::parse(payload.replay.as_deref())? {
             None => None,
@@ -302,20 +302,23 @@ impl Hub {
 
     /// Why a client may not send this, if so.
     fn refusal(&self, channel: &Channel, broadcast: &UserBroadcast, within_rate: bool) -> Option<Reason> {
-        let bytes = broadcast.payload.len();
-        let bytes_max = match &channel.identity {
-            Some(_) if is_typing(&broadcast.event) => TYPING_BYTES_MAX,
-            Some(_) => self.settings.org_payload_bytes_max,
-            None => self.settings.payload_bytes_max,
-        };
         if !within_rate {
             return Some(Reason::TooManyMessages);
         }
-        if bytes > bytes_max {
+        if broadcast.payload.len() > self.payload_bytes_max(channel.identity.as_ref(), &broadcast.event) {
             return Some(Reason::PayloadTooLarge);
         }
         let identity = channel.identity.as_ref()?;
         auth::may_send(identity, &broadcast.event).err().map(Reason::from)
+    }
+
+    /// Largest payload of an event, in bytes; `identity` is None outside `org:`.
+    pub(super) fn payload_bytes_max(&self, identity: Option<&Identity>, event: &str) -> usize {
+        match identity {
+            Some(_) if is_typing(event) => TYPING_BYTES_MAX,
+            Some(_) => self.settings.org_payload_bytes_max,
+            None => self.settings.payload_bytes_max,
+        }
     }
 
     /// Passes an admitted broadcast on.
@@ -327,17 +330,34 @@ impl Hub {
             let delivery = self.rooms.deliver(&room, &broadcast.stamped(None), except);
             return self.settle(delivery);
         };
-        if is_typing(&broadcast.event) && room.topic.sibling().is_some() {
+        if Self::is_typing_on(&room, broadcast) {
             let typist = Typist { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
-            if broadcast.event == "typing:start" {
-                self.typing.start(typist, room.clone(), identity, Instant::now());
-            } else {
-                self.typing.stop(&typist);
-            }
-            return self.deliver_typing(&room, id, &identity, broadcast);
+            return self.relay_typing(typist, &room, identity, broadcast, Instant::now());
         }
         let except = if channel.echo { Except::Nobody } else { Except::Channel(id, wire_topic) };
         self.deliver_stamped(&room, &identity, broadcast, except);
+    }
+
+    /// Whether a broadcast is typing in a conversation, which the server ends if nobody else does.
+    pub(super) fn is_typing_on(room: &RoomKey, broadcast: &UserBroadcast) -> bool {
+        is_typing(&broadcast.event) && room.topic.sibling().is_some()
+    }
+
+    pub(super) fn relay_typing(
+        &mut self,
+        typist: Typist,
+        room: &RoomKey,
+        identity: Identity,
+        broadcast: &UserBroadcast,
+        now: Instant,
+    ) {
+        let from = typist.socket;
+        if broadcast.event == "typing:start" {
+            self.typing.start(typist, room.clone(), identity, now);
+        } else {
+            self.typing.stop(&typist);
+        }
+        self.deliver_typing(room, from, &identity, broadcast);
     }
 
     /// Typing on a conversation reaches its channel and its widget alike, but never the socket it came from.
@@ -354,7 +374,7 @@ impl Hub {
         }
     }
 
-    fn deliver_stamped(
+    pub(super) fn deliver_stamped(
         &mut self,
         room: &RoomKey,
         identity: &Identity,

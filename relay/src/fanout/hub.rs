@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::channel::{CONVERSATION_GONE, Socket};
 use super::outbox::Outbox;
 use super::presence::PresenceLimits;
+use super::publish::Publish;
 use super::room::{Delivery, Except, RoomKey, Rooms};
 use super::roster::Roster;
 use super::typing::Typing;
@@ -39,10 +40,16 @@ const CLIENT_BATCH: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId(pub u64);
 
+impl SocketId {
+    /// No socket: what comes over HTTP.
+    pub(super) const NONE: Self = Self(0);
+}
+
 /// What the hub may be told.
 #[derive(Debug)]
 pub enum HubInput {
     Client(SocketId, ClientInput),
+    Publish(Publish),
     /// Attached to the slot: the agents as loaded; from here on the stream moves them. Commits from
     /// `confirmed_flush_lsn` on will come.
     Attached {
@@ -218,6 +225,7 @@ impl Hub {
     pub fn apply(&mut self, input: HubInput) {
         match input {
             HubInput::Client(socket, input) => self.apply_client(socket, input),
+            HubInput::Publish(publish) => self.publish(publish),
             HubInput::Attached { agents, tag, timeline, confirmed_flush_lsn } => {
                 let is_first = self.tag.replace(tag).is_none();
                 if is_first || std::mem::take(&mut self.window_broken) {

@@ -112,7 +112,7 @@ pub(crate) fn is_null(value: &RawValue) -> bool {
 }
 
 /// Whether the bytes are one JSON value that may be handed to other clients.
-pub(super) fn is_relayable(json: &[u8]) -> bool {
+pub(crate) fn is_relayable(json: &[u8]) -> bool {
     is_shallow(json) && serde_json::from_slice::<&RawValue>(json).is_ok()
 }
 

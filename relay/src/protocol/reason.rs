@@ -29,6 +29,10 @@ pub enum Reason {
     TokenSignature,
     /// No key verifies tokens of this kind.
     TokenSigner,
+    /// No published key has the token's `kid`.
+    UnknownKey {
+        kid: Box<str>,
+    },
     PostgresChangesNotSupported,
     InvalidPresenceKey,
     /// `replay` on a channel outside `org:`.
@@ -72,7 +76,7 @@ impl Reason {
             Self::TokenExpired { .. } | Self::ClaimsMissing | Self::ClaimInvalid => "InvalidJWTToken",
             Self::MalformedToken => "MalformedJWT",
             Self::TokenSignature => "JwtSignatureError",
-            Self::TokenSigner => "JwtSignerError",
+            Self::TokenSigner | Self::UnknownKey { .. } => "JwtSignerError",
             Self::PostgresChangesNotSupported => "PostgresChangesNotSupported",
             Self::InvalidPresenceKey => "InvalidPresenceKey",
             Self::ReplayNotAllowed | Self::ReplayNotValid => "UnableToReplayMessages",
@@ -105,6 +109,12 @@ impl Reason {
             Self::ClaimInvalid => "Claims of the JWT have unexpected types",
             Self::MalformedToken => "The token provided is not a valid JWT",
             Self::TokenSignature => "Failed to validate JWT signature",
+            Self::UnknownKey { kid } => {
+                return format!(
+                    "Failed to generate JWT signer for key ID (kid) \"{kid}\", check your JWT secret or JWKS configuration"
+                )
+                .into();
+            }
             Self::TokenSigner => "Failed to generate JWT signer, check your JWT secret or JWKS configuration",
             Self::PostgresChangesNotSupported => {
                 "postgres_changes are not served here; listen to the broadcasts of a channel instead"

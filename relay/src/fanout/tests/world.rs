@@ -182,7 +182,7 @@ pub(super) fn token(claims: &str) -> Credential {
     let key = jsonwebtoken::EncodingKey::from_secret(b"secret");
     let claims: Value = serde_json::from_str(claims).unwrap();
     let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
-    let keys = Keys::from_secret(b"secret");
+    let keys = Keys::from_secrets([b"secret".as_slice()]);
     keys.connect(&ApiKeys::default(), &ClaimPaths::default(), Some(&token), SystemTime::UNIX_EPOCH).unwrap()
 }
 
