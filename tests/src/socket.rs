@@ -9,6 +9,8 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderName;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::frame::{self, Frame};
@@ -115,10 +117,24 @@ impl Socket {
 
     /// Connects, or tells with which status that was refused.
     pub async fn try_connect(address: &str, api_key: &str, vsn: Vsn) -> Result<Result<Self, Refused>> {
-        let url = format!("ws://{address}/realtime/v1/websocket?apikey={api_key}&vsn={}", vsn.parameter());
+        let path = format!("/realtime/v1/websocket?apikey={api_key}&vsn={}", vsn.parameter());
+        Self::handshake(address, &path, &[], vsn).await
+    }
+
+    /// Connects with any path, query and headers; `vsn` is what the server then is expected to speak.
+    pub async fn handshake(
+        address: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        vsn: Vsn,
+    ) -> Result<Result<Self, Refused>> {
+        let mut request = format!("ws://{address}{path}").into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().insert(HeaderName::try_from(*name)?, value.parse()?);
+        }
         let tcp = TcpStream::connect(address).await.context("no relay there")?;
         tcp.set_nodelay(true)?;
-        match tokio_tungstenite::client_async(url, tcp).await {
+        match tokio_tungstenite::client_async(request, tcp).await {
             Ok((stream, _)) => {
                 Ok(Ok(Self { stream, vsn, last_ref: 0, waiting: VecDeque::new(), join_refs: HashMap::new() }))
             }
