@@ -19,6 +19,7 @@ use crate::http::{self, Addresses, Rates, Shared};
 use crate::ingest::Ingest;
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
+use crate::policies::Policies;
 use crate::wal::WalConfig;
 
 /// Inputs that may wait for the hub from each side. Behind a full queue the sender waits: sessions stop reading
@@ -99,6 +100,7 @@ impl App {
             keys,
             api_keys,
             jwks,
+            policies: Policies::new(database.clone(), config.policy_sessions, metrics.clone()),
             claim_paths: RwLock::new(ClaimPaths::default()),
             metrics,
             ready,

@@ -82,6 +82,10 @@ pub struct Config {
     #[arg(long, env = "CAMPFIRE_PUBLIC_CHANNELS", value_enum, default_value_t = PublicChannels::Deny)]
     pub public_channels: PublicChannels,
 
+    /// SQL sessions that ask the policies on realtime.messages about private channels outside `org:`.
+    #[arg(long, env = "CAMPFIRE_POLICY_SESSIONS", default_value_t = 4)]
+    pub policy_sessions: usize,
+
     /// Seconds by which the position confirmed to Postgres trails what was delivered: what a restarted relay
     /// reads again.
     #[arg(long, env = "CAMPFIRE_WINDOW_SECONDS", default_value_t = 300)]

@@ -19,11 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::peer::{Addresses, Place, Rates};
-use crate::auth::{ApiKeys, ClaimPaths, ConnectError, Credential, Keys, TokenError};
+use crate::auth::{ApiKeys, ClaimPaths, ConnectError, Credential, Grants, Keys, TokenError};
 use crate::config::Limits;
 use crate::fanout::HubInput;
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
+use crate::policies::Policies;
+use crate::protocol::Reason;
 
 /// What every request and socket may reach.
 pub struct Shared {
@@ -33,6 +35,8 @@ pub struct Shared {
     pub api_keys: ApiKeys,
     /// Keeps the published keys current; None where only secrets verify.
     pub jwks: Option<Arc<Jwks>>,
+    /// Decide about private channels outside `org:`.
+    pub policies: Policies,
     /// Where tokens keep the organization and the conversation: a setting of the database, read at each attach.
     pub claim_paths: RwLock<ClaimPaths>,
     pub metrics: Metrics,
@@ -60,6 +64,18 @@ impl Shared {
             }
             (connected, _) => connected,
         }
+    }
+
+    /// What the database's policies allow; None where they are not asked: no name, or no valid token.
+    pub(crate) async fn grants(
+        &self,
+        name: Option<&str>,
+        credential: &Result<Credential, TokenError>,
+        headers: &Arc<str>,
+    ) -> Option<Result<Grants, Reason>> {
+        let (name, credential) = (name?, credential.as_ref().ok()?);
+        let answer = self.policies.ask(name, credential, headers).await;
+        Some(answer.map_err(|error| error.reason(name)))
     }
 
     /// The credential of a channel on a connection. Waits only for published keys.

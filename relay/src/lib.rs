@@ -33,3 +33,4 @@ pub mod app;
 pub mod db;
 pub mod ingest;
 pub mod jwks;
+pub mod policies;

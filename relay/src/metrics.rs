@@ -29,6 +29,7 @@ pub struct Metrics {
     pub messages_refused: Family<Reason, Counter>,
     pub client_messages: Counter,
     pub client_messages_dropped: Family<Reason, Counter>,
+    pub policy_questions: Counter,
     pub presences: Gauge,
     pub presence_differences: Counter,
     pub replays: Family<Completeness, Counter>,
@@ -108,6 +109,11 @@ impl Metrics {
             "client_messages_dropped",
             "Messages of clients dropped, by reason",
             self.client_messages_dropped.clone(),
+        );
+        registry.register(
+            "policy_questions",
+            "Times the database's policies were asked about a private channel",
+            self.policy_questions.clone(),
         );
         registry.register("presences", "Channels that are present in a room now", self.presences.clone());
         registry.register(

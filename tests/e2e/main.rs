@@ -12,6 +12,7 @@ mod latency;
 mod memory;
 mod message_flow;
 mod misconfiguration;
+mod policies;
 mod presence;
 mod rest_broadcast;
 mod restart;

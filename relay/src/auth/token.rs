@@ -200,6 +200,11 @@ impl Claims {
         })
     }
 
+    /// The claim `sub` as it stands, uuid or not.
+    pub fn sub(&self) -> Option<String> {
+        json::members(self.raw.get(), ["sub"])?[0].and_then(json::string)
+    }
+
     /// Whether the token is still valid.
     pub fn check_expiry(&self, now: SystemTime) -> Result<(), TokenError> {
         check_expiry(self.expires_at, now)

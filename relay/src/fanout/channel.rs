@@ -13,7 +13,7 @@ use super::replay::{ReplayRequest, Start};
 use super::resume::replay_response;
 use super::room::{Except, GroupKey, RoomKey};
 use super::typing::Typist;
-use crate::auth::{self, Credential, Identity, TokenError};
+use crate::auth::{self, Credential, Grants, Identity, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics;
 use crate::protocol::{Encoding, Envelope, Reason, Ref, SystemStatus, UserBroadcast, Vsn, unmatched_topic};
@@ -43,6 +43,8 @@ pub(super) struct Channel {
     echo: bool,
     /// Who this is to an organization; None on channels outside `org:`.
     pub(super) identity: Option<Identity>,
+    /// What the database's policies allow; None where they do not decide.
+    pub(super) grants: Option<Grants>,
     /// When the token ends; API keys do not.
     expires_at: Option<SystemTime>,
     /// Asked for a replay, so it is told positions.
@@ -56,6 +58,10 @@ impl Channel {
     pub(super) fn group(&self, vsn: Vsn) -> GroupKey {
         let visitor = matches!(self.identity, Some(Identity::Visitor { .. }));
         GroupKey { vsn, wire_topic: Arc::clone(&self.wire_topic), visitor }
+    }
+
+    fn may_read_broadcasts(&self) -> bool {
+        self.grants.is_none_or(|grants| grants.read_broadcast)
     }
 
     /// Whether it has what it missed, and gets what is delivered to its room.
@@ -95,8 +101,8 @@ impl Hub {
             ClientInput::Leave { wire_topic, join_ref, reference } => {
                 self.leave(id, &wire_topic, &join_ref, &reference)
             }
-            ClientInput::AccessToken { wire_topic, reference, credential } => {
-                self.renew(id, &wire_topic, &reference, credential);
+            ClientInput::AccessToken { wire_topic, reference, credential, grants } => {
+                self.renew(id, &wire_topic, &reference, credential, grants);
             }
             ClientInput::Broadcast { wire_topic, reference, broadcast, within_rate } => {
                 self.broadcast(id, &wire_topic, &reference, &broadcast, within_rate);
@@ -127,7 +133,8 @@ impl Hub {
                     return self.disconnect(id);
                 }
                 let (room, group, live) = (channel.room.clone(), channel.group(vsn), start.is_none());
-                self.rooms.join(room, group, id, Arc::clone(&socket.outbox), live);
+                self.rooms.join(room, group.clone(), id, Arc::clone(&socket.outbox), live);
+                self.rooms.hear_broadcasts(&channel.room, &group, id, channel.may_read_broadcasts());
                 socket.channels.push(channel);
                 self.metrics.channels.inc();
                 if let Some(start) = start {
@@ -164,7 +171,9 @@ impl Hub {
             return Err(Reason::TooManyChannels);
         }
         let credential = join.credential.as_ref().map_err(|error| Reason::from(error.clone()))?;
-        let identity = self.authorize(&topic, credential, payload.private)?;
+        let grants = join.grants.clone();
+        let enabled = payload.presence_enabled;
+        let (identity, grants) = self.authorize(&topic, credential, payload.private, grants, enabled)?;
         let start = match ReplayRequest::parse(payload.replay.as_deref())? {
             None => None,
             Some(_) if identity.is_none() => return Err(Reason::ReplayNotAllowed),
@@ -178,6 +187,7 @@ impl Hub {
             ack: payload.ack,
             echo: payload.echo,
             identity,
+            grants,
             expires_at: credential.expires_at(),
             resumes: start.is_some(),
             cursor: start.map(|start| start.position),
@@ -186,24 +196,34 @@ impl Hub {
         Ok((channel, start))
     }
 
-    /// As whom a credential opens a topic, if it does; None outside `org:`.
+    /// As whom a credential opens a topic, and by which grants, if it does; as nobody outside `org:`.
     fn authorize(
         &self,
         topic: &Topic,
         credential: &Credential,
         private: bool,
-    ) -> Result<Option<Identity>, Reason> {
+        grants: Option<Result<Grants, Reason>>,
+        presence_enabled: bool,
+    ) -> Result<(Option<Identity>, Option<Grants>), Reason> {
         if topic.organization().is_some() {
             let is_active = |organization, user| self.agents.get(&(organization, user)).copied();
-            return auth::authorize(topic, credential, is_active).map(Some).map_err(|refusal| {
+            let identity = auth::authorize(topic, credential, is_active).map_err(|refusal| {
                 debug!(%topic, %refusal, "not authorized");
                 refusal.reason(&topic.to_string())
-            });
+            })?;
+            return Ok((Some(identity), None));
         }
         match (private, self.settings.public_channels) {
-            // No policy grants anything on private channels.
-            (true, _) => Err(Reason::Unauthorized { topic: topic.to_string() }),
-            (false, true) => Ok(None),
+            (true, _) => {
+                // Who did not ask the policies has nothing from them.
+                let grants = grants.transpose()?.unwrap_or_default();
+                if grants.read_broadcast || (presence_enabled && grants.read_presence) {
+                    Ok((None, Some(grants)))
+                } else {
+                    Err(Reason::Unauthorized { topic: topic.to_string() })
+                }
+            }
+            (false, true) => Ok((None, None)),
             (false, false) => Err(Reason::PrivateOnly),
         }
     }
@@ -233,15 +253,23 @@ impl Hub {
         wire_topic: &str,
         reference: &Ref,
         credential: Result<Credential, TokenError>,
+        grants: Option<Result<Grants, Reason>>,
     ) {
         let Some(channel) = self.channel_or_reply(id, wire_topic, reference) else { return };
         let RoomKey { topic, private } = channel.room.clone();
+        let (before, enabled) = (channel.grants.unwrap_or_default(), channel.attendance.enabled);
         let renewed = credential.map_err(Reason::from).and_then(|credential| {
-            let identity = self.authorize(&topic, &credential, private)?;
-            Ok((identity, credential.expires_at()))
+            let (identity, grants) = self.authorize(&topic, &credential, private, grants, enabled)?;
+            let after = grants.unwrap_or_default();
+            let lost = (before.read_broadcast && !after.read_broadcast)
+                || (enabled && before.read_presence && !after.read_presence);
+            if lost {
+                return Err(Reason::NoLongerAuthorized { topic: topic.to_string() });
+            }
+            Ok((identity, grants, credential.expires_at()))
         });
         match renewed {
-            Ok((identity, expires_at)) => {
+            Ok((identity, grants, expires_at)) => {
                 let Some(socket) = self.sockets.get_mut(&id) else { return };
                 let vsn = socket.vsn;
                 let Some(channel) =
@@ -252,6 +280,7 @@ impl Hub {
                 let live = channel.cursor.is_none();
                 let before = channel.group(vsn);
                 channel.identity = identity;
+                channel.grants = grants;
                 channel.expires_at = expires_at;
                 let after = channel.group(vsn);
                 if before != after {
@@ -263,10 +292,10 @@ impl Hub {
                         Arc::clone(&socket.outbox),
                         live,
                     );
-                    if channel.attendance.hears {
-                        self.rooms.hear_presence(&channel.room, &after, id);
-                    }
                 }
+                self.rooms.hear_broadcasts(&channel.room, &after, id, channel.may_read_broadcasts());
+                channel.attendance.hears &= channel.may_read_presence();
+                self.rooms.hear_presence(&channel.room, &after, id, channel.attendance.hears);
             }
             Err(reason) => self.close_channel(id, wire_topic, &reason.message()),
         }
@@ -283,7 +312,9 @@ impl Hub {
         self.channel_or_reply(id, wire_topic, reference);
         let Some(channel) = self.channel(id, wire_topic) else { return };
         let refusal = self.refusal(channel, broadcast, within_rate);
-        let (ack, join_ref) = (channel.ack, channel.join_ref.clone());
+        // As in the reference: who is not allowed to send is not told so.
+        let ack = channel.ack && !matches!(refusal, Some(Reason::Unauthorized { .. }));
+        let join_ref = channel.join_ref.clone();
         if let Some(reason) = &refusal {
             self.metrics.drop_message(reason.label());
         } else {
@@ -307,6 +338,9 @@ impl Hub {
         }
         if broadcast.payload.len() > self.payload_bytes_max(channel.identity.as_ref(), &broadcast.event) {
             return Some(Reason::PayloadTooLarge);
+        }
+        if channel.grants.is_some_and(|grants| !grants.write_broadcast) {
+            return Some(Reason::Unauthorized { topic: channel.room.topic.to_string() });
         }
         let identity = channel.identity.as_ref()?;
         auth::may_send(identity, &broadcast.event).err().map(Reason::from)

@@ -21,7 +21,7 @@ use super::room::{Delivery, Except, RoomKey, Rooms};
 use super::roster::Roster;
 use super::typing::Typing;
 use super::window::{Kept, Window, WindowLimits};
-use crate::auth::{Credential, TokenError};
+use crate::auth::{Credential, Grants, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics::Metrics;
 use crate::protocol::{
@@ -107,6 +107,8 @@ pub enum ClientInput {
         wire_topic: Arc<str>,
         reference: Ref,
         credential: Result<Credential, TokenError>,
+        /// As in [`Join`].
+        grants: Option<Result<Grants, Reason>>,
     },
     Broadcast {
         wire_topic: Arc<str>,
@@ -136,6 +138,8 @@ pub struct Join {
     pub payload: Result<JoinPayload, Reason>,
     /// The verified token, the socket's own credential where the join brought none, or why neither will do.
     pub credential: Result<Credential, TokenError>,
+    /// What the database's policies say, where they decide: on private channels outside `org:`.
+    pub grants: Option<Result<Grants, Reason>>,
     pub within_rate: bool,
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Attendance {
     /// What it tracks.
     pub(super) tracked: Option<PresenceId>,
     /// It asked to be told who is there.
-    enabled: bool,
+    pub(super) enabled: bool,
     /// It is told of who comes and goes.
     pub(super) hears: bool,
     /// It is to be told who is there, once it is live and there is room.
@@ -66,12 +66,20 @@ impl Attendance {
 
 impl Channel {
     /// Visitors are not told which agents are there, so they take no part in presence.
-    fn may_read_presence(&self) -> bool {
-        !matches!(self.identity, Some(Identity::Visitor { .. }))
+    pub(super) fn may_read_presence(&self) -> bool {
+        match (&self.identity, self.grants) {
+            (Some(identity), _) => !matches!(identity, Identity::Visitor { .. }),
+            (None, Some(grants)) => grants.read_presence,
+            (None, None) => true,
+        }
     }
 
     fn may_write_presence(&self) -> bool {
-        !matches!(self.identity, Some(Identity::Visitor { .. }))
+        match (&self.identity, self.grants) {
+            (Some(identity), _) => !matches!(identity, Identity::Visitor { .. }),
+            (None, Some(grants)) => grants.write_presence,
+            (None, None) => true,
+        }
     }
 
     /// Whether the room is one where everybody hears of everybody, as the reference has it for public channels.
@@ -199,7 +207,7 @@ impl Hub {
             return;
         };
         channel.attendance.hears = true;
-        self.rooms.hear_presence(&channel.room, &channel.group(vsn), id);
+        self.rooms.hear_presence(&channel.room, &channel.group(vsn), id, true);
     }
 
     /// The channel is gone, in whatever way: who comes back in a moment was not away.

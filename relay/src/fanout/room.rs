@@ -50,6 +50,8 @@ struct Member {
     outbox: Arc<Outbox>,
     /// False while what it missed is still being sent.
     live: bool,
+    /// False for those who may see who is there and nothing else.
+    hears_broadcasts: bool,
     /// It is told who comes and goes.
     hears_presence: bool,
 }
@@ -96,7 +98,7 @@ impl Rooms {
         live: bool,
     ) {
         let groups = &mut self.rooms.entry(room).or_default().groups;
-        let member = Member { outbox, live, hears_presence: false };
+        let member = Member { outbox, live, hears_broadcasts: true, hears_presence: false };
         match groups.iter_mut().find(|known| known.key == group) {
             Some(known) => {
                 known.members.insert(socket, member);
@@ -112,10 +114,23 @@ impl Rooms {
         }
     }
 
-    /// From here on the member is told who comes and goes.
-    pub(super) fn hear_presence(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId) {
+    /// Whether the member gets broadcasts from here on.
+    pub(super) fn hear_broadcasts(
+        &mut self,
+        room: &RoomKey,
+        group: &GroupKey,
+        socket: SocketId,
+        hears: bool,
+    ) {
         if let Some(member) = self.member_mut(room, group, socket) {
-            member.hears_presence = true;
+            member.hears_broadcasts = hears;
+        }
+    }
+
+    /// Whether the member is told who comes and goes from here on.
+    pub(super) fn hear_presence(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId, hears: bool) {
+        if let Some(member) = self.member_mut(room, group, socket) {
+            member.hears_presence = hears;
         }
     }
 
@@ -189,7 +204,9 @@ impl Rooms {
             let Some(frame) = encode_broadcast(key.vsn, &key.wire_topic, &broadcast(key.visitor)) else {
                 continue;
             };
-            for (socket, member) in members.iter().filter(|(_, member)| member.live) {
+            for (socket, member) in
+                members.iter().filter(|(_, member)| member.live && member.hears_broadcasts)
+            {
                 let excepted = match except {
                     Except::Nobody => false,
                     Except::Channel(sender, topic) => *socket == sender && *key.wire_topic == *topic,

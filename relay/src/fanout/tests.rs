@@ -137,6 +137,7 @@ fn a_new_token_extends_a_channel_and_a_bad_one_ends_it() {
         wire_topic: Arc::clone(&wire_topic),
         reference: reference("5"),
         credential,
+        grants: None,
     };
     let longer = token(&format!(r#"{{"role":"authenticated","exp":500,"org_id":"{ORG}","sub":"{USER}"}}"#));
     world.client(socket, renew(Ok(longer)));

@@ -23,6 +23,7 @@ use super::Shared;
 use super::peer;
 use crate::auth::{Credential, Role};
 use crate::fanout::{HubInput, Publication, Publish};
+use crate::policies::PolicyError;
 use crate::protocol::json::{is_null, members, string};
 use crate::protocol::{Encoding, Reason, UserBroadcast, is_relayable};
 use crate::route::Topic;
@@ -37,6 +38,8 @@ const ALLOWED_HEADERS: &str =
 /// Who asks, and how much more he may.
 struct Caller {
     credential: Credential,
+    /// All headers, as policies see them.
+    headers: Arc<str>,
     address: Option<IpAddr>,
 }
 
@@ -90,6 +93,10 @@ pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -
             return Err(Refusal::message(StatusCode::TOO_MANY_REQUESTS, text));
         }
         let rates = admit(&shared, &caller, count)?;
+        let mut publications = publications;
+        for publication in &mut publications {
+            publication.is_granted = is_granted(&shared, &caller, publication).await.unwrap_or_default();
+        }
         // What the caller may not send is dropped without a word, as the reference does; it is counted.
         publish(&shared, caller.credential, publications).await?;
         Ok((StatusCode::ACCEPTED, rates).into_response())
@@ -123,14 +130,42 @@ pub(super) async fn single(
         };
         let private = query.iter().any(|(name, value)| name == "private" && value == "true");
         let broadcast = UserBroadcast { event, encoding, payload };
-        let publication = Publication { topic, private, broadcast, id: None, is_granted: false };
+        let mut publication = Publication { topic, private, broadcast, id: None, is_granted: false };
         let rates = admit(&shared, &caller, 1)?;
+        publication.is_granted = is_granted(&shared, &caller, &publication).await.map_err(unanswered)?;
         for outcome in publish(&shared, caller.credential, vec![publication]).await? {
             outcome.map_err(refusal)?;
         }
         Ok((StatusCode::ACCEPTED, rates).into_response())
     };
     answer.await.unwrap_or_else(Refusal::into_response)
+}
+
+/// Whether policies allow a message, where they decide.
+async fn is_granted(
+    shared: &Shared,
+    caller: &Caller,
+    publication: &Publication,
+) -> Result<bool, PolicyError> {
+    if !publication.private || publication.topic.organization().is_some() {
+        return Ok(false);
+    }
+    let name = publication.topic.to_string();
+    let grants = shared.policies.ask(&name, &caller.credential, &caller.headers).await?;
+    Ok(grants.write_broadcast)
+}
+
+/// What one message is answered where the policies could not be asked.
+fn unanswered(error: PolicyError) -> Refusal {
+    let (status, text) = match error {
+        PolicyError::NotInstalled => (StatusCode::FORBIDDEN, "Unauthorized"),
+        PolicyError::Failed => (StatusCode::UNPROCESSABLE_ENTITY, "RLS policy error"),
+        PolicyError::Cancelled => (StatusCode::UNPROCESSABLE_ENTITY, "Query canceled"),
+        PolicyError::NoPartition => (StatusCode::UNPROCESSABLE_ENTITY, "Missing messages partition"),
+        PolicyError::Unreachable => (StatusCode::UNPROCESSABLE_ENTITY, "Tenant database unavailable"),
+        PolicyError::Exhausted => (StatusCode::TOO_MANY_REQUESTS, "Connection pool exhausted"),
+    };
+    Refusal::message(status, text)
 }
 
 /// What one message's refusal is answered with.
@@ -162,7 +197,8 @@ async fn authenticate(shared: &Shared, head: &Parts) -> Result<Caller, Refusal> 
     let address = peer::address(&head.extensions, &head.headers, shared.limits.trusted_proxies);
     for candidate in candidates.into_iter().flatten() {
         if let Ok(credential) = shared.connect(Some(candidate)).await {
-            return Ok(Caller { credential, address });
+            let headers = peer::headers_as_json(&head.headers, |_| true).into();
+            return Ok(Caller { credential, headers, address });
         }
     }
     Err(Refusal::message(StatusCode::UNAUTHORIZED, "Unauthorized"))

@@ -32,6 +32,13 @@ pub(super) fn address(
     address.map(|address| address.to_canonical()).filter(|address| !address.is_loopback())
 }
 
+/// Headers as policies see them: a JSON object of text. Of a repeated header the last counts.
+pub(super) fn headers_as_json(headers: &HeaderMap, is_shown: impl Fn(&str) -> bool) -> String {
+    let shown = headers.iter().filter(|(name, _)| is_shown(name.as_str()));
+    let text = shown.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    serde_json::to_string(&text.collect::<std::collections::BTreeMap<_, _>>()).expect("text is JSON")
+}
+
 /// Sockets open from each address.
 #[derive(Clone, Default)]
 pub(crate) struct Addresses {

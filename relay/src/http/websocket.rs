@@ -69,7 +69,7 @@ pub(super) async fn upgrade(
     let accept = derive_accept_key(key.as_bytes());
     let upgrading = hyper::upgrade::on(&mut request);
     let id = SocketId(shared.next_socket.fetch_add(1, Ordering::Relaxed));
-    let session = Session::new(id, vsn, credential, place, Arc::clone(&shared));
+    let session = Session::new(id, vsn, credential, seen_by_policies(&headers), place, Arc::clone(&shared));
     let serve = async move {
         match upgrading.await {
             Ok(upgraded) => {
@@ -91,6 +91,11 @@ pub(super) async fn upgrade(
         (header::SEC_WEBSOCKET_ACCEPT, accept),
     ];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+/// The headers that policies may see, as a JSON object.
+fn seen_by_policies(headers: &HeaderMap) -> Arc<str> {
+    peer::headers_as_json(headers, |name| name.starts_with("x-")).into()
 }
 
 fn refuse(status: StatusCode, error: &str) -> Response {

@@ -16,7 +16,20 @@ pub enum Reason {
     Unauthorized {
         topic: String,
     },
+    /// A new token grants less than the one before. The channel's name, without `realtime:`.
+    NoLongerAuthorized {
+        topic: String,
+    },
     PrivateOnly,
+    /// Private channels outside `org:` need policies, and the database has no table for them.
+    PoliciesNotInstalled,
+    PolicyCancelled,
+    PartitionMissing,
+    DatabaseUnreachable,
+    PolicySessionsExhausted,
+    /// Too many sockets have joined with one token.
+    TooManySockets,
+    ReplicationNotEstablished,
     RoleNotAllowed,
     TokenExpired {
         seconds_ago: u64,
@@ -71,7 +84,15 @@ impl Reason {
             Self::TopicNameRequired => "TopicNameRequired",
             Self::InvalidTopic(_) => "InvalidTopic",
             Self::Unauthorized { .. } => "Unauthorized",
+            Self::NoLongerAuthorized { .. } => "Unauthorized",
             Self::PrivateOnly => "PrivateOnly",
+            Self::PoliciesNotInstalled => "PoliciesNotInstalled",
+            Self::PolicyCancelled => "QueryCanceled",
+            Self::PartitionMissing => "MissingPartition",
+            Self::DatabaseUnreachable => "UnableToConnectToProject",
+            Self::PolicySessionsExhausted => "IncreaseConnectionPool",
+            Self::TooManySockets => "ConnectionRateLimitReached",
+            Self::ReplicationNotEstablished => "ReplicationNotEstablished",
             Self::RoleNotAllowed => "RoleNotAllowed",
             Self::TokenExpired { .. } | Self::ClaimsMissing | Self::ClaimInvalid => "InvalidJWTToken",
             Self::MalformedToken => "MalformedJWT",
@@ -100,6 +121,17 @@ impl Reason {
                 return format!("You do not have permissions to read from this Channel topic: {topic}")
                     .into();
             }
+            Self::NoLongerAuthorized { topic } => {
+                return format!("You no longer have permission to read from this Channel topic: {topic}")
+                    .into();
+            }
+            Self::PoliciesNotInstalled => "Private channels outside org: are not set up in this database",
+            Self::PolicyCancelled => "The policies took too long to answer",
+            Self::PartitionMissing => "realtime.messages has no partition for today",
+            Self::DatabaseUnreachable => "Realtime was unable to connect to the project database",
+            Self::PolicySessionsExhausted => "Please increase your connection pool size",
+            Self::TooManySockets => "Too many connected users",
+            Self::ReplicationNotEstablished => "Replication connection was not established in time",
             Self::PrivateOnly => "This project only allows private channels",
             Self::RoleNotAllowed => "Role not allowed",
             Self::TokenExpired { seconds_ago } => {

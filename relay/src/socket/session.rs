@@ -25,6 +25,7 @@ use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimi
 use crate::http::{Place, Shared};
 use crate::metrics::Reason;
 use crate::protocol::{self, Frame, Incoming, JoinPayload, Payload, PresenceCall, Ref, Vsn, access_token};
+use crate::route::{Topic, strip_wire_prefix};
 
 /// How long a closing socket may take to accept the close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,6 +39,11 @@ pub struct Session {
     vsn: Vsn,
     /// What the socket connected with; a join without a token of its own runs with it.
     credential: Credential,
+    /// What policies see of the handshake: its headers that begin with `x-`, as a JSON object.
+    headers: Arc<str>,
+    /// Topics joined as private outside `org:`, for which a new token means asking the policies again. One too many
+    /// costs a question, one too few ends the channel; so it may be inexact.
+    policed: Vec<Arc<str>>,
     /// Its place among the sockets of its address.
     _place: Place,
     shared: Arc<Shared>,
@@ -64,17 +70,18 @@ impl Session {
         id: SocketId,
         vsn: Vsn,
         credential: Credential,
+        headers: Arc<str>,
         place: Place,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { id, vsn, credential, _place: place, shared }
+        Self { id, vsn, credential, headers, policed: Vec::new(), _place: place, shared }
     }
 
     /// Serves the socket until either side ends it.
-    pub async fn run(self, mut socket: WebSocket) {
+    pub async fn run(mut self, mut socket: WebSocket) {
         let Limits { outbox_bytes_max: bytes_max, outbox_frames_max: frames_max, .. } = self.shared.limits;
         let outbox = Arc::new(Outbox::new(OutboxLimits { bytes_max, frames_max }));
-        let hub = &self.shared.hub;
+        let hub = &self.shared.hub.clone();
         let connect = ClientInput::Connect { vsn: self.vsn, outbox: Arc::clone(&outbox) };
         if hub.send(HubInput::Client(self.id, connect)).await.is_err() {
             return;
@@ -98,15 +105,16 @@ impl Session {
         debug!(reason, "socket closed");
     }
 
-    async fn serve(&self, socket: &mut WebSocket, outbox: &Outbox, hub: &mpsc::Sender<HubInput>) -> End {
-        let limits = &self.shared.limits;
+    async fn serve(&mut self, socket: &mut WebSocket, outbox: &Outbox, hub: &mpsc::Sender<HubInput>) -> End {
+        let limits = self.shared.limits.clone();
         let idle = Duration::from_secs(limits.idle_seconds);
         let mut rate =
             RateLimit::new(limits.client_messages_per_second, limits.client_messages_burst, Instant::now());
         let mut heard_at = Instant::now();
         let idle_timer = tokio::time::sleep(idle);
         tokio::pin!(idle_timer);
-        let drain = drain(&self.shared.stop, self.shared.metrics.sockets.clone());
+        let stop = self.shared.stop.clone();
+        let drain = drain(&stop, self.shared.metrics.sockets.clone());
         tokio::pin!(drain);
         let mut draining = false;
         let mut frames = Vec::new();
@@ -179,7 +187,7 @@ impl Session {
     }
 
     /// What the hub is to be told.
-    fn step(&self, incoming: Incoming, within_rate: bool) -> Option<Step> {
+    fn step(&mut self, incoming: Incoming, within_rate: bool) -> Option<Step> {
         let Incoming { join_ref, reference, topic, event, payload } = incoming;
         if topic == protocol::PHOENIX {
             let heartbeat = HubInput::Client(self.id, ClientInput::Heartbeat { reference });
@@ -214,18 +222,26 @@ impl Session {
 
     /// A channel runs with its own token, or with what the socket connected with.
     fn join(
-        &self,
+        &mut self,
         wire_topic: Arc<str>,
         join_ref: Ref,
         reference: Ref,
         payload: Result<JoinPayload, protocol::Reason>,
         within_rate: bool,
     ) -> Step {
+        let is_private = payload.as_ref().is_ok_and(|payload| payload.private);
+        let policed = policed_name(&wire_topic).filter(|_| is_private && within_rate);
+        self.policed.retain(|topic| *topic != wire_topic);
+        if policed.is_some() && self.policed.len() < self.shared.limits.channels_per_socket_max {
+            self.policed.push(Arc::clone(&wire_topic));
+        }
         let (id, shared, connection) = (self.id, Arc::clone(&self.shared), self.credential.clone());
+        let headers = Arc::clone(&self.headers);
         let decide = async move {
             let token = payload.as_ref().ok().and_then(|payload| payload.access_token.as_deref());
             let credential = shared.join(&connection, token).await;
-            let join = Join { wire_topic, join_ref, reference, payload, credential, within_rate };
+            let grants = shared.grants(policed.as_deref(), &credential, &headers).await;
+            let join = Join { wire_topic, join_ref, reference, payload, credential, grants, within_rate };
             HubInput::Client(id, ClientInput::Join(Box::new(join)))
         };
         Step::Wait(decide.boxed())
@@ -233,9 +249,12 @@ impl Session {
 
     fn renew(&self, wire_topic: Arc<str>, reference: Ref, token: String) -> Step {
         let (id, shared, connection) = (self.id, Arc::clone(&self.shared), self.credential.clone());
+        let policed = policed_name(&wire_topic).filter(|_| self.policed.contains(&wire_topic));
+        let headers = Arc::clone(&self.headers);
         let decide = async move {
             let credential = shared.join(&connection, Some(&token)).await;
-            HubInput::Client(id, ClientInput::AccessToken { wire_topic, reference, credential })
+            let grants = shared.grants(policed.as_deref(), &credential, &headers).await;
+            HubInput::Client(id, ClientInput::AccessToken { wire_topic, reference, credential, grants })
         };
         Step::Wait(decide.boxed())
     }
@@ -256,6 +275,13 @@ impl Session {
             }
         }
     }
+}
+
+/// The name of a channel whose private form policies decide about; None on an organization's and on what is no
+/// channel. Canonical, as the hub's room: with `bcast:` in front it is the same channel, and the same question.
+fn policed_name(wire_topic: &str) -> Option<String> {
+    let topic = Topic::parse(strip_wire_prefix(wire_topic)?).ok()?;
+    topic.organization().is_none().then(|| topic.to_string())
 }
 
 async fn write(socket: &mut WebSocket, frames: &mut Vec<Frame>) -> Result<(), tungstenite::Error> {

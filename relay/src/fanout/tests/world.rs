@@ -90,6 +90,7 @@ impl World {
             reference: reference("1"),
             payload: JoinPayload::parse(serde_json::from_str(&payload).unwrap()),
             credential,
+            grants: None,
             within_rate: true,
         };
         self.client(id, ClientInput::Join(Box::new(join)));
