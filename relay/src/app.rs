@@ -75,6 +75,8 @@ impl App {
         let applied = Arc::new(AtomicU64::new(0));
         let settings = HubSettings {
             channels_per_socket_max: config.limits.channels_per_socket_max,
+            sockets_per_token_max: config.limits.sockets_per_token_max,
+            events_per_second_max: config.limits.events_per_second_max,
             payload_bytes_max: config.limits.payload_bytes_max,
             org_payload_bytes_max: config.limits.org_payload_bytes_max,
             typing_timeout: Duration::from_secs(config.limits.typing_seconds),

@@ -179,6 +179,11 @@ pub struct Limits {
     #[arg(long, env = "CAMPFIRE_CLIENT_MESSAGES_BURST", default_value_t = 100)]
     pub client_messages_burst: u32,
 
+    /// Messages of clients a second, copies counted, that the whole relay carries before it ends the channels of
+    /// their receivers, as the reference does. 0: no limit; rates are charged to the sender alone.
+    #[arg(long = "max-events-per-second", env = "CAMPFIRE_MAX_EVENTS_PER_SECOND", default_value_t = 0)]
+    pub events_per_second_max: u32,
+
     /// Largest payload that a client may send, in bytes.
     #[arg(long = "max-payload-bytes", env = "CAMPFIRE_MAX_PAYLOAD_BYTES", default_value_t = 3_000_000)]
     pub payload_bytes_max: usize,

@@ -87,6 +87,8 @@ pub struct Control {
     pub routes: Vec<Route>,
     /// (organization, user, active)
     pub agents: Vec<(Uuid, Uuid, bool)>,
+    /// (organization, user, display name)
+    pub agent_names: Vec<(Uuid, Uuid, String)>,
     pub claim_paths: ClaimPaths,
     pub domains: Domains,
 }
@@ -108,12 +110,15 @@ pub async fn load_control(sql: &mut Client) -> Result<Control, DbError> {
                          columns::text[], when_changed::text[]
                   from campfire.routes where enabled order by id";
     let routes = transaction.query(routes, &[]).await?.iter().map(route).collect::<Result<_, _>>()?;
-    let mut agents = Vec::new();
+    let (mut agents, mut agent_names) = (Vec::new(), Vec::new());
     for schema in &schemas {
-        let query =
-            format!("select organization_id, user_id, active from {}.agents", quote_identifier(schema));
+        let query = format!(
+            "select organization_id, user_id, active, display_name from {}.agents",
+            quote_identifier(schema)
+        );
         let rows = transaction.query(&query, &[]).await?;
         agents.extend(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))));
+        agent_names.extend(rows.iter().map(|row| (row.get(0), row.get(1), row.get(3))));
     }
     let mut claim_paths = ClaimPaths::default();
     for row in transaction.query("select name::text, value from campfire.settings", &[]).await? {
@@ -125,7 +130,7 @@ pub async fn load_control(sql: &mut Client) -> Result<Control, DbError> {
     }
     let domains = domains(transaction.client()).await?;
     transaction.commit().await?;
-    Ok(Control { schemas, routes, agents, claim_paths, domains })
+    Ok(Control { schemas, routes, agents, agent_names, claim_paths, domains })
 }
 
 /// Every domain and the type it comes down to: the stream names a column's domain, and only the catalog says that it

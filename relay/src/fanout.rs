@@ -1,6 +1,8 @@
 //! Stage 4: the hub of topics. Who listens to what, and one encoded frame for all who do.
 
 mod channel;
+mod dashboards;
+mod event_rate;
 mod hub;
 mod outbox;
 mod presence;
@@ -9,8 +11,10 @@ mod replay;
 mod resume;
 mod room;
 mod roster;
+mod status;
 #[cfg(test)]
 mod tests;
+mod token_use;
 mod typing;
 mod window;
 

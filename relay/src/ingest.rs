@@ -160,6 +160,7 @@ impl Ingest {
         }
         let attached = HubInput::Attached {
             agents: control.agents,
+            agent_names: control.agent_names,
             tag: DatabaseTag::new(attachment.system_identifier, attachment.database_oid),
             timeline: attachment.timeline_at(attachment.confirmed_flush_lsn),
             confirmed_flush_lsn: attachment.confirmed_flush_lsn,

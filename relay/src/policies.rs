@@ -210,9 +210,13 @@ impl Drop for Waiting<'_> {
 
 fn kind_of(error: &tokio_postgres::Error) -> PolicyError {
     match error.code() {
-        Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_FUNCTION) => {
-            PolicyError::NotInstalled
-        }
+        // The extension says so by 55000; one that is older than the schema has no function.
+        Some(
+            &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
+            | &SqlState::UNDEFINED_TABLE
+            | &SqlState::INVALID_SCHEMA_NAME
+            | &SqlState::UNDEFINED_FUNCTION,
+        ) => PolicyError::NotInstalled,
         Some(&SqlState::CHECK_VIOLATION) => PolicyError::NoPartition,
         Some(&SqlState::QUERY_CANCELED) => PolicyError::Cancelled,
         Some(_) => PolicyError::Failed,

@@ -3,12 +3,16 @@
 //!
 //! Run them by `cargo xtask test e2e`, which installs and builds what they need.
 
+mod agent_status;
 mod broadcast;
 mod channel_names;
+mod conformance;
+mod conformance_presence;
 mod handshake;
 mod harness;
 mod isolation;
 mod latency;
+mod limits;
 mod memory;
 mod message_flow;
 mod misconfiguration;

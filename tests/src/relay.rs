@@ -45,6 +45,8 @@ impl Settings {
             .env("CAMPFIRE_API_KEYS", &credentials.api_key)
             // Below what a developer's open-file limit allows, or it would warn.
             .env("CAMPFIRE_MAX_SOCKETS", "200")
+            // A test is many people with one token.
+            .env("CAMPFIRE_MAX_SOCKETS_PER_TOKEN", "0")
             // The routed events of the trace are how a test sees what was decoded.
             .env("CAMPFIRE_LOG", "info,campfire_relay::route=trace")
             .env("CAMPFIRE_LOG_FORMAT", "json"))

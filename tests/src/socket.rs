@@ -262,10 +262,11 @@ impl Socket {
     }
 
     /// The next frame that is a broadcast on one of our channels. Presence frames
-    /// pass; a channel that is closed or in error fails.
+    /// pass, and so does who comes online; a channel that is closed or in error fails.
     pub async fn next_event(&mut self) -> Result<Event> {
         loop {
-            let frame = self.frame_where("a broadcast", |frame| frame.event != "phx_reply").await?;
+            let is_next = |frame: &Frame| frame.event != "phx_reply" && !is_status(frame);
+            let frame = self.frame_where("a broadcast", is_next).await?;
             match frame.event.as_str() {
                 "broadcast" => return event_of(frame),
                 "presence_state" | "presence_diff" => {}
@@ -275,10 +276,15 @@ impl Socket {
         }
     }
 
+    /// The next `agent:status:online` or `agent:status:offline`.
+    pub async fn next_status(&mut self) -> Result<Event> {
+        event_of(self.frame_where("an agent's status", is_status).await?)
+    }
+
     /// [`Socket::next_event`] for a watcher that has nothing to wait for: `None`
     /// after 20 seconds of silence, when it is time for a heartbeat.
     pub async fn event_or_silence(&mut self) -> Result<Option<Event>> {
-        while !self.waiting.iter().any(|frame| frame.event == "broadcast") {
+        while !self.waiting.iter().any(|frame| frame.event == "broadcast" && !is_status(frame)) {
             match tokio::time::timeout(PATIENCE, self.read()).await {
                 Err(_) => return Ok(None),
                 Ok(frame) => self.waiting.push_back(frame?),
@@ -376,6 +382,12 @@ pub fn ack_config() -> Value {
     let mut config = default_config();
     config["broadcast"]["ack"] = true.into();
     config
+}
+
+/// Whether an agent came online or went: ephemeral, and at any time.
+fn is_status(frame: &Frame) -> bool {
+    frame.event == "broadcast"
+        && frame.payload["event"].as_str().is_some_and(|event| event.starts_with("agent:status:"))
 }
 
 fn event_of(frame: Frame) -> Result<Event> {

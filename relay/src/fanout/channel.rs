@@ -1,7 +1,7 @@
 //! What clients may do to the hub: join, leave, renew a token, send. One channel is one socket joined to one topic.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing::debug;
 use uuid::Uuid;
@@ -13,16 +13,23 @@ use super::replay::{ReplayRequest, Start};
 use super::resume::replay_response;
 use super::room::{Except, GroupKey, RoomKey};
 use super::typing::Typist;
-use crate::auth::{self, Credential, Grants, Identity, TokenError};
+use crate::auth::{self, Claims, Credential, Fingerprint, Grants, Identity, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics;
-use crate::protocol::{Encoding, Envelope, Reason, Ref, SystemStatus, UserBroadcast, Vsn, unmatched_topic};
+use crate::protocol::{
+    Broadcast, Encoding, Envelope, Reason, Ref, SystemStatus, UserBroadcast, Vsn, unmatched_topic,
+};
 use crate::route::{Position, Topic, strip_wire_prefix};
 
 /// Largest payload of a typing indicator, in bytes.
 const TYPING_BYTES_MAX: usize = 1024;
 
 pub(super) const CONVERSATION_GONE: &str = "The conversation was deleted or moved";
+const REPLICATION_READY: &str = "Replication connection established";
+
+/// How long a channel waits for that before it ends, as in the reference.
+const REPLICATION_PATIENCE: Duration = Duration::from_secs(60);
+
 const AGENT_GONE: &str = "The agent is no longer active in this organization";
 
 /// A socket and the channels it joined.
@@ -45,6 +52,8 @@ pub(super) struct Channel {
     pub(super) identity: Option<Identity>,
     /// What the database's policies allow; None where they do not decide.
     pub(super) grants: Option<Grants>,
+    /// Of the token it runs with; API keys are not told apart.
+    token: Option<Fingerprint>,
     /// When the token ends; API keys do not.
     expires_at: Option<SystemTime>,
     /// Asked for a replay, so it is told positions.
@@ -52,6 +61,8 @@ pub(super) struct Channel {
     /// Everything up to here was sent out of the window; None once it is live.
     pub(super) cursor: Option<Position>,
     pub(super) attendance: Attendance,
+    /// It asked to be told when the database streams, and waits for that until then.
+    replication_due: Option<Instant>,
 }
 
 impl Channel {
@@ -83,7 +94,7 @@ impl Socket {
         self.channels.iter_mut().find(|channel| *channel.wire_topic == *wire_topic)
     }
 
-    fn find(&self, wire_topic: &str) -> Option<&Channel> {
+    pub(super) fn find(&self, wire_topic: &str) -> Option<&Channel> {
         self.channels.iter().find(|channel| *channel.wire_topic == *wire_topic)
     }
 }
@@ -135,12 +146,16 @@ impl Hub {
                 let (room, group, live) = (channel.room.clone(), channel.group(vsn), start.is_none());
                 self.rooms.join(room, group.clone(), id, Arc::clone(&socket.outbox), live);
                 self.rooms.hear_broadcasts(&channel.room, &group, id, channel.may_read_broadcasts());
+                self.token_use.join(channel.token, id);
+                let identity = channel.identity;
                 socket.channels.push(channel);
                 self.metrics.channels.inc();
+                self.dashboard_opens(identity, id);
                 if let Some(start) = start {
                     self.begin_replay(id, start);
                 }
                 self.begin_presence(id);
+                self.tell_what_is_due(id);
             }
             Err(reason) => {
                 debug!(socket_id = id.0, %reason, "join refused");
@@ -171,6 +186,11 @@ impl Hub {
             return Err(Reason::TooManyChannels);
         }
         let credential = join.credential.as_ref().map_err(|error| Reason::from(error.clone()))?;
+        let token = fingerprint(credential);
+        let sockets_max = self.settings.sockets_per_token_max;
+        if token.is_some_and(|token| !self.token_use.admits(token, id, sockets_max)) {
+            return Err(Reason::TooManySockets);
+        }
         let grants = join.grants.clone();
         let enabled = payload.presence_enabled;
         let (identity, grants) = self.authorize(&topic, credential, payload.private, grants, enabled)?;
@@ -188,10 +208,12 @@ impl Hub {
             echo: payload.echo,
             identity,
             grants,
+            token,
             expires_at: credential.expires_at(),
             resumes: start.is_some(),
             cursor: start.map(|start| start.position),
             attendance: Attendance::new(payload.presence_key.as_deref(), payload.presence_enabled),
+            replication_due: payload.replication_ready.then(|| Instant::now() + REPLICATION_PATIENCE),
         };
         Ok((channel, start))
     }
@@ -266,10 +288,10 @@ impl Hub {
             if lost {
                 return Err(Reason::NoLongerAuthorized { topic: topic.to_string() });
             }
-            Ok((identity, grants, credential.expires_at()))
+            Ok((identity, grants, credential))
         });
         match renewed {
-            Ok((identity, grants, expires_at)) => {
+            Ok((identity, grants, credential)) => {
                 let Some(socket) = self.sockets.get_mut(&id) else { return };
                 let vsn = socket.vsn;
                 let Some(channel) =
@@ -279,9 +301,12 @@ impl Hub {
                 };
                 let live = channel.cursor.is_none();
                 let before = channel.group(vsn);
-                channel.identity = identity;
+                let was = std::mem::replace(&mut channel.identity, identity);
                 channel.grants = grants;
-                channel.expires_at = expires_at;
+                channel.expires_at = credential.expires_at();
+                let token = fingerprint(&credential);
+                self.token_use.join(token, id);
+                self.token_use.leave(std::mem::replace(&mut channel.token, token), id);
                 let after = channel.group(vsn);
                 if before != after {
                     self.rooms.leave(&channel.room, &before, id);
@@ -296,6 +321,8 @@ impl Hub {
                 self.rooms.hear_broadcasts(&channel.room, &after, id, channel.may_read_broadcasts());
                 channel.attendance.hears &= channel.may_read_presence();
                 self.rooms.hear_presence(&channel.room, &after, id, channel.attendance.hears);
+                self.dashboard_opens(identity, id);
+                self.dashboard_closes(was, Instant::now());
             }
             Err(reason) => self.close_channel(id, wire_topic, &reason.message()),
         }
@@ -361,8 +388,7 @@ impl Hub {
         let room = channel.room.clone();
         let Some(identity) = channel.identity else {
             let except = if channel.echo { Except::Nobody } else { Except::Channel(id, wire_topic) };
-            let delivery = self.rooms.deliver(&room, &broadcast.stamped(None), except);
-            return self.settle(delivery);
+            return self.deliver_of_client(&room, |_| broadcast.stamped(None), except);
         };
         if Self::is_typing_on(&room, broadcast) {
             let typist = Typist { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
@@ -421,7 +447,27 @@ impl Hub {
             let stamp = if visitor { &visitors_stamp } else { &stamp };
             broadcast.stamped(Some(stamp.as_bytes()))
         };
-        let delivery = self.rooms.deliver_by_audience(room, stamped, except);
+        self.deliver_of_client(room, stamped, except);
+    }
+
+    /// Delivers what a client sent, unless that is more than the whole relay may carry a second: then, as in the
+    /// reference, the receivers' channels end.
+    pub(super) fn deliver_of_client<'b>(
+        &mut self,
+        room: &RoomKey,
+        broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
+        except: Except<'_>,
+    ) {
+        let now = Instant::now();
+        if self.event_rate.is_over(now) {
+            let receivers = self.rooms.members(room).into_iter();
+            for (id, wire_topic) in receivers.filter(|(id, wire_topic)| !except.is(*id, wire_topic)) {
+                self.close_channel(id, &wire_topic, &Reason::TooManyMessages.message());
+            }
+            return;
+        }
+        let delivery = self.rooms.deliver_by_audience(room, broadcast, except);
+        self.event_rate.add(1 + delivery.delivered, now);
         self.settle(delivery);
     }
 
@@ -431,6 +477,11 @@ impl Hub {
         self.window.expire(Timestamp::from_unix_millis(i64::try_from(millis).unwrap_or(i64::MAX)));
         self.measure_window();
         self.roster.expire(now);
+        self.tell_who_is_gone(now);
+        let is_over = |channel: &&Channel| channel.replication_due.is_some_and(|due| due <= now);
+        for (id, wire_topic) in self.channels_where(is_over) {
+            self.close_channel(id, &wire_topic, &Reason::ReplicationNotEstablished.message());
+        }
         for (typist, room, identity) in self.typing.expired(now) {
             self.end_typing(&typist, &room, &identity);
         }
@@ -465,16 +516,51 @@ impl Hub {
         let is_active =
             |organization: Uuid, user: Uuid| self.agents.get(&(organization, user)) == Some(&true);
         let gone = |channel: &&Channel| matches!(channel.identity, Some(Identity::Agent { organization, user }) if !is_active(organization, user));
-        let gone: Vec<_> = self
-            .sockets
-            .iter()
-            .flat_map(|(id, socket)| {
-                socket.channels.iter().filter(gone).map(|channel| (*id, channel.wire_topic.clone()))
-            })
-            .collect();
-        for (id, wire_topic) in gone {
+        for (id, wire_topic) in self.channels_where(gone) {
             self.close_channel(id, &wire_topic, AGENT_GONE);
         }
+        self.tell_who_is_gone(Instant::now());
+    }
+
+    fn channels_where(&self, wanted: impl Fn(&&Channel) -> bool) -> Vec<(SocketId, Arc<str>)> {
+        let of_socket = |(id, socket): (&SocketId, &Socket)| {
+            let channels = socket.channels.iter().filter(&wanted);
+            channels.map(|channel| (*id, Arc::clone(&channel.wire_topic))).collect::<Vec<_>>()
+        };
+        self.sockets.iter().flat_map(of_socket).collect()
+    }
+
+    /// Tells the channels that asked for it that the database streams.
+    pub(super) fn tell_replication_ready(&mut self) {
+        let waits = |channel: &&Channel| channel.replication_due.is_some();
+        for (id, _) in self.channels_where(waits) {
+            self.tell_what_is_due(id);
+        }
+    }
+
+    /// What follows a join as soon as the channel is live, in the reference's order: that the database streams, who is
+    /// there; and to a widget, whether an agent is.
+    pub(super) fn tell_what_is_due(&mut self, id: SocketId) {
+        let is_ready = *self.ready.borrow();
+        let waits = |channel: &&mut Channel| channel.is_live() && channel.replication_due.is_some();
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let vsn = socket.vsn;
+        let mut frames = Vec::new();
+        for channel in socket.channels.iter_mut().filter(waits).filter(|_| is_ready) {
+            channel.replication_due = None;
+            let envelope = Envelope { vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
+            frames.push(envelope.system(SystemStatus::Ok, REPLICATION_READY));
+        }
+        frames.into_iter().for_each(|frame| self.push(id, frame));
+        self.tell_states(id);
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let mut widgets = Vec::new();
+        for channel in socket.channels.iter_mut().filter(|channel| channel.is_live() && channel.is_widget()) {
+            if !std::mem::replace(&mut channel.attendance.knows_status, true) {
+                widgets.push(Arc::clone(&channel.wire_topic));
+            }
+        }
+        widgets.iter().for_each(|wire_topic| self.tell_widget(id, wire_topic));
     }
 
     pub(super) fn close_room(&mut self, room: &RoomKey, message: &str) {
@@ -531,7 +617,10 @@ impl Hub {
         if let Some((room, identity)) = self.typing.stop(&typist) {
             self.end_typing(&typist, &room, &identity);
         }
-        self.part(&channel, Instant::now());
+        let now = Instant::now();
+        self.part(&channel, now);
+        self.dashboard_closes(channel.identity, now);
+        self.token_use.leave(channel.token, id);
         Some(channel)
     }
 
@@ -563,6 +652,10 @@ impl Hub {
             self.disconnect(id);
         }
     }
+}
+
+fn fingerprint(credential: &Credential) -> Option<Fingerprint> {
+    credential.claims().map(|claims: &Claims| claims.fingerprint)
 }
 
 fn is_typing(event: &str) -> bool {

@@ -14,11 +14,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::channel::{CONVERSATION_GONE, Socket};
+use super::dashboards::Dashboards;
+use super::event_rate::EventRate;
 use super::outbox::Outbox;
 use super::presence::PresenceLimits;
 use super::publish::Publish;
 use super::room::{Delivery, Except, RoomKey, Rooms};
 use super::roster::Roster;
+use super::status::AgentNames;
+use super::token_use::TokenUse;
 use super::typing::Typing;
 use super::window::{Kept, Window, WindowLimits};
 use crate::auth::{Credential, Grants, TokenError};
@@ -54,6 +58,7 @@ pub enum HubInput {
     /// `confirmed_flush_lsn` on will come.
     Attached {
         agents: Vec<(Uuid, Uuid, bool)>,
+        agent_names: Vec<(Uuid, Uuid, String)>,
         tag: DatabaseTag,
         timeline: u32,
         confirmed_flush_lsn: Lsn,
@@ -147,6 +152,10 @@ pub struct Join {
 #[derive(Clone, Debug)]
 pub struct HubSettings {
     pub channels_per_socket_max: usize,
+    /// 0: no limit.
+    pub sockets_per_token_max: usize,
+    /// The reference's limit on what clients send and its copies; 0: none.
+    pub events_per_second_max: u32,
     pub payload_bytes_max: usize,
     pub org_payload_bytes_max: usize,
     pub typing_timeout: Duration,
@@ -164,14 +173,18 @@ pub struct Hub {
     pub(super) sockets: HashMap<SocketId, Socket>,
     pub(super) agents: HashMap<(Uuid, Uuid), bool>,
     pub(super) typing: Typing,
+    pub(super) agent_names: AgentNames,
+    pub(super) dashboards: Dashboards,
     pub(super) roster: Roster,
+    pub(super) token_use: TokenUse,
+    pub(super) event_rate: EventRate,
     pub(super) window: Window,
     /// Of the database we are attached to. None before the first time.
     pub(super) tag: Option<DatabaseTag>,
     /// Events are missing from the window: it begins anew at the next attach.
     window_broken: bool,
     applied: Arc<AtomicU64>,
-    ready: watch::Sender<bool>,
+    pub(super) ready: watch::Sender<bool>,
 }
 
 impl Hub {
@@ -185,14 +198,18 @@ impl Hub {
         let roster = Roster::new(settings.presence.grace);
         let window = Window::new(settings.window);
         Self {
-            settings,
             metrics,
             rooms: Rooms::default(),
             sockets: HashMap::new(),
             agents: HashMap::new(),
             typing,
+            agent_names: AgentNames::new(),
+            dashboards: Dashboards::new(settings.presence.grace),
             roster,
+            token_use: TokenUse::default(),
+            event_rate: EventRate::new(settings.events_per_second_max),
             window,
+            settings,
             tag: None,
             window_broken: false,
             applied,
@@ -230,7 +247,7 @@ impl Hub {
         match input {
             HubInput::Client(socket, input) => self.apply_client(socket, input),
             HubInput::Publish(publish) => self.publish(publish),
-            HubInput::Attached { agents, tag, timeline, confirmed_flush_lsn } => {
+            HubInput::Attached { agents, agent_names, tag, timeline, confirmed_flush_lsn } => {
                 let is_first = self.tag.replace(tag).is_none();
                 if is_first || std::mem::take(&mut self.window_broken) {
                     self.window.start_at(Position::before(timeline, confirmed_flush_lsn));
@@ -239,11 +256,16 @@ impl Hub {
                     .into_iter()
                     .map(|(organization, user, active)| ((organization, user), active))
                     .collect();
+                self.agent_names = agent_names
+                    .into_iter()
+                    .map(|(organization, user, name)| ((organization, user), name.into()))
+                    .collect();
                 self.close_unauthorized_agents();
             }
             HubInput::CaughtUp => {
                 self.metrics.ready.set(1);
                 self.ready.send_replace(true);
+                self.tell_replication_ready();
             }
             HubInput::Detached => {
                 self.metrics.ready.set(0);
@@ -298,14 +320,21 @@ impl Hub {
             ControlChange::Agent { organization, user, active } => {
                 match active {
                     Some(active) => self.agents.insert((organization, user), active),
-                    None => self.agents.remove(&(organization, user)),
+                    None => {
+                        self.agent_names.remove(&(organization, user));
+                        self.agents.remove(&(organization, user))
+                    }
                 };
                 if active != Some(true) {
                     self.close_unauthorized_agents();
                 }
             }
+            ControlChange::AgentNamed { organization, user, ref display_name } => {
+                self.agent_names.insert((organization, user), Arc::clone(display_name));
+            }
             ControlChange::AllAgentsGone => {
                 self.agents.clear();
+                self.agent_names.clear();
                 self.close_unauthorized_agents();
             }
             ControlChange::ConversationGone { organization, conversation } => {

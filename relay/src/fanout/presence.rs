@@ -35,6 +35,8 @@ pub(super) struct Attendance {
     pub(super) hears: bool,
     /// It is to be told who is there, once it is live and there is room.
     state_due: bool,
+    /// A widget that was told whether an agent is there.
+    pub(super) knows_status: bool,
     calls: u32,
     calls_since: Option<Instant>,
 }
@@ -169,7 +171,6 @@ impl Hub {
             let wire_topic = Arc::clone(&channel.wire_topic);
             self.begin_to_hear(id, &wire_topic);
         }
-        self.tell_states(id);
     }
 
     /// Tells a socket's channels who is there, as soon as they are live and there is room. What changes afterwards

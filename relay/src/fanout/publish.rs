@@ -88,9 +88,8 @@ impl Hub {
         let Publication { topic, private, broadcast, id, .. } = publication;
         let Some(identity) = identity else {
             let meta = id.map(|id| serde_json::json!({ "id": id }).to_string());
-            let stamped = broadcast.stamped(meta.as_deref().map(str::as_bytes));
-            let delivery = self.rooms.deliver(&RoomKey { topic, private }, &stamped, Except::Nobody);
-            return self.settle(delivery);
+            let stamped = |_| broadcast.stamped(meta.as_deref().map(str::as_bytes));
+            return self.deliver_of_client(&RoomKey { topic, private }, stamped, Except::Nobody);
         };
         let typist = Typist {
             socket: SocketId::NONE,

@@ -66,7 +66,7 @@ impl Hub {
         if overflowed {
             return self.disconnect(id);
         }
-        self.tell_states(id);
+        self.tell_what_is_due(id);
     }
 
     /// Answers a heartbeat. If the socket has channels that resume, with a position: everything at or below it is

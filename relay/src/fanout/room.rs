@@ -84,6 +84,16 @@ pub(super) enum Except<'a> {
     Socket(SocketId),
 }
 
+impl Except<'_> {
+    pub(super) fn is(self, socket: SocketId, wire_topic: &str) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Channel(sender, topic) => socket == sender && *wire_topic == *topic,
+            Self::Socket(sender) => socket == sender,
+        }
+    }
+}
+
 impl Rooms {
     pub(super) fn len(&self) -> usize {
         self.rooms.len()
@@ -207,12 +217,7 @@ impl Rooms {
             for (socket, member) in
                 members.iter().filter(|(_, member)| member.live && member.hears_broadcasts)
             {
-                let excepted = match except {
-                    Except::Nobody => false,
-                    Except::Channel(sender, topic) => *socket == sender && *key.wire_topic == *topic,
-                    Except::Socket(sender) => *socket == sender,
-                };
-                if excepted {
+                if except.is(*socket, &key.wire_topic) {
                     continue;
                 }
                 delivery.push(*socket, member, &frame);

@@ -162,7 +162,7 @@ fn too_many_calls_and_too_large_ones_end_the_channel() {
 fn agents_are_present_as_who_they_are_and_visitors_see_nobody() {
     let mut world = World::new();
     let (agent_socket, visitor_socket) = (world.connect(), world.connect());
-    let channel = widget().to_string();
+    let channel = conversation().to_string();
     world.join_with(visitor_socket, &channel, ENABLED, Ok(visitor()));
     world.join_with(agent_socket, &channel, &keyed("somebody else"), Ok(agent()));
     track(&mut world, agent_socket, &channel, "A");

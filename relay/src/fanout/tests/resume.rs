@@ -124,7 +124,13 @@ fn after_a_loss_nothing_before_it_is_complete() {
     world.lsn = 1000;
     let tag = DatabaseTag::new(1, 2);
     let agents = vec![(ORG, USER, true)];
-    world.hub.apply(HubInput::Attached { agents, tag, timeline: 1, confirmed_flush_lsn: Lsn(1000) });
+    world.hub.apply(HubInput::Attached {
+        agent_names: vec![],
+        agents,
+        tag,
+        timeline: 1,
+        confirmed_flush_lsn: Lsn(1000),
+    });
     world.change(&[(&conversation(), "after")], vec![]);
     let socket = world.connect();
     let (replay, frames) =

@@ -36,6 +36,8 @@ impl World {
     pub(super) fn new() -> Self {
         let settings = HubSettings {
             channels_per_socket_max: 3,
+            sockets_per_token_max: 0,
+            events_per_second_max: 0,
             payload_bytes_max: 100_000,
             org_payload_bytes_max: 2_000,
             typing_timeout: Duration::from_secs(5),
@@ -170,7 +172,13 @@ impl World {
 }
 
 pub(super) fn attached(agents: Vec<(Uuid, Uuid, bool)>) -> HubInput {
-    HubInput::Attached { agents, tag: DatabaseTag::new(1, 2), timeline: 1, confirmed_flush_lsn: Lsn(8) }
+    HubInput::Attached {
+        agents,
+        agent_names: vec![(ORG, USER, "Ada".to_owned())],
+        tag: DatabaseTag::new(1, 2),
+        timeline: 1,
+        confirmed_flush_lsn: Lsn(8),
+    }
 }
 
 pub(super) fn reference(number: &str) -> Ref {
