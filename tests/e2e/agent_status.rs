@@ -1,6 +1,6 @@
 //! Who is online: an agent's first dashboard opens, the last one closes.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use campfire_tests::socket::Vsn;
 use campfire_tests::{AGENT, ORGANIZATION, chat, token};
 use serde_json::json;

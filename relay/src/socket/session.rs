@@ -164,14 +164,16 @@ impl Session {
                     heard_at = Instant::now();
                     if let Some(incoming) = self.parse(message) {
                         let within_rate = rate.admit(heard_at);
-                        match self.step(incoming, within_rate) {
-                            Some(Step::Tell(input)) => {
-                                if hub.send(input).await.is_err() {
-                                    return End::Server(CloseReason::Shutdown);
-                                }
+                        let is_told = match self.step(incoming, within_rate) {
+                            Some(Step::Tell(input)) => hub.send(input).await.is_ok(),
+                            Some(Step::Wait(input)) => {
+                                waiting = Some(input);
+                                true
                             }
-                            Some(Step::Wait(input)) => waiting = Some(input),
-                            None => {}
+                            None => true,
+                        };
+                        if !is_told {
+                            return End::Server(CloseReason::Shutdown);
                         }
                     }
                 }
