@@ -80,6 +80,21 @@ $$;
 comment on function campfire.require_superuser(text) is
   'Internal. Raises 42501 unless the caller is a superuser.';
 
+create function campfire.require_read_committed(changed text) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s cannot be altered in a %s transaction', changed, current_setting('transaction_isolation')),
+      detail = 'What others have committed since the transaction began could not be seen.',
+      hint = 'set transaction isolation level read committed; -- before anything else in the transaction';
+  end if;
+end
+$$;
+comment on function campfire.require_read_committed(text) is
+  'Internal. Raises 55000 in a transaction whose queries see only what was there when it began.';
+
 -- Settings ------------------------------------------------------------------------------------------------------
 -- Defaults belong to the extension, changes to the database: only changes are dumped, so a restored row never
 -- meets a row that the script has already made.

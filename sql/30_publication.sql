@@ -21,6 +21,19 @@ insert into campfire.builtin_tables (table_name, control, columns, listed, ident
   ('agents', true, '{organization_id,user_id,display_name,active}', true, null),
   ('read_receipts', true, '{conversation_id,organization_id,reader_type,reader_id,last_read_message_id,read_at}', false, null);
 
+create function campfire.builtin_table(relation regclass) returns setof campfire.builtin_tables
+language sql stable strict rows 1 set search_path = pg_catalog, pg_temp
+begin atomic
+  select b.*
+  from campfire.builtin_tables as b
+  join campfire.installations as i on true
+  join pg_catalog.pg_namespace as n on n.nspname = i.schema_name
+  join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = b.table_name
+  where c.oid = relation;
+end;
+comment on function campfire.builtin_table(regclass) is
+  'Internal. Which of the tables of install() this is; no row for any other table.';
+
 -- What a column may be --------------------------------------------------------------------------------------------
 
 create function campfire.is_scalar(type regtype) returns boolean
@@ -119,12 +132,7 @@ declare
   candidate record;
   added name;
 begin
-  select b.* into standard
-  from campfire.builtin_tables as b
-  join campfire.installations as i on true
-  join pg_namespace as n on n.nspname = i.schema_name
-  join pg_class as c on c.relnamespace = n.oid and c.relname = b.table_name
-  where c.oid = relation;
+  select b.* into standard from campfire.builtin_table(relation) as b;
 
   -- What campfire routes by every column must stay full: there a complex column becomes text.
   if not standard.listed or exists (select from campfire.projections as p where p.mirror = relation) then
@@ -177,6 +185,20 @@ return (
 comment on function campfire.column_list(name, regclass) is
   'Column list with which a publication carries a table; null if it carries all columns, or does not carry the table.';
 
+create function campfire.filter_columns(publication name, relation regclass) returns name[]
+language sql stable strict set search_path = pg_catalog, pg_temp
+return (
+  select pg_catalog.array_agg(a.attname order by a.attnum)
+  from pg_catalog.pg_publication as p
+  join pg_catalog.pg_publication_rel as r on r.prpubid = p.oid
+  join pg_catalog.pg_attribute as a on a.attrelid = r.prrelid
+    -- Not by pg_depend, which does not tell the filter's columns from those of the list.
+    and a.attnum in (select m[1]::int2 from pg_catalog.regexp_matches(r.prqual::text, ':varattno (\d+)', 'g') as m)
+  where p.pubname = publication and r.prrelid = relation
+);
+comment on function campfire.filter_columns(name, regclass) is
+  'Internal. Columns that the row filter of a table in a publication uses; null if there is no filter.';
+
 create function campfire.standard_tables(publication name, control boolean)
 returns table (qualified text, relation regclass, columns name[], listed boolean, published name[])
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -205,7 +227,7 @@ comment on function campfire.standard_tables(name, boolean) is
 -- Making them -----------------------------------------------------------------------------------------------------
 
 create function campfire.publish(publication name, relation regclass, columns name[] default null) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
 declare
   qualified constant text := campfire.qualified_name(relation);
   target pg_publication;
@@ -346,8 +368,25 @@ comment on function campfire.publish(name, regclass, name[]) is
   'is missing or not in the list, 42704, 42P01, 42703 for what does not exist; the hint is SQL that mends it. '
   'Example: select campfire.publish(''campfire'', ''orders'', ''{id,state,total}'');';
 
+create function campfire.publish_without(publication name, relation regclass, columns name[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
+declare
+  list constant name[] := campfire.column_list(publication, relation);
+begin
+  if campfire.filter_columns(publication, relation) && columns then
+    perform campfire.unpublish(publication, relation);
+    raise notice '%: the row filter in publication "%" is gone', campfire.qualified_name(relation), publication;
+  end if;
+  perform campfire.publish(publication, relation, (select array_agg(c) from unnest(list) as c where c <> all (columns)));
+end
+$$;
+comment on function campfire.publish_without(name, regclass, name[]) is
+  'Takes columns out of the list with which a publication carries a table, so that they can be dropped; a row filter that uses them '
+  'goes with them, with a NOTICE. Raises what campfire.publish() raises. '
+  'Example: select campfire.publish_without(''campfire'', ''orders'', ''{state}'');';
+
 create function campfire.unpublish(publication name, relation regclass) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
 begin
   if exists (
       select from pg_publication_rel as r join pg_publication as p on p.oid = r.prpubid
@@ -362,7 +401,7 @@ comment on function campfire.unpublish(name, regclass) is
   'Takes a table out of a publication; a NOTICE if it is not in it. Example: select campfire.unpublish(''campfire'', ''orders'');';
 
 create function campfire.create_publication(publication name default 'campfire', tables regclass[] default null) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
 declare
   control constant text := publication::text || '_control';
   made record;

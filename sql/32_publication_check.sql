@@ -45,11 +45,33 @@ begin atomic
     pg_catalog.format('the column list of %s does not cover its replica identity: its rows cannot be updated or deleted', w.leaf_name)
   from written as w join pg_catalog.pg_class as c on c.oid = w.relation
   -- A list beside replica identity full is never enough, even of all columns.
-  where w.list is not null and (c.relreplident = 'f' or not w.list @> w.identity_columns);
+  where w.list is not null and (c.relreplident = 'f' or not w.list @> w.identity_columns)
+  union all
+  select 'filter_uncovered', w.root::regclass, w.relation::regclass, a.attname, null, null,
+    pg_catalog.format('the row filter of %s uses column %I, which the replica identity does not cover: its rows cannot be updated or deleted',
+      w.leaf_name, a.attname)
+  from written as w
+  cross join lateral unnest(campfire.filter_columns(publication, w.root::regclass)) as a (attname)
+  where a.attname <> all (w.identity_columns)
+  union all
+  select 'identity_unroutable', t.root::regclass, t.root::regclass, null, null, null,
+    pg_catalog.format('the replica identity of %s must %s: deleted and moved rows could not be routed', t.qualified,
+      case when needed.columns is null then 'be full' else pg_catalog.format('cover (%s)', pg_catalog.array_to_string(needed.columns, ', ')) end)
+  from carried as t
+  join pg_catalog.pg_class as c on c.oid = t.root
+  -- A row if the table is routed by more than its key; no columns: by all.
+  join lateral (
+    select b.identity_columns from campfire.builtin_table(t.root::regclass) as b where not b.listed or b.identity_columns is not null
+    union
+    select null where exists (select from campfire.projections as p where p.mirror = t.root)
+  ) as needed (columns) on true
+  where case when needed.columns is null then c.relreplident not in ('f', 'n')
+    else not campfire.replica_identity_columns(t.root) @> needed.columns end;
 end;
 comment on function campfire.publication_verdict(name) is
   'Internal. The one verdict on a publication''s tables, asked by campfire.check_publication() and by the guard: what in it would '
-  'break a subscriber (kinds all_tables, schema, column) or a writer (identity_missing, identity_uncovered).';
+  'break a subscriber (kinds all_tables, schema, column), a writer (identity_missing, identity_uncovered, filter_uncovered), or the '
+  'routing of deleted and moved rows (identity_unroutable).';
 
 create function campfire.check_publication(publication name)
 returns table (relation regclass, column_name name, type_name text, problem text, fix text)
@@ -124,17 +146,6 @@ begin
       and (t.published <> '{}' or k.column_name is null)
     union all
     select t.relation, null, null,
-      format('the replica identity of %s must %s: deleted and moved rows could not be routed', t.qualified,
-        case when b.listed then format('cover (%s)', array_to_string(b.identity_columns, ', ')) else 'be full' end),
-      campfire.suggested_identity(t.relation)
-    from campfire.standard_tables(publication, control) as t
-    join pg_class as c on c.oid = t.relation
-    join campfire.builtin_tables as b on b.table_name = c.relname
-    where campfire.replica_identity_columns(t.relation) is not null
-      and case when b.listed then not campfire.replica_identity_columns(t.relation) @> b.identity_columns
-          else c.relreplident <> 'f' end
-    union all
-    select t.relation, null, null,
       format('a row filter hides rows of %s from publication "%s"', t.qualified, publication),
       format('alter publication %1$I drop table only %2$s; select campfire.create_publication(%3$L);', publication, t.qualified, rows_name)
     from campfire.standard_tables(publication, control) as t
@@ -150,7 +161,9 @@ begin
       when v.kind = 'column' then format('select campfire.publish(%L, %L, %L);', publication, t.qualified, (
         select array_agg(k.column_name) from campfire.publishable_columns(v.root) as k
         where k.publishable and (t.list is null or k.column_name = any (t.list || t.identity_columns)))::text)
-      when v.kind = 'identity_missing' or v.relation <> v.root then campfire.suggested_identity(v.relation)
+      when v.kind = 'filter_uncovered' then format('alter publication %1$I drop table only %2$s; select campfire.publish(%1$L, %2$L%3$s);',
+        publication, t.qualified, ', ' || quote_literal(t.list::text))
+      when v.kind in ('identity_missing', 'identity_unroutable') or v.relation <> v.root then campfire.suggested_identity(v.relation)
       when t.is_full and exists (select from campfire.publishable_columns(v.root) as k where k.reason like 'type %')
         then campfire.suggested_identity(v.root)
       when t.is_full then format('select campfire.publish(%L, %L);', publication, t.qualified)
@@ -164,7 +177,7 @@ begin
       campfire.replica_identity_columns(v.root) as identity_columns,
       (select c.relreplident = 'f' from pg_class as c where c.oid = v.root) as is_full
   ) as t
-  where v.kind in ('column', 'identity_missing', 'identity_uncovered')
+  where v.kind not in ('all_tables', 'schema')
   order by 1, 2;
 end
 $$;

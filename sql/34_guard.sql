@@ -29,6 +29,28 @@ $$;
 comment on function campfire.remember_publications() is
   'Internal event trigger: notes the oids of managed publications before a command on publications.';
 
+create function campfire.publish_anew(publication name, root regclass, identity text, dropped name[] default '{}') returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  qualified constant text := campfire.qualified_name(root);
+  list constant name[] := campfire.column_list(publication, root);
+begin
+  return format('select campfire.unpublish(%1$L, %2$L); %3$sselect campfire.publish(%1$L, %2$L%4$s);', publication, qualified, identity || ' ',
+    case
+      -- Full goes without a list.
+      when identity like '%replica identity full;' or list is null and dropped = '{}' then ''
+      -- What was left out stays out; what the new identity needs comes in.
+      else format(', array(select c.column_name from campfire.publishable_columns(%L) as c where c.publishable%s%s)', qualified,
+        ' and c.column_name = any (' || quote_literal(list::text) || '::name[]'
+          || case when identity is null then ')' else format(' || campfire.replica_identity_columns(%L))', qualified) end,
+        case when dropped <> '{}' then format(' and c.column_name <> all (%L::name[])', dropped) end)
+    end);
+end
+$$;
+comment on function campfire.publish_anew(name, regclass, text, name[]) is
+  'Internal. SQL that takes a table out of a publication, gives it another replica identity, and publishes the columns it had.';
+
 create function campfire.guard_fix(
   publication name, kind text, root regclass, relation regclass, column_name name, schema_name name) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
@@ -42,12 +64,7 @@ declare
   suggested constant text := campfire.suggested_identity(relation);
   standard campfire.builtin_tables;
 begin
-  select b.* into standard
-  from campfire.builtin_tables as b
-  join campfire.installations as i on true
-  join pg_namespace as n on n.nspname = i.schema_name
-  join pg_class as c on c.relnamespace = n.oid and c.relname = b.table_name
-  where c.oid = root;
+  select b.* into standard from campfire.builtin_table(root) as b;
 
   if kind = 'all_tables' then
     return format('select campfire.create_publication(%L);', publication);
@@ -66,29 +83,28 @@ begin
   elsif kind = 'column' and column_name = any (standard.columns) then
     return format('alter table %1$s alter column %2$I type text using %2$I::text;', table_name, column_name);
   elsif kind = 'column' and (is_full or column_name = any (identity_columns)) then
-    return format('select campfire.unpublish(%L, %L); %s select campfire.publish(%1$L, %2$L, array('
-      'select c.column_name from campfire.publishable_columns(%2$L) as c where c.publishable and c.column_name <> %4$L));',
-      publication, table_name, suggested, column_name);
+    return campfire.publish_anew(publication, root, suggested, array[column_name]);
   elsif kind = 'column' and list is null then
     return format('select campfire.publish(%L, %L);', publication, table_name);
   elsif kind = 'column' then
     return format('select campfire.publish(%L, %L, %L);', publication, table_name, (
       select array_agg(c.column_name) from campfire.publishable_columns(root) as c
       where c.publishable and c.column_name = any (list || identity_columns))::text);
+  elsif kind = 'filter_uncovered' then
+    return campfire.publish_anew(publication, root, null);
   elsif is_mirror or standard.table_name is not null or relation <> root then
     return suggested;
   elsif identity_columns is not null and exists (
       select from pg_class as c where c.oid = relation and c.relreplident = 'f')
     and (select bool_and(c.publishable) from campfire.publishable_columns(root) as c) then
-    return format('select campfire.unpublish(%L, %L); alter table %2$s replica identity full; select campfire.publish(%1$L, %2$L);',
-      publication, table_name);
+    return campfire.publish_anew(publication, root, format('alter table %s replica identity full;', table_name));
   elsif identity_columns is not null and list is not null and not is_full and not exists (
       select from campfire.publishable_columns(root) as c where c.column_name = any (identity_columns) and not c.publishable) then
     return format('select campfire.publish(%L, %L, %L);', publication, table_name, (
       select array_agg(c.column_name) from campfire.publishable_columns(root) as c
       where c.column_name = any (list || identity_columns))::text);
   end if;
-  return format('select campfire.unpublish(%L, %L); %s select campfire.publish(%1$L, %2$L);', publication, table_name, suggested);
+  return campfire.publish_anew(publication, root, suggested);
 end
 $$;
 comment on function campfire.guard_fix(name, text, regclass, regclass, name, name) is
@@ -109,8 +125,10 @@ declare
   fix constant text := coalesce(remade, '') || campfire.guard_fix(publication, problem ->> 'kind', (problem ->> 'root')::oid::regclass,
     (problem ->> 'relation')::oid::regclass, (problem ->> 'column_name')::name, (problem ->> 'schema_name')::name);
 begin
-  if problem ->> 'kind' = 'identity_missing' and current_setting('application_name') = 'pg_restore' then
-    -- A parallel restore may get to the publication before it gets to the key.
+  if current_setting('application_name') = 'pg_restore' and (problem ->> 'kind' = 'identity_missing'
+      or problem ->> 'kind' = 'identity_unroutable'
+        and (select c.relreplident = 'd' from pg_class as c where c.oid = (problem ->> 'root')::oid)) then
+    -- A parallel restore may get to the publication before it gets to the key, or to the index that is the identity.
     raise warning using
       errcode = 'object_not_in_prerequisite_state',
       message = problem ->> 'problem', detail = 'Let through because the session is pg_restore''s.', hint = fix;
@@ -188,6 +206,17 @@ begin
   )
   select coalesce(array_agg(tree.oid), '{}') into relations from tree;
 
+  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') and exists (
+      select from campfire.managed_publications as m join pg_publication as p on p.pubname = m.name
+      where p.oid = any (publications || whole) or exists (
+        -- These two functions look at the catalogs as they are now, which queries of such a transaction do not.
+        select from pg_get_publication_tables(p.pubname) as carried
+        join (select t.oid from unnest(relations) as t (oid)
+              union select a.relid from unnest(relations) as t (oid) cross join lateral pg_partition_ancestors(t.oid) as a) as touched
+          on touched.oid = carried.relid)) then
+    perform campfire.require_read_committed('what campfire publishes');
+  end if;
+
   for managed in
     select m.name, p.oid,
       p.oid = any (whole)
@@ -212,7 +241,8 @@ end
 $$;
 comment on function campfire.guard_publications() is
   'Internal event trigger. Raises 0A000 if a managed publication would carry a column that is not scalar, all tables or a schema; '
-  '55000 if a published table would lose its replica identity, or its column list not cover it. The hint is SQL that mends it.';
+  '55000 if a published table would lose its replica identity, or its column list or row filter go beyond it, or if a mirror''s would '
+  'not suffice to route its rows; 55000 in a transaction that is repeatable read or serializable. The hint is SQL that mends it.';
 
 create function campfire.guard_drops() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -255,15 +285,9 @@ begin
       message = format('the command would take %s out of publication "%s"', table_name, lost.publication),
       detail = format(e'campfire guards publication "%s".\nDropped with it: %s.', lost.publication, (
         select string_agg(format('column %s.%I', table_name, c), ', ') from unnest(lost.columns) as c)),
-      hint = case
-        when suggested is null then format('select campfire.publish(%L, %L, array('
-          'select c from unnest(campfire.column_list(%1$L, %2$L)) as c where c <> all (%3$L::name[])));',
-          lost.publication, table_name, lost.columns)
-        when suggested like '%replica identity full;'
-          then format('select campfire.unpublish(%L, %L); %s select campfire.publish(%1$L, %2$L);', lost.publication, table_name, suggested)
-        else format('select campfire.unpublish(%L, %L); %s select campfire.publish(%1$L, %2$L, array('
-          'select c.column_name from campfire.publishable_columns(%2$L) as c where c.publishable and c.column_name <> all (%4$L::name[])));',
-          lost.publication, table_name, suggested, lost.columns) end;
+      hint = case when suggested is null
+        then format('select campfire.publish_without(%L, %L, %L);', lost.publication, table_name, lost.columns::text)
+        else campfire.publish_anew(lost.publication, relation, suggested, lost.columns) end;
   end loop;
 
   -- An index is gone by now, and with it the name of its table; but they share a schema.

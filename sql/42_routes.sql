@@ -1,19 +1,31 @@
 -- Routes of users: what add_route() checks, and how a change reaches the relay.
 
-create function campfire.routes_changed() returns trigger
+create function campfire.emit_routes() returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
+  perform campfire.require_read_committed('routes');
+  -- The last to commit must know what the others did. Not a table of routes: two that write to one hold it already.
+  lock table campfire.installations in share row exclusive mode;
   -- In the transaction of the change, so that the relay switches at that place of the WAL.
   perform campfire.emit('campfire.routes', jsonb_build_object('routes', coalesce((
     select jsonb_agg(jsonb_build_object(
       'id', r.id, 'schema_name', r.schema_name, 'table_name', r.table_name, 'operation', r.operation, 'on_move', r.on_move,
       'channel', r.channel, 'event', r.event, 'columns', r.columns, 'when_changed', r.when_changed) order by r.id)
     from campfire.routes as r where r.enabled), '[]'))::text);
+end
+$$;
+comment on function campfire.emit_routes() is
+  'Internal. Writes the enabled routes into the WAL, as a transactional logical message campfire.routes. One transaction at a time; '
+  'raises 55000 in one that is repeatable read or serializable.';
+
+create function campfire.routes_changed() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform campfire.emit_routes();
   return null;
 end
 $$;
-comment on function campfire.routes_changed() is
-  'Internal trigger: writes the enabled routes into the WAL, as a transactional logical message campfire.routes.';
+comment on function campfire.routes_changed() is 'Internal trigger: tells the relay of a change of routes.';
 
 create trigger routes_changed after insert or update or delete on campfire.user_routes
 for each statement execute function campfire.routes_changed();
@@ -22,6 +34,61 @@ for each statement execute function campfire.routes_changed();
 -- An installation brings the built-in routes of its tables.
 create trigger routes_changed after insert or update or delete on campfire.installations
 for each statement execute function campfire.routes_changed();
+
+-- The relay knows tables by name. These two tell it when a name changes, at its place in the WAL.
+
+create function campfire.remember_schemas() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Not a setting called campfire.…: that prefix may be reserved.
+  perform set_config('campfire_renames.schemas', coalesce((
+    select jsonb_object_agg(n.oid, n.nspname)
+    from campfire.installations as i join pg_namespace as n on n.nspname = i.schema_name), '{}')::text, true);
+end
+$$;
+comment on function campfire.remember_schemas() is
+  'Internal event trigger: notes the oids of the schemas of installations before one is altered.';
+
+create function campfire.follow_renames() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+declare
+  renamed record;
+begin
+  for renamed in
+    select before.value as old, n.nspname as new
+    from pg_event_trigger_ddl_commands() as d
+    join pg_namespace as n on n.oid = d.objid
+    join jsonb_each_text(nullif(current_setting('campfire_renames.schemas', true), '')::jsonb) as before on before.key = n.oid::text
+    where d.classid = 'pg_namespace'::regclass and before.value <> n.nspname
+  loop
+    -- An older installation may have been dropped with a schema of the new name.
+    delete from campfire.route_overrides as o where o.schema_name = renamed.new;
+    delete from campfire.installations as i where i.schema_name = renamed.new;
+    update campfire.route_overrides as o set schema_name = renamed.new where o.schema_name = renamed.old;
+    update campfire.installations as i set schema_name = renamed.new where i.schema_name = renamed.old;
+  end loop;
+  if exists (
+      select from pg_event_trigger_ddl_commands() as d
+      join pg_class as c on (d.classid, d.objid) in (('pg_class'::regclass, c.oid), ('pg_namespace'::regclass, c.relnamespace))
+      join campfire.user_routes as u on u.relation = c.oid
+      where not d.in_extension) then
+    perform campfire.emit_routes();
+  end if;
+end
+$$;
+comment on function campfire.follow_renames() is
+  'Internal event trigger: keeps installations with their schemas, and tells the relay of routed tables that were altered. '
+  'Raises 55000 in a transaction that is repeatable read or serializable.';
+
+create event trigger campfire_remember_schemas on ddl_command_start
+  when tag in ('ALTER SCHEMA')
+  execute function campfire.remember_schemas();
+comment on event trigger campfire_remember_schemas is 'campfire: by this renamed schemas can be followed.';
+create event trigger campfire_follow_renames on ddl_command_end
+  when tag in ('ALTER SCHEMA', 'ALTER TABLE')
+  execute function campfire.follow_renames();
+comment on event trigger campfire_follow_renames is
+  'campfire: routes follow their tables, installations their schemas.';
 
 create function campfire.add_route(
   relation regclass, operation text, channel text, event text,

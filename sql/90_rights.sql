@@ -45,11 +45,14 @@ grant select on
   campfire.broadcast_keys
 to campfire_relay;
 grant select, insert, update, delete on campfire.slots to campfire_relay;
+grant select on campfire.slot_events to campfire_relay, pg_monitor;
 grant execute on function
   campfire.check_publication(name),
   campfire.publication_verdict(name),
   campfire.standard_tables(name, boolean),
-  campfire.suggested_identity(regclass)
+  campfire.suggested_identity(regclass),
+  campfire.builtin_table(regclass),
+  campfire.filter_columns(name, regclass)
 to campfire_relay;
 
 -- CREATE EXTENSION hides notices of its script.

@@ -32,6 +32,21 @@ begin
 end
 $$;
 
+create or replace function campfire.require_read_committed(changed text) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s cannot be altered in a %s transaction', changed, current_setting('transaction_isolation')),
+      detail = 'What others have committed since the transaction began could not be seen.',
+      hint = 'set transaction isolation level read committed; -- before anything else in the transaction';
+  end if;
+end
+$$;
+comment on function campfire.require_read_committed(text) is
+  'Internal. Raises 55000 in a transaction whose queries see only what was there when it began.';
+
 comment on function campfire.change_setting() is
   'Internal. Makes campfire.settings writable; raises 22023 for a malformed path or number, or a change of anything but the value.';
 
@@ -85,6 +100,315 @@ return type in (
     )
   );
 
+create or replace function campfire.builtin_table(relation regclass) returns setof campfire.builtin_tables
+language sql stable strict rows 1 set search_path = pg_catalog, pg_temp
+begin atomic
+  select b.*
+  from campfire.builtin_tables as b
+  join campfire.installations as i on true
+  join pg_catalog.pg_namespace as n on n.nspname = i.schema_name
+  join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = b.table_name
+  where c.oid = relation;
+end;
+comment on function campfire.builtin_table(regclass) is
+  'Internal. Which of the tables of install() this is; no row for any other table.';
+
+create or replace function campfire.suggested_identity(relation regclass) returns text
+language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
+declare
+  qualified constant text := campfire.qualified_name(relation);
+  standard campfire.builtin_tables;
+  candidate record;
+  added name;
+begin
+  select b.* into standard from campfire.builtin_table(relation) as b;
+
+  -- What campfire routes by every column must stay full: there a complex column becomes text.
+  if not standard.listed or exists (select from campfire.projections as p where p.mirror = relation) then
+    return (
+      select format('alter table %s %s;', qualified, concat_ws(', ',
+        string_agg(format('alter column %1$I type text using %1$I::text', c.column_name), ', '), 'replica identity full'))
+      from campfire.publishable_columns(relation) as c where c.reason like 'type %');
+  end if;
+  if standard.identity_columns is not null then
+    added := standard.table_name || '_replica_identity';
+    return format('create unique index if not exists %2$I on %1$s (%3$s); alter table %1$s replica identity using index %2$I;',
+      qualified, added, (select string_agg(quote_ident(c), ', ') from unnest(standard.identity_columns) as c));
+  end if;
+
+  select i.indisprimary, c.relname into candidate
+  from pg_index as i join pg_class as c on c.oid = i.indexrelid
+  where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate
+    and i.indpred is null and i.indexprs is null
+    and not exists (
+      select from pg_attribute as a
+      where a.attrelid = relation and a.attnum = any (i.indkey::int2[])
+        and (not a.attnotnull or a.attgenerated <> '' or not campfire.is_scalar(a.atttypid::regtype)))
+  order by i.indisprimary desc, cardinality(i.indkey::int2[]), c.relname
+  limit 1;
+  if found then
+    return format('alter table %s replica identity %s;', qualified,
+      case when candidate.indisprimary then 'default' else format('using index %I', candidate.relname) end);
+  end if;
+  if (select bool_and(publishable) from campfire.publishable_columns(relation)) then
+    return format('alter table %s replica identity full;', qualified);
+  end if;
+  added := left((select relname from pg_class where oid = relation), 40) || '_campfire_id';
+  return format(
+    'alter table %1$s add column campfire_id uuid not null default gen_random_uuid(), add constraint %2$I unique (campfire_id); '
+    'alter table %1$s replica identity using index %2$I;', qualified, added);
+end
+$$;
+comment on function campfire.suggested_identity(regclass) is
+  'Internal. SQL that gives a table the replica identity it needs, of scalar columns.';
+
+create or replace function campfire.filter_columns(publication name, relation regclass) returns name[]
+language sql stable strict set search_path = pg_catalog, pg_temp
+return (
+  select pg_catalog.array_agg(a.attname order by a.attnum)
+  from pg_catalog.pg_publication as p
+  join pg_catalog.pg_publication_rel as r on r.prpubid = p.oid
+  join pg_catalog.pg_attribute as a on a.attrelid = r.prrelid
+    -- Not by pg_depend, which does not tell the filter's columns from those of the list.
+    and a.attnum in (select m[1]::int2 from pg_catalog.regexp_matches(r.prqual::text, ':varattno (\d+)', 'g') as m)
+  where p.pubname = publication and r.prrelid = relation
+);
+comment on function campfire.filter_columns(name, regclass) is
+  'Internal. Columns that the row filter of a table in a publication uses; null if there is no filter.';
+
+create or replace function campfire.publish(publication name, relation regclass, columns name[] default null) returns void
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
+declare
+  qualified constant text := campfire.qualified_name(relation);
+  target pg_publication;
+  source pg_class;
+  present pg_publication_rel;
+  identity_columns name[];
+  wanted name[] := columns; -- null: every column, without a list
+  offenders name[];
+  missing name[];
+  complaints text;
+  left_out text;
+begin
+  if publication is null or relation is null then
+    raise exception using
+      errcode = 'null_value_not_allowed',
+      message = 'publish() needs a publication and a table';
+  end if;
+  select * into target from pg_publication as p where p.pubname = publication;
+  if not found then
+    raise exception using
+      errcode = 'undefined_object',
+      message = format('publication "%s" does not exist', publication),
+      hint = format('select campfire.create_publication(%L);', publication);
+  end if;
+  if target.puballtables then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('publication "%s" publishes all tables', publication),
+      detail = 'It carries every column of every table, also those that are not scalar.',
+      hint = format('drop publication %1$I; select campfire.create_publication(%1$L);', publication);
+  end if;
+  select * into source from pg_class as c where c.oid = relation;
+  if not found then
+    raise exception using
+      errcode = 'undefined_table',
+      message = format('relation with oid %s does not exist', relation::oid);
+  end if;
+  if source.relkind not in ('r', 'p') or source.relpersistence <> 'p' then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = format('%s cannot be published', qualified),
+      detail = 'Only tables that are written to the WAL can be.',
+      hint = case source.relpersistence when 'u' then format('alter table %s set logged;', qualified)
+             else 'Publish the table that holds the rows.' end;
+  end if;
+
+  identity_columns := campfire.replica_identity_columns(relation);
+  if identity_columns is null then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s has no replica identity', qualified),
+      detail = 'Once it is published, its rows could not be updated or deleted.',
+      hint = campfire.suggested_identity(relation);
+  end if;
+
+  if wanted is null and source.relreplident <> 'f' then
+    -- Always a list, so that a complex column added later changes nothing. The identity is in it even where it may
+    -- not be: it is then refused below, by name.
+    select array_agg(c.column_name) filter (where c.publishable or c.column_name = any (identity_columns)),
+           string_agg(format('%I (%s)', c.column_name, c.type_name), ', ') filter (where not c.publishable)
+    into wanted, left_out
+    from campfire.publishable_columns(relation) as c;
+  end if;
+
+  select array_agg(w) into missing
+  from unnest(wanted) as w
+  where w not in (select c.column_name from campfire.publishable_columns(relation) as c);
+  if missing is not null then
+    raise exception using
+      errcode = 'undefined_column',
+      message = format('column %s.%I does not exist', qualified, missing[1]),
+      hint = format('select * from campfire.publishable_columns(%L);', qualified);
+  end if;
+
+  select array_agg(c.column_name), string_agg(format('%s.%I: %s', qualified, c.column_name, c.reason), e'\n')
+  into offenders, complaints
+  from campfire.publishable_columns(relation) as c
+  where not c.publishable
+    -- A table without a list keeps its generated columns to itself.
+    and case when wanted is null then c.reason like 'type %' else c.column_name = any (wanted) end;
+  if offenders is not null then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = (
+        select format('column %s.%I of type %s cannot be published', qualified, c.column_name, c.type_name)
+        from campfire.publishable_columns(relation) as c where c.column_name = offenders[1]),
+      detail = complaints,
+      hint = case
+        when wanted is null or offenders && identity_columns then campfire.suggested_identity(relation)
+        else format('select campfire.publish(%L, %L, %L);', publication, qualified, (
+          select array_agg(c.column_name) from campfire.publishable_columns(relation) as c
+          where c.publishable and c.column_name = any (wanted || identity_columns))::text)
+        end;
+  end if;
+
+  if wanted is not null and source.relreplident = 'f' then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s has replica identity full and cannot be published with a column list', qualified),
+      detail = 'The application''s next UPDATE would fail: a list must cover the replica identity.',
+      hint = case
+        when (select bool_and(c.publishable) from campfire.publishable_columns(relation) as c)
+          then format('select campfire.publish(%L, %L);', publication, qualified)
+        else campfire.suggested_identity(relation) end;
+  end if;
+  if not wanted @> identity_columns then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('the column list of %s does not cover its replica identity', qualified),
+      detail = format('The application''s next UPDATE would fail. The replica identity is (%s).',
+        array_to_string(identity_columns, ', ')),
+      hint = format('select campfire.publish(%L, %L, %L);', publication, qualified, (
+        select array_agg(c.column_name) from campfire.publishable_columns(relation) as c
+        where c.column_name = any (wanted || identity_columns))::text);
+  end if;
+
+  select * into present from pg_publication_rel as r where r.prpubid = target.oid and r.prrelid = relation;
+  if found then
+    if campfire.column_list(publication, relation) is not distinct from (
+        select array_agg(c.column_name) from campfire.publishable_columns(relation) as c where c.column_name = any (wanted)) then
+      raise notice '% is already in publication "%"', qualified, publication;
+      return;
+    end if;
+    -- A list cannot be changed in place on Postgres 15, and SET TABLE would drop every other table.
+    execute format('alter publication %I drop table %s', publication, qualified);
+  end if;
+  execute format('alter publication %I add table only %s%s%s', publication, qualified,
+    (select ' (' || string_agg(quote_ident(w), ', ') || ')' from unnest(wanted) as w),
+    ' where (' || pg_get_expr(present.prqual, present.prrelid) || ')');
+  if left_out is not null then
+    raise notice '%: left out of publication "%": %', qualified, publication, left_out;
+  end if;
+end
+$$;
+comment on function campfire.publish(name, regclass, name[]) is
+  'Adds a table to a publication, or changes its column list. Without columns: all that may be published, with a NOTICE for the rest; '
+  'a table with replica identity full goes without a list. Raises 0A000 for a column that is not scalar, 55000 if the replica identity '
+  'is missing or not in the list, 42704, 42P01, 42703 for what does not exist; the hint is SQL that mends it. '
+  'Example: select campfire.publish(''campfire'', ''orders'', ''{id,state,total}'');';
+
+create or replace function campfire.publish_without(publication name, relation regclass, columns name[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
+declare
+  list constant name[] := campfire.column_list(publication, relation);
+begin
+  if campfire.filter_columns(publication, relation) && columns then
+    perform campfire.unpublish(publication, relation);
+    raise notice '%: the row filter in publication "%" is gone', campfire.qualified_name(relation), publication;
+  end if;
+  perform campfire.publish(publication, relation, (select array_agg(c) from unnest(list) as c where c <> all (columns)));
+end
+$$;
+comment on function campfire.publish_without(name, regclass, name[]) is
+  'Takes columns out of the list with which a publication carries a table, so that they can be dropped; a row filter that uses them '
+  'goes with them, with a NOTICE. Raises what campfire.publish() raises. '
+  'Example: select campfire.publish_without(''campfire'', ''orders'', ''{state}'');';
+
+create or replace function campfire.unpublish(publication name, relation regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
+begin
+  if exists (
+      select from pg_publication_rel as r join pg_publication as p on p.oid = r.prpubid
+      where p.pubname = publication and r.prrelid = relation) then
+    execute format('alter publication %I drop table only %s', publication, campfire.qualified_name(relation));
+  else
+    raise notice '% is not in publication "%"', campfire.qualified_name(relation), publication;
+  end if;
+end
+$$;
+comment on function campfire.unpublish(name, regclass) is
+  'Takes a table out of a publication; a NOTICE if it is not in it. Example: select campfire.unpublish(''campfire'', ''orders'');';
+
+create or replace function campfire.create_publication(publication name default 'campfire', tables regclass[] default null) returns void
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
+declare
+  control constant text := publication::text || '_control';
+  made record;
+  wanted record;
+  listed regclass;
+begin
+  perform campfire.require_superuser('campfire.create_publication()');
+  if publication is null or publication = '' or octet_length(control) > 63 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" cannot be the name of a publication', publication),
+      hint = 'The name is between 1 and 55 bytes long: its twin is called <name>_control.';
+  end if;
+  lock table campfire.managed_publications in share row exclusive mode;
+  for made in select * from (values (publication, null::name), (control::name, publication)) as v (name, control_of) loop
+    if exists (select from pg_publication where pubname = made.name) then
+      if not exists (
+          select from campfire.managed_publications as m
+          where m.name = made.name and m.control_of is not distinct from made.control_of) then
+        raise exception using
+          errcode = 'duplicate_object',
+          message = format('publication "%s" already exists and is not campfire''s', made.name),
+          detail = 'campfire leaves publications alone that it did not make.',
+          hint = format('Choose another name, or if nobody needs it: drop publication %I; then repeat.', made.name);
+      end if;
+    else
+      execute format('create publication %I with (publish_via_partition_root = true)', made.name);
+    end if;
+    insert into campfire.managed_publications as m (name, control_of, standard)
+    values (made.name, made.control_of, made.control_of is not null or tables is null)
+    on conflict (name) do update set standard = m.standard or excluded.standard;
+
+    for wanted in
+      select * from campfire.standard_tables(made.name, made.control_of is not null) as t
+      where (tables is null or made.control_of is not null) and t.relation is not null and not t.published @> t.columns
+    loop
+      -- What the DBA added to a list stays in it.
+      perform campfire.publish(made.name, wanted.relation,
+        case when wanted.listed then wanted.columns || array(
+          select c from unnest(wanted.published) as c where c <> all (wanted.columns)) end);
+    end loop;
+  end loop;
+
+  foreach listed in array coalesce(tables, '{}') loop
+    if not exists (
+        select from pg_publication_rel as r join pg_publication as p on p.oid = r.prpubid
+        where p.pubname = publication and r.prrelid = listed) then
+      perform campfire.publish(publication, listed);
+    end if;
+  end loop;
+end
+$$;
+comment on function campfire.create_publication(name, regclass[]) is
+  'Makes the publication the relay reads, and its twin <name>_control for agents and read receipts; repeated, adds what is missing. '
+  'Without tables: the standard ones of every installation. Superuser. Raises 42501, 22023 for a name that is too long, '
+  '42710 if a publication of that name is not campfire''s, and what campfire.publish() raises. Example: select campfire.create_publication();';
+
 create or replace function campfire.publication_verdict(publication name)
 returns table (kind text, root regclass, relation regclass, column_name name, type_name text, schema_name name, problem text)
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -96,7 +420,7 @@ begin atomic
       campfire.column_list(publication, r.prrelid) as list
     from pg_catalog.pg_publication_rel as r join target on target.oid = r.prpubid
   ), written as (
-    
+    -- Rows of a partitioned table are written to its leaves, each with its own replica identity.
     select t.root, t.qualified, t.list, leaf.relid as relation, campfire.qualified_name(leaf.relid) as leaf_name,
       campfire.replica_identity_columns(leaf.relid) as identity_columns
     from carried as t
@@ -119,7 +443,7 @@ begin atomic
   select 'column', t.root::regclass, t.root::regclass, k.column_name, k.type_name, null,
     pg_catalog.format('column %s.%I is published, but cannot be: %s', t.qualified, k.column_name, k.reason)
   from carried as t cross join lateral campfire.publishable_columns(t.root::regclass) as k
-  
+  -- Without a list generated columns stay at home.
   where not k.publishable and case when t.list is null then k.reason like 'type %' else k.column_name = any (t.list) end
   union all
   select 'identity_missing', w.root::regclass, w.relation::regclass, null, null, null,
@@ -129,17 +453,38 @@ begin atomic
   select 'identity_uncovered', w.root::regclass, w.relation::regclass, null, null, null,
     pg_catalog.format('the column list of %s does not cover its replica identity: its rows cannot be updated or deleted', w.leaf_name)
   from written as w join pg_catalog.pg_class as c on c.oid = w.relation
-  
-  where w.list is not null and (c.relreplident = 'f' or not w.list @> w.identity_columns);
+  -- A list beside replica identity full is never enough, even of all columns.
+  where w.list is not null and (c.relreplident = 'f' or not w.list @> w.identity_columns)
+  union all
+  select 'filter_uncovered', w.root::regclass, w.relation::regclass, a.attname, null, null,
+    pg_catalog.format('the row filter of %s uses column %I, which the replica identity does not cover: its rows cannot be updated or deleted',
+      w.leaf_name, a.attname)
+  from written as w
+  cross join lateral unnest(campfire.filter_columns(publication, w.root::regclass)) as a (attname)
+  where a.attname <> all (w.identity_columns)
+  union all
+  select 'identity_unroutable', t.root::regclass, t.root::regclass, null, null, null,
+    pg_catalog.format('the replica identity of %s must %s: deleted and moved rows could not be routed', t.qualified,
+      case when needed.columns is null then 'be full' else pg_catalog.format('cover (%s)', pg_catalog.array_to_string(needed.columns, ', ')) end)
+  from carried as t
+  join pg_catalog.pg_class as c on c.oid = t.root
+  -- A row if the table is routed by more than its key; no columns: by all.
+  join lateral (
+    select b.identity_columns from campfire.builtin_table(t.root::regclass) as b where not b.listed or b.identity_columns is not null
+    union
+    select null where exists (select from campfire.projections as p where p.mirror = t.root)
+  ) as needed (columns) on true
+  where case when needed.columns is null then c.relreplident not in ('f', 'n')
+    else not campfire.replica_identity_columns(t.root) @> needed.columns end;
 end;
-
 comment on function campfire.publication_verdict(name) is
   'Internal. The one verdict on a publication''s tables, asked by campfire.check_publication() and by the guard: what in it would '
-  'break a subscriber (kinds all_tables, schema, column) or a writer (identity_missing, identity_uncovered).';
+  'break a subscriber (kinds all_tables, schema, column), a writer (identity_missing, identity_uncovered, filter_uncovered), or the '
+  'routing of deleted and moved rows (identity_unroutable).';
 
 create or replace function campfire.check_publication(publication name)
 returns table (relation regclass, column_name name, type_name text, problem text, fix text)
-
+-- Compiling the queries would take a hundred times as long as running them.
 language plpgsql stable set search_path = pg_catalog, pg_temp set jit = off as $$
 #variable_conflict use_column
 declare
@@ -210,17 +555,6 @@ begin
       and (t.published <> '{}' or k.column_name is null)
     union all
     select t.relation, null, null,
-      format('the replica identity of %s must %s: deleted and moved rows could not be routed', t.qualified,
-        case when b.listed then format('cover (%s)', array_to_string(b.identity_columns, ', ')) else 'be full' end),
-      campfire.suggested_identity(t.relation)
-    from campfire.standard_tables(publication, control) as t
-    join pg_class as c on c.oid = t.relation
-    join campfire.builtin_tables as b on b.table_name = c.relname
-    where campfire.replica_identity_columns(t.relation) is not null
-      and case when b.listed then not campfire.replica_identity_columns(t.relation) @> b.identity_columns
-          else c.relreplident <> 'f' end
-    union all
-    select t.relation, null, null,
       format('a row filter hides rows of %s from publication "%s"', t.qualified, publication),
       format('alter publication %1$I drop table only %2$s; select campfire.create_publication(%3$L);', publication, t.qualified, rows_name)
     from campfire.standard_tables(publication, control) as t
@@ -236,7 +570,9 @@ begin
       when v.kind = 'column' then format('select campfire.publish(%L, %L, %L);', publication, t.qualified, (
         select array_agg(k.column_name) from campfire.publishable_columns(v.root) as k
         where k.publishable and (t.list is null or k.column_name = any (t.list || t.identity_columns)))::text)
-      when v.kind = 'identity_missing' or v.relation <> v.root then campfire.suggested_identity(v.relation)
+      when v.kind = 'filter_uncovered' then format('alter publication %1$I drop table only %2$s; select campfire.publish(%1$L, %2$L%3$s);',
+        publication, t.qualified, ', ' || quote_literal(t.list::text))
+      when v.kind in ('identity_missing', 'identity_unroutable') or v.relation <> v.root then campfire.suggested_identity(v.relation)
       when t.is_full and exists (select from campfire.publishable_columns(v.root) as k where k.reason like 'type %')
         then campfire.suggested_identity(v.root)
       when t.is_full then format('select campfire.publish(%L, %L);', publication, t.qualified)
@@ -250,10 +586,13 @@ begin
       campfire.replica_identity_columns(v.root) as identity_columns,
       (select c.relreplident = 'f' from pg_class as c where c.oid = v.root) as is_full
   ) as t
-  where v.kind in ('column', 'identity_missing', 'identity_uncovered')
+  where v.kind not in ('all_tables', 'schema')
   order by 1, 2;
 end
 $$;
+comment on function campfire.check_publication(name) is
+  'What is wrong with a publication, and SQL that mends it; no rows: nothing. Asks also whether the standard tables and columns are '
+  'all there. Example: select * from campfire.check_publication(''campfire'') union all select * from campfire.check_publication(''campfire_control'');';
 
 create table campfire.publication_oids (
   publication oid primary key,
@@ -279,6 +618,28 @@ begin
 end
 $$;
 
+create or replace function campfire.publish_anew(publication name, root regclass, identity text, dropped name[] default '{}') returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  qualified constant text := campfire.qualified_name(root);
+  list constant name[] := campfire.column_list(publication, root);
+begin
+  return format('select campfire.unpublish(%1$L, %2$L); %3$sselect campfire.publish(%1$L, %2$L%4$s);', publication, qualified, identity || ' ',
+    case
+      -- Full goes without a list.
+      when identity like '%replica identity full;' or list is null and dropped = '{}' then ''
+      -- What was left out stays out; what the new identity needs comes in.
+      else format(', array(select c.column_name from campfire.publishable_columns(%L) as c where c.publishable%s%s)', qualified,
+        ' and c.column_name = any (' || quote_literal(list::text) || '::name[]'
+          || case when identity is null then ')' else format(' || campfire.replica_identity_columns(%L))', qualified) end,
+        case when dropped <> '{}' then format(' and c.column_name <> all (%L::name[])', dropped) end)
+    end);
+end
+$$;
+comment on function campfire.publish_anew(name, regclass, text, name[]) is
+  'Internal. SQL that takes a table out of a publication, gives it another replica identity, and publishes the columns it had.';
+
 comment on function campfire.remember_publications() is
   'Internal event trigger: notes the oids of managed publications before a command on publications.';
 
@@ -295,12 +656,7 @@ declare
   suggested constant text := campfire.suggested_identity(relation);
   standard campfire.builtin_tables;
 begin
-  select b.* into standard
-  from campfire.builtin_tables as b
-  join campfire.installations as i on true
-  join pg_namespace as n on n.nspname = i.schema_name
-  join pg_class as c on c.relnamespace = n.oid and c.relname = b.table_name
-  where c.oid = root;
+  select b.* into standard from campfire.builtin_table(root) as b;
 
   if kind = 'all_tables' then
     return format('select campfire.create_publication(%L);', publication);
@@ -319,32 +675,30 @@ begin
   elsif kind = 'column' and column_name = any (standard.columns) then
     return format('alter table %1$s alter column %2$I type text using %2$I::text;', table_name, column_name);
   elsif kind = 'column' and (is_full or column_name = any (identity_columns)) then
-    return format('select campfire.unpublish(%L, %L); %s select campfire.publish(%1$L, %2$L, array('
-      'select c.column_name from campfire.publishable_columns(%2$L) as c where c.publishable and c.column_name <> %4$L));',
-      publication, table_name, suggested, column_name);
+    return campfire.publish_anew(publication, root, suggested, array[column_name]);
   elsif kind = 'column' and list is null then
     return format('select campfire.publish(%L, %L);', publication, table_name);
   elsif kind = 'column' then
     return format('select campfire.publish(%L, %L, %L);', publication, table_name, (
       select array_agg(c.column_name) from campfire.publishable_columns(root) as c
       where c.publishable and c.column_name = any (list || identity_columns))::text);
+  elsif kind = 'filter_uncovered' then
+    return campfire.publish_anew(publication, root, null);
   elsif is_mirror or standard.table_name is not null or relation <> root then
     return suggested;
   elsif identity_columns is not null and exists (
       select from pg_class as c where c.oid = relation and c.relreplident = 'f')
     and (select bool_and(c.publishable) from campfire.publishable_columns(root) as c) then
-    return format('select campfire.unpublish(%L, %L); alter table %2$s replica identity full; select campfire.publish(%1$L, %2$L);',
-      publication, table_name);
+    return campfire.publish_anew(publication, root, format('alter table %s replica identity full;', table_name));
   elsif identity_columns is not null and list is not null and not is_full and not exists (
       select from campfire.publishable_columns(root) as c where c.column_name = any (identity_columns) and not c.publishable) then
     return format('select campfire.publish(%L, %L, %L);', publication, table_name, (
       select array_agg(c.column_name) from campfire.publishable_columns(root) as c
       where c.column_name = any (list || identity_columns))::text);
   end if;
-  return format('select campfire.unpublish(%L, %L); %s select campfire.publish(%1$L, %2$L);', publication, table_name, suggested);
+  return campfire.publish_anew(publication, root, suggested);
 end
 $$;
-
 comment on function campfire.guard_fix(name, text, regclass, regclass, name, name) is
   'Internal. SQL that mends what the guard refused, for the state before the refused command.';
 
@@ -363,8 +717,10 @@ declare
   fix constant text := coalesce(remade, '') || campfire.guard_fix(publication, problem ->> 'kind', (problem ->> 'root')::oid::regclass,
     (problem ->> 'relation')::oid::regclass, (problem ->> 'column_name')::name, (problem ->> 'schema_name')::name);
 begin
-  if problem ->> 'kind' = 'identity_missing' and current_setting('application_name') = 'pg_restore' then
-    -- A parallel restore may get to the publication before it gets to the key.
+  if current_setting('application_name') = 'pg_restore' and (problem ->> 'kind' = 'identity_missing'
+      or problem ->> 'kind' = 'identity_unroutable'
+        and (select c.relreplident = 'd' from pg_class as c where c.oid = (problem ->> 'root')::oid)) then
+    -- A parallel restore may get to the publication before it gets to the key, or to the index that is the identity.
     raise warning using
       errcode = 'object_not_in_prerequisite_state',
       message = problem ->> 'problem', detail = 'Let through because the session is pg_restore''s.', hint = fix;
@@ -378,7 +734,6 @@ begin
     hint = fix;
 end
 $$;
-
 comment on function campfire.refuse(name, jsonb) is
   'Internal. Raises 0A000 or 55000 for what the guard found, with SQL that mends the first problem.';
 
@@ -443,6 +798,17 @@ begin
   )
   select coalesce(array_agg(tree.oid), '{}') into relations from tree;
 
+  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') and exists (
+      select from campfire.managed_publications as m join pg_publication as p on p.pubname = m.name
+      where p.oid = any (publications || whole) or exists (
+        -- These two functions look at the catalogs as they are now, which queries of such a transaction do not.
+        select from pg_get_publication_tables(p.pubname) as carried
+        join (select t.oid from unnest(relations) as t (oid)
+              union select a.relid from unnest(relations) as t (oid) cross join lateral pg_partition_ancestors(t.oid) as a) as touched
+          on touched.oid = carried.relid)) then
+    perform campfire.require_read_committed('what campfire publishes');
+  end if;
+
   for managed in
     select m.name, p.oid,
       p.oid = any (whole)
@@ -465,10 +831,10 @@ begin
   end loop;
 end
 $$;
-
 comment on function campfire.guard_publications() is
   'Internal event trigger. Raises 0A000 if a managed publication would carry a column that is not scalar, all tables or a schema; '
-  '55000 if a published table would lose its replica identity, or its column list not cover it. The hint is SQL that mends it.';
+  '55000 if a published table would lose its replica identity, or its column list or row filter go beyond it, or if a mirror''s would '
+  'not suffice to route its rows; 55000 in a transaction that is repeatable read or serializable. The hint is SQL that mends it.';
 
 create or replace function campfire.guard_drops() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -511,15 +877,9 @@ begin
       message = format('the command would take %s out of publication "%s"', table_name, lost.publication),
       detail = format(e'campfire guards publication "%s".\nDropped with it: %s.', lost.publication, (
         select string_agg(format('column %s.%I', table_name, c), ', ') from unnest(lost.columns) as c)),
-      hint = case
-        when suggested is null then format('select campfire.publish(%L, %L, array('
-          'select c from unnest(campfire.column_list(%1$L, %2$L)) as c where c <> all (%3$L::name[])));',
-          lost.publication, table_name, lost.columns)
-        when suggested like '%replica identity full;'
-          then format('select campfire.unpublish(%L, %L); %s select campfire.publish(%1$L, %2$L);', lost.publication, table_name, suggested)
-        else format('select campfire.unpublish(%L, %L); %s select campfire.publish(%1$L, %2$L, array('
-          'select c.column_name from campfire.publishable_columns(%2$L) as c where c.publishable and c.column_name <> all (%4$L::name[])));',
-          lost.publication, table_name, suggested, lost.columns) end;
+      hint = case when suggested is null
+        then format('select campfire.publish_without(%L, %L, %L);', lost.publication, table_name, lost.columns::text)
+        else campfire.publish_anew(lost.publication, relation, suggested, lost.columns) end;
   end loop;
 
   -- An index is gone by now, and with it the name of its table; but they share a schema.
@@ -539,7 +899,6 @@ begin
   end loop;
 end
 $$;
-
 comment on function campfire.guard_drops() is
   'Internal event trigger. Raises 55000 if dropping something would take a table out of a managed publication, or a published '
   'table''s replica identity away. The hint is SQL that mends it.';
@@ -609,21 +968,32 @@ from campfire.user_routes as u
 join pg_catalog.pg_class as c on c.oid = u.relation
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace;
 
-create or replace function campfire.routes_changed() returns trigger
+create or replace function campfire.emit_routes() returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
+  perform campfire.require_read_committed('routes');
+  -- The last to commit must know what the others did. Not a table of routes: two that write to one hold it already.
+  lock table campfire.installations in share row exclusive mode;
   -- In the transaction of the change, so that the relay switches at that place of the WAL.
   perform campfire.emit('campfire.routes', jsonb_build_object('routes', coalesce((
     select jsonb_agg(jsonb_build_object(
       'id', r.id, 'schema_name', r.schema_name, 'table_name', r.table_name, 'operation', r.operation, 'on_move', r.on_move,
       'channel', r.channel, 'event', r.event, 'columns', r.columns, 'when_changed', r.when_changed) order by r.id)
     from campfire.routes as r where r.enabled), '[]'))::text);
+end
+$$;
+comment on function campfire.emit_routes() is
+  'Internal. Writes the enabled routes into the WAL, as a transactional logical message campfire.routes. One transaction at a time; '
+  'raises 55000 in one that is repeatable read or serializable.';
+
+create or replace function campfire.routes_changed() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform campfire.emit_routes();
   return null;
 end
 $$;
-
-comment on function campfire.routes_changed() is
-  'Internal trigger: writes the enabled routes into the WAL, as a transactional logical message campfire.routes.';
+comment on function campfire.routes_changed() is 'Internal trigger: tells the relay of a change of routes.';
 
 create trigger routes_changed after insert or update or delete on campfire.user_routes
 for each statement execute function campfire.routes_changed();
@@ -633,6 +1003,61 @@ for each statement execute function campfire.routes_changed();
 
 create trigger routes_changed after insert or update or delete on campfire.installations
 for each statement execute function campfire.routes_changed();
+
+-- The relay knows tables by name. These two tell it when a name changes, at its place in the WAL.
+
+create or replace function campfire.remember_schemas() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Not a setting called campfire.…: that prefix may be reserved.
+  perform set_config('campfire_renames.schemas', coalesce((
+    select jsonb_object_agg(n.oid, n.nspname)
+    from campfire.installations as i join pg_namespace as n on n.nspname = i.schema_name), '{}')::text, true);
+end
+$$;
+comment on function campfire.remember_schemas() is
+  'Internal event trigger: notes the oids of the schemas of installations before one is altered.';
+
+create or replace function campfire.follow_renames() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+declare
+  renamed record;
+begin
+  for renamed in
+    select before.value as old, n.nspname as new
+    from pg_event_trigger_ddl_commands() as d
+    join pg_namespace as n on n.oid = d.objid
+    join jsonb_each_text(nullif(current_setting('campfire_renames.schemas', true), '')::jsonb) as before on before.key = n.oid::text
+    where d.classid = 'pg_namespace'::regclass and before.value <> n.nspname
+  loop
+    -- An older installation may have been dropped with a schema of the new name.
+    delete from campfire.route_overrides as o where o.schema_name = renamed.new;
+    delete from campfire.installations as i where i.schema_name = renamed.new;
+    update campfire.route_overrides as o set schema_name = renamed.new where o.schema_name = renamed.old;
+    update campfire.installations as i set schema_name = renamed.new where i.schema_name = renamed.old;
+  end loop;
+  if exists (
+      select from pg_event_trigger_ddl_commands() as d
+      join pg_class as c on (d.classid, d.objid) in (('pg_class'::regclass, c.oid), ('pg_namespace'::regclass, c.relnamespace))
+      join campfire.user_routes as u on u.relation = c.oid
+      where not d.in_extension) then
+    perform campfire.emit_routes();
+  end if;
+end
+$$;
+comment on function campfire.follow_renames() is
+  'Internal event trigger: keeps installations with their schemas, and tells the relay of routed tables that were altered. '
+  'Raises 55000 in a transaction that is repeatable read or serializable.';
+
+create event trigger campfire_remember_schemas on ddl_command_start
+  when tag in ('ALTER SCHEMA')
+  execute function campfire.remember_schemas();
+comment on event trigger campfire_remember_schemas is 'campfire: by this renamed schemas can be followed.';
+create event trigger campfire_follow_renames on ddl_command_end
+  when tag in ('ALTER SCHEMA', 'ALTER TABLE')
+  execute function campfire.follow_renames();
+comment on event trigger campfire_follow_renames is
+  'campfire: routes follow their tables, installations their schemas.';
 
 create or replace function campfire.add_route(
   relation regclass, operation text, channel text, event text,
@@ -1042,6 +1467,34 @@ comment on function campfire.install(name) is
   'revoked from public. Raises 42501, 3F000 for a schema that is missing or reserved, 42P07 if tables of these names are not '
   'campfire''s, 55000 if some of campfire''s are gone. Example: select campfire.install();';
 
+create table campfire.slot_events (
+  occurred_at timestamptz not null default clock_timestamp(),
+  slot_name name not null,
+  event text not null check (event in ('dropped')),
+  restart_lsn pg_lsn not null,
+  confirmed_flush_lsn pg_lsn,
+  retained_bytes bigint not null,
+  retained_bytes_max bigint not null,
+  primary key (occurred_at, slot_name)
+);
+
+comment on table campfire.slot_events is
+  'Replication slots of this database that the slot guard dropped; never dumped. Rows may be deleted. See campfire.slot_max_retained in the documentation.';
+
+comment on column campfire.slot_events.occurred_at is 'When.';
+
+comment on column campfire.slot_events.slot_name is 'Name of the slot.';
+
+comment on column campfire.slot_events.event is 'What was done: dropped.';
+
+comment on column campfire.slot_events.restart_lsn is 'From where on the server kept WAL for the slot.';
+
+comment on column campfire.slot_events.confirmed_flush_lsn is 'Up to where the slot had been read: what committed after it may not have been sent.';
+
+comment on column campfire.slot_events.retained_bytes is 'WAL that the slot held back.';
+
+comment on column campfire.slot_events.retained_bytes_max is 'What campfire.slot_max_retained allowed.';
+
 revoke all on all functions in schema campfire from public, anon, authenticated, service_role, campfire_relay;
 
 revoke all on all tables in schema campfire from public, anon, authenticated, service_role, campfire_relay;
@@ -1087,9 +1540,13 @@ to campfire_relay;
 
 grant select, insert, update, delete on campfire.slots to campfire_relay;
 
+grant select on campfire.slot_events to campfire_relay, pg_monitor;
+
 grant execute on function
   campfire.check_publication(name),
   campfire.publication_verdict(name),
   campfire.standard_tables(name, boolean),
-  campfire.suggested_identity(regclass)
+  campfire.suggested_identity(regclass),
+  campfire.builtin_table(regclass),
+  campfire.filter_columns(name, regclass)
 to campfire_relay;

@@ -7,6 +7,7 @@ mod cache;
 mod error;
 mod projection;
 mod rls;
+mod slot_guard;
 mod spi;
 mod touch;
 
@@ -35,7 +36,8 @@ extension_sql_file!(
     name = "rls",
     requires = ["broadcast", rls::claim_from_json, rls::is_agent]
 );
-extension_sql_file!("../../sql/install/10_tables.sql", name = "install_tables", requires = ["rls"]);
+extension_sql_file!("../../sql/70_slot_guard.sql", name = "slot_guard", requires = ["rls"]);
+extension_sql_file!("../../sql/install/10_tables.sql", name = "install_tables", requires = ["slot_guard"]);
 extension_sql_file!(
     "../../sql/install/20_triggers.sql",
     name = "install_triggers",
@@ -49,7 +51,8 @@ extension_sql_file!(
 extension_sql_file!("../../sql/install/40_install.sql", name = "install", requires = ["install_rights"]);
 extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["install"], finalize);
 
-/// Called by Postgres when a session loads the library.
+/// Called by Postgres when a session loads the library, or once for all, if the server preloads it. What is registered
+/// then, sessions inherit.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     // pgrx puts a backtrace into the DETAIL of errors when the server was started with RUST_BACKTRACE set. Visitors
@@ -59,4 +62,5 @@ pub extern "C-unwind" fn _PG_init() {
         unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     }
     cache::listen_for_invalidations();
+    slot_guard::register();
 }

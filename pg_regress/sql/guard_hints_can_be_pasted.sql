@@ -69,6 +69,12 @@ select n, t.* from (values
   (30, '', 'alter table realtime_conversations add column detail jsonb'),
   (32, '', 'alter table realtime_conversations replica identity nothing'),
   (34, '', 'alter table messages replica identity full'),
-  (35, 'create table base (id int primary key); create table kid (primary key (id)) inherits (base); alter table kid replica identity full; alter publication campfire add table kid', 'alter table base add column detail jsonb')
+  (35, 'create table base (id int primary key); create table kid (primary key (id)) inherits (base); alter table kid replica identity full; alter publication campfire add table kid', 'alter table base add column detail jsonb'),
+  (36, '', 'alter table realtime_conversations replica identity default'),
+  (37, '', 'alter table messages replica identity default'),
+  (38, '', $$alter publication campfire add table keyed (id, name) where (name = 'x')$$),
+  (39, $$alter table plain replica identity full; alter publication campfire add table plain where (name = 'x')$$, 'alter table plain replica identity default'),
+  (40, $$alter table plain replica identity full; alter publication campfire add table plain where (name = 'x')$$, 'alter table plain drop column name cascade'),
+  (41, $$alter publication campfire add table keyed (id, name) where (id > 5)$$, 'alter table keyed drop column name cascade')
 ) as v (n, setup, step), pg_temp.try(setup, step) as t order by n;
 rollback;

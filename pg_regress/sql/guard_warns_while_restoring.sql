@@ -16,4 +16,13 @@ alter publication campfire drop table orders;
 alter table orders drop constraint orders_pkey;
 alter publication campfire add table orders (id, name);
 \echo :LAST_ERROR_SQLSTATE
+-- The index that routes deleted messages comes after the table as well.
+alter publication campfire drop table messages;
+alter table messages replica identity default;
+set application_name = 'pg_restore';
+alter publication campfire add table messages (id, conversation_id, organization_id, content);
+set application_name = 'psql';
+alter publication campfire drop table messages;
+alter publication campfire add table messages (id, conversation_id, organization_id, content);
+\echo :LAST_ERROR_SQLSTATE
 rollback;

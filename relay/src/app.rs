@@ -20,6 +20,7 @@ use crate::ingest::Ingest;
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
 use crate::policies::Policies;
+use crate::snapshot::{Sessions, SnapshotReader};
 use crate::wal::WalConfig;
 
 /// Inputs that may wait for the hub from each side. Behind a full queue the sender waits: sessions stop reading
@@ -39,6 +40,7 @@ pub struct App {
     client_inputs: mpsc::Receiver<crate::fanout::HubInput>,
     wal_inputs: mpsc::Receiver<crate::fanout::HubInput>,
     ingest: Ingest,
+    snapshot_reader: SnapshotReader,
     listeners: Vec<Listener>,
     stop: CancellationToken,
 }
@@ -92,10 +94,24 @@ impl App {
                 bytes_max: config.window_bytes,
                 organization_bytes_max: config.window_org_bytes,
             },
+            snapshot_bytes_max: config.snapshot_bytes,
         };
-        let hub = Hub::new(settings, metrics.clone(), Arc::clone(&applied), ready_tx);
+        let (snapshots, snapshot_requests) = mpsc::channel(config.snapshot_queue.into());
+        let hub = Hub::new(settings, metrics.clone(), snapshots, Arc::clone(&applied), ready_tx);
         let mut limits = config.limits.clone();
         limits.sockets_max = clamp_sockets(limits.sockets_max);
+        let snapshot_reader = SnapshotReader {
+            requests: snapshot_requests,
+            hub: clients.clone(),
+            sessions: Sessions {
+                database: Arc::new(database.clone()),
+                metrics: metrics.clone(),
+                timeout: Duration::from_secs(config.snapshot_seconds),
+                bytes_max: config.snapshot_bytes,
+            },
+            sessions_max: config.snapshot_sessions.into(),
+            stop: stop.clone(),
+        };
         let shared = Arc::new(Shared {
             hub: clients,
             limits,
@@ -132,17 +148,19 @@ impl App {
             shared: Arc::clone(&shared),
             stop: stop.clone(),
         };
-        Ok(Self { config, shared, hub, client_inputs, wal_inputs, ingest, listeners, stop })
+        Ok(Self { config, shared, hub, client_inputs, wal_inputs, ingest, snapshot_reader, listeners, stop })
     }
 
     /// Runs until `signal` resolves or an error that only a person can mend, then drains.
     pub async fn run(self, signal: impl Future<Output = &'static str>) -> Result<()> {
-        let Self { config, shared, hub, client_inputs, wal_inputs, ingest, listeners, stop } = self;
+        let Self { config, shared, hub, client_inputs, wal_inputs, ingest, snapshot_reader, listeners, stop } =
+            self;
         let hub_stop = CancellationToken::new();
         let hub =
             tokio::spawn(hub.run(client_inputs, wal_inputs, hub_stop.clone()).instrument(info_span!("hub")));
         let ingest = ingest.run().instrument(info_span!("wal", slot = %config.slot));
         let mut ingest = tokio::spawn(ingest);
+        shared.tasks.spawn(snapshot_reader.run().instrument(info_span!("snapshots")));
         let servers = TaskTracker::new();
         for listener in listeners {
             servers.spawn(serve(listener, http::router(Arc::clone(&shared)), stop.clone()));

@@ -132,6 +132,22 @@ pub struct Config {
     #[arg(long, env = "CAMPFIRE_WAL_FRAME_BYTES", default_value_t = 1 << 30)]
     pub wal_frame_bytes: usize,
 
+    /// SQL sessions that read the rows of joins with `snapshot`.
+    #[arg(long, env = "CAMPFIRE_SNAPSHOT_SESSIONS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    pub snapshot_sessions: u16,
+
+    /// Joins with `snapshot` that may wait for a session; beyond it they are refused with SnapshotUnavailable.
+    #[arg(long, env = "CAMPFIRE_SNAPSHOT_QUEUE", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    pub snapshot_queue: u16,
+
+    /// Seconds that a snapshot may take, the wait for a session included.
+    #[arg(long, env = "CAMPFIRE_SNAPSHOT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub snapshot_seconds: u64,
+
+    /// Bytes that rows of snapshots may take until sockets have read them; one snapshot gets a sixteenth at most.
+    #[arg(long, env = "CAMPFIRE_SNAPSHOT_BYTES", default_value_t = 64 << 20)]
+    pub snapshot_bytes: usize,
+
     #[command(flatten)]
     pub limits: Limits,
 
@@ -250,6 +266,10 @@ impl fmt::Debug for Config {
             .field("stop_after_failures", &self.stop_after_failures)
             .field("window_bytes", &self.window_bytes)
             .field("window_org_bytes", &self.window_org_bytes)
+            .field("snapshot_sessions", &self.snapshot_sessions)
+            .field("snapshot_queue", &self.snapshot_queue)
+            .field("snapshot_seconds", &self.snapshot_seconds)
+            .field("snapshot_bytes", &self.snapshot_bytes)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

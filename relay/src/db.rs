@@ -1,5 +1,7 @@
 //! Ordinary SQL: what the relay must know of the database before and while it streams.
 
+mod snapshot;
+
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, IsolationLevel};
 use uuid::Uuid;
@@ -7,7 +9,9 @@ use uuid::Uuid;
 use crate::auth::ClaimPaths;
 use crate::decode::{DecodeError, Domains};
 use crate::route::{MessageKeys, Operation, Route, Template};
-use crate::wal::{self, Conninfo, WalError};
+use crate::wal::{self, Conninfo, Snapshot, WalError};
+
+pub use snapshot::{RowsError, SnapshotQuery, read_snapshot};
 
 /// The extension is missing something, or its registries hold something we cannot use.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +86,8 @@ pub async fn check_publications(sql: &Client, publications: &[String]) -> Result
 /// The state that decides who may join and what goes where, as one snapshot shows it.
 #[derive(Debug)]
 pub struct Control {
+    /// What the rest is seen by.
+    pub snapshot: Snapshot,
     /// Schemas made by `campfire.install()`.
     pub schemas: Vec<String>,
     pub routes: Vec<Route>,
@@ -101,15 +107,14 @@ pub async fn load_control(sql: &mut Client) -> Result<Control, DbError> {
         .read_only(true)
         .start()
         .await?;
+    let snapshot = transaction.query_one("select pg_catalog.pg_current_snapshot()::text", &[]).await?;
+    let snapshot = parse_snapshot(snapshot.get(0))?;
     let schemas = "select schema_name::text from campfire.installations order by 1";
     let schemas: Vec<String> = transaction.query(schemas, &[]).await?.iter().map(|row| row.get(0)).collect();
     if schemas.is_empty() {
         return Err(DbError::NotInstalled);
     }
-    let routes = "select id, schema_name::text, table_name::text, operation, on_move, channel, event,
-                         columns::text[], when_changed::text[]
-                  from campfire.routes where enabled order by id";
-    let routes = transaction.query(routes, &[]).await?.iter().map(route).collect::<Result<_, _>>()?;
+    let routes = routes(transaction.client()).await?;
     let (mut agents, mut agent_names) = (Vec::new(), Vec::new());
     for schema in &schemas {
         let query = format!(
@@ -130,7 +135,23 @@ pub async fn load_control(sql: &mut Client) -> Result<Control, DbError> {
     }
     let domains = domains(transaction.client()).await?;
     transaction.commit().await?;
-    Ok(Control { schemas, routes, agents, agent_names, claim_paths, domains })
+    Ok(Control { snapshot, schemas, routes, agents, agent_names, claim_paths, domains })
+}
+
+/// The routes that are enabled.
+async fn routes(sql: &Client) -> Result<Vec<Route>, DbError> {
+    let query = "select id, schema_name::text, table_name::text, operation, on_move, channel, event,
+                        columns::text[], when_changed::text[]
+                 from campfire.routes where enabled order by id";
+    sql.query(query, &[]).await?.iter().map(route).collect()
+}
+
+fn parse_snapshot(text: &str) -> Result<Snapshot, DbError> {
+    text.parse().map_err(|_| bad_answer())
+}
+
+fn bad_answer() -> DbError {
+    DbError::Wal(WalError::Protocol("the answer to a query is not what it should be".to_owned()))
 }
 
 /// Every domain and the type it comes down to: the stream names a column's domain, and only the catalog says that it

@@ -11,6 +11,7 @@ mod replay;
 mod resume;
 mod room;
 mod roster;
+mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -22,4 +23,5 @@ pub use hub::{ClientInput, Hub, HubChange, HubInput, HubSettings, Join, SocketId
 pub use outbox::{CloseReason, Closed, Outbox, OutboxLimits};
 pub use presence::PresenceLimits;
 pub use publish::{Publication, Publish};
+pub use snapshot::{SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
 pub use window::WindowLimits;

@@ -23,8 +23,10 @@ use crate::decode::{ChangeKind, Decoded, Decoder, Timestamp};
 use crate::fanout::{HubChange, HubInput};
 use crate::http::Shared;
 use crate::metrics::Reason;
-use crate::route::{DatabaseTag, MessageKeys, Position, Refused, Routed, Router, SignedMessage};
-use crate::wal::{self, Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream, Xid};
+use crate::route::{
+    ControlChange, DatabaseTag, MessageKeys, Position, Refused, Routed, Router, SignedMessage,
+};
+use crate::wal::{self, Attachment, Lsn, Snapshot, WalConfig, WalError, WalFrame, WalStream, Xid};
 
 /// How often feedback is considered and catching up is reported.
 const TICK: Duration = Duration::from_secs(1);
@@ -161,15 +163,24 @@ impl Ingest {
         let attached = HubInput::Attached {
             agents: control.agents,
             agent_names: control.agent_names,
+            snapshot: control.snapshot.clone(),
             tag: DatabaseTag::new(attachment.system_identifier, attachment.database_oid),
             timeline: attachment.timeline_at(attachment.confirmed_flush_lsn),
             confirmed_flush_lsn: attachment.confirmed_flush_lsn,
         };
         self.hub.send(attached).await.ok();
-        let router = Router::new(control.routes, control.schemas, control.domains);
+        // Where the hub has got to, routes are as they were then; what follows tells how they changed.
+        let (routes, routing) = match history.routes.clone() {
+            Some(routes) => (routes, Routing { shown: None, known_until: history.handed(), changed: false }),
+            None => {
+                let shown = Some(control.snapshot);
+                (control.routes, Routing { shown, known_until: Lsn::INVALID, changed: false })
+            }
+        };
+        let router = Router::new(routes, control.schemas, control.domains);
         let keys = db::message_keys(&sql, attachment.database_oid).await?;
         let transactions = AtomicU64::new(0);
-        let mut streaming = Streaming::new(self, &attachment, router, keys, &transactions);
+        let mut streaming = Streaming::new(self, &attachment, router, routing, keys, &transactions);
         let outcome = tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(()),
@@ -202,10 +213,22 @@ struct Streaming<'a> {
     tag: DatabaseTag,
     attachment: &'a Attachment,
     catch_up: Option<CatchUp>,
+    routing: Routing,
     transactions: &'a AtomicU64,
     handed: Handed,
     /// The end of what came whole.
     progress: Lsn,
+}
+
+/// How the routes that are in force relate to what is read.
+struct Routing {
+    /// What showed them, if they were loaded: then they are those of today, and what is read again may have been
+    /// routed by others before.
+    shown: Option<Snapshot>,
+    /// What changed them in transactions that committed before this is in them.
+    known_until: Lsn,
+    /// They have changed since they were last noted.
+    changed: bool,
 }
 
 /// The ends of what the hub was given on this connection and has not reported as applied. What it reports besides is
@@ -240,6 +263,7 @@ impl<'a> Streaming<'a> {
         ingest: &'a Ingest,
         attachment: &'a Attachment,
         router: Router,
+        routing: Routing,
         keys: MessageKeys,
         transactions: &'a AtomicU64,
     ) -> Self {
@@ -259,6 +283,7 @@ impl<'a> Streaming<'a> {
                 first: None,
                 last: Lsn::INVALID,
             }),
+            routing,
             transactions,
             handed: Handed::default(),
             progress: attachment.confirmed_flush_lsn,
@@ -279,6 +304,7 @@ impl<'a> Streaming<'a> {
                         history.hand(end);
                         self.advance_catch_up(end, history).await;
                     }
+                    self.note_routes(history);
                 }
                 _ = tick.tick() => {}
             }
@@ -286,6 +312,15 @@ impl<'a> Streaming<'a> {
             if let Some(end) = self.handed.confirmable(reported) {
                 stream.confirm_applied(end);
             }
+        }
+    }
+
+    /// Remembers routes for the next connection. Not before the hub was given what they routed: what was not handed on
+    /// is read again, by the routes from before.
+    fn note_routes(&mut self, history: &mut History) {
+        let is_sure = self.catch_up.is_none() || self.routing.shown.is_none();
+        if is_sure && (history.routes.is_none() || std::mem::take(&mut self.routing.changed)) {
+            history.routes = Some(self.router.routes().to_vec());
         }
     }
 
@@ -307,7 +342,7 @@ impl<'a> Streaming<'a> {
                         self.report_misfits(&change.kind);
                         let routed = match &change.kind {
                             ChangeKind::Message { prefix, content } => {
-                                self.open(transaction.xid, prefix, content).await?
+                                self.open(transaction.xid, commit_lsn, prefix, content).await?
                             }
                             _ => self.router.route(&change),
                         };
@@ -317,7 +352,8 @@ impl<'a> Streaming<'a> {
                         }
                         let meta = meta(&id, transaction.committed_at);
                         let committed_at = transaction.committed_at;
-                        changes.push(HubChange { position, committed_at, meta, routed });
+                        let xid = transaction.xid;
+                        changes.push(HubChange { position, xid, committed_at, meta, routed });
                     }
                     Decoded::Commit { end_lsn, .. } => {
                         self.ingest.shared.metrics.transactions.inc();
@@ -339,7 +375,13 @@ impl<'a> Streaming<'a> {
     }
 
     /// What a logical message leads to: a broadcast of SQL, other routes from here on, or nothing.
-    async fn open(&mut self, xid: Xid, prefix: &[u8], content: &[u8]) -> Result<Routed, DbError> {
+    async fn open(
+        &mut self,
+        xid: Xid,
+        commit_lsn: Lsn,
+        prefix: &[u8],
+        content: &[u8],
+    ) -> Result<Routed, DbError> {
         let mut opened = self.keys.open(xid, prefix, content);
         if let Err(Refused::UnknownKey(_)) = opened {
             // Made since we attached; whoever invents a number pays for the look-up with a transaction of his own.
@@ -351,9 +393,19 @@ impl<'a> Streaming<'a> {
             Ok(Some(SignedMessage::Broadcast(event))) => {
                 return Ok(Routed { events: vec![event], ..Routed::default() });
             }
+            Ok(Some(SignedMessage::Routes(_))) if commit_lsn < self.routing.known_until => {}
+            // Begun with, or with later ones. What lies before was routed by them too, and perhaps by others when it
+            // was told.
+            Ok(Some(SignedMessage::Routes(_)))
+                if self.routing.shown.as_ref().is_some_and(|shown| shown.shows(xid)) =>
+            {
+                let control = vec![ControlChange::RoutedAnewUntilHere];
+                return Ok(Routed { control, ..Routed::default() });
+            }
             Ok(Some(SignedMessage::Routes(routes))) => {
                 info!(routes = routes.len(), "routes changed");
                 self.router.set_routes(routes);
+                self.routing.changed = true;
             }
             Ok(None) => {}
             Err(refused) => {

@@ -34,3 +34,4 @@ pub mod db;
 pub mod ingest;
 pub mod jwks;
 pub mod policies;
+pub mod snapshot;

@@ -7,6 +7,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// Handles to count with; cheap to clone, safe to share.
@@ -34,6 +35,10 @@ pub struct Metrics {
     pub presence_differences: Counter,
     pub replays: Family<Completeness, Counter>,
     pub replayed_events: Counter,
+    pub snapshots: Counter,
+    pub snapshots_refused: Family<Reason, Counter>,
+    pub snapshot_seconds: Seconds,
+    pub snapshot_bytes: Gauge,
     pub window_bytes: Gauge,
     pub window_events: Gauge,
     pub ready: Gauge,
@@ -54,6 +59,16 @@ pub struct Reason {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Completeness {
     pub complete: bool,
+}
+
+/// A histogram of short waits, in seconds.
+#[derive(Clone, Debug)]
+pub struct Seconds(pub Histogram);
+
+impl Default for Seconds {
+    fn default() -> Self {
+        Self(Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]))
+    }
 }
 
 impl Metrics {
@@ -131,6 +146,22 @@ impl Metrics {
             "Events sent again out of the window",
             self.replayed_events.clone(),
         );
+        registry.register("snapshots", "Joins that got a snapshot", self.snapshots.clone());
+        registry.register(
+            "snapshots_refused",
+            "Joins that asked for a snapshot and got none, by reason",
+            self.snapshots_refused.clone(),
+        );
+        registry.register(
+            "snapshot_seconds",
+            "From a join to the rows of its snapshot",
+            self.snapshot_seconds.0.clone(),
+        );
+        registry.register(
+            "snapshot_bytes",
+            "Memory taken by rows of snapshots that sockets have yet to read",
+            self.snapshot_bytes.clone(),
+        );
         registry.register("window_bytes", "Memory taken by the replay window", self.window_bytes.clone());
         registry.register("window_events", "Events in the replay window", self.window_events.clone());
         registry.register("ready", "1 while caught up with Postgres", self.ready.clone());
@@ -161,6 +192,11 @@ impl Metrics {
         );
         encode(&mut text, &registry).expect("writing to a String cannot fail");
         text
+    }
+
+    /// Counts a join that is refused.
+    pub fn refuse_join(&self, reason: &'static str) {
+        self.joins_refused.get_or_create(&Reason { reason }).inc();
     }
 
     /// Counts a dropped message of a client.

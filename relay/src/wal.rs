@@ -15,6 +15,7 @@ mod lsn;
 mod registry;
 mod session;
 mod slot;
+mod snapshot;
 mod stream;
 mod timeline;
 
@@ -32,6 +33,7 @@ pub use lsn::{Lsn, ParseLsnError, Xid};
 pub use registry::publication_gone;
 pub use session::connect;
 pub use slot::drop_slot;
+pub use snapshot::{ParseSnapshotError, Snapshot};
 pub use stream::{Batch, WalFrame, WalStream};
 
 /// Where the stream comes from, and how it is kept.

@@ -21,7 +21,7 @@ fn replay(replay: Value) -> Value {
 }
 
 /// Joins as the seeded agent and returns what the reply says of the replay.
-async fn resume(scene: &Scene, socket: &mut Socket, channel: &str, from: Value) -> Result<Value> {
+pub(crate) async fn resume(scene: &Scene, socket: &mut Socket, channel: &str, from: Value) -> Result<Value> {
     let reply = socket.try_join(channel, Some(&scene.agent()), replay(from)).await?;
     ensure!(reply.is_ok(), "{reply:?}");
     Ok(reply.response["replay"].clone())
@@ -115,6 +115,49 @@ async fn what_has_left_the_window_is_said_to_be_missing() {
         let mut socket = scene.socket(Vsn::V2).await?;
         let replay = resume(scene, &mut socket, &conv, json!({"after": beat.response["position"]})).await?;
         ensure!(replay["complete"] == true, "{replay}");
+        Ok(())
+    })
+    .await;
+}
+
+/// A relay that starts reads old rows by the routes of today, and cannot know what they led to then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_other_routes_sent_before_a_restart_is_said_to_be_missing() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let joined = resume(scene, &mut socket, &conv, json!({})).await?;
+        drop(socket);
+        let switch = |on: bool| {
+            format!(
+                "select campfire.enable_route(id, {on}) from campfire.routes where event = 'message:deleted'"
+            )
+        };
+        scene.database.batch_execute(&switch(true)).await?;
+        scene.write_messages(conversation, &numbered("short-lived", 1)).await?;
+        scene.database.batch_execute("delete from messages").await?;
+        scene.database.batch_execute(&switch(false)).await?;
+        scene.settle().await?;
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let replay = resume(scene, &mut socket, &conv, json!({"after": joined["position"]})).await?;
+        ensure!(replay["complete"] == true && replay["count"] == 2, "{replay}");
+        drop(socket);
+
+        scene.relay.kill_9().await?;
+        scene.relay.start_again().await?;
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let replay = resume(scene, &mut socket, &conv, json!({"after": joined["position"]})).await?;
+        ensure!(replay["complete"] == false, "{replay}");
+        // What came after the last change of routes is all there.
+        scene.write_messages(conversation, &numbered("later", 2)).await?;
+        let mut later = socket.next_events(2).await?;
+        drop(socket);
+        scene.relay.kill_9().await?;
+        scene.relay.start_again().await?;
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let replay = resume(scene, &mut socket, &conv, json!({"after": later.remove(0).id()})).await?;
+        ensure!(replay["complete"] == true && replay["count"] == 1, "{replay}");
         Ok(())
     })
     .await;

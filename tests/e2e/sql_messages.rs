@@ -91,8 +91,12 @@ async fn three_calls_make_another_table_live_from_their_place_in_the_wal() {
         let event = dashboard.next_event().await?;
         ensure!(event.name == "order:made" && event.payload["state"] == "after the route", "{event:?}");
         ensure!(event.payload["id"] == 2 && event.payload.get("details").is_none(), "{event:?}");
+        scene.database.batch_execute("alter table orders rename to sales").await?;
+        scene.database.batch_execute(&insert("renamed").replace("orders", "sales")).await?;
+        let event = dashboard.next_event().await?;
+        ensure!(event.name == "order:made" && event.payload["state"] == "renamed", "{event:?}");
         scene.database.batch_execute("select campfire.enable_route((select id from campfire.routes where event = 'order:made'), false)").await?;
-        scene.database.batch_execute(&insert("the route is off")).await?;
+        scene.database.batch_execute(&insert("the route is off").replace("orders", "sales")).await?;
         let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
         let events = dashboard.events_before(&fence, &conv).await?;
         ensure!(events.is_empty(), "{events:?}");

@@ -263,6 +263,12 @@ impl Cluster {
         self.url(RELAY_ROLE, &self.credentials.relay_password, DATABASE)
     }
 
+    /// The same by way of a proxy on another port of 127.0.0.1.
+    pub fn relay_url_by(&self, port: u16) -> String {
+        let password = &self.credentials.relay_password;
+        format!("postgres://{RELAY_ROLE}:{password}@127.0.0.1:{port}/{DATABASE}")
+    }
+
     /// A libpq URL for any role.
     pub fn url(&self, user: &str, password: &str, database: &str) -> String {
         format!("postgres://{user}:{password}@127.0.0.1:{}/{database}", self.port)

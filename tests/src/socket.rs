@@ -155,6 +155,12 @@ impl Socket {
 
     /// Joins with any config and returns the answer.
     pub async fn try_join(&mut self, channel: &str, token: Option<&str>, config: Value) -> Result<Reply> {
+        let reference = self.send_join(channel, token, config).await?;
+        self.reply(&reference).await
+    }
+
+    /// Asks to join and does not wait for the answer; returns the push's ref.
+    pub async fn send_join(&mut self, channel: &str, token: Option<&str>, config: Value) -> Result<String> {
         let mut payload = json!({"config": config});
         if let Some(token) = token {
             payload["access_token"] = token.into();
@@ -162,7 +168,7 @@ impl Socket {
         let reference = self.new_ref();
         self.join_refs.insert(channel.to_owned(), reference.clone());
         self.push(Some(&reference), &reference, channel, "phx_join", payload).await?;
-        self.reply(&reference).await
+        Ok(reference)
     }
 
     /// Leaves; the server's `phx_close` is read too.
@@ -179,10 +185,16 @@ impl Socket {
 
     /// Sends a heartbeat and waits for its answer.
     pub async fn heartbeat(&mut self) -> Result<Reply> {
+        let reference = self.send_heartbeat().await?;
+        self.reply(&reference).await
+    }
+
+    /// Sends a heartbeat and does not wait for the answer; returns its ref.
+    pub async fn send_heartbeat(&mut self) -> Result<String> {
         let reference = self.new_ref();
         let frame = Frame::push(None, Some(&reference), "phoenix", "heartbeat", json!({}));
         self.send_raw(frame::encode(&frame, self.vsn)).await?;
-        self.reply(&reference).await
+        Ok(reference)
     }
 
     /// Replaces the channel's token; there is never an answer.
@@ -329,6 +341,15 @@ impl Socket {
                 return Ok(frame);
             }
             self.waiting.push_back(frame);
+        }
+    }
+
+    /// The next frame of any kind, for those who must see them all in the order they came. Waits for as long as it
+    /// takes; may be dropped without losing a frame.
+    pub async fn next_frame(&mut self) -> Result<Frame> {
+        match self.waiting.pop_front() {
+            Some(frame) => Ok(frame),
+            None => self.read().await,
         }
     }
 

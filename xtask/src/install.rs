@@ -17,6 +17,9 @@ use crate::{step, system};
 /// Must be the version of `pgrx` in extension/Cargo.toml, to the last digit.
 const CARGO_PGRX_VERSION: &str = "0.18.1";
 
+/// The library's name for those who preload it.
+const UNVERSIONED: &str = "campfire.so";
+
 /// `cargo xtask install`.
 pub(crate) fn run(pg_config: Option<&Path>, release: bool) -> Result<ExitCode> {
     let server = match pg_config {
@@ -68,7 +71,7 @@ pub(crate) fn target() -> PathBuf {
 }
 
 /// Where tools are kept that outlive a clone.
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(dir) if !dir.is_empty() => PathBuf::from(dir),
         _ => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
@@ -81,19 +84,29 @@ pub(crate) fn pgrx_home() -> Result<PathBuf> {
     Ok(cache()?.join("pgrx"))
 }
 
-/// cargo-pgrx in exactly our version, in a directory of its own so that another
-/// version of the developer's stays.
+/// The directory that [`ensure_cargo_pgrx`] fills.
+pub(crate) fn cargo_pgrx_root() -> Result<PathBuf> {
+    tool_root("cargo-pgrx", CARGO_PGRX_VERSION)
+}
+
+/// cargo-pgrx in exactly our version.
 pub(crate) fn ensure_cargo_pgrx() -> Result<PathBuf> {
-    let root = cache()?.join(format!("cargo-pgrx-{CARGO_PGRX_VERSION}"));
-    let program = root.join("bin/cargo-pgrx");
+    ensure_tool("cargo-pgrx", CARGO_PGRX_VERSION)
+}
+
+/// A directory of its own for each version of a tool, so that another one of the developer's stays.
+fn tool_root(name: &str, version: &str) -> Result<PathBuf> {
+    Ok(cache()?.join(format!("{name}-{version}")))
+}
+
+/// A program that is a crate.
+pub(crate) fn ensure_tool(name: &str, version: &str) -> Result<PathBuf> {
+    let root = tool_root(name, version)?;
+    let program = root.join("bin").join(name);
     if !program.exists() {
-        step::announce(&format!("installing cargo-pgrx {CARGO_PGRX_VERSION} (cargo; a few minutes, once)"));
+        step::announce(&format!("installing {name} {version} (cargo; a few minutes, once)"));
         step::run(
-            step::cargo()
-                .args(["install", "cargo-pgrx", "--locked", "--version"])
-                .arg(CARGO_PGRX_VERSION)
-                .arg("--root")
-                .arg(&root),
+            step::cargo().args(["install", name, "--locked", "--version", version]).arg("--root").arg(&root),
         )?;
     }
     Ok(program)
@@ -152,8 +165,14 @@ fn package(server: &Server, cargo_pgrx: &Path, profile: Profile) -> Result<PathB
         build.arg("--debug");
     }
     step::run(&mut build)?;
-    add_released_scripts(&out.join(server.extension_dir.strip_prefix("/").unwrap_or(&server.extension_dir)))?;
+    add_released_scripts(&within(&out, &server.extension_dir))?;
+    add_unversioned_name(&within(&out, &server.library_dir))?;
     Ok(out)
+}
+
+/// Where the package has what belongs to `dir`.
+fn within(package: &Path, dir: &Path) -> PathBuf {
+    package.join(dir.strip_prefix("/").unwrap_or(dir))
 }
 
 /// cargo-pgrx packages the script of this version and the upgrades. The scripts of released versions are what
@@ -169,11 +188,21 @@ fn add_released_scripts(to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// `shared_preload_libraries = 'campfire'` names no version, as the functions of the extension do. A link and not a
+/// copy: Postgres knows the file by its inode, and loads it once.
+fn add_unversioned_name(to: &Path) -> Result<()> {
+    let names = names_of_ours(to)?;
+    let [library] = names.as_slice() else {
+        bail!("the package has not one library but {}: {}", names.len(), names.join(", "));
+    };
+    std::os::unix::fs::symlink(library, to.join(UNVERSIONED)).with_context(|| to.display().to_string())
+}
+
 /// Copies the package's files into the server, and takes away files of ours that
 /// the package no longer has.
 fn copy(package: &Path, server: &Server) -> Result<()> {
     for dir in [&server.extension_dir, &server.library_dir] {
-        let from = package.join(dir.strip_prefix("/").unwrap_or(dir));
+        let from = within(package, dir);
         let names = names_of_ours(&from)?;
         if names.is_empty() {
             bail!("the package has no files for {}", dir.display());
@@ -183,11 +212,16 @@ fn copy(package: &Path, server: &Server) -> Result<()> {
             .filter(|name| !names.contains(name))
             .map(|name| dir.join(name))
             .collect();
+        let (links, files): (Vec<_>, Vec<_>) =
+            names.iter().map(|name| from.join(name)).partition(|path| path.is_symlink());
         let mut install = writer_for(dir, "install")?;
         // `install` unlinks first, so backends that have the old library mapped keep it.
-        install.args(["-m", "644", "-t"]).arg(dir);
-        install.args(names.iter().map(|name| from.join(name)));
+        install.args(["-m", "644", "-t"]).arg(dir).args(files);
         step::run(&mut install)?;
+        for link in links {
+            let target = std::fs::read_link(&link).with_context(|| link.display().to_string())?;
+            step::run(writer_for(dir, "ln")?.arg("-sfn").arg(target).arg(dir.join(UNVERSIONED)))?;
+        }
         if !stale.is_empty() {
             step::run(writer_for(dir, "rm")?.arg("-f").args(stale))?;
         }

@@ -42,6 +42,15 @@ fn is_complete(server: &Server) -> bool {
     server.has_server_programs() && server.pgxs.join("src/makefiles/pgxs.mk").exists()
 }
 
+/// Whether [`ensure_postgres`] can have this version: it is here, or apt offers it.
+pub(crate) fn can_have_postgres(version: u32) -> Result<bool> {
+    if Server::find(Some(version)).is_ok_and(|server| is_complete(&server)) {
+        return Ok(true);
+    }
+    refresh_package_lists()?;
+    Ok(is_available(&format!("postgresql-server-dev-{version}")))
+}
+
 /// The Postgres that this distribution carries.
 fn distributed_version() -> Result<u32> {
     refresh_package_lists()?;

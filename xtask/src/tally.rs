@@ -129,6 +129,12 @@ pub(crate) fn node(line: &str) -> Option<Tally> {
     }
 }
 
+/// `12 passed, 0 failed`: our own last line, of a run inside another.
+pub(crate) fn xtask(line: &str) -> Option<Tally> {
+    let (passed, failed) = line.strip_suffix(" failed")?.split_once(" passed, ")?;
+    Some(Tally::of(passed.parse().ok()?, failed.parse().ok()?))
+}
+
 /// The number that stands right before `text`.
 fn number_before(line: &str, text: &str) -> Option<u64> {
     let before = &line[..line.find(text)?];
@@ -167,6 +173,13 @@ mod tests {
         check(node, "ℹ cancelled 2", Some((0, 2)));
         check(node, "ℹ tests 7", None);
         check(node, "ℹ pass 4 of them", None);
+    }
+
+    #[test]
+    fn a_run_inside_another_is_counted_by_its_last_line() {
+        check(xtask, "68 passed, 1 failed", Some((68, 1)));
+        check(xtask, "test result: ok. 3 passed; 0 failed", None);
+        check(xtask, "FAILED: pg_regress: 1 failed", None);
     }
 
     #[test]

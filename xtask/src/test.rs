@@ -13,8 +13,9 @@ use campfire_tests::server::Server;
 use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed};
 use clap::ValueEnum;
 
+use crate::chroot::Chroot;
 use crate::tally::{self, Tally};
-use crate::{demo, install, node, step, system, up};
+use crate::{chaos, demo, install, node, step, system, up};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -22,7 +23,8 @@ pub(crate) struct Arguments {
     #[arg(value_enum)]
     parts: Vec<Part>,
     /// Major version of Postgres for all that needs one; by default 15 if it is there,
-    /// else the lowest that is, else the distribution's
+    /// else the lowest that is, else the distribution's. One that this Debian does not
+    /// carry is tested in a chroot of the release that does (17: trixie, 18: sid)
     #[arg(long, value_name = "VERSION")]
     pg: Option<u32>,
 }
@@ -37,12 +39,27 @@ enum Part {
     E2e,
     /// Unmodified supabase-js against the relay
     Clients,
-    /// Everything there is
+    /// One minute of faults, checked by an oracle, and the checker itself tried
+    Chaos,
+    /// Everything there is, also on Postgres 17, and the SQL on 18
     All,
 }
 
+/// What `test all` also runs on which other versions: the whole server side on 17, the extension on 18.
+const OTHER_VERSIONS: [(u32, &[&str]); 2] = [(17, &["unit", "regress", "e2e"]), (18, &["regress"])];
+
 /// `cargo xtask test`.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if let Some(version) = arguments.pg
+        && !system::can_have_postgres(version)?
+    {
+        let mut tally = Tally::default();
+        tally.include(&format!("tests on Postgres {version}, in a chroot"), || {
+            in_chroot(version, &arguments.parts)
+        });
+        tally.print();
+        return Ok(tally.exit_code());
+    }
     let everything = arguments.parts.is_empty() || arguments.parts.contains(&Part::All);
     let wants = |part| everything || arguments.parts.contains(&part);
     let mut tally = Tally::default();
@@ -60,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         lints(&mut tally);
         tally.attempt("lints of the extension", || extension_lints(&server));
     }
-    if [Part::Regress, Part::E2e, Part::Clients].into_iter().any(wants) {
+    if [Part::Regress, Part::E2e, Part::Clients, Part::Chaos].into_iter().any(wants) {
         // Nothing that follows means anything without the extension.
         let installed = tally.attempt("the extension builds and installs", || {
             install::ensure_installed(&server, Profile::Debug)
@@ -69,8 +86,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             with_extension(&mut tally, &server, wants, everything);
         }
     }
+    if arguments.parts.contains(&Part::All) && arguments.pg.is_none() {
+        for (version, parts) in OTHER_VERSIONS {
+            tally.include(&format!("Postgres {version}"), || {
+                let version = version.to_string();
+                let mut command = step::cargo();
+                command.args(["xtask", "test"]).args(parts).args(["--pg", &version]);
+                tally::watch(&mut command, tally::xtask)
+            });
+        }
+    }
     tally.print();
     Ok(tally.exit_code())
+}
+
+/// The same command where there is such a Postgres.
+fn in_chroot(version: u32, parts: &[Part]) -> Result<Tally> {
+    let parts: Vec<String> = parts
+        .iter()
+        .filter_map(ValueEnum::to_possible_value)
+        .map(|value| value.get_name().to_owned())
+        .collect();
+    let (mut command, _lock) = Chroot::of(version)?.test(&parts)?;
+    tally::watch(&mut command, tally::xtask)
 }
 
 /// The parts that need the extension in the server, and mostly the relay as well.
@@ -79,7 +117,7 @@ fn with_extension(tally: &mut Tally, server: &Server, wants: impl Fn(Part) -> bo
         tally.include("pg_regress", || regress(server, &Regress::SQL));
         tally.include("pg_isolation_regress", || regress(server, &Regress::RACES));
     }
-    let needs_relay = wants(Part::E2e) || wants(Part::Clients);
+    let needs_relay = [Part::E2e, Part::Clients, Part::Chaos].into_iter().any(&wants);
     if !needs_relay || !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {
         return;
     }
@@ -89,6 +127,10 @@ fn with_extension(tally: &mut Tally, server: &Server, wants: impl Fn(Part) -> bo
     if wants(Part::Clients) {
         tally.include("the client helper", client_helper);
         tally.include("stock clients", || clients(server));
+    }
+    if wants(Part::Chaos) {
+        tally.attempt("chaos: what errs on purpose is caught", chaos::self_test);
+        tally.attempt("chaos: a minute of faults", chaos::check_once);
     }
     if everything {
         tally.attempt("demo --once", demo::check_once);
@@ -131,7 +173,7 @@ fn unit(tally: &mut Tally, server: &Server) {
         tally::watch(
             step::cargo()
                 .args(["test", "--no-fail-fast", "--lib", "--bins", "--test", "tidy", "--test", "wal"])
-                .env("CAMPFIRE_TEST_PG_BIN", server.bin()),
+                .env("CAMPFIRE_TEST_PG", server.version.to_string()),
             tally::libtest,
         )
     });

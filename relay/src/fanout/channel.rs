@@ -9,28 +9,25 @@ use uuid::Uuid;
 use super::hub::{ClientInput, Hub, Join, SocketId};
 use super::outbox::Outbox;
 use super::presence::Attendance;
-use super::replay::{ReplayRequest, Start};
-use super::resume::replay_response;
-use super::room::{Except, GroupKey, RoomKey};
+use super::replay::{Opening, ReplayRequest};
+use super::resume::{Cursor, replay_response};
+use super::room::{Except, Gate, GroupKey, RoomKey};
+use super::snapshot::{Cut, Pending};
 use super::typing::Typist;
 use crate::auth::{self, Claims, Credential, Fingerprint, Grants, Identity, TokenError};
 use crate::decode::Timestamp;
-use crate::metrics;
 use crate::protocol::{
     Broadcast, Encoding, Envelope, Reason, Ref, SystemStatus, UserBroadcast, Vsn, unmatched_topic,
 };
-use crate::route::{Position, Topic, strip_wire_prefix};
+use crate::route::{Topic, strip_wire_prefix};
 
 /// Largest payload of a typing indicator, in bytes.
 const TYPING_BYTES_MAX: usize = 1024;
 
-pub(super) const CONVERSATION_GONE: &str = "The conversation was deleted or moved";
 const REPLICATION_READY: &str = "Replication connection established";
 
 /// How long a channel waits for that before it ends, as in the reference.
 const REPLICATION_PATIENCE: Duration = Duration::from_secs(60);
-
-const AGENT_GONE: &str = "The agent is no longer active in this organization";
 
 /// A socket and the channels it joined.
 #[derive(Debug)]
@@ -58,11 +55,34 @@ pub(super) struct Channel {
     expires_at: Option<SystemTime>,
     /// Asked for a replay, so it is told positions.
     pub(super) resumes: bool,
-    /// Everything up to here was sent out of the window; None once it is live.
-    pub(super) cursor: Option<Position>,
+    /// The attachment to the database whose agents admitted it.
+    attachment: u64,
+    pub(super) stage: Stage,
     pub(super) attendance: Attendance,
     /// It asked to be told when the database streams, and waits for that until then.
     replication_due: Option<Instant>,
+}
+
+/// How far a channel has come.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Its snapshot is being read, and its join is not answered yet.
+    Pending(Box<Pending>),
+    /// It is being sent what it missed.
+    CatchingUp(Box<Cursor>),
+    /// It is live, except for what its snapshot shows and the stream has not passed yet.
+    Behind(Arc<Cut>),
+    Live,
+}
+
+impl Stage {
+    fn gate(&self) -> Gate {
+        match self {
+            Self::Pending(_) | Self::CatchingUp(_) => Gate::Shut,
+            Self::Behind(cut) => Gate::Behind(Arc::clone(cut)),
+            Self::Live => Gate::Open,
+        }
+    }
 }
 
 impl Channel {
@@ -77,7 +97,7 @@ impl Channel {
 
     /// Whether it has what it missed, and gets what is delivered to its room.
     pub(super) fn is_live(&self) -> bool {
-        self.cursor.is_none()
+        matches!(self.stage, Stage::Behind(_) | Stage::Live)
     }
 }
 
@@ -129,38 +149,52 @@ impl Hub {
 
     fn join(&mut self, id: SocketId, join: Join) {
         let old = self.remove_channel(id, &join.wire_topic);
-        let outcome = self.admit(id, &join);
+        let outcome = self.admit(id, &join).and_then(|(mut channel, opening)| {
+            if let Some(Opening::Snapshot { rows_max }) = opening {
+                let credential = join.credential.clone().map_err(Reason::from)?;
+                let topic = channel.room.topic.clone();
+                let pending =
+                    self.request_snapshot(id, join.reference.clone(), topic, rows_max, credential)?;
+                channel.stage = Stage::Pending(Box::new(pending));
+            }
+            Ok((channel, opening))
+        });
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let vsn = socket.vsn;
         let envelope = Envelope { vsn, topic: &join.wire_topic, join_ref: &join.join_ref };
         match outcome {
-            Ok((channel, start)) => {
-                let response = match start {
-                    None => r#"{"postgres_changes":[]}"#.to_owned(),
-                    Some(start) => replay_response(start, &channel.room.topic, &self.window, self.tag),
+            Ok((channel, opening)) => {
+                let response = match opening {
+                    None => Some(r#"{"postgres_changes":[]}"#.to_owned()),
+                    Some(Opening::Window(start)) => {
+                        let count = self.window.after(&channel.room.topic, start.position).len();
+                        Some(replay_response(start.complete, count, &self.window, self.tag))
+                    }
+                    // With its rows.
+                    Some(Opening::Snapshot { .. }) => None,
                 };
                 // Reply first: what is delivered from here on belongs to a joined channel.
-                if socket.outbox.push(envelope.reply_ok(&join.reference, &response)).is_err() {
+                let reply = response.map(|response| envelope.reply_ok(&join.reference, &response));
+                if reply.is_some_and(|reply| socket.outbox.push(reply).is_err()) {
                     return self.disconnect(id);
                 }
-                let (room, group, live) = (channel.room.clone(), channel.group(vsn), start.is_none());
-                self.rooms.join(room, group.clone(), id, Arc::clone(&socket.outbox), live);
+                let (room, group, gate) = (channel.room.clone(), channel.group(vsn), channel.stage.gate());
+                self.rooms.join(room, group.clone(), id, Arc::clone(&socket.outbox), gate);
                 self.rooms.hear_broadcasts(&channel.room, &group, id, channel.may_read_broadcasts());
                 self.token_use.join(channel.token, id);
                 let identity = channel.identity;
                 socket.channels.push(channel);
                 self.metrics.channels.inc();
                 self.dashboard_opens(identity, id);
-                if let Some(start) = start {
-                    self.begin_replay(id, start);
+                if let Some(Opening::Window(start)) = opening {
+                    self.begin_replay(id, &join.wire_topic, start.complete);
                 }
                 self.begin_presence(id);
                 self.tell_what_is_due(id);
             }
             Err(reason) => {
                 debug!(socket_id = id.0, %reason, "join refused");
-                let refused = metrics::Reason { reason: reason.label() };
-                self.metrics.joins_refused.get_or_create(&refused).inc();
+                self.metrics.refuse_join(reason.label());
                 self.push(id, envelope.reply_error(&join.reference, &reason));
             }
         }
@@ -171,7 +205,7 @@ impl Hub {
     }
 
     /// Decides a join by the claims, the control state and nothing else.
-    fn admit(&self, id: SocketId, join: &Join) -> Result<(Channel, Option<Start>), Reason> {
+    fn admit(&self, id: SocketId, join: &Join) -> Result<(Channel, Option<Opening>), Reason> {
         let name = strip_wire_prefix(&join.wire_topic).ok_or(Reason::UnmatchedTopic)?;
         if name.is_empty() {
             return Err(Reason::TopicNameRequired);
@@ -194,11 +228,15 @@ impl Hub {
         let grants = join.grants.clone();
         let enabled = payload.presence_enabled;
         let (identity, grants) = self.authorize(&topic, credential, payload.private, grants, enabled)?;
-        let start = match ReplayRequest::parse(payload.replay.as_deref())? {
+        let opening = match ReplayRequest::parse(payload.replay.as_deref())? {
             None => None,
             Some(_) if identity.is_none() => return Err(Reason::ReplayNotAllowed),
             // Without a database there is nothing to replay, and handshakes are refused.
-            Some(request) => self.tag.map(|tag| request.start(&topic, &self.window, tag)),
+            Some(request) => self.tag.map(|tag| request.opening(&topic, &self.window, tag)).transpose()?,
+        };
+        let stage = match opening {
+            Some(Opening::Window(start)) => Stage::CatchingUp(Box::new(Cursor::at(start.position))),
+            _ => Stage::Live,
         };
         let channel = Channel {
             wire_topic: Arc::clone(&join.wire_topic),
@@ -210,12 +248,13 @@ impl Hub {
             grants,
             token,
             expires_at: credential.expires_at(),
-            resumes: start.is_some(),
-            cursor: start.map(|start| start.position),
+            resumes: opening.is_some(),
+            attachment: self.attachment,
+            stage,
             attendance: Attendance::new(payload.presence_key.as_deref(), payload.presence_enabled),
             replication_due: payload.replication_ready.then(|| Instant::now() + REPLICATION_PATIENCE),
         };
-        Ok((channel, start))
+        Ok((channel, opening))
     }
 
     /// As whom a credential opens a topic, and by which grants, if it does; as nobody outside `org:`.
@@ -299,10 +338,10 @@ impl Hub {
                 else {
                     return;
                 };
-                let live = channel.cursor.is_none();
                 let before = channel.group(vsn);
                 let was = std::mem::replace(&mut channel.identity, identity);
                 channel.grants = grants;
+                channel.attachment = self.attachment;
                 channel.expires_at = credential.expires_at();
                 let token = fingerprint(&credential);
                 self.token_use.join(token, id);
@@ -315,7 +354,7 @@ impl Hub {
                         after.clone(),
                         id,
                         Arc::clone(&socket.outbox),
-                        live,
+                        channel.stage.gate(),
                     );
                 }
                 self.rooms.hear_broadcasts(&channel.room, &after, id, channel.may_read_broadcasts());
@@ -324,7 +363,7 @@ impl Hub {
                 self.dashboard_opens(identity, id);
                 self.dashboard_closes(was, Instant::now());
             }
-            Err(reason) => self.close_channel(id, wire_topic, &reason.message()),
+            Err(reason) => self.close_channel(id, wire_topic, &reason),
         }
     }
 
@@ -462,7 +501,7 @@ impl Hub {
         if self.event_rate.is_over(now) {
             let receivers = self.rooms.members(room).into_iter();
             for (id, wire_topic) in receivers.filter(|(id, wire_topic)| !except.is(*id, wire_topic)) {
-                self.close_channel(id, &wire_topic, &Reason::TooManyMessages.message());
+                self.close_channel(id, &wire_topic, &Reason::TooManyMessages);
             }
             return;
         }
@@ -480,7 +519,7 @@ impl Hub {
         self.tell_who_is_gone(now);
         let is_over = |channel: &&Channel| channel.replication_due.is_some_and(|due| due <= now);
         for (id, wire_topic) in self.channels_where(is_over) {
-            self.close_channel(id, &wire_topic, &Reason::ReplicationNotEstablished.message());
+            self.close_channel(id, &wire_topic, &Reason::ReplicationNotEstablished);
         }
         for (typist, room, identity) in self.typing.expired(now) {
             self.end_typing(&typist, &room, &identity);
@@ -501,7 +540,7 @@ impl Hub {
             let ago =
                 expires_at.and_then(|expires_at| wall.duration_since(expires_at).ok()).unwrap_or_default();
             let reason = Reason::TokenExpired { seconds_ago: ago.as_secs() };
-            self.close_channel(id, &wire_topic, &reason.message());
+            self.close_channel(id, &wire_topic, &reason);
         }
     }
 
@@ -513,11 +552,38 @@ impl Hub {
 
     /// Ends every channel of an agent whose row is gone or inactive.
     pub(super) fn close_unauthorized_agents(&mut self) {
-        let is_active =
-            |organization: Uuid, user: Uuid| self.agents.get(&(organization, user)) == Some(&true);
-        let gone = |channel: &&Channel| matches!(channel.identity, Some(Identity::Agent { organization, user }) if !is_active(organization, user));
-        for (id, wire_topic) in self.channels_where(gone) {
-            self.close_channel(id, &wire_topic, AGENT_GONE);
+        let mut gone = Vec::new();
+        for (id, socket) in &self.sockets {
+            for channel in &socket.channels {
+                if let Some(Identity::Agent { organization, user }) = channel.identity
+                    && self.agents.get(&(organization, user)) != Some(&true)
+                {
+                    gone.push((*id, Arc::clone(&channel.wire_topic)));
+                }
+            }
+        }
+        self.close_agents(gone);
+    }
+
+    /// Ends the channels of an agent, or of all, that an earlier attachment admitted.
+    pub(super) fn close_agents_of_before(&mut self, agent: Option<(Uuid, Uuid)>) {
+        let mut gone = Vec::new();
+        for (id, socket) in &self.sockets {
+            for channel in &socket.channels {
+                if let Some(Identity::Agent { organization, user }) = channel.identity
+                    && agent.is_none_or(|agent| agent == (organization, user))
+                    && channel.attachment < self.attachment
+                {
+                    gone.push((*id, Arc::clone(&channel.wire_topic)));
+                }
+            }
+        }
+        self.close_agents(gone);
+    }
+
+    fn close_agents(&mut self, gone: Vec<(SocketId, Arc<str>)>) {
+        for (id, wire_topic) in gone {
+            self.close_channel(id, &wire_topic, &Reason::AgentGone);
         }
         self.tell_who_is_gone(Instant::now());
     }
@@ -563,9 +629,9 @@ impl Hub {
         widgets.iter().for_each(|wire_topic| self.tell_widget(id, wire_topic));
     }
 
-    pub(super) fn close_room(&mut self, room: &RoomKey, message: &str) {
+    pub(super) fn close_room(&mut self, room: &RoomKey, reason: &Reason) {
         for (id, wire_topic) in self.rooms.members(room) {
-            self.close_channel(id, &wire_topic, message);
+            self.close_channel(id, &wire_topic, reason);
         }
     }
 
@@ -575,6 +641,9 @@ impl Hub {
         let mut closed = Vec::new();
         for (id, socket) in &self.sockets {
             for channel in &socket.channels {
+                if matches!(channel.stage, Stage::Pending(_)) {
+                    continue;
+                }
                 let envelope =
                     Envelope { vsn: socket.vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
                 if socket.outbox.push(envelope.system(SystemStatus::Ok, &message)).is_err() {
@@ -585,13 +654,18 @@ impl Hub {
         closed.into_iter().for_each(|id| self.disconnect(id));
     }
 
-    /// Ends a channel and says why. The socket and its other channels go on.
-    pub(super) fn close_channel(&mut self, id: SocketId, wire_topic: &str, message: &str) {
+    /// Ends a channel and says why: to a join that is not answered yet, in its answer. The socket and its other
+    /// channels go on.
+    pub(super) fn close_channel(&mut self, id: SocketId, wire_topic: &str, reason: &Reason) {
         let Some(channel) = self.remove_channel(id, wire_topic) else { return };
         self.end_presence(&channel, Instant::now());
         let Some(socket) = self.sockets.get(&id) else { return };
         let envelope = Envelope { vsn: socket.vsn, topic: wire_topic, join_ref: &channel.join_ref };
-        self.push(id, envelope.system(SystemStatus::Error, message));
+        if let Stage::Pending(pending) = &channel.stage {
+            self.metrics.refuse_join(reason.label());
+            return self.push(id, envelope.reply_error(&pending.reference, reason));
+        }
+        self.push(id, envelope.system(SystemStatus::Error, &reason.message()));
         self.push(id, envelope.close());
     }
 

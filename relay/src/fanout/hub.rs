@@ -13,14 +13,15 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::channel::{CONVERSATION_GONE, Socket};
+use super::channel::Socket;
 use super::dashboards::Dashboards;
 use super::event_rate::EventRate;
 use super::outbox::Outbox;
 use super::presence::PresenceLimits;
 use super::publish::Publish;
-use super::room::{Delivery, Except, RoomKey, Rooms};
+use super::room::{Delivery, RoomKey, Rooms};
 use super::roster::Roster;
+use super::snapshot::{Cut, SnapshotFailure, SnapshotRequest, SnapshotRows};
 use super::status::AgentNames;
 use super::token_use::TokenUse;
 use super::typing::Typing;
@@ -32,7 +33,7 @@ use crate::protocol::{
     Broadcast, BroadcastPayload, JoinPayload, PresenceCall, Reason, Ref, UserBroadcast, Vsn,
 };
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
-use crate::wal::Lsn;
+use crate::wal::{Lsn, Snapshot, Xid};
 
 /// How often expiries are looked for.
 const TICK: Duration = Duration::from_millis(500);
@@ -54,11 +55,12 @@ impl SocketId {
 pub enum HubInput {
     Client(SocketId, ClientInput),
     Publish(Publish),
-    /// Attached to the slot: the agents as loaded; from here on the stream moves them. Commits from
-    /// `confirmed_flush_lsn` on will come.
+    /// Attached to the slot: the agents as a snapshot showed them; from here on what it does not show moves them.
+    /// Commits from `confirmed_flush_lsn` on will come.
     Attached {
         agents: Vec<(Uuid, Uuid, bool)>,
         agent_names: Vec<(Uuid, Uuid, String)>,
+        snapshot: Snapshot,
         tag: DatabaseTag,
         timeline: u32,
         confirmed_flush_lsn: Lsn,
@@ -72,6 +74,12 @@ pub enum HubInput {
         changes: Vec<HubChange>,
         applied: Option<Lsn>,
     },
+    /// The rows of a join, or why there are none.
+    Snapshot {
+        socket: SocketId,
+        ticket: u64,
+        outcome: Result<SnapshotRows, SnapshotFailure>,
+    },
     /// Committed events can not be had any more.
     Loss {
         cause: &'static str,
@@ -82,6 +90,7 @@ pub enum HubInput {
 #[derive(Debug)]
 pub struct HubChange {
     pub position: Position,
+    pub xid: Xid,
     pub committed_at: Timestamp,
     /// The `meta` of its events, as JSON text.
     pub meta: Arc<[u8]>,
@@ -163,6 +172,8 @@ pub struct HubSettings {
     pub public_channels: bool,
     pub presence: PresenceLimits,
     pub window: WindowLimits,
+    /// Memory that rows of snapshots may take while sockets read them.
+    pub snapshot_bytes_max: usize,
 }
 
 /// Subscriptions, control state, and the position reached.
@@ -182,7 +193,18 @@ pub struct Hub {
     /// Of the database we are attached to. None before the first time.
     pub(super) tag: Option<DatabaseTag>,
     /// Events are missing from the window: it begins anew at the next attach.
-    window_broken: bool,
+    pub(super) window_broken: bool,
+    /// Counts the times we attached.
+    pub(super) attachment: u64,
+    /// What showed the agents; None before the first time.
+    agents_shown: Option<Snapshot>,
+    /// Everything that committed before it was applied.
+    pub(super) passed: Lsn,
+    /// Channels that are live but for what their snapshots show.
+    pub(super) behind: Vec<(SocketId, Arc<str>, Arc<Cut>)>,
+    pub(super) snapshots: mpsc::Sender<SnapshotRequest>,
+    /// Tickets given out.
+    pub(super) tickets: u64,
     applied: Arc<AtomicU64>,
     pub(super) ready: watch::Sender<bool>,
 }
@@ -191,6 +213,7 @@ impl Hub {
     pub fn new(
         settings: HubSettings,
         metrics: Metrics,
+        snapshots: mpsc::Sender<SnapshotRequest>,
         applied: Arc<AtomicU64>,
         ready: watch::Sender<bool>,
     ) -> Self {
@@ -212,6 +235,12 @@ impl Hub {
             settings,
             tag: None,
             window_broken: false,
+            attachment: 0,
+            agents_shown: None,
+            passed: Lsn::INVALID,
+            behind: Vec::new(),
+            snapshots,
+            tickets: 0,
             applied,
             ready,
         }
@@ -247,11 +276,14 @@ impl Hub {
         match input {
             HubInput::Client(socket, input) => self.apply_client(socket, input),
             HubInput::Publish(publish) => self.publish(publish),
-            HubInput::Attached { agents, agent_names, tag, timeline, confirmed_flush_lsn } => {
+            HubInput::Attached { agents, agent_names, snapshot, tag, timeline, confirmed_flush_lsn } => {
                 let is_first = self.tag.replace(tag).is_none();
                 if is_first || std::mem::take(&mut self.window_broken) {
                     self.window.start_at(Position::before(timeline, confirmed_flush_lsn));
+                    self.forget_snapshots(confirmed_flush_lsn);
                 }
+                self.attachment += 1;
+                self.agents_shown = Some(snapshot);
                 self.agents = agents
                     .into_iter()
                     .map(|(organization, user, active)| ((organization, user), active))
@@ -277,12 +309,15 @@ impl Hub {
                 }
                 self.measure_window();
                 if let Some(end) = applied {
+                    self.pass(end);
                     self.applied.store(end.0, Ordering::Release);
                     self.metrics.applied_lsn.set(end.0);
                 }
             }
+            HubInput::Snapshot { socket, ticket, outcome } => self.apply_snapshot(socket, ticket, outcome),
             HubInput::Loss { cause } => {
                 self.window_broken = true;
+                self.fail_pending(SnapshotFailure::Loss);
                 self.announce_loss(cause);
             }
         }
@@ -290,9 +325,14 @@ impl Hub {
     }
 
     fn apply_change(&mut self, change: &HubChange) {
-        let HubChange { position, committed_at, .. } = *change;
+        let HubChange { position, xid, committed_at, .. } = *change;
         // After a reconnect the server sends again what was not confirmed.
-        if position <= self.window.head() {
+        let is_new = position > self.window.head();
+        // Before the events, and also where they are skipped: the agents were loaded anew, perhaps without this.
+        for control in &change.routed.control {
+            self.apply_to_agents(control, xid, is_new);
+        }
+        if !is_new {
             self.metrics.changes_skipped.inc();
             return;
         }
@@ -304,52 +344,80 @@ impl Hub {
             let room = RoomKey { topic: topic.clone(), private: false };
             let payload = BroadcastPayload::Json(bytes);
             let broadcast = Broadcast { event, payload, meta: Some(&change.meta) };
-            let delivery = self.rooms.deliver(&room, &broadcast, Except::Nobody);
+            let delivery = self.rooms.deliver_event(&room, &broadcast, xid);
             self.settle(delivery);
             let (event, payload, meta) = (Arc::clone(event), bytes.clone(), Arc::clone(&change.meta));
-            self.window.keep(topic, Kept { position, event, payload, meta });
+            self.window.keep(topic, Kept { position, xid, event, payload, meta });
         }
-        // After the events, so that a channel that ends still hears why.
+        // After the events: `conversation:deleted`, two ids that the channel's own name tells, is its last word.
         for control in &change.routed.control {
-            self.apply_control(control);
+            self.apply_to_conversations(control);
         }
     }
 
-    fn apply_control(&mut self, control: &ControlChange) {
-        match *control {
+    /// Moves the agents by a change that the snapshot they were loaded under does not show. One that it does show can
+    /// have ended only the channels that were admitted before.
+    fn apply_to_agents(&mut self, control: &ControlChange, xid: Xid, is_new: bool) {
+        let is_shown = self.agents_shown.as_ref().is_some_and(|snapshot| snapshot.shows(xid));
+        let agent = match *control {
             ControlChange::Agent { organization, user, active } => {
+                let agent = (organization, user);
                 match active {
-                    Some(active) => self.agents.insert((organization, user), active),
+                    _ if is_shown => None,
+                    Some(active) => self.agents.insert(agent, active),
                     None => {
-                        self.agent_names.remove(&(organization, user));
-                        self.agents.remove(&(organization, user))
+                        self.agent_names.remove(&agent);
+                        self.agents.remove(&agent)
                     }
                 };
-                if active != Some(true) {
-                    self.close_unauthorized_agents();
+                if active == Some(true) {
+                    return;
                 }
+                Some(agent)
             }
             ControlChange::AgentNamed { organization, user, ref display_name } => {
-                self.agent_names.insert((organization, user), Arc::clone(display_name));
+                if !is_shown {
+                    self.agent_names.insert((organization, user), Arc::clone(display_name));
+                }
+                return;
             }
             ControlChange::AllAgentsGone => {
-                self.agents.clear();
-                self.agent_names.clear();
-                self.close_unauthorized_agents();
+                if !is_shown {
+                    self.agents.clear();
+                    self.agent_names.clear();
+                }
+                None
+            }
+            ControlChange::ConversationGone { .. }
+            | ControlChange::AllConversationsGone
+            | ControlChange::RoutedAnewUntilHere => return,
+        };
+        match (is_shown, is_new) {
+            (false, _) => self.close_unauthorized_agents(),
+            (true, true) => self.close_agents_of_before(agent),
+            (true, false) => {}
+        }
+    }
+
+    fn apply_to_conversations(&mut self, control: &ControlChange) {
+        match *control {
+            ControlChange::Agent { .. } | ControlChange::AgentNamed { .. } | ControlChange::AllAgentsGone => {
             }
             ControlChange::ConversationGone { organization, conversation } => {
                 for topic in [
                     Topic::channel_conversation(organization, conversation),
                     Topic::channel_widget(organization, conversation),
                 ] {
-                    self.close_room(&RoomKey { topic, private: false }, CONVERSATION_GONE);
+                    self.close_room(&RoomKey { topic, private: false }, &Reason::ConversationGone);
                 }
             }
+            // Whoever goes on from before would miss events that were, or get some that were not.
+            ControlChange::RoutedAnewUntilHere => self.window.start_at(self.window.head()),
             ControlChange::AllConversationsGone => {
                 let ends = |room: &&RoomKey| room.topic.conversation().is_some();
                 let rooms: Vec<RoomKey> = self.rooms.keys().filter(ends).cloned().collect();
                 for room in rooms {
-                    self.close_room(&room, CONVERSATION_GONE);
+                    self.close_room(&room, &Reason::ConversationGone);
                 }
             }
         }

@@ -107,13 +107,13 @@ impl Hub {
         let limits = self.settings.presence;
         let Some(channel) = self.channel_mut(id, wire_topic) else { return };
         if !channel.attendance.admit(&limits, now) {
-            return self.close_channel(id, wire_topic, &Reason::TooManyPresenceCalls.message());
+            return self.close_channel(id, wire_topic, &Reason::TooManyPresenceCalls);
         }
         let join_ref = channel.join_ref.clone();
         let outcome = match call {
             _ if !within_rate => Err(Some(Reason::TooManyMessages)),
             PresenceCall::Track(members) if members.len() > limits.payload_bytes_max => {
-                return self.close_channel(id, wire_topic, &Reason::PresenceTooLarge.message());
+                return self.close_channel(id, wire_topic, &Reason::PresenceTooLarge);
             }
             PresenceCall::NotAnObject => Err(Some(Reason::PresenceNotAnObject)),
             PresenceCall::Nothing => Ok(()),

@@ -6,13 +6,16 @@ use serde_json::value::RawValue;
 use super::window::Window;
 use crate::decode::Timestamp;
 use crate::protocol::Reason;
-use crate::route::{DatabaseTag, Position, Topic};
+use crate::route::{DatabaseTag, Position, Scope, Topic};
 
 /// Most events that `since` may ask for.
 const LIMIT_MAX: u64 = 1_000;
 
 /// Events that `since` gives if it names no limit, as the reference has it.
 const LIMIT_DEFAULT: u64 = 25;
+
+/// Most messages, and conversations, that `snapshot` may ask for.
+const SNAPSHOT_ROWS_MAX: u32 = 200;
 
 /// `config.broadcast.replay` of a join to a channel of an organization.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub(super) enum ReplayRequest {
     Since { since: Timestamp, limit: usize },
     /// Nothing, but say where we are.
     PositionOnly,
+    /// The rows that the database shows, and everything after.
+    Snapshot { rows_max: u32 },
 }
 
 /// From where on a channel is sent what the window holds.
@@ -33,11 +38,22 @@ pub(super) struct Start {
     pub(super) complete: bool,
 }
 
+/// How a channel that asked for a replay begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    Window(Start),
+    /// With rows that are to be read first.
+    Snapshot {
+        rows_max: u32,
+    },
+}
+
 #[derive(Deserialize)]
 struct Parameters {
     after: Option<String>,
     since: Option<i64>,
     limit: Option<u64>,
+    snapshot: Option<u32>,
 }
 
 impl ReplayRequest {
@@ -46,25 +62,39 @@ impl ReplayRequest {
         let Some(replay) = replay else { return Ok(None) };
         let parameters: Option<Parameters> =
             serde_json::from_str(replay.get()).map_err(|_| Reason::ReplayNotValid)?;
-        let Some(Parameters { after, since, limit }) = parameters else { return Ok(None) };
-        match (after, since, limit) {
-            (Some(after), None, None) => {
+        let Some(Parameters { after, since, limit, snapshot }) = parameters else { return Ok(None) };
+        match (after, since, limit, snapshot) {
+            (Some(after), None, None, None) => {
                 let (tag, position) = Position::parse_id(&after).ok_or(Reason::ReplayNotValid)?;
                 Ok(Some(Self::After { tag, position }))
             }
-            (None, Some(millis), limit) => {
+            (None, Some(millis), limit, None) => {
                 let since = Timestamp::from_unix_millis(millis);
                 let limit = limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX) as usize;
                 Ok(Some(Self::Since { since, limit }))
             }
-            (None, None, None) => Ok(Some(Self::PositionOnly)),
+            (None, None, None, Some(rows)) => {
+                Ok(Some(Self::Snapshot { rows_max: rows.clamp(1, SNAPSHOT_ROWS_MAX) }))
+            }
+            (None, None, None, None) => Ok(Some(Self::PositionOnly)),
             _ => Err(Reason::ReplayNotValid),
         }
     }
 
     /// Where to start in the window. What is not all there is given as far as it is.
-    pub(super) fn start(&self, topic: &Topic, window: &Window, ours: DatabaseTag) -> Start {
-        match *self {
+    pub(super) fn opening(
+        &self,
+        topic: &Topic,
+        window: &Window,
+        ours: DatabaseTag,
+    ) -> Result<Opening, Reason> {
+        let start = match *self {
+            Self::Snapshot { rows_max } => {
+                return match topic.scope() {
+                    Some(Scope::Conversation | Scope::Conversations) => Ok(Opening::Snapshot { rows_max }),
+                    _ => Err(Reason::ReplayNotValid),
+                };
+            }
             Self::After { tag, .. } if tag != ours => Start { position: window.head(), complete: false },
             Self::After { position, .. } => match window.check(topic, position) {
                 Ok(()) => Start { position, complete: true },
@@ -78,7 +108,8 @@ impl ReplayRequest {
                 Start { position, complete }
             }
             Self::PositionOnly => Start { position: window.head(), complete: true },
-        }
+        };
+        Ok(Opening::Window(start))
     }
 }
 
@@ -105,6 +136,9 @@ mod tests {
         check(r#"{"since":1000,"limit":0}"#, since(1000, 1));
         check(r#"{"since":1000,"limit":5000}"#, since(1000, 1000));
         check("{}", Ok(Some(ReplayRequest::PositionOnly)));
+        check(r#"{"snapshot":50}"#, Ok(Some(ReplayRequest::Snapshot { rows_max: 50 })));
+        check(r#"{"snapshot":0}"#, Ok(Some(ReplayRequest::Snapshot { rows_max: 1 })));
+        check(r#"{"snapshot":5000}"#, Ok(Some(ReplayRequest::Snapshot { rows_max: 200 })));
         check("null", Ok(None));
         assert_eq!(ReplayRequest::parse(None), Ok(None));
     }
@@ -118,6 +152,9 @@ mod tests {
             r#"{"since":1,"limit":"many"}"#,
             r#"{"limit":1}"#,
             r#"{"after":"x","since":1}"#,
+            r#"{"snapshot":-1}"#,
+            r#"{"snapshot":"all"}"#,
+            r#"{"snapshot":1,"limit":1}"#,
             "[]",
             "7",
         ] {

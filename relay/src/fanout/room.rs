@@ -7,8 +7,10 @@ use indexmap::IndexMap;
 
 use super::hub::SocketId;
 use super::outbox::Outbox;
+use super::snapshot::Cut;
 use crate::protocol::{Broadcast, Envelope, Frame, Ref, Vsn, encode_broadcast};
 use crate::route::Topic;
+use crate::wal::Xid;
 
 /// Names a room. Channels outside `org:` have a public and a private room of the same name; those of `org:` have one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,12 +50,21 @@ struct Group {
 #[derive(Debug)]
 struct Member {
     outbox: Arc<Outbox>,
-    /// False while what it missed is still being sent.
-    live: bool,
+    gate: Gate,
     /// False for those who may see who is there and nothing else.
     hears_broadcasts: bool,
     /// It is told who comes and goes.
     hears_presence: bool,
+}
+
+/// What a member gets of what is delivered to its room.
+#[derive(Clone, Debug)]
+pub(super) enum Gate {
+    /// Nothing: what it missed is still being sent.
+    Shut,
+    /// What its snapshot does not show.
+    Behind(Arc<Cut>),
+    Open,
 }
 
 /// What a delivery came to.
@@ -105,10 +116,10 @@ impl Rooms {
         group: GroupKey,
         socket: SocketId,
         outbox: Arc<Outbox>,
-        live: bool,
+        gate: Gate,
     ) {
         let groups = &mut self.rooms.entry(room).or_default().groups;
-        let member = Member { outbox, live, hears_broadcasts: true, hears_presence: false };
+        let member = Member { outbox, gate, hears_broadcasts: true, hears_presence: false };
         match groups.iter_mut().find(|known| known.key == group) {
             Some(known) => {
                 known.members.insert(socket, member);
@@ -117,10 +128,10 @@ impl Rooms {
         }
     }
 
-    /// From here on the member gets what is delivered to the room.
-    pub(super) fn go_live(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId) {
+    /// From here on the member gets what the gate lets through.
+    pub(super) fn set_gate(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId, gate: Gate) {
         if let Some(member) = self.member_mut(room, group, socket) {
-            member.live = true;
+            member.gate = gate;
         }
     }
 
@@ -187,10 +198,10 @@ impl Rooms {
     pub(super) fn deliver_presence(&self, room: &RoomKey, joins: &str, leaves: &str) -> Delivery {
         let mut delivery = Delivery::default();
         let groups = self.rooms.get(room).map(|room| room.groups.as_slice()).unwrap_or_default();
+        let is_told = |member: &Member| member.hears_presence && !matches!(member.gate, Gate::Shut);
         for Group { key, members } in groups {
             let envelope = Envelope { vsn: key.vsn, topic: &key.wire_topic, join_ref: &Ref::Null };
-            let mut told =
-                members.iter().filter(|(_, member)| member.live && member.hears_presence).peekable();
+            let mut told = members.iter().filter(|(_, member)| is_told(member)).peekable();
             if told.peek().is_none() {
                 continue;
             }
@@ -200,12 +211,34 @@ impl Rooms {
         delivery
     }
 
+    /// Queues an event of a transaction for everybody in the room whose snapshot does not show it already.
+    pub(super) fn deliver_event(&self, room: &RoomKey, broadcast: &Broadcast<'_>, xid: Xid) -> Delivery {
+        let is_for = |_: SocketId, _: &GroupKey, gate: &Gate| match gate {
+            Gate::Open => true,
+            Gate::Shut => false,
+            Gate::Behind(cut) => !cut.snapshot.shows(xid),
+        };
+        self.deliver_where(room, |_| *broadcast, is_for)
+    }
+
     /// Like [`Rooms::deliver`], with one broadcast for visitors and another for everybody else.
     pub(super) fn deliver_by_audience<'b>(
         &self,
         room: &RoomKey,
         broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
         except: Except<'_>,
+    ) -> Delivery {
+        let is_for = |socket: SocketId, key: &GroupKey, gate: &Gate| {
+            !except.is(socket, &key.wire_topic) && !matches!(gate, Gate::Shut)
+        };
+        self.deliver_where(room, broadcast, is_for)
+    }
+
+    fn deliver_where<'b>(
+        &self,
+        room: &RoomKey,
+        broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
+        is_for: impl Fn(SocketId, &GroupKey, &Gate) -> bool,
     ) -> Delivery {
         let mut delivery = Delivery::default();
         let Some(room) = self.rooms.get(room) else { return delivery };
@@ -215,12 +248,11 @@ impl Rooms {
                 continue;
             };
             for (socket, member) in
-                members.iter().filter(|(_, member)| member.live && member.hears_broadcasts)
+                members.iter().filter(|(socket, member)| is_for(**socket, key, &member.gate))
             {
-                if except.is(*socket, &key.wire_topic) {
-                    continue;
+                if member.hears_broadcasts {
+                    delivery.push(*socket, member, &frame);
                 }
-                delivery.push(*socket, member, &frame);
             }
         }
         delivery

@@ -1,7 +1,9 @@
 //! The hub as a state machine: no runtime, no sockets. Inputs go in, frames are read from outboxes.
 
+mod cut;
 mod presence;
 mod resume;
+mod snapshot;
 mod world;
 
 use std::sync::Arc;

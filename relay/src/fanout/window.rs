@@ -13,12 +13,16 @@ use uuid::Uuid;
 
 use crate::decode::Timestamp;
 use crate::route::{Position, Topic};
+use crate::wal::{Snapshot, Xid};
 
 /// Memory taken by an event besides its payload, in bytes: the entry itself, and its share of map and queues.
 const EVENT_OVERHEAD_BYTES: usize = 192;
 
 /// Memory taken by a commit that is remembered, in bytes.
 const COMMIT_BYTES: usize = size_of::<Commit>();
+
+/// Transactions of evicted events that are remembered, so that a snapshot can tell whether it misses one.
+const EVICTED_MAX: usize = 16_384;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +37,7 @@ pub struct WindowLimits {
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     pub(super) position: Position,
+    pub(super) xid: Xid,
     pub(super) event: Arc<str>,
     pub(super) payload: Bytes,
     /// The `meta` object as JSON text.
@@ -83,6 +88,10 @@ pub(super) struct Window {
     /// When the commit at the floor was; None while the floor is where reading began.
     floor_at: Option<Timestamp>,
     head: Position,
+    /// Transactions of which an event was evicted, oldest first; neighbours that are equal are one.
+    evicted: VecDeque<Xid>,
+    /// The newest of those that are not remembered.
+    forgotten: Option<Xid>,
 }
 
 /// Why a position is not one to go on from.
@@ -109,6 +118,8 @@ impl Window {
             floor: Position::default(),
             floor_at: None,
             head: Position::default(),
+            evicted: VecDeque::new(),
+            forgotten: None,
         }
     }
 
@@ -231,6 +242,13 @@ impl Window {
         }
     }
 
+    /// Whether everything that a snapshot does not show, and that was streamed, is here.
+    pub(super) fn complements(&self, snapshot: &Snapshot) -> bool {
+        // Of what is not remembered it is certain only if it ended before all that the snapshot left out.
+        let may_have_forgotten = self.forgotten.is_some_and(|newest| snapshot.is_recent(newest));
+        !may_have_forgotten && self.evicted.iter().all(|xid| snapshot.shows(*xid))
+    }
+
     fn oldest_of(&self, id: Uuid) -> Option<&Kept> {
         let topic = self.organizations.get(&id)?.order.front()?;
         self.channels.get(topic)?.events.front()
@@ -244,6 +262,15 @@ impl Window {
         let kept = channel.events.pop_front().expect("as many as the order names it");
         channel.floor = kept.position;
         self.event_count -= 1;
+        if self.evicted.back() != Some(&kept.xid) {
+            self.evicted.push_back(kept.xid);
+            if self.evicted.len() > EVICTED_MAX
+                && let Some(xid) = self.evicted.pop_front()
+                && self.forgotten.is_none_or(|newest| newest.precedes(xid))
+            {
+                self.forgotten = Some(xid);
+            }
+        }
         self.resize(id, |size| size - kept.bytes());
     }
 
@@ -319,7 +346,13 @@ mod tests {
         let payload = vec![b'x'; bytes].into();
         window.keep(
             topic,
-            Kept { position: at(lsn), event: "e".into(), payload, meta: b"{}".as_slice().into() },
+            Kept {
+                position: at(lsn),
+                xid: Xid(lsn as u32),
+                event: "e".into(),
+                payload,
+                meta: b"{}".as_slice().into(),
+            },
         );
     }
 
@@ -454,6 +487,30 @@ mod tests {
         window.expire(seconds(311));
         let (start, complete) = window.since(&topic(1), seconds(15), 10);
         assert_eq!((lsns(&window, &topic(1), start), complete), (vec![20, 30, 40], true));
+    }
+
+    #[test]
+    fn a_snapshot_that_does_not_show_what_was_evicted_is_not_complemented() {
+        let mut window = window();
+        for lsn in 10..=20 {
+            commit(&mut window, lsn, &topic(1), 10);
+        }
+        let complements = |window: &Window, snapshot: &str| window.complements(&snapshot.parse().unwrap());
+        assert!(complements(&window, "1:1:"), "nothing was evicted");
+        window.expire(seconds(312));
+        assert!(complements(&window, "21:21:"));
+        assert!(complements(&window, "12:21:12,15"), "what it does not show is still here");
+        assert!(!complements(&window, "11:21:11"), "the evicted one waits for a standby");
+        assert!(!complements(&window, "11:11:"));
+        assert!(
+            complements(&window, "5:21:5"),
+            "an old transaction that goes on is not one that was streamed"
+        );
+        for lsn in 21..40_000 {
+            commit(&mut window, lsn, &topic(1), 1_000);
+        }
+        assert!(complements(&window, "40000:40000:"));
+        assert!(!complements(&window, "5:40000:5"), "it may be one of those that were forgotten");
     }
 
     #[test]

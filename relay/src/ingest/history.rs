@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::db::DbError;
+use crate::route::Route;
 use crate::wal::{Attachment, Backoff, HolderWatch, Lsn, WalError};
 
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(super) struct History {
     pub(super) standing_by: bool,
     pub(super) holder: HolderWatch,
     pub(super) looked_at: Option<Instant>,
+    /// The routes in force at the end of what was handed to the hub. Those in the database may be newer.
+    pub(super) routes: Option<Vec<Route>>,
     last: Option<Last>,
     failures: Option<Failures>,
 }
@@ -60,9 +63,18 @@ impl History {
         } else {
             last.and_then(|last| last.loss(attachment))
         };
+        if loss.is_some() || is_elsewhere {
+            // They may have changed in what is not read.
+            self.routes = None;
+        }
         let handed = last.filter(|_| !is_elsewhere).map_or(confirmed_flush_lsn, |last| last.handed);
         self.last = Some(Last { system_identifier, timeline, handed: handed.max(confirmed_flush_lsn) });
         Arrival { loss, is_elsewhere }
+    }
+
+    /// The end of what was handed to the hub.
+    pub(super) fn handed(&self) -> Lsn {
+        self.last.map_or(Lsn::INVALID, |last| last.handed)
     }
 
     /// All up to `end` was handed to the hub.
@@ -176,6 +188,19 @@ mod tests {
         check(500, &created, Some("the replication slot was lost"), false);
         let replaced = Attachment { slot_replaced: true, ..created };
         assert_eq!(History::default().arrive(&replaced).loss, Some("the replication slot was lost"));
+    }
+
+    #[test]
+    fn routes_are_remembered_until_something_may_have_been_missed() {
+        let mut history = History::default();
+        history.arrive(&attachment(1, 100));
+        history.attached_before = true;
+        history.hand(Lsn(500));
+        history.routes = Some(Vec::new());
+        history.arrive(&attachment(1, 400));
+        assert!(history.routes.is_some());
+        history.arrive(&attachment(1, 501));
+        assert!(history.routes.is_none());
     }
 
     #[test]

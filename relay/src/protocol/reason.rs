@@ -52,6 +52,11 @@ pub enum Reason {
     ReplayNotAllowed,
     /// `replay` is none of the forms that exist.
     ReplayNotValid,
+    /// The database's rows cannot be had now; joining again may do.
+    SnapshotUnavailable,
+    /// The agent's row went, or became inactive.
+    AgentGone,
+    ConversationGone,
     TooManyChannels,
     /// Only the relay may send events of this name, or this client may not send it here.
     EventNotAllowed,
@@ -83,8 +88,10 @@ impl Reason {
             Self::UnmatchedTopic => "UnmatchedTopic",
             Self::TopicNameRequired => "TopicNameRequired",
             Self::InvalidTopic(_) => "InvalidTopic",
-            Self::Unauthorized { .. } => "Unauthorized",
-            Self::NoLongerAuthorized { .. } => "Unauthorized",
+            Self::Unauthorized { .. }
+            | Self::NoLongerAuthorized { .. }
+            | Self::AgentGone
+            | Self::ConversationGone => "Unauthorized",
             Self::PrivateOnly => "PrivateOnly",
             Self::PoliciesNotInstalled => "PoliciesNotInstalled",
             Self::PolicyCancelled => "QueryCanceled",
@@ -101,6 +108,7 @@ impl Reason {
             Self::PostgresChangesNotSupported => "PostgresChangesNotSupported",
             Self::InvalidPresenceKey => "InvalidPresenceKey",
             Self::ReplayNotAllowed | Self::ReplayNotValid => "UnableToReplayMessages",
+            Self::SnapshotUnavailable => "SnapshotUnavailable",
             Self::TooManyChannels => "ChannelRateLimitReached",
             Self::EventNotAllowed => "EventNotAllowed",
             Self::PayloadTooLarge => "PayloadTooLarge",
@@ -153,6 +161,9 @@ impl Reason {
             }
             Self::ReplayNotAllowed => "Replay is not allowed for public channels",
             Self::ReplayNotValid => "Replay params are not valid",
+            Self::SnapshotUnavailable => "The snapshot could not be read now; join again in a moment",
+            Self::AgentGone => "The agent is no longer active in this organization",
+            Self::ConversationGone => "The conversation was deleted or moved",
             Self::InvalidPresenceKey => "`ids` cannot be a presence key, JavaScript clients would fail on it",
             Self::TooManyChannels => "Too many channels",
             Self::EventNotAllowed => "You may not send this event on this channel",
@@ -205,6 +216,11 @@ mod tests {
             Reason::InvalidTopic(TopicError::MalformedOrganization),
             "InvalidTopic: org: is followed by the organization's uuid, in lower case",
         );
+        check(
+            Reason::SnapshotUnavailable,
+            "SnapshotUnavailable: The snapshot could not be read now; join again in a moment",
+        );
+        check(Reason::ConversationGone, "Unauthorized: The conversation was deleted or moved");
     }
 
     #[test]

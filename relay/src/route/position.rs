@@ -63,6 +63,8 @@ impl Position {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -114,5 +116,19 @@ mod tests {
         assert_eq!(tag, DatabaseTag::new(7_345_678_901_234_567_890, 16_384));
         assert_ne!(tag, DatabaseTag::new(7_345_678_901_234_567_890, 16_385));
         assert_ne!(tag, DatabaseTag::new(7_345_678_901_234_567_891, 16_384));
+    }
+
+    proptest! {
+        #[test]
+        fn any_id_reads_back_and_no_text_panics(
+            tag: u16, timeline: u32, lsn: u64, change: u32, text in "[0-9a-fx.]{0,50}|\\PC{0,50}"
+        ) {
+            let position = Position { timeline, commit_lsn: Lsn(lsn), change };
+            let id = position.id(DatabaseTag(tag)).to_string();
+            prop_assert_eq!(Position::parse_id(&id), Some((DatabaseTag(tag), position)));
+            if let Some((tag, position)) = Position::parse_id(&text) {
+                prop_assert_eq!(position.id(tag).to_string(), text);
+            }
+        }
     }
 }

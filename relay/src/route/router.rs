@@ -72,6 +72,8 @@ pub enum ControlChange {
     ConversationGone { organization: Uuid, conversation: Uuid },
     /// Every conversation is gone (TRUNCATE).
     AllConversationsGone,
+    /// What lies before was read again, and routed as is right only from here on.
+    RoutedAnewUntilHere,
 }
 
 /// What a change leads to.
@@ -106,6 +108,11 @@ impl Router {
     pub fn new(mut routes: Vec<Route>, schemas: Vec<String>, domains: Domains) -> Self {
         routes.sort_by_key(|route| route.id);
         Self { routes, schemas, domains, plans: HashMap::new() }
+    }
+
+    /// The set that is in force.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
     }
 
     /// Routes by another set from here on.

@@ -1,5 +1,7 @@
 //! Channel templates of routes: `org:{organization_id}:conv:{conversation_id}`.
 
+use super::topic::{OPTIONAL_PREFIX, Scope};
+
 /// A channel name with columns in braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -52,6 +54,31 @@ impl Template {
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
+
+    /// Which of an organization's channels it makes, and the columns of the organization and of the conversation. None
+    /// for other channels, and for those that a column alone does not name.
+    pub fn of_organization(&self) -> Option<(Scope, &str, Option<&str>)> {
+        use Piece::{Column, Literal};
+        let (Literal(first), rest) = self.pieces.split_first()? else { return None };
+        if first.strip_prefix(OPTIONAL_PREFIX).unwrap_or(first) != "org:" {
+            return None;
+        }
+        match rest {
+            [Column(organization)] => Some((Scope::Organization, organization, None)),
+            [Column(organization), Literal(end)] if end == ":conversations" => {
+                Some((Scope::Conversations, organization, None))
+            }
+            [Column(organization), Literal(scope), Column(conversation)] => {
+                let scope = match scope.as_str() {
+                    ":conv:" => Scope::Conversation,
+                    ":widget:" => Scope::Widget,
+                    _ => return None,
+                };
+                Some((scope, organization, Some(conversation)))
+            }
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +101,20 @@ mod tests {
     fn unbalanced_braces_are_refused() {
         for text in ["", "a}", "{a", "{}", "{{a}}", "org:{a}:{"] {
             assert!(Template::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn channels_of_organizations_are_known_by_their_form() {
+        let check = |template: &str, expected: Option<(Scope, &str, Option<&str>)>| {
+            assert_eq!(Template::parse(template).unwrap().of_organization(), expected, "{template}");
+        };
+        check("org:{o}", Some((Scope::Organization, "o", None)));
+        check("org:{o}:conversations", Some((Scope::Conversations, "o", None)));
+        check("bcast:org:{o}:conv:{c}", Some((Scope::Conversation, "o", Some("c"))));
+        check("org:{o}:widget:{c}", Some((Scope::Widget, "o", Some("c"))));
+        for other in ["shop:{o}", "org:{o}:other:{c}", "org:{o}:conv:7", "lobby", "{o}", "org:{o}{c}"] {
+            check(other, None);
         }
     }
 }

@@ -46,7 +46,8 @@ pub async fn warn_of_missing_bounds(sql: &Client) -> Result<(), WalError> {
     let row = sql
         .query_one(
             "select current_setting('max_slot_wal_keep_size') = '-1',
-                 coalesce(current_setting('campfire.slot_guard_bytes', true), '') in ('', '0', '-1'),
+                 -- Not current_setting(): without a guard it would show what stands in postgresql.conf all the same.
+                 coalesce((select setting::int8 from pg_settings where name = 'campfire.slot_max_retained'), 0) <= 0,
                  (select setting::int8 from pg_settings where name = 'idle_replication_slot_timeout')",
             &[],
         )
@@ -55,8 +56,8 @@ pub async fn warn_of_missing_bounds(sql: &Client) -> Result<(), WalError> {
         (row.get(0), row.get(1), row.get(2));
     if is_unbounded && is_unguarded {
         warn!(
-            "nothing bounds the WAL that the slot holds back while no relay runs; set max_slot_wal_keep_size in \
-             postgresql.conf"
+            "nothing bounds the WAL that the slot holds back while no relay runs; in postgresql.conf, add campfire to \
+             shared_preload_libraries, or set max_slot_wal_keep_size"
         );
     }
     if let Some(idle_timeout @ 1..) = idle_timeout {

@@ -48,6 +48,13 @@ impl FromStr for Lsn {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Xid(pub u32);
 
+impl Xid {
+    /// Whether it was given out before `other`, as Postgres compares ids that are less than 2^31 apart.
+    pub fn precedes(self, other: Xid) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) < 0
+    }
+}
+
 impl fmt::Display for Xid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -69,6 +76,12 @@ mod tests {
         check("0/1942840", 0x194_2840);
         check("16/B374D848", 0x16_B374_D848);
         check("FFFFFFFF/FFFFFFFF", u64::MAX);
+    }
+
+    #[test]
+    fn transaction_ids_are_compared_around_the_wrap() {
+        assert!(Xid(3).precedes(Xid(4)) && !Xid(4).precedes(Xid(3)) && !Xid(4).precedes(Xid(4)));
+        assert!(Xid(u32::MAX).precedes(Xid(3)) && !Xid(3).precedes(Xid(u32::MAX)));
     }
 
     #[test]

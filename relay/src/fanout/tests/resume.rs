@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::{ClientInput, HubInput, OutboxLimits, SocketId};
 use super::world::*;
 use crate::protocol::Vsn;
-use crate::route::{DatabaseTag, Position, Topic};
+use crate::route::{ControlChange, DatabaseTag, Position, Topic};
 use crate::wal::Lsn;
 
 impl World {
@@ -68,6 +68,21 @@ fn a_position_that_is_not_ours_is_incomplete_and_said_so() {
 }
 
 #[test]
+fn what_may_have_been_routed_otherwise_is_not_gone_on_from() {
+    let mut world = World::new();
+    let first = world.change(&[(&conversation(), "first")], vec![]);
+    let here = world.change(&[], vec![ControlChange::RoutedAnewUntilHere]);
+    let socket = world.connect();
+    let after = |position| format!(r#"{{"after":"{}"}}"#, World::id(position));
+    let (replay, _) = world.resume(socket, &conversation(), &after(first));
+    assert_eq!(replay["complete"], false);
+    world.change(&[(&conversation(), "second")], vec![]);
+    let socket = world.connect();
+    let (replay, frames) = world.resume(socket, &conversation(), &after(here));
+    assert_eq!((&replay["complete"], events(&frames)), (&Value::from(true), vec!["second"]));
+}
+
+#[test]
 fn a_replay_flows_as_the_socket_drains_and_what_commits_meanwhile_follows() {
     let mut world = World::new();
     let start = world.change(&[(&conversation(), "start")], vec![]);
@@ -127,6 +142,7 @@ fn after_a_loss_nothing_before_it_is_complete() {
     world.hub.apply(HubInput::Attached {
         agent_names: vec![],
         agents,
+        snapshot: Default::default(),
         tag,
         timeline: 1,
         confirmed_flush_lsn: Lsn(1000),

@@ -5,19 +5,19 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::super::{
-    ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits, SocketId,
-    WindowLimits,
+    ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
+    SnapshotRequest, SocketId, WindowLimits,
 };
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Keys, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics::Metrics;
 use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Ref, UserBroadcast, Vsn};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
-use crate::wal::Lsn;
+use crate::wal::{Lsn, Xid};
 
 pub(super) const ORG: Uuid = Uuid::from_u128(0xa);
 pub(super) const OTHER_ORG: Uuid = Uuid::from_u128(0xb);
@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) outboxes: Vec<Arc<Outbox>>,
     pub(super) applied: Arc<AtomicU64>,
     pub(super) ready: watch::Receiver<bool>,
+    /// What the hub asked of the database.
+    pub(super) requests: mpsc::Receiver<SnapshotRequest>,
     pub(super) lsn: u64,
 }
 
@@ -53,12 +55,14 @@ impl World {
                 bytes_max: 1 << 20,
                 organization_bytes_max: 1 << 20,
             },
+            snapshot_bytes_max: 10_000,
         };
         let applied = Arc::new(AtomicU64::new(0));
         let (ready_tx, ready) = watch::channel(false);
-        let mut hub = Hub::new(settings, Metrics::default(), Arc::clone(&applied), ready_tx);
+        let (snapshots, requests) = mpsc::channel(2);
+        let mut hub = Hub::new(settings, Metrics::default(), snapshots, Arc::clone(&applied), ready_tx);
         hub.apply(attached(vec![(ORG, USER, true)]));
-        Self { hub, outboxes: Vec::new(), applied, ready, lsn: 0 }
+        Self { hub, outboxes: Vec::new(), applied, ready, requests, lsn: 0 }
     }
 
     pub(super) fn connect_with(&mut self, vsn: Vsn, limits: OutboxLimits) -> SocketId {
@@ -141,7 +145,8 @@ impl World {
         let routed = Routed { events: events.iter().map(event).collect(), control, ..Routed::default() };
         let meta = format!(r#"{{"id":"{:x}"}}"#, position.commit_lsn.0).into_bytes().into();
         let committed_at = Timestamp::from_unix_millis(1_000 * position.commit_lsn.0 as i64);
-        let changes = vec![HubChange { position, committed_at, meta, routed }];
+        let xid = Xid(position.commit_lsn.0 as u32);
+        let changes = vec![HubChange { position, xid, committed_at, meta, routed }];
         self.hub.apply(HubInput::Changes { changes, applied: Some(position.commit_lsn) });
     }
 
@@ -172,9 +177,16 @@ impl World {
 }
 
 pub(super) fn attached(agents: Vec<(Uuid, Uuid, bool)>) -> HubInput {
+    attached_with(agents, "1:1:")
+}
+
+/// Attached, with agents as this snapshot showed them. The transaction of [`World::change`] that commits at an LSN has
+/// its number.
+pub(super) fn attached_with(agents: Vec<(Uuid, Uuid, bool)>, snapshot: &str) -> HubInput {
     HubInput::Attached {
         agents,
         agent_names: vec![(ORG, USER, "Ada".to_owned())],
+        snapshot: snapshot.parse().unwrap(),
         tag: DatabaseTag::new(1, 2),
         timeline: 1,
         confirmed_flush_lsn: Lsn(8),

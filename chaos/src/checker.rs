@@ -1,0 +1,643 @@
+//! Compares what each client saw with the truth. Pure, and after the fact: a slow machine changes no verdict.
+//!
+//! Along a stay runs a *mark*: everything of the channel up to it is accounted for. Events, heartbeats and the replies
+//! of joins move it, and whatever the truth has in between must have come, unless the relay said that it would not.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+
+use campfire_tests::chat;
+use uuid::Uuid;
+
+use crate::faults::Loss;
+use crate::journal::{Asked, End, Journal, Record, Reply, Stay};
+use crate::plan::Who;
+use crate::position::Position;
+use crate::truth::{Expected, Truth};
+use crate::writers::ROLLED_BACK;
+
+/// What must never happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Gap,
+    Reordered,
+    Duplicate,
+    /// An event of a channel that was not joined.
+    Foreign,
+    /// An event of work that was rolled back.
+    RolledBack,
+    /// An event that nothing in the WAL led to.
+    Phantom,
+    WrongPayload,
+    /// An event at or after the place where the right to it ended.
+    PastCut,
+    /// A join that was admitted without the right to it.
+    Unauthorized,
+    /// A loss was announced to somebody who suffered none.
+    FalseAlarm,
+    /// The reply of a join promised another number of events.
+    Count,
+    /// A client never got to the end, although nothing is wrong any more.
+    Stuck,
+    /// What no client may see, whatever happens.
+    Scandal,
+    /// The relay panicked, or ended by itself.
+    Relay,
+    /// The oracle does not agree with the database.
+    Oracle,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gap => "gap",
+            Self::Reordered => "reordered",
+            Self::Duplicate => "duplicate",
+            Self::Foreign => "foreign event",
+            Self::RolledBack => "rolled-back event",
+            Self::Phantom => "phantom event",
+            Self::WrongPayload => "wrong payload",
+            Self::PastCut => "past an authorization cut",
+            Self::Unauthorized => "unauthorized join",
+            Self::FalseAlarm => "false alarm",
+            Self::Count => "wrong count",
+            Self::Stuck => "stuck",
+            Self::Scandal => "scandal",
+            Self::Relay => "relay",
+            Self::Oracle => "oracle",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub kind: Kind,
+    /// None for what is nobody's own.
+    pub client: Option<usize>,
+    pub channel: String,
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, client, channel, what } = self;
+        write!(f, "{}: ", kind.name())?;
+        if let Some(client) = client {
+            write!(f, "client {client}, {channel}: ")?;
+        }
+        f.write_str(what)
+    }
+}
+
+/// What the checker found.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    pub violations: Vec<Violation>,
+    /// Events that clients got.
+    pub delivered: u64,
+    /// Events that clients got again after they came back, and dropped.
+    pub again: u64,
+    pub stays: u64,
+    pub sockets: u64,
+    pub replays: u64,
+    pub snapshots: u64,
+    pub cuts: u64,
+    /// Announcements of a loss, and the events that they stand for.
+    pub announced: u64,
+    pub lost: u64,
+}
+
+/// What the checker must know besides truth and journals.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    pub losses: Vec<Loss>,
+    /// When relays started, and were ready.
+    pub starts: Vec<(i64, i64)>,
+    /// Microseconds that the replay window goes back, at least.
+    pub window_micros: i64,
+    /// The last event of each channel came, or should have.
+    pub last_event: &'static str,
+}
+
+/// Checks one client after the other.
+pub fn check(truth: &Truth, journals: &[Journal], context: &Context) -> Verdict {
+    let mut verdict = Verdict::default();
+    for journal in journals {
+        verdict.sockets += journal.sockets;
+        let violation = |what: &String| Violation {
+            kind: Kind::Scandal,
+            client: Some(journal.client.number),
+            channel: "-".to_owned(),
+            what: what.clone(),
+        };
+        verdict.violations.extend(journal.scandals.iter().map(violation));
+        for channel in &journal.client.channels {
+            Walk::new(truth, context, journal, channel, &mut verdict).go();
+        }
+    }
+    verdict
+}
+
+/// One client's way along one channel.
+struct Walk<'a> {
+    truth: &'a Truth,
+    context: &'a Context,
+    journal: &'a Journal,
+    channel: &'a str,
+    events: &'a [Expected],
+    seen: HashSet<Position>,
+    verdict: &'a mut Verdict,
+}
+
+/// Where in a stay the checker is.
+struct Mark {
+    /// Everything up to here is accounted for.
+    at: Position,
+    /// The relay has said that what follows here may be missing.
+    excused: bool,
+    /// … because a limit was asked for.
+    by_limit: bool,
+    /// The join brought rows, and of the events before the mark only those that the rows do not show.
+    from_snapshot: bool,
+    /// Of the replay, what is still to come, and what is good once it has.
+    pending: Option<(u64, Position)>,
+    /// The last event of this stay.
+    last: Option<Position>,
+    /// Where the right to the channel ended: from here on nothing, or nothing after.
+    cut: Option<(Position, bool)>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        truth: &'a Truth,
+        context: &'a Context,
+        journal: &'a Journal,
+        channel: &'a str,
+        verdict: &'a mut Verdict,
+    ) -> Self {
+        let events = truth.of(channel);
+        Self { truth, context, journal, channel, events, seen: HashSet::new(), verdict }
+    }
+
+    fn go(mut self) {
+        let mut reached = None::<Position>;
+        let mut finished = false;
+        let (journal, channel) = (self.journal, self.channel);
+        for stay in journal.stays.iter().filter(|stay| &*stay.channel == channel) {
+            self.verdict.stays += 1;
+            let mark = self.walk(stay, reached);
+            finished |= stay.records.iter().any(
+                |record| matches!(record, Record::Event { name, .. } if &**name == self.context.last_event),
+            );
+            reached = Some(reached.map_or(mark.at, |reached| reached.max(mark.at)));
+        }
+        if !finished {
+            let ends: Vec<_> =
+                self.journal.stays.iter().filter(|stay| &*stay.channel == self.channel).collect();
+            let what = format!(
+                "{} stays, and the last event of the run never came; the last stay ended {:?}",
+                ends.len(),
+                ends.last().map(|stay| &stay.end)
+            );
+            self.report(Kind::Stuck, what);
+        }
+    }
+
+    fn walk(&mut self, stay: &Stay, reached: Option<Position>) -> Mark {
+        let mut mark = self.begin(stay, reached);
+        let mut replayed_so_far = 0;
+        let mut is_live = false;
+        let mut count_is_void = false;
+        for record in &stay.records {
+            match record {
+                Record::Event { position, name, payload, committed_at, replayed } => {
+                    self.verdict.delivered += 1;
+                    // What happens while a replay goes on follows as part of it; once live is live.
+                    let is_due = stay.reply.is_some_and(|reply| replayed_so_far < reply.count);
+                    let fits = if *replayed { stay.reply.is_some() && !is_live } else { !is_due };
+                    if !fits && !count_is_void {
+                        let what = format!(
+                            "{position} is {}, after {replayed_so_far} replayed events of {:?}",
+                            if *replayed { "replayed" } else { "live" },
+                            stay.reply.map(|reply| reply.count)
+                        );
+                        self.report(Kind::Count, what);
+                        count_is_void = true;
+                    }
+                    replayed_so_far += u64::from(*replayed);
+                    is_live |= !replayed;
+                    self.event(&mut mark, *position, name, payload, *committed_at);
+                }
+                Record::Row { .. } => {
+                    replayed_so_far += 1;
+                    if let Some((left, _)) = &mut mark.pending {
+                        *left = left.saturating_sub(1);
+                    }
+                }
+                Record::Head(position) => {
+                    self.account(&mut mark, *position, true, "a heartbeat");
+                    mark.excused &= mark.at < *position;
+                    mark.at = mark.at.max(*position);
+                }
+                Record::Loss { at } => {
+                    self.loss(stay, *at);
+                    // A reply that was incomplete is said twice: once in itself.
+                    mark.excused = true;
+                    mark.by_limit &= stay.reply.is_some_and(|reply| !reply.complete);
+                    if stay.reply.is_none_or(|reply| reply.complete) {
+                        mark.pending = None;
+                        count_is_void = true;
+                    }
+                }
+            }
+            if let Some((0, position)) = mark.pending {
+                mark.pending = None;
+                self.account(&mut mark, position, true, "the position of a join");
+                mark.at = mark.at.max(position);
+                mark.excused = false;
+            }
+        }
+        if let (Asked::Snapshot { rows }, Some(reply)) = (stay.asked, stay.reply) {
+            self.snapshot(stay, reply, rows, mark.at);
+        }
+        if let End::Closed(reason) = &stay.end
+            && !reason.is_empty()
+        {
+            self.verdict.cuts += 1;
+        }
+        mark
+    }
+
+    /// What a join and its answer mean.
+    fn begin(&mut self, stay: &Stay, reached: Option<Position>) -> Mark {
+        let mut mark = Mark {
+            at: Position::default(),
+            excused: false,
+            by_limit: matches!(stay.asked, Asked::Since { .. }),
+            from_snapshot: false,
+            pending: None,
+            last: None,
+            cut: None,
+        };
+        let Some(reply) = stay.reply else {
+            // Who asked for nothing is live from the answer on: what committed later must come.
+            mark.at = self.truth.before_time(stay.joined_at + 1).unwrap_or(LAST);
+            mark.cut = self.cut_after(stay, self.first_event(stay).unwrap_or(mark.at));
+            return mark;
+        };
+        self.verdict.replays += 1;
+        self.authorized(stay, reply);
+        mark.pending = Some((reply.count, reply.position));
+        mark.cut = self.cut_after(stay, reply.position);
+        match stay.asked {
+            Asked::After(position) => {
+                mark.at = position;
+                if reached.is_none_or(|reached| reached < position) {
+                    self.report(
+                        Kind::Gap,
+                        format!("went on from {position}, and had come to {reached:?} only"),
+                    );
+                }
+            }
+            Asked::Since { millis, .. } => {
+                let start = self.truth.before_time(millis.saturating_mul(1000)).unwrap_or(reply.position);
+                mark.at = start.min(reply.position);
+            }
+            Asked::Snapshot { .. } => {
+                // What its rows show does not come again, wherever it stands in the stream.
+                let sure = self.truth.before_time(stay.joined_at + 1).unwrap_or(LAST);
+                mark.at = sure.max(reply.position);
+                mark.from_snapshot = true;
+            }
+            Asked::PositionOnly | Asked::Nothing => mark.at = reply.position,
+        }
+        if !reply.complete {
+            mark.excused = true;
+            // By time, an answer is incomplete also where there is more than the limit.
+            self.verdict.announced += u64::from(!matches!(stay.asked, Asked::Since { .. }));
+            if let Asked::After(position) = stay.asked
+                && !self.is_out_of_reach(position, stay.joined_at)
+            {
+                self.report(
+                    Kind::FalseAlarm,
+                    format!("{position} is not too old to go on from, and was refused"),
+                );
+            }
+            if let Asked::PositionOnly = stay.asked {
+                self.report(Kind::FalseAlarm, "nothing was asked for, and that was incomplete".to_owned());
+            }
+        }
+        if reply.count == 0 {
+            mark.pending = None;
+            self.account(&mut mark, reply.position, true, "the position of a join");
+            mark.at = mark.at.max(reply.position);
+            mark.excused = false;
+        }
+        mark
+    }
+
+    /// Rows and events together are everything, and nothing is in both.
+    fn snapshot(&mut self, stay: &Stay, reply: Reply, rows_max: usize, until: Position) {
+        self.verdict.snapshots += 1;
+        let mut rows = BTreeSet::new();
+        let mut events = HashSet::new();
+        let mut row_count = 0;
+        for record in &stay.records {
+            let (Record::Row { name, payload } | Record::Event { name, payload, .. }) = record else {
+                continue;
+            };
+            if &**name != "message:created" {
+                continue;
+            }
+            let Some(message) = Message::of(payload) else { continue };
+            if matches!(record, Record::Row { .. }) {
+                row_count += 1;
+                rows.insert((message.created_at, message.id));
+            } else {
+                events.insert(message.id);
+            }
+        }
+        let ids: HashSet<&String> = rows.iter().map(|(_, id)| id).collect();
+        if ids.len() < row_count {
+            self.report(
+                Kind::Duplicate,
+                format!("{} of the snapshot's rows come twice", row_count - ids.len()),
+            );
+        }
+        let both = events.iter().filter(|id| ids.contains(id)).count();
+        if both > 0 {
+            self.report(
+                Kind::Duplicate,
+                format!("{both} messages are in the snapshot and come as events too"),
+            );
+        }
+        // An agent who was switched off before the rows were read was shown none.
+        let was_switched_off = self.switched_off(reply.position, stay.joined_at);
+        let told = stay.records.iter().any(|record| matches!(record, Record::Loss { .. }));
+        if !reply.complete || told || was_switched_off || (stay.records.len() as u64) < reply.count {
+            return;
+        }
+        let oldest = (row_count >= rows_max).then(|| rows.first().cloned()).flatten();
+        let until = until.min(self.last_known(stay).max(reply.position));
+        let mut missing = Vec::new();
+        for expected in self.events.iter().take_while(|event| event.position <= until) {
+            if expected.name != "message:created" {
+                continue;
+            }
+            let Some(message) = Message::of(&expected.payload) else { continue };
+            let is_too_old = oldest
+                .as_ref()
+                .is_some_and(|oldest| (&message.created_at, &message.id) < (&oldest.0, &oldest.1));
+            let came = ids.contains(&message.id) || events.contains(&message.id);
+            let went = self.truth.deleted.contains(&message.id)
+                || self.truth.gone.contains_key(&(message.organization, message.conversation));
+            if !came && !went && !is_too_old {
+                missing.push(format!("{} {}", message.id, expected.position));
+            }
+        }
+        if !missing.is_empty() {
+            let some: Vec<String> = missing.iter().take(3).cloned().collect();
+            let what = format!(
+                "{} messages are neither in the snapshot's {row_count} rows nor among the events: {}",
+                missing.len(),
+                some.join(", ")
+            );
+            self.report(Kind::Gap, what);
+        }
+    }
+
+    /// The last place that this stay certainly reached.
+    fn last_known(&self, stay: &Stay) -> Position {
+        let reached = stay.records.iter().filter_map(|record| match record {
+            Record::Event { position, .. } | Record::Head(position) => Some(*position),
+            Record::Row { .. } | Record::Loss { .. } => None,
+        });
+        reached.max().unwrap_or_default()
+    }
+
+    /// Whether the agent was switched off after a position and before a time.
+    fn switched_off(&self, after: Position, before: i64) -> bool {
+        let Who::Agent { organization, user } = self.journal.client.who else { return false };
+        let history = self.truth.agents.get(&(organization, user)).map_or(&[][..], Vec::as_slice);
+        history.iter().any(|(position, at, active)| {
+            !active && *at <= before && position.is_some_and(|position| position > after)
+        })
+    }
+
+    fn first_event(&self, stay: &Stay) -> Option<Position> {
+        stay.records.iter().find_map(|record| match record {
+            Record::Event { position, .. } => Some(*position),
+            _ => None,
+        })
+    }
+
+    fn event(&mut self, mark: &mut Mark, position: Position, name: &str, payload: &str, committed_at: i64) {
+        if let Some((left, _)) = &mut mark.pending {
+            *left = left.saturating_sub(1);
+        }
+        let Some(expected) = self.find(position) else {
+            let kind = if payload.contains(ROLLED_BACK) || name == ROLLED_BACK {
+                Kind::RolledBack
+            } else if self.truth.positions.contains(&position) {
+                Kind::Foreign
+            } else {
+                Kind::Phantom
+            };
+            return self.report(kind, format!("{name} {position}: {payload:.300}"));
+        };
+        if expected.name != name || expected.payload != payload || expected.committed_at != committed_at {
+            let what = format!(
+                "at {position}, committed at {committed_at}: {name} {payload:.600} instead of {} {:.600} committed at {}",
+                expected.name, expected.payload, expected.committed_at
+            );
+            self.report(Kind::WrongPayload, what);
+        }
+        if let Some((cut, inclusive)) = mark.cut
+            && (position > cut || inclusive && position == cut)
+        {
+            self.report(Kind::PastCut, format!("{name} {position}, and the right to it ended at {cut}"));
+        }
+        match mark.last {
+            Some(last) if position == last => self.report(Kind::Duplicate, format!("{name} {position}")),
+            Some(last) if position < last => {
+                self.report(Kind::Reordered, format!("{name} {position} after {last}"));
+            }
+            // Sent again although it said that it has it.
+            None if position <= mark.at && mark.pending.is_some() && !mark.from_snapshot => {
+                self.report(Kind::Duplicate, format!("{name} {position}, after {} was asked for", mark.at));
+            }
+            _ => {
+                self.account(mark, position, false, "the next event");
+                mark.excused = false;
+            }
+        }
+        mark.last = Some(mark.last.map_or(position, |last| last.max(position)));
+        mark.at = mark.at.max(position);
+        if !self.seen.insert(position) {
+            self.verdict.again += 1;
+        }
+    }
+
+    /// Everything between the mark and `to` must have come. `inclusive`: up to `to` itself.
+    fn account(&mut self, mark: &mut Mark, to: Position, inclusive: bool, by: &str) {
+        let first = self.events.partition_point(|event| event.position <= mark.at);
+        let end =
+            self.events.partition_point(|event| event.position < to || inclusive && event.position == to);
+        let Some(missing) = self.events.get(first..end).filter(|missing| !missing.is_empty()) else { return };
+        if mark.excused {
+            self.verdict.lost += if mark.by_limit { 0 } else { missing.len() as u64 };
+            return;
+        }
+        let names: Vec<String> =
+            missing.iter().take(3).map(|event| format!("{} {}", event.name, event.position)).collect();
+        let what = format!("{} events are missing before {by} {to}: {}", missing.len(), names.join(", "));
+        self.report(Kind::Gap, what);
+    }
+
+    fn find(&self, position: Position) -> Option<&'a Expected> {
+        let index = self.events.binary_search_by(|event| event.position.cmp(&position)).ok()?;
+        self.events.get(index)
+    }
+
+    /// The first place after `from` where this client loses the channel.
+    fn cut_after(&self, stay: &Stay, from: Position) -> Option<(Position, bool)> {
+        let mut cuts = Vec::new();
+        if let Who::Agent { organization, user } = self.journal.client.who {
+            let history = self.truth.agents.get(&(organization, user)).map_or(&[][..], Vec::as_slice);
+            for (index, (position, _, active)) in history.iter().enumerate() {
+                let Some(position) = position.filter(|position| !active && *position > from) else {
+                    continue;
+                };
+                // A relay that lost this place loads the agents anew, and finds this one active again.
+                let again =
+                    history[index..].iter().find(|(.., active)| *active).and_then(|(position, ..)| *position);
+                if again.is_none_or(|again| !self.is_lost(stay, again)) {
+                    cuts.push((position, true));
+                }
+            }
+        }
+        if let Some(conversation) = self.conversation() {
+            let gone = self.truth.gone.get(&conversation).map_or(&[][..], Vec::as_slice);
+            for position in gone.iter().copied().filter(|position| *position > from) {
+                // Who heard it from the relay was heard; else the relay may never have come by.
+                let heard = stay
+                    .records
+                    .iter()
+                    .any(|record| matches!(record, Record::Event { position: at, .. } if *at == position));
+                if heard || !self.is_lost(stay, position) {
+                    // The channel still hears why it ends.
+                    cuts.push((position, false));
+                }
+            }
+        }
+        cuts.into_iter().min()
+    }
+
+    /// Whether a place is among those that the relay may have lost during a stay.
+    fn is_lost(&self, stay: &Stay, position: Position) -> bool {
+        let mut losses = self.context.losses.iter();
+        losses.any(|loss| position.commit_lsn < loss.up_to_lsn && stay.asked_at <= loss.ended_at)
+    }
+
+    /// Organization and conversation, if the channel is a conversation's.
+    fn conversation(&self) -> Option<(Uuid, Uuid)> {
+        let (Who::Agent { organization, .. } | Who::Visitor { organization, .. }) = self.journal.client.who;
+        let conversation: Uuid = self.channel.rsplit(':').next()?.parse().ok()?;
+        let is_one = self.channel != chat::organization_channel(organization);
+        is_one.then_some((organization, conversation))
+    }
+
+    /// An agent is admitted only while active; one that was switched on a moment ago may be early.
+    fn authorized(&mut self, stay: &Stay, reply: Reply) {
+        let Who::Agent { organization, user } = self.journal.client.who else { return };
+        let Some(history) = self.truth.agents.get(&(organization, user)) else { return };
+        let was_active = history
+            .iter()
+            .rev()
+            .find(|(position, ..)| position.is_none_or(|position| position <= reply.position))
+            .is_some_and(|(_, _, active)| *active);
+        let is_active_since = history.iter().any(|(position, at, active)| {
+            *active && position.is_some_and(|position| position > reply.position) && *at <= stay.joined_at
+        });
+        if !was_active && !is_active_since {
+            let what = format!("admitted at {}, where the agent was not active", reply.position);
+            self.report(Kind::Unauthorized, what);
+        }
+    }
+
+    /// Whether it is right that a position cannot be gone on from.
+    fn is_out_of_reach(&self, position: Position, asked_at: i64) -> bool {
+        let lost = self
+            .context
+            .losses
+            .iter()
+            .any(|loss| loss.began_at <= asked_at && position.commit_lsn < loss.up_to_lsn);
+        // A change of routes that some relay read anew, as one does that has just started.
+        let rerouted = self.truth.routes.iter().any(|(changed, changed_at)| {
+            let mut starts = self.context.starts.iter();
+            let started = starts.any(|(began_at, ready_at)| changed_at <= ready_at && *began_at <= asked_at);
+            *changed > position && started
+        });
+        let commit = self.truth.commits.partition_point(|(commit, _)| *commit < position);
+        let committed_at = self.truth.commits.get(commit).map_or(i64::MAX, |(_, at)| *at);
+        lost || rerouted || committed_at < asked_at - self.context.window_micros
+    }
+
+    fn loss(&mut self, stay: &Stay, at: i64) {
+        // The notice that follows an incomplete reply says nothing new.
+        if stay.reply.is_some_and(|reply| !reply.complete) {
+            return;
+        }
+        self.verdict.announced += 1;
+        let happened =
+            self.context.losses.iter().any(|loss| loss.began_at <= at && stay.asked_at <= loss.ended_at);
+        if !happened {
+            self.report(Kind::FalseAlarm, "a loss was announced, and nothing was lost".to_owned());
+        }
+    }
+
+    fn report(&mut self, kind: Kind, what: String) {
+        self.verdict.violations.push(Violation {
+            kind,
+            client: Some(self.journal.client.number),
+            channel: self.channel.to_owned(),
+            what,
+        });
+    }
+}
+
+/// What of a message tells it from others, and from its neighbours in time.
+struct Message {
+    id: String,
+    created_at: String,
+    organization: Uuid,
+    conversation: Uuid,
+}
+
+impl Message {
+    fn of(payload: &str) -> Option<Self> {
+        let payload: serde_json::Value = serde_json::from_str(payload).ok()?;
+        let text = |column: &str| payload[column].as_str().map(str::to_owned);
+        Some(Self {
+            id: text("id")?,
+            created_at: text("created_at")?,
+            organization: text("organization_id")?.parse().ok()?,
+            conversation: text("conversation_id")?.parse().ok()?,
+        })
+    }
+}
+
+/// After everything.
+const LAST: Position = Position { timeline: u32::MAX, commit_lsn: u64::MAX, change: u32::MAX };
+
+/// How many of each kind.
+pub fn count(violations: &[Violation]) -> BTreeMap<Kind, usize> {
+    let mut counts = BTreeMap::new();
+    for violation in violations {
+        *counts.entry(violation.kind).or_default() += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! The organizations, agents and conversations of a run.
+
+use anyhow::{Context, Result};
+use campfire_tests::chat;
+use rand::Rng;
+use rand::rngs::StdRng;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+const ORGANIZATIONS: usize = 3;
+const AGENTS: usize = 5;
+const CONVERSATIONS: usize = 8;
+
+/// Of each organization's conversations, how many stay where they are.
+const SETTLED: usize = 5;
+
+/// Of each organization's agents, how many are never switched off.
+const STEADY: usize = 2;
+
+#[derive(Clone, Debug)]
+pub struct Organization {
+    pub id: Uuid,
+    pub agents: Vec<Uuid>,
+    pub conversations: Vec<Uuid>,
+}
+
+impl Organization {
+    /// Conversations that writers move to other organizations, delete, and make anew.
+    pub fn nomads(&self) -> &[Uuid] {
+        &self.conversations[SETTLED..]
+    }
+
+    /// Agents that writers switch on and off.
+    pub fn switched(&self) -> &[Uuid] {
+        &self.agents[STEADY..]
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct World {
+    pub organizations: Vec<Organization>,
+}
+
+impl World {
+    /// The same for the same seed.
+    pub fn new(rng: &mut StdRng) -> Self {
+        let mut uuids = |count| (0..count).map(|_| uuid(rng)).collect::<Vec<_>>();
+        let organizations = (0..ORGANIZATIONS).map(|_| Organization {
+            id: uuids(1)[0],
+            agents: uuids(AGENTS),
+            conversations: uuids(CONVERSATIONS),
+        });
+        Self { organizations: organizations.collect() }
+    }
+
+    pub fn conversations(&self) -> impl Iterator<Item = Uuid> {
+        self.organizations.iter().flat_map(|organization| organization.conversations.iter().copied())
+    }
+
+    /// Every channel that somebody could listen to: a conversation's in every organization, since it may move.
+    pub fn channels(&self) -> Vec<String> {
+        let mut channels = Vec::new();
+        for organization in &self.organizations {
+            channels.push(chat::organization_channel(organization.id));
+            channels.push(chat::conversations_channel(organization.id));
+            for conversation in self.conversations() {
+                channels.push(chat::conversation_channel(organization.id, conversation));
+                channels.push(chat::widget_channel(organization.id, conversation));
+            }
+        }
+        channels
+    }
+
+    /// Writes it all down.
+    pub async fn settle(&self, database: &Client) -> Result<()> {
+        for (number, organization) in self.organizations.iter().enumerate() {
+            let name = format!("Organization {number}");
+            database
+                .execute("insert into organizations (id, name) values ($1, $2)", &[&organization.id, &name])
+                .await?;
+            for agent in &organization.agents {
+                database
+                    .execute(
+                        "insert into agents (organization_id, user_id, display_name) values ($1, $2, 'Ada')",
+                        &[&organization.id, agent],
+                    )
+                    .await?;
+            }
+            for conversation in &organization.conversations {
+                database
+                    .execute(
+                        "insert into conversations (id, organization_id, customer_name) values ($1, $2, 'Vera')",
+                        &[conversation, &organization.id],
+                    )
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Switches every agent on again.
+    pub async fn wake_agents(&self, database: &Client) -> Result<()> {
+        database.execute("update agents set active = true where not active", &[]).await.context("agents")?;
+        Ok(())
+    }
+}
+
+/// A uuid of version 4 that follows from the seed.
+pub fn uuid(rng: &mut StdRng) -> Uuid {
+    let random = u128::from(rng.random::<u64>()) << 64 | u128::from(rng.random::<u64>());
+    let versioned = random & !(0xf << 76 | 0xc << 60) | (4 << 76 | 0x8 << 60);
+    Uuid::from_u128(versioned)
+}

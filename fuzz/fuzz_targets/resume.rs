@@ -1,0 +1,118 @@
+//! Positions, and `replay` of a join, against a hub that has a history: it answers, and what it answers is well-formed.
+#![no_main]
+
+use campfire_relay::protocol::JoinPayload;
+use campfire_relay::route::Position;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    if let Some((tag, position)) = Position::parse_id(text) {
+        assert_eq!(position.id(tag).to_string(), text);
+    }
+    let join = format!(r#"{{"config":{{"broadcast":{{"replay":{text}}}}}}}"#);
+    if let Ok(payload) = serde_json::from_str(&join)
+        && let Ok(join) = JoinPayload::parse(payload)
+    {
+        hub::join(join);
+    }
+});
+
+mod hub {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
+
+    use campfire_relay::auth::{Credential, Role};
+    use campfire_relay::decode::Timestamp;
+    use campfire_relay::fanout::{
+        ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
+        SocketId, WindowLimits,
+    };
+    use campfire_relay::metrics::Metrics;
+    use campfire_relay::protocol::{JoinPayload, Ref, Vsn};
+    use campfire_relay::route::{DatabaseTag, Event, Position, Routed, Topic};
+    use campfire_relay::wal::{Lsn, Xid};
+    use tokio::sync::{mpsc, watch};
+    use uuid::Uuid;
+
+    const ORGANIZATION: Uuid = Uuid::from_u128(0xa);
+    const SOCKET: SocketId = SocketId(1);
+    const BIG: usize = 1 << 24;
+
+    thread_local! {
+        static HUB: RefCell<Hub> = RefCell::new(with_history());
+    }
+
+    fn with_history() -> Hub {
+        let settings = HubSettings {
+            channels_per_socket_max: 100,
+            sockets_per_token_max: 0,
+            events_per_second_max: 0,
+            payload_bytes_max: BIG,
+            org_payload_bytes_max: BIG,
+            typing_timeout: Duration::from_secs(5),
+            public_channels: false,
+            presence: PresenceLimits {
+                grace: Duration::from_secs(5),
+                calls_max: 20,
+                calls_time: Duration::from_secs(30),
+                payload_bytes_max: BIG,
+            },
+            snapshot_bytes_max: BIG,
+            window: WindowLimits {
+                age_max: Duration::from_secs(300),
+                bytes_max: BIG,
+                organization_bytes_max: BIG,
+            },
+        };
+        let (ready, _) = watch::channel(false);
+        let (snapshots, _) = mpsc::channel(1);
+        let mut hub = Hub::new(settings, Metrics::default(), snapshots, Arc::new(AtomicU64::new(0)), ready);
+        hub.apply(HubInput::Attached {
+            agents: Vec::new(),
+            agent_names: Vec::new(),
+            snapshot: Default::default(),
+            tag: DatabaseTag::new(1, 2),
+            timeline: 1,
+            confirmed_flush_lsn: Lsn(1),
+        });
+        let changes = (1..10).map(|n| HubChange {
+            position: Position { timeline: 1, commit_lsn: Lsn(n * 16), change: 0 },
+            xid: Xid(n as u32),
+            committed_at: Timestamp::from_unix_millis(1_800_000_000_000 + n as i64),
+            meta: Arc::from(b"{}".as_slice()),
+            routed: Routed {
+                events: vec![Event {
+                    topic: Topic::channel_conversations(ORGANIZATION),
+                    event: "e".into(),
+                    payload: b"{}".as_slice().into(),
+                }],
+                ..Routed::default()
+            },
+        });
+        hub.apply(HubInput::Changes { changes: changes.collect(), applied: None });
+        hub.apply(HubInput::CaughtUp);
+        hub
+    }
+
+    /// Joins as a server of the application, on a socket of its own.
+    pub(super) fn join(payload: JoinPayload) {
+        HUB.with_borrow_mut(|hub| {
+            let outbox = Arc::new(Outbox::new(OutboxLimits { bytes_max: BIG, frames_max: 10_000 }));
+            let mut say = |input| hub.apply(HubInput::Client(SOCKET, input));
+            say(ClientInput::Connect { vsn: Vsn::V2, outbox: Arc::clone(&outbox) });
+            say(ClientInput::Join(Box::new(Join {
+                wire_topic: format!("realtime:org:{ORGANIZATION}:conversations").into(),
+                join_ref: Ref::Null,
+                reference: Ref::Null,
+                payload: Ok(payload),
+                credential: Ok(Credential::ApiKey(Role::ServiceRole)),
+                grants: None,
+                within_rate: true,
+            })));
+            say(ClientInput::Refill);
+            say(ClientInput::Disconnect);
+        });
+    }
+}

@@ -1,0 +1,228 @@
+//! The rows of a channel, and what exactly the transaction that read them saw.
+//!
+//! Runs with the role and the claims of whoever joins, so that row-level security decides which rows there are. Which
+//! columns, and under which event, the routes say, as they stand in the same snapshot.
+
+use std::time::Duration;
+
+use futures_util::{TryStreamExt, pin_mut};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{Kind, Type};
+use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage, SimpleQueryRow};
+use uuid::Uuid;
+
+use super::{DbError, parse_snapshot, quote_identifier, routes};
+use crate::auth::Credential;
+use crate::decode;
+use crate::fanout::{SnapshotRow, SnapshotRows};
+use crate::route::{Operation, Route, Scope, Topic};
+
+/// Which rows, for whom, and within which bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotQuery<'a> {
+    pub topic: &'a Topic,
+    /// Most rows of each table.
+    pub rows_max: u32,
+    pub credential: &'a Credential,
+    pub bytes_max: usize,
+    /// For one statement; the caller bounds the whole.
+    pub timeout: Duration,
+}
+
+/// There are no rows. The session is in no state to be used again.
+#[derive(Debug, thiserror::Error)]
+pub enum RowsError {
+    #[error("the rows take too much memory")]
+    TooLarge,
+    #[error("the statement took too long")]
+    Timeout,
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl From<tokio_postgres::Error> for RowsError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.code() {
+            Some(&SqlState::QUERY_CANCELED) => Self::Timeout,
+            _ => Self::Db(error.into()),
+        }
+    }
+}
+
+/// The tables of an installation that a snapshot shows, in the order in which it shows them.
+#[derive(Clone, Copy)]
+enum Table {
+    Conversations,
+    Messages,
+    Receipts,
+}
+
+impl Table {
+    const ALL: [Self; 3] = [Self::Conversations, Self::Messages, Self::Receipts];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Conversations => "realtime_conversations",
+            Self::Messages => "messages",
+            Self::Receipts => "read_receipts",
+        }
+    }
+}
+
+/// Reads the rows of a conversation's channel, or of an organization's conversations.
+pub async fn read_snapshot(sql: &mut Client, query: SnapshotQuery<'_>) -> Result<SnapshotRows, RowsError> {
+    let transaction = sql
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    let client = transaction.client();
+    // The snapshot is taken before the statement runs, so the LSN is later. Of inserted WAL, not of flushed: an
+    // asynchronous commit is seen before it is flushed.
+    let seen = "select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text,
+                       pg_catalog.set_config('statement_timeout', $1, true)";
+    let seen = client.query_one(seen, &[&query.timeout.as_millis().to_string()]).await?;
+    let snapshot = parse_snapshot(seen.get(0))?;
+    let lsn = seen.get::<_, &str>(1).parse().map_err(|_| super::bad_answer())?;
+    let schemas = "select schema_name::text from campfire.installations order by number";
+    let schemas: Vec<String> = client.query(schemas, &[]).await?.iter().map(|row| row.get(0)).collect();
+    let routes = routes(client).await?;
+
+    let role = query.credential.role().name();
+    let claims = match query.credential.claims() {
+        Some(claims) => claims.raw.get().to_owned(),
+        None => format!(r#"{{"role":"{role}"}}"#),
+    };
+    let become_caller = "select pg_catalog.set_config('request.jwt.claims', $1, true),
+                                pg_catalog.set_config('role', $2, true)";
+    client.execute(become_caller, &[&claims, &role]).await?;
+    let mut rows = Vec::new();
+    let mut bytes_left = query.bytes_max;
+    for table in Table::ALL {
+        for schema in &schemas {
+            let is_of = |route: &&Route| route.schema == *schema && route.table == table.name();
+            if let Some(selection) = Selection::new(routes.iter().filter(is_of), table, &query) {
+                rows.extend(selection.read(client, &mut bytes_left).await?);
+            }
+        }
+    }
+    transaction.commit().await?;
+    Ok(SnapshotRows { snapshot, lsn, rows })
+}
+
+/// What is selected of one table.
+struct Selection<'a> {
+    route: &'a Route,
+    sql: String,
+}
+
+impl<'a> Selection<'a> {
+    /// By the route that brings new rows to the channel; where there is none, by the one that brings changed ones.
+    fn new(
+        routes: impl Iterator<Item = &'a Route> + Clone,
+        table: Table,
+        query: &SnapshotQuery<'_>,
+    ) -> Option<Self> {
+        let scope = query.topic.scope()?;
+        let organization = query.topic.organization()?;
+        let find = |operation| {
+            let mut found = routes.clone().filter(|route: &&Route| route.operation == operation);
+            found.find_map(|route| {
+                let (known, organization, conversation) = route.channel.of_organization()?;
+                (known == scope).then_some((route, organization, conversation))
+            })
+        };
+        let (route, organization_column, conversation_column) =
+            find(Operation::Insert).or_else(|| find(Operation::Update))?;
+        let columns: Vec<String> =
+            route.columns.iter().map(|column| format!("t.{}", quote_identifier(column))).collect();
+        let columns = columns.join(", ");
+        let schema = quote_identifier(&route.schema);
+        let from = format!("{schema}.{}", quote_identifier(table.name()));
+        let is = |column: &str, value: Uuid| format!("t.{} = '{value}'", quote_identifier(column));
+        let mut condition = is(organization_column, organization);
+        if let (Some(column), Some(conversation)) = (conversation_column, query.topic.conversation()) {
+            condition = format!("{condition} and {}", is(column, conversation));
+        }
+        let limit = query.rows_max;
+        let latest = format!(
+            "(select c.id from {schema}.conversations as c where c.organization_id = '{organization}'
+              order by c.updated_at desc, c.id limit {limit}) as c"
+        );
+        let sql = match (scope, table) {
+            (Scope::Conversation, Table::Conversations) => {
+                format!("select {columns} from {from} as t where {condition}")
+            }
+            (Scope::Conversation, Table::Messages) => format!(
+                "select {columns} from {from} as t where {condition}
+                 order by t.created_at desc, t.id desc limit {limit}"
+            ),
+            (Scope::Conversation, Table::Receipts) => format!(
+                "select {columns} from {from} as t where {condition} order by t.read_at desc limit {limit}"
+            ),
+            (Scope::Conversations, Table::Conversations) => format!(
+                "select {columns} from {latest} join {from} as t on t.id = c.id where {condition}
+                 order by t.updated_at desc, t.id limit {limit}"
+            ),
+            // A message touches its conversation: the last ones are in those that were touched last.
+            (Scope::Conversations, Table::Messages) => format!(
+                "select {columns} from {latest} cross join lateral (
+                   select * from {from} as t where t.conversation_id = c.id and {condition}
+                   order by t.created_at desc, t.id desc limit {limit}) as t
+                 order by t.created_at desc, t.id desc limit {limit}"
+            ),
+            _ => return None,
+        };
+        Some(Self { route, sql })
+    }
+
+    /// The rows as the stream would tell them, oldest first.
+    async fn read(&self, client: &Client, bytes_left: &mut usize) -> Result<Vec<SnapshotRow>, RowsError> {
+        // The values come as text, as in the stream, and so without types: those are asked for.
+        let statement = client.prepare(&self.sql).await?;
+        let mut fields = Vec::with_capacity(self.route.columns.len());
+        for (name, column) in self.route.columns.iter().zip(statement.columns()) {
+            let mut key = Vec::new();
+            decode::write_json_string(&mut key, name.as_bytes());
+            key.push(b':');
+            fields.push((key, base_type(column.type_())));
+        }
+        let mut rows = Vec::new();
+        let event = self.route.event.as_str().into();
+        let answer = client.simple_query_raw(&self.sql).await?;
+        pin_mut!(answer);
+        while let Some(message) = answer.try_next().await? {
+            let SimpleQueryMessage::Row(row) = message else { continue };
+            let payload = payload(&fields, &row);
+            *bytes_left = bytes_left.checked_sub(payload.len()).ok_or(RowsError::TooLarge)?;
+            rows.push(SnapshotRow { event: std::sync::Arc::clone(&event), payload: payload.into() });
+        }
+        rows.reverse();
+        Ok(rows)
+    }
+}
+
+fn payload(fields: &[(Vec<u8>, u32)], row: &SimpleQueryRow) -> Vec<u8> {
+    let mut json = vec![b'{'];
+    for (index, (key, type_oid)) in fields.iter().enumerate() {
+        if index > 0 {
+            json.push(b',');
+        }
+        json.extend_from_slice(key);
+        match row.get(index) {
+            Some(text) => decode::write_json(&mut json, *type_oid, text.as_bytes()),
+            None => json.extend_from_slice(b"null"),
+        }
+    }
+    json.push(b'}');
+    json
+}
+
+/// What a domain comes down to; any other type itself.
+fn base_type(known: &Type) -> u32 {
+    match known.kind() {
+        Kind::Domain(base) => base_type(base),
+        _ => known.oid(),
+    }
+}

@@ -1,0 +1,409 @@
+//! What a database with campfire in it goes through: dumped and restored, its package gone, the extension dropped.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use campfire_tests::cluster::{self, Options};
+use campfire_tests::relay::Settings;
+use campfire_tests::seed::{DATABASE, Seed};
+use campfire_tests::socket::Vsn;
+use campfire_tests::{Cluster, ORGANIZATION, chat};
+use tokio_postgres::error::SqlState;
+
+use crate::scene::{Scene, contents, numbered};
+
+/// What a database holds after some months: rows of every kind and age, a second installation that belongs to a role of
+/// the application, tables of the application's own, and what its DBA made and changed.
+const LIFE: &str = "
+    set client_min_messages = warning;
+    create role app nologin;
+    grant create on database campfire to app;
+    create schema chat authorization app;
+    select campfire.install('chat');
+    do $$
+    declare
+      relation regclass;
+    begin
+      for relation in select oid from pg_class where relnamespace = 'chat'::regnamespace and relkind = 'r' loop
+        execute format('alter table %s owner to app', relation);
+      end loop;
+    end
+    $$;
+    insert into chat.organizations (id, name) select id, name from organizations;
+    insert into chat.conversations (organization_id, customer_name, tags) select id, 'Sam', '{a,b}' from organizations;
+
+    insert into conversations (organization_id, customer_name, customer_email, customer_ip, status, priority, assignee_id,
+        assignment_metadata, customer, metadata, ai_metadata, tags, created_at, updated_at)
+    select a.organization_id, 'Customer ' || n, case when n % 3 > 0 then n || '@example.com' end, '2001:db8::1'::inet + n,
+        (enum_range(null::conversation_status))[1 + n % 4], (enum_range(null::conversation_priority))[1 + n % 4],
+        case when n % 2 = 0 then a.user_id end, jsonb_build_object('n', n), '{\"plan\": \"pro\"}', '{}', '{\"a\": [1, null]}',
+        array['ü', 'a,\"b\"', n::text], '2020-01-01 00:00+00'::timestamptz + n * interval '1 day',
+        '2020-06-01 00:00+00'::timestamptz + n * interval '1 day 1 microsecond'
+    from agents as a cross join generate_series(1, 50) as n;
+    -- Later than the conversation's, so that a trigger that ran once more would move it.
+    alter table messages disable trigger user;
+    insert into messages (conversation_id, organization_id, content, sender_type, sender_name, metadata, attachments, created_at)
+    select c.id, c.organization_id, repeat('text ' || n, n * 200), (array['visitor', 'agent', 'ai', 'system'])[n],
+        c.customer_name, '{\"k\": 1}', '[{\"name\": \"f\"}]', c.updated_at + n * interval '1 hour'
+    from conversations as c cross join generate_series(1, 4) as n;
+    alter table messages enable trigger user;
+    insert into read_receipts (conversation_id, organization_id, reader_type, reader_id, last_read_message_id, read_at)
+    select m.conversation_id, m.organization_id, 'visitor', m.conversation_id, m.id, m.created_at
+    from messages as m where m.sender_type = 'agent';
+
+    -- The DBA's, on tables that campfire made.
+    alter table conversations add column region text collate \"C\" default 'eu';
+    create index conversations_by_tag on conversations using gin (tags);
+    create index messages_by_sender on messages (lower(sender_name)) where sender_type <> 'system';
+    create policy conversations_of_eu on conversations as restrictive for select to authenticated using (region = 'eu');
+    create table audit (at timestamptz not null, what text not null);
+    create function note_change() returns trigger language plpgsql as
+        $$begin insert into public.audit values (now(), tg_op); return null; end$$;
+    create trigger audit_conversations after update on conversations for each statement execute function note_change();
+    alter table conversations add constraint named check (customer_name <> '') not valid;
+    comment on column conversations.region is 'ours';
+    grant select on conversations to app;
+    revoke delete on agents from service_role;
+
+    -- The application's own, made live.
+    create table \"Bestellungen\" (id int primary key, shop int not null, \"Größe\" text, detail jsonb);
+    insert into \"Bestellungen\" select n, n % 3, 'größe ' || n, '{}' from generate_series(1, 20) as n;
+    select campfire.publish('campfire', '\"Bestellungen\"', '{id,shop}');
+    select campfire.add_route('\"Bestellungen\"', 'INSERT', 'shop:{shop}', 'order:created');
+    select campfire.enable_route((select id from campfire.routes where event = 'message:deleted' and schema_name = 'public' limit 1));
+    update campfire.settings set value = 'app_metadata.org_id' where name = 'claim_organization';
+    update campfire.settings set value = '131072' where name = 'broadcast_organization_bytes_max';
+    update campfire.settings set value = 'org_id' where name = 'claim_organization';
+    select campfire.create_publication('second', '{chat.messages}');
+    -- Of this cluster: no dump may carry them.
+    insert into campfire.slots values ('campfire', '1', 1, '{campfire}', '{1}', '{1}');
+    insert into campfire.slot_events values (now(), 'campfire', 'dropped', '0/1', null, 2, 1)";
+
+/// Everything of a database that a dump must carry, one fact a line, without oids.
+const FACTS: &str = r#"
+    set search_path = pg_catalog;
+    set timezone = 'UTC';
+    with relation as (
+      select c.* from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where n.nspname in ('public', 'chat')
+    ), fact (line) as (
+      select format('relation %s %s %s %s %s %s %s', oid::regclass, relkind, relowner::regrole, relrowsecurity,
+        relforcerowsecurity, relreplident, obj_description(oid, 'pg_class')) from relation
+      union all
+      select format('privilege %s %s %s %s', r.oid::regclass, a.grantor::regrole, a.grantee::regrole, a.privilege_type)
+      from relation as r cross join lateral aclexplode(coalesce(r.relacl, acldefault('r', r.relowner))) as a
+      union all
+      select format('column %s.%I %s %s %s %s %s', r.oid::regclass, a.attname, format_type(a.atttypid, a.atttypmod),
+        a.attnotnull, a.attcollation::regcollation, pg_get_expr(d.adbin, d.adrelid), col_description(r.oid, a.attnum))
+      from relation as r join pg_attribute as a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
+      left join pg_attrdef as d on d.adrelid = r.oid and d.adnum = a.attnum where r.relkind = 'r'
+      union all
+      select format('index %s %s %s', pg_get_indexdef(i.indexrelid), i.indisreplident, i.indisvalid)
+      from pg_index as i join relation as r on r.oid = i.indrelid
+      union all
+      select format('constraint %s %I %s', r.oid::regclass, k.conname, pg_get_constraintdef(k.oid))
+      from relation as r join pg_constraint as k on k.conrelid = r.oid
+      union all
+      select format('trigger %s %s', t.tgenabled, pg_get_triggerdef(t.oid))
+      from relation as r join pg_trigger as t on t.tgrelid = r.oid where not t.tgisinternal
+      union all
+      select format('policy %s', p) from pg_policies as p where p.schemaname in ('public', 'chat')
+      union all
+      select format('type %s %s', t.oid::regtype, string_agg(e.enumlabel, ',' order by e.enumsortorder))
+      from pg_type as t join pg_enum as e on e.enumtypid = t.oid group by t.oid
+      union all
+      select format('schema %s %s %s', n.nspname, n.nspowner::regrole, n.nspacl) from pg_namespace as n
+      where n.nspname in ('chat', 'campfire')
+      union all
+      select format('publication %s %s %s %s %s %s %s', pubname, puballtables, pubinsert, pubupdate, pubdelete,
+        pubtruncate, pubviaroot) from pg_publication
+      union all
+      select format('published %s', p) from pg_publication_tables as p
+      union all
+      select format('problem of %s: %s', m.name, c.problem)
+      from campfire.managed_publications as m cross join lateral campfire.check_publication(m.name) as c
+      union all
+      select format('extension %s %s', extname, extversion) from pg_extension
+      union all
+      select format('event trigger %s %s', evtname, evtenabled) from pg_event_trigger
+      union all
+      select format('managed %s', m) from campfire.managed_publications as m
+      union all
+      select format('installation %s', i) from campfire.installations as i
+      union all
+      select format('projection %s', p) from campfire.projections as p
+      union all
+      select format('route %s', r) from campfire.routes as r
+      union all
+      select format('setting %s %s', name, value) from campfire.settings
+      union all
+      select format('next route %s', last_value) from campfire.user_routes_id_seq
+    )
+    select line from fact order by line collate "C""#;
+
+/// Facts, and all rows of all tables.
+fn facts(cluster: &Cluster, database: &str) -> Result<Vec<String>> {
+    let mut lines: Vec<String> = cluster.psql(database, FACTS)?.lines().map(str::to_owned).collect();
+    let tables = "select format('%I.%I', schemaname, tablename) from pg_tables
+        where schemaname in ('public', 'chat') order by 1";
+    for table in cluster.psql(database, tables)?.lines() {
+        let rows = format!(
+            "set timezone = 'UTC'; select '{table} ' || t::text from {table} as t order by t::text collate \"C\""
+        );
+        lines.extend(cluster.psql(database, &rows)?.lines().map(str::to_owned));
+    }
+    Ok(lines)
+}
+
+fn ensure_equal(source: &[String], restored: &[String]) -> Result<()> {
+    let without = |lines: &[String], others: &[String]| {
+        lines.iter().filter(|line| !others.contains(line)).take(20).cloned().collect::<Vec<_>>().join("\n  ")
+    };
+    ensure!(
+        source == restored,
+        "only in the source:\n  {}\nonly restored:\n  {}",
+        without(source, restored),
+        without(restored, source)
+    );
+    Ok(())
+}
+
+/// What stays behind.
+fn ensure_nothing_of_the_cluster(cluster: &Cluster, source: &str, restored: &str) -> Result<()> {
+    let left = "select (select count(*) from campfire.slots) + (select count(*) from campfire.slot_events)";
+    ensure!(cluster.psql(restored, left)?.trim() == "0", "slots are in the dump");
+    let keys = "select key from campfire.broadcast_keys";
+    ensure!(cluster.psql(restored, keys)?.lines().count() == 1);
+    ensure!(!cluster.psql(restored, keys)?.contains(source), "a key is in the dump");
+    Ok(())
+}
+
+/// A program of the server's package, as whoever runs the tests.
+fn program(cluster: &Cluster, name: &str, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(cluster.server.program(name));
+    let output = command.args(arguments).output().with_context(|| format!("cannot run {name}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{name} {arguments:?}:\n{errors}");
+    Ok(errors)
+}
+
+fn path(file: &Path) -> &str {
+    file.to_str().expect("a temporary file's name is text")
+}
+
+/// A dump of the chat database, in a file of the cluster's directory.
+fn dump(cluster: &Cluster, format: &str) -> Result<PathBuf> {
+    let file = cluster.dir.join("campfire.dump");
+    let url = cluster.superuser_url(DATABASE);
+    let complaints = program(cluster, "pg_dump", &["-d", &url, "-F", format, "-f", path(&file)])?;
+    ensure!(complaints.is_empty(), "{complaints}");
+    Ok(file)
+}
+
+/// A cluster with a life behind it, and its facts.
+fn lived() -> Result<(Cluster, Vec<String>)> {
+    let cluster = Cluster::boot()?;
+    cluster.psql(DATABASE, LIFE)?;
+    let facts = facts(&cluster, DATABASE)?;
+    for word in
+        ["policy", "route", "published", "public.messages", "chat.realtime_conversations", "next route 1"]
+    {
+        ensure!(facts.iter().any(|line| line.contains(word)), "no {word} in the source");
+    }
+    ensure!(!facts.iter().any(|line| line.starts_with("problem")), "{facts:?}");
+    Ok((cluster, facts))
+}
+
+/// A relay on the restored database: attaches, and delivers what is written there.
+async fn ensure_live(cluster: Cluster, database: &str) -> Result<()> {
+    let url = cluster.relay_url().replace(&format!("/{DATABASE}"), &format!("/{database}"));
+    let settings =
+        Settings::of(&cluster)?.env("CAMPFIRE_DATABASE_URL", &url).env("CAMPFIRE_SLOT", "campfire_restored");
+    let relay = settings.start().await?;
+    let session = cluster::connect(&cluster.superuser_url(database)).await?;
+    let scene = Scene { relay, database: session, cluster };
+    let conversation = scene.conversation().await?;
+    let channel = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut dashboard = scene.dashboard(Vsn::V2, &[&channel]).await?;
+    scene.write_messages(conversation, &numbered("after the restore", 2)).await?;
+    let events = dashboard.next_events(2).await?;
+    ensure!(contents(&events) == numbered("after the restore", 2), "{events:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_dump_restores_into_another_database() -> Result<()> {
+    let (cluster, source) = lived()?;
+    let file = dump(&cluster, "plain")?;
+    cluster.psql("postgres", "create database restored")?;
+    let url = cluster.superuser_url("restored");
+    let complaints =
+        program(&cluster, "psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &url, "-f", path(&file)])?;
+    ensure!(!complaints.contains("WARNING"), "{complaints}");
+    ensure_equal(&source, &facts(&cluster, "restored")?)?;
+    let key = cluster.psql(DATABASE, "select key from campfire.broadcast_keys")?;
+    ensure_nothing_of_the_cluster(&cluster, key.trim(), "restored")?;
+    ensure_live(cluster, "restored").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_custom_dump_restores_into_another_cluster() -> Result<()> {
+    let (cluster, source) = lived()?;
+    let file = dump(&cluster, "custom")?;
+    let roles = cluster.dir.join("roles.sql");
+    program(
+        &cluster,
+        "pg_dumpall",
+        &["--globals-only", "-d", &cluster.superuser_url("postgres"), "-f", path(&roles)],
+    )?;
+    // Roles are made as they were, but for the one we log in as, which is there.
+    let script: String = std::fs::read_to_string(&roles)?
+        .lines()
+        .filter(|line| !line.contains(" ROLE postgres"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    std::fs::write(&roles, script)?;
+
+    let mut target = Cluster::boot_with(Options { seed: Seed::Bare, ..Options::default() })?;
+    let url = target.superuser_url("postgres");
+    program(&target, "psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &url, "-f", path(&roles)])?;
+    target.psql("postgres", "create database restored")?;
+    let url = target.superuser_url("restored");
+    let complaints = program(&target, "pg_restore", &["--exit-on-error", "-d", &url, path(&file)])?;
+    ensure!(complaints.is_empty(), "{complaints}");
+    ensure_equal(&source, &facts(&target, "restored")?)?;
+    let key = cluster.psql(DATABASE, "select key from campfire.broadcast_keys")?;
+    ensure_nothing_of_the_cluster(&target, key.trim(), "restored")?;
+    target.credentials.relay_password = cluster.credentials.relay_password.clone();
+    ensure_live(target, "restored").await
+}
+
+/// Tables, keys and publications come in any order then; the guard may warn, and must not refuse.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parallel_restore_gives_the_same() -> Result<()> {
+    let (cluster, source) = lived()?;
+    let file = dump(&cluster, "custom")?;
+    for round in 0..3 {
+        let database = format!("restored_{round}");
+        cluster.psql("postgres", &format!("create database {database}"))?;
+        let url = cluster.superuser_url(&database);
+        program(&cluster, "pg_restore", &["--exit-on-error", "--jobs", "4", "-d", &url, path(&file)])?;
+        ensure_equal(&source, &facts(&cluster, &database)?)?;
+    }
+    Ok(())
+}
+
+/// What docs/extension.md says of removal, word for word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn removal_leaves_every_row_and_nothing_else() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    cluster.psql(DATABASE, LIFE)?;
+    let database = cluster.connect().await?;
+    database.batch_execute("select pg_create_logical_replication_slot('campfire', 'pgoutput')").await?;
+    let count = async || {
+        let query = "select (select count(*) from conversations), (select count(*) from messages),
+            (select count(*) from realtime_conversations), (select count(*) from chat.conversations)";
+        let row = database.query_one(query, &[]).await?;
+        anyhow::Ok([0, 1, 2, 3].map(|column| row.get::<_, i64>(column)))
+    };
+    let before = count().await?;
+    ensure!(before.iter().all(|count| *count > 0), "{before:?}");
+    for statement in [
+        "set client_min_messages = warning",
+        "drop publication campfire, campfire_control",
+        "drop publication second, second_control",
+        "drop extension campfire cascade",
+        "select pg_drop_replication_slot('campfire')",
+    ] {
+        database.batch_execute(statement).await.context(statement)?;
+    }
+    ensure!(count().await? == before);
+    database.batch_execute(WRITE).await?;
+    let left = "select (select count(*) from pg_namespace where nspname = 'campfire')
+        + (select count(*) from pg_publication) + (select count(*) from pg_replication_slots)
+        + (select count(*) from pg_event_trigger) + (select count(*) from pg_proc where probin like '%campfire%')";
+    ensure!(database.query_one(left, &[]).await?.get::<_, i64>(0) == 0);
+    Ok(())
+}
+
+/// The library cannot be found, as after the removal of the package: the servers of other tests keep theirs.
+fn without_library(cluster: &mut Cluster) -> Result<()> {
+    cluster.set("dynamic_library_path", "/nonexistent");
+    cluster.restart("fast").map(drop)
+}
+
+const WRITE: &str = "insert into conversations (organization_id, customer_name)
+    select id, 'Nina' from organizations returning id";
+
+/// What docs/extension.md says of a package that was removed too early.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_package_gone_writes_fail_until_one_of_the_ways_out_is_taken() -> Result<()> {
+    let mut cluster = Cluster::boot()?;
+    cluster.psql(DATABASE, WRITE)?;
+    without_library(&mut cluster)?;
+    let database = cluster.connect().await?;
+    let error = database.batch_execute(WRITE).await.expect_err("nobody keeps the mirror");
+    ensure!(error.code() == Some(&SqlState::UNDEFINED_FILE), "{error:?}");
+    // Reading as the owner of the tables, and tables without triggers, do without the library.
+    ensure!(database.query("select from conversations", &[]).await?.len() == 1);
+    database.batch_execute("insert into organizations (name) values ('Other')").await?;
+    // Visitors and agents do not: their policies ask it for claims.
+    let error = database.batch_execute("set role authenticated; select from conversations").await;
+    ensure!(error.is_err_and(|error| error.code() == Some(&SqlState::UNDEFINED_FILE)));
+    database.batch_execute("reset role").await?;
+
+    // One way: write on without the mirror, and mend it when the package is back.
+    let triggers = |what: &str| {
+        format!("alter table conversations {what} trigger user; alter table messages {what} trigger user")
+    };
+    database.batch_execute(&triggers("disable")).await?;
+    database.batch_execute(WRITE).await?;
+    drop(database);
+    cluster.set("dynamic_library_path", "$libdir");
+    cluster.restart("fast")?;
+    let database = cluster.connect().await?;
+    database.batch_execute(&triggers("enable")).await?;
+    database.batch_execute(WRITE).await?;
+    let mirrored = "select count(*) from conversations as c join realtime_conversations as r using (id)";
+    let count = async |query: &str| anyhow::Ok(database.query_one(query, &[]).await?.get::<_, i64>(0));
+    // Two organizations: three rows were mirrored, the two from in between were not.
+    ensure!(count("select count(*) from conversations").await? == 5 && count(mirrored).await? == 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_package_gone_the_extension_can_still_be_dropped_and_no_row_goes() -> Result<()> {
+    let mut cluster = Cluster::boot()?;
+    cluster.psql(DATABASE, WRITE)?;
+    without_library(&mut cluster)?;
+    let database = cluster.connect().await?;
+    let error = database.batch_execute("drop extension campfire").await.expect_err("tables use it");
+    ensure!(error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST), "{error:?}");
+    database.batch_execute("set client_min_messages = warning; drop extension campfire cascade").await?;
+    database.batch_execute(WRITE).await?;
+    ensure!(database.query("select from conversations", &[]).await?.len() == 2);
+    ensure!(database.query("select from realtime_conversations", &[]).await?.len() == 1);
+    let closed = "set role authenticated; select from conversations";
+    ensure!(
+        database
+            .simple_query(closed)
+            .await?
+            .iter()
+            .all(|message| { !matches!(message, tokio_postgres::SimpleQueryMessage::Row(_)) })
+    );
+    Ok(())
+}
+
+/// A server that preloads the library does not start without it; its log says which line to take out.
+#[test]
+fn with_the_package_gone_a_server_that_preloads_it_does_not_start() -> Result<()> {
+    let preload = ("shared_preload_libraries".into(), "campfire".into());
+    let mut cluster = Cluster::boot_with(Options { settings: vec![preload], ..Options::default() })?;
+    cluster.stop("fast")?;
+    cluster.set("dynamic_library_path", "/nonexistent");
+    let error = cluster.start().expect_err("it is told to load what is not there");
+    ensure!(format!("{error:#}").contains("could not access file \"campfire\""), "{error:#}");
+    cluster.set("shared_preload_libraries", "");
+    cluster.start()?;
+    Ok(())
+}

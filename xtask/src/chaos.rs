@@ -1,0 +1,111 @@
+//! `cargo xtask chaos`: faults against the real thing, and an oracle that knows what every client should have received.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use campfire_chaos::plan::{Crowd, Plan};
+use campfire_chaos::{Options, Report, Sabotage};
+use campfire_tests::extension::Profile;
+
+use crate::{install, step, system};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The seed that the plan follows from; by default one that nobody has tried
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many seeds, one after the other, from that one on
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// How long a seed lasts
+    #[arg(long, default_value_t = 1.0)]
+    minutes: f64,
+    /// Print one line of JSON a seed
+    #[arg(long)]
+    json: bool,
+    /// Print the plan and do nothing
+    #[arg(long)]
+    plan: bool,
+    /// Try the checker itself: relays that err on purpose must all be caught
+    #[arg(long)]
+    self_test: bool,
+}
+
+/// `cargo xtask chaos`.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let seed = arguments.seed.unwrap_or_else(|| u64::from(std::process::id()) << 16 | u64::from(rand_seed()));
+    let lasts = Duration::from_secs_f64(arguments.minutes * 60.0);
+    let seeds = seed..seed + arguments.seeds;
+    if arguments.plan {
+        seeds.for_each(|seed| print!("{}", Plan::new(seed, lasts, Crowd::default())));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let server = system::ensure_postgres(None)?;
+    install::ensure_installed(&server, Profile::Debug)?;
+    step::build_relay(false)?;
+    if arguments.self_test {
+        self_test()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut failed = Vec::new();
+    for seed in seeds {
+        let report = play(seed, lasts)?;
+        if arguments.json {
+            println!("{}", report.to_json());
+        } else {
+            print!("{report}");
+        }
+        if !report.is_clean() {
+            failed.push(seed);
+        }
+    }
+    for seed in &failed {
+        eprintln!(
+            "seed {seed} failed; again: cargo xtask chaos --seed {seed} --minutes {}",
+            arguments.minutes
+        );
+    }
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn rand_seed() -> u16 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_micros() as u16)
+}
+
+/// One seed, its plan said before.
+fn play(seed: u64, lasts: Duration) -> Result<Report> {
+    let plan = Plan::new(seed, lasts, Crowd::default());
+    step::announce(&format!(
+        "chaos, seed {seed}: {} faults in {:.0} s",
+        plan.faults.len(),
+        lasts.as_secs_f64()
+    ));
+    block_on(campfire_chaos::run(&plan, Options { progress: true, ..Options::default() }))
+}
+
+/// One minute of one seed, for `cargo xtask test`: fails on any violation.
+pub(crate) fn check_once() -> Result<()> {
+    const SEED: u64 = 1;
+    let report = play(SEED, Duration::from_secs(60))?;
+    print!("{report}");
+    ensure!(report.is_clean(), "seed {SEED} failed; again: cargo xtask chaos --seed {SEED}");
+    Ok(())
+}
+
+/// Every way to err must be caught, each as what it is.
+pub(crate) fn self_test() -> Result<()> {
+    for sabotage in Sabotage::ALL {
+        let report = block_on(campfire_chaos::self_test::try_out(sabotage))?;
+        let caught = campfire_chaos::self_test::judge(sabotage, &report)?;
+        println!("{:>12}: struck {} times, caught as {caught}", sabotage.name(), report.struck);
+    }
+    Ok(())
+}
+
+/// Hundreds of clients want more than one thread.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
