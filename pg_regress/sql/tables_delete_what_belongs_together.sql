@@ -11,8 +11,14 @@ insert into messages (organization_id, conversation_id, content, sender_type)
 values ('00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-0000000000c1', 'hello', 'visitor');
 insert into read_receipts (organization_id, conversation_id, reader_type, reader_id)
 values ('00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-0000000000c1', 'agent', '00000000-0000-4000-8000-0000000000a1');
--- An organization with conversations stays.
-delete from organizations where name = 'A';
+-- An organization with conversations stays. Postgres 18 has an error of its own for RESTRICT.
+do $$
+begin
+  delete from organizations where name = 'A';
+exception when foreign_key_violation or restrict_violation then
+  raise notice 'refused';
+end
+$$;
 -- An agent goes, the conversation stays, in the mirror too.
 delete from agents;
 select id, assignee_id from realtime_conversations;

@@ -30,6 +30,7 @@ pub struct Metrics {
     pub messages_refused: Family<Reason, Counter>,
     pub client_messages: Counter,
     pub client_messages_dropped: Family<Reason, Counter>,
+    pub policy_askers: Gauge,
     pub policy_questions: Counter,
     pub presences: Gauge,
     pub presence_differences: Counter,
@@ -124,6 +125,11 @@ impl Metrics {
             "client_messages_dropped",
             "Messages of clients dropped, by reason",
             self.client_messages_dropped.clone(),
+        );
+        registry.register(
+            "policy_askers",
+            "Joins and requests that wait for an answer of policies now",
+            self.policy_askers.clone(),
         );
         registry.register(
             "policy_questions",

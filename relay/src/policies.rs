@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_postgres::error::SqlState;
@@ -117,6 +118,7 @@ impl Policies {
         if let Some(denial) = self.remembered(&question, Instant::now()) {
             return denial;
         }
+        let _asker = Asker::new(&self.metrics.policy_askers);
         let cell = Arc::clone(lock(&self.asking).entry(question.clone()).or_default());
         // Should whoever asks go away meanwhile, the next of those who wait asks instead.
         let answer = *cell.get_or_init(|| self.ask_database(&question, credential.claims())).await;
@@ -197,6 +199,22 @@ impl Policies {
             }
             kind
         })
+    }
+}
+
+/// One who asks; counted until dropped.
+struct Asker<'a>(&'a Gauge);
+
+impl<'a> Asker<'a> {
+    fn new(askers: &'a Gauge) -> Self {
+        askers.inc();
+        Self(askers)
+    }
+}
+
+impl Drop for Asker<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

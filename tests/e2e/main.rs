@@ -4,6 +4,7 @@
 //! Run them by `cargo xtask test e2e`, which installs and builds what they need.
 
 mod agent_status;
+mod authorization_cut;
 mod broadcast;
 mod channel_names;
 mod conformance;
@@ -26,6 +27,7 @@ mod row_level_security;
 mod scene;
 mod slot_guard;
 mod slot_life;
+mod snapshot;
 mod sql_messages;
 mod stability;
 mod tokens;

@@ -32,6 +32,8 @@ printf '#!/bin/sh\nexit 101\n' > "$1/usr/sbin/policy-rc.d"
 chmod 755 "$1/usr/sbin/policy-rc.d"
 mkdir -p "$1/etc/postgresql-common"
 echo 'create_main_cluster = false' > "$1/etc/postgresql-common/createcluster.conf"
+# A mirror may lag behind; debootstrap asked for no date either.
+echo 'Acquire::Check-Valid-Until "false";' > "$1/etc/apt/apt.conf.d/campfire"
 "#;
 
 /// Mounts what the command needs at the paths it has here, and runs it.
@@ -147,13 +149,12 @@ impl Chroot {
             Some(dir) => PathBuf::from(dir),
             None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cargo"),
         };
+        // In a file, so that an error does not show all of it.
+        let script = root.with_extension("enter");
+        std::fs::write(&script, ENTER).with_context(|| script.display().to_string())?;
         let binds = [layout::repository(), &toolchain, &cargo_home];
         let mut command = step::command("unshare");
-        command
-            .args(["--mount", "sh", "-c", ENTER, "enter"])
-            .arg(root)
-            .arg(binds.len().to_string())
-            .args(binds);
+        command.args(["--mount", "sh"]).arg(script).arg(root).arg(binds.len().to_string()).args(binds);
 
         // Nothing of this machine's environment but what leads to the registries, and how CI wants its output.
         command.args([

@@ -100,14 +100,21 @@ pub(crate) fn libtest(line: &str) -> Option<Tally> {
     Some(Tally::of(number_before(counts, " passed")?, number_before(counts, " failed")?))
 }
 
-/// `All 12 tests passed.` or `2 of 12 tests failed.`, with TAP's `#` from 16 on.
+/// `All 12 tests passed.` or `2 of 12 tests failed.` up to Postgres 15. From 16 on each test has a line of TAP, `ok 1` or
+/// `not ok 2`; the summary is a comment then, and goes to standard error if it is a bad one.
 pub(crate) fn pg_regress(line: &str) -> Option<Tally> {
-    let line = line.trim_start_matches(['#', ' ']);
+    if line.starts_with("ok ") {
+        return Some(Tally::of(1, 0));
+    }
+    if line.starts_with("not ok ") {
+        return Some(Tally::of(0, 1));
+    }
+    let line = line.trim_start();
     if let Some(rest) = line.strip_prefix("All ") {
         return Some(Tally::of(number_before(rest, " test")?, 0));
     }
     let failed = number_before(line, " of ")?;
-    let all = number_before(line, " tests failed")?;
+    let all = number_before(line, " tests failed").filter(|_| !line.starts_with('#'))?;
     Some(Tally::of(all.checked_sub(failed)?, failed))
 }
 
@@ -161,8 +168,10 @@ mod tests {
     fn both_forms_of_pg_regress_are_understood() {
         check(pg_regress, " All 12 tests passed. ", Some((12, 0)));
         check(pg_regress, " 2 of 12 tests failed. ", Some((10, 2)));
-        check(pg_regress, "# All 12 tests passed.", Some((12, 0)));
-        check(pg_regress, "# 1 of 12 tests failed.", Some((11, 1)));
+        check(pg_regress, "ok 7         - touch_raises_updated_at       26 ms", Some((1, 0)));
+        check(pg_regress, "not ok 61    - touch_raises_updated_at       37 ms", Some((0, 1)));
+        check(pg_regress, "# All 12 tests passed.", None);
+        check(pg_regress, "# 1 of 12 tests failed.", None);
         check(pg_regress, "test channels   ... ok   12 ms", None);
     }
 

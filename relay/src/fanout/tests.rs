@@ -1,6 +1,7 @@
 //! The hub as a state machine: no runtime, no sockets. Inputs go in, frames are read from outboxes.
 
 mod cut;
+mod model;
 mod presence;
 mod resume;
 mod snapshot;

@@ -131,7 +131,12 @@ impl Window {
     /// Forgets everything at or below a position, where events are missing from here on back.
     pub(super) fn start_at(&mut self, position: Position) {
         let limits = self.limits;
-        *self = Self { floor: position, head: position, ..Self::new(limits) };
+        let old = std::mem::replace(self, Self { floor: position, head: position, ..Self::new(limits) });
+        // A snapshot may still not show what was streamed.
+        (self.evicted, self.forgotten) = (old.evicted, old.forgotten);
+        for kept in old.channels.values().flat_map(|channel| &channel.events) {
+            self.note_evicted(kept.xid);
+        }
     }
 
     /// Notes that a change was applied, whether or not it led to events.
@@ -262,16 +267,21 @@ impl Window {
         let kept = channel.events.pop_front().expect("as many as the order names it");
         channel.floor = kept.position;
         self.event_count -= 1;
-        if self.evicted.back() != Some(&kept.xid) {
-            self.evicted.push_back(kept.xid);
-            if self.evicted.len() > EVICTED_MAX
-                && let Some(xid) = self.evicted.pop_front()
-                && self.forgotten.is_none_or(|newest| newest.precedes(xid))
-            {
-                self.forgotten = Some(xid);
-            }
-        }
+        self.note_evicted(kept.xid);
         self.resize(id, |size| size - kept.bytes());
+    }
+
+    fn note_evicted(&mut self, xid: Xid) {
+        if self.evicted.back() == Some(&xid) {
+            return;
+        }
+        self.evicted.push_back(xid);
+        if self.evicted.len() > EVICTED_MAX
+            && let Some(xid) = self.evicted.pop_front()
+            && self.forgotten.is_none_or(|newest| newest.precedes(xid))
+        {
+            self.forgotten = Some(xid);
+        }
     }
 
     fn forget_oldest_commit(&mut self) {

@@ -1,0 +1,398 @@
+//! The rows of a channel and its stream, cut exactly: every message once, in the rows or as an event.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use campfire_tests::fence::Fence;
+use campfire_tests::socket::{Event, Reply, Vsn, default_config};
+use campfire_tests::{Cluster, ORGANIZATION, Socket, chat, eventually};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::scene::{Scene, contents, numbered, with_scene, with_settings};
+
+fn snapshot(rows: u32) -> Value {
+    let mut config = default_config();
+    config["broadcast"]["replay"] = json!({"snapshot": rows});
+    config
+}
+
+/// Joins, and returns the reply's word on the replay and the frames that it counts.
+async fn join(socket: &mut Socket, channel: &str, token: &str, rows: u32) -> Result<(Value, Vec<Event>)> {
+    let reply = socket.try_join(channel, Some(token), snapshot(rows)).await?;
+    ensure!(reply.is_ok(), "{reply:?}");
+    let replay = reply.response["replay"].clone();
+    let count = replay["count"].as_u64().context("a count")?;
+    Ok((replay, socket.next_events(count as usize).await?))
+}
+
+fn is_row(event: &&Event) -> bool {
+    event.meta["snapshot"] == true
+}
+
+const INSERT: &str = "insert into messages (organization_id, conversation_id, content, sender_type)
+                      values ($1, $2, $3, 'visitor')";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_look_as_their_events_and_are_safe_for_visitors() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut witness = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        scene.write_messages(conversation, &numbered("message", 5)).await?;
+        scene
+            .database
+            .execute(
+                "insert into read_receipts (conversation_id, organization_id, reader_type, reader_id)
+                 values ($1, $2, 'visitor', $1)",
+                &[&conversation, &ORGANIZATION],
+            )
+            .await?;
+        let events = witness.next_events(6).await?;
+
+        for (channel, token) in
+            [(conv.clone(), scene.agent()), (format!("bcast:{conv}"), scene.visitor(conversation))]
+        {
+            for vsn in Vsn::BOTH {
+                let mut socket = scene.socket(vsn).await?;
+                let (replay, rows) = join(&mut socket, &channel, &token, 3).await?;
+                ensure!(replay["complete"] == true && replay["count"] == 5, "{replay}");
+                let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+                let expected = [
+                    "conversation:updated",
+                    "message:created",
+                    "message:created",
+                    "message:created",
+                    "read:receipt",
+                ];
+                ensure!(names == expected, "{names:?}");
+                ensure!(chat::has_columns(&rows[0].payload, &chat::VISITOR_CONVERSATION_COLUMNS), "{rows:?}");
+                let of_stream: Vec<&Value> = events[2..].iter().map(|event| &event.payload).collect();
+                let of_rows: Vec<&Value> = rows[1..].iter().map(|row| &row.payload).collect();
+                ensure!(of_rows == of_stream, "{of_rows:#?} {of_stream:#?}");
+                for row in &rows {
+                    ensure!(row.meta == json!({"replayed": true, "snapshot": true}), "{row:?}");
+                }
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_of_conversations_has_the_latest_and_their_messages() {
+    with_scene(async |scene| {
+        let mut ids = Vec::new();
+        for _ in 0..4 {
+            ids.push(scene.conversation().await?);
+        }
+        for (index, id) in ids.iter().enumerate() {
+            scene.write_messages(*id, &[format!("in {index}")]).await?;
+        }
+        let (theirs, _) = chat::found_organization(&scene.database, "Other").await?;
+        chat::open_conversation(&scene.database, theirs, "Not Ours").await?;
+        scene.settle().await?;
+        let list = chat::conversations_channel(ORGANIZATION);
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let (replay, rows) = join(&mut socket, &list, &scene.agent(), 3).await?;
+        ensure!(replay["complete"] == true && rows.len() == 5, "{replay} {rows:#?}");
+        // The fence of settle() is the latest conversation.
+        ensure!(rows[..3].iter().all(|row| row.name == "conversation:created"), "{rows:#?}");
+        ensure!(rows[1].payload["id"] == ids[3].to_string(), "{rows:#?}");
+        ensure!(chat::has_columns(&rows[1].payload, &chat::MIRROR_COLUMNS), "{rows:#?}");
+        ensure!(contents(&rows[3..]) == ["in 2", "in 3"], "{rows:#?}");
+        ensure!(chat::has_columns(&rows[4].payload, &chat::MESSAGE_COLUMNS), "{rows:#?}");
+        Ok(())
+    })
+    .await;
+}
+
+/// Writes messages in a conversation until told to stop, all with different contents. Some with savepoints, some of
+/// which are taken back. Returns what committed, in no order.
+async fn write_until(
+    url: String,
+    stop: Arc<AtomicBool>,
+    conversation: Uuid,
+    writer: usize,
+    committed: Arc<AtomicUsize>,
+) -> Result<Vec<String>> {
+    let mut sql = campfire_tests::cluster::connect(&url).await?;
+    let insert = sql.prepare(INSERT).await?;
+    let mut written = Vec::new();
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let content = |part: &str| format!("{writer} {number} {part}");
+        match number % 8 {
+            0 => {
+                let (kept, released, undone) = (content("kept"), content("released"), content("undone"));
+                let mut transaction = sql.transaction().await?;
+                transaction.execute(&insert, &[&ORGANIZATION, &conversation, &kept]).await?;
+                let mut savepoint = transaction.savepoint("a").await?;
+                savepoint.execute(&insert, &[&ORGANIZATION, &conversation, &released]).await?;
+                let inner = savepoint.savepoint("b").await?;
+                inner.execute(&insert, &[&ORGANIZATION, &conversation, &undone]).await?;
+                inner.rollback().await?;
+                savepoint.commit().await?;
+                transaction.commit().await?;
+                written.extend([kept, released]);
+            }
+            1 => {
+                let undone = content("rolled back");
+                let transaction = sql.transaction().await?;
+                transaction.execute(&insert, &[&ORGANIZATION, &conversation, &undone]).await?;
+                transaction.rollback().await?;
+            }
+            _ => {
+                let plain = content("plain");
+                sql.execute(&insert, &[&ORGANIZATION, &conversation, &plain]).await?;
+                written.push(plain);
+            }
+        }
+        committed.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(written)
+}
+
+/// What a client holds after a snapshot of up to 200 rows and what followed: each content with how often it came.
+/// Fails unless the rows are the newest of all that is not an event.
+fn check_cut(rows: &[Event], events: &[Event], all: &[String]) -> Result<()> {
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    for event in rows.iter().chain(events) {
+        *times.entry(event.payload["content"].as_str().context("content")?).or_default() += 1;
+    }
+    let twice: Vec<_> = times.iter().filter(|(_, times)| **times != 1).collect();
+    ensure!(twice.is_empty(), "came more than once: {twice:?}");
+    let never_committed: Vec<_> =
+        times.keys().filter(|content| !all.iter().any(|known| known == *content)).collect();
+    ensure!(never_committed.is_empty(), "never committed: {never_committed:?}");
+    if rows.len() < 200 {
+        let missing: Vec<_> = all.iter().filter(|content| !times.contains_key(content.as_str())).collect();
+        ensure!(missing.is_empty(), "{} missing of {}: {missing:?}", missing.len(), all.len());
+    }
+    Ok(())
+}
+
+/// One client: joins conversation `channel` by snapshot and reads on until the fence.
+async fn read_all(
+    mut socket: Socket,
+    channel: String,
+    token: String,
+    fence: Fence,
+) -> Result<(Vec<Event>, Vec<Event>)> {
+    let (replay, first) = join(&mut socket, &channel, &token, 200).await?;
+    ensure!(replay["complete"] == true, "{replay}");
+    let (rows, mut events): (Vec<Event>, Vec<Event>) = first.into_iter().partition(|event| is_row(&event));
+    if !rows.iter().chain(&events).any(|event| event.payload["content"] == fence.text()) {
+        events.extend(socket.events_before(&fence, &channel).await?);
+    }
+    ensure!(events.is_sorted_by(|earlier, later| earlier.id() < later.id()), "ids do not rise");
+    let of_messages = |events: Vec<Event>| {
+        let is_message =
+            |event: &Event| event.name == "message:created" && event.payload["content"] != fence.text();
+        events.into_iter().filter(is_message).collect::<Vec<_>>()
+    };
+    Ok((of_messages(rows), of_messages(events)))
+}
+
+/// Several writers at full speed, each in a conversation of its own that many clients open meanwhile. Conversations
+/// are young, so that the first rows are all there is and nothing can hide behind "the last 200".
+async fn race(scene: &mut Scene, commits_min: usize) -> Result<()> {
+    const WRITERS: usize = 4;
+    const ROUNDS: usize = 6;
+    const JOINS: usize = 8;
+    for round in 0..ROUNDS {
+        let committed = Arc::new(AtomicUsize::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut writers = JoinSet::new();
+        let mut readers = JoinSet::new();
+        let mut fences = Vec::new();
+        for writer in 0..WRITERS {
+            let conversation = chat::open_conversation(&scene.database, ORGANIZATION, "Raced").await?;
+            let fence = Fence::new();
+            let channel = chat::conversation_channel(ORGANIZATION, conversation);
+            let url = scene.cluster.superuser_url("campfire");
+            let (stop, committed) = (Arc::clone(&stop), Arc::clone(&committed));
+            writers.spawn(async move {
+                Ok::<_, anyhow::Error>((
+                    writer,
+                    write_until(url, stop, conversation, writer, committed).await?,
+                ))
+            });
+            for number in 0..JOINS {
+                let vsn = Vsn::BOTH[number % 2];
+                let socket = scene.socket(vsn).await?;
+                let (channel, fence) = (channel.clone(), fence.clone());
+                let token = if number % 3 == 0 { scene.visitor(conversation) } else { scene.agent() };
+                let pause = Duration::from_millis((number * 7 + round) as u64);
+                readers.spawn(async move {
+                    // Spread over the writing, not waiting for it.
+                    tokio::time::sleep(pause).await;
+                    Ok::<_, anyhow::Error>((writer, read_all(socket, channel, token, fence).await?))
+                });
+            }
+            fences.push((conversation, fence));
+        }
+        eventually("enough commits", async || {
+            (committed.load(Ordering::Relaxed) >= commits_min / ROUNDS).then_some(())
+        })
+        .await;
+        stop.store(true, Ordering::Relaxed);
+        let mut written = HashMap::new();
+        while let Some(done) = writers.join_next().await {
+            let (writer, contents) = done??;
+            written.insert(writer, contents);
+        }
+        for (conversation, fence) in fences {
+            fence.raise_as_message(&scene.database, ORGANIZATION, conversation).await?;
+        }
+        while let Some(done) = readers.join_next().await {
+            let (writer, (rows, events)) = done??;
+            check_cut(&rows, &events, &written[&writer])?;
+        }
+    }
+    Ok(())
+}
+
+fn roomy(settings: campfire_tests::relay::Settings) -> campfire_tests::relay::Settings {
+    settings.env("CAMPFIRE_MAX_OUTBOX_FRAMES", "100000").env("CAMPFIRE_MAX_OUTBOX_BYTES", "100000000")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_message_comes_once_while_writers_race_the_joins() {
+    with_settings(roomy, async |scene| race(scene, 3_000).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_message_comes_once_with_asynchronous_commits() {
+    with_settings(roomy, async |scene| {
+        // Visible at once, flushed and streamed up to three such delays later.
+        scene.database.batch_execute("alter system set synchronous_commit = off").await?;
+        scene.database.batch_execute("alter system set wal_writer_delay = '200ms'").await?;
+        scene.database.batch_execute("select pg_reload_conf()").await?;
+        eventually("asynchronous commits", async || {
+            let row = scene.database.query_one("show synchronous_commit", &[]).await.ok()?;
+            (row.get::<_, &str>(0) == "off").then_some(())
+        })
+        .await;
+        race(scene, 3_000).await
+    })
+    .await;
+}
+
+/// A session that commits and waits for a standby that never comes.
+async fn commit_and_wait(
+    cluster: &Cluster,
+    conversation: Uuid,
+    content: &str,
+) -> Result<(tokio::task::JoinHandle<()>, i32)> {
+    let sql = cluster.connect().await?;
+    let pid: i32 = sql.query_one("select pg_backend_pid()", &[]).await?.get(0);
+    let content = content.to_owned();
+    let waiting = tokio::spawn(async move {
+        // Cancelled in the end, with a warning: it has committed all the same.
+        sql.batch_execute("set synchronous_commit = on").await.ok();
+        sql.execute(INSERT, &[&ORGANIZATION, &conversation, &content]).await.ok();
+    });
+    Ok((waiting, pid))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_waits_for_a_standby_is_an_event_and_no_row() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut witness = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        scene.write_messages(conversation, &numbered("before", 3)).await?;
+        witness.next_events(3).await?;
+        scene.database.batch_execute("alter system set synchronous_standby_names = 'nobody'").await?;
+        scene.database.batch_execute("set synchronous_commit = local").await?;
+        scene.database.batch_execute("select pg_reload_conf()").await?;
+        eventually("a standby is waited for", async || {
+            let row = scene.database.query_one("show synchronous_standby_names", &[]).await.ok()?;
+            (row.get::<_, &str>(0) == "nobody").then_some(())
+        })
+        .await;
+        let (waiting, pid) = commit_and_wait(&scene.cluster, conversation, "waits").await?;
+        // It is streamed,
+        ensure!(contents(&[witness.next_event().await?]) == ["waits"]);
+        // and no snapshot shows it.
+        let count = "select count(*) from messages where content = 'waits'";
+        ensure!(scene.database.query_one(count, &[]).await?.get::<_, i64>(0) == 0, "it can be seen already");
+
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let (replay, first) = join(&mut socket, &conv, &scene.agent(), 10).await?;
+        ensure!(replay["complete"] == true, "{replay}");
+        let rows: Vec<Event> = first.iter().filter(is_row).cloned().collect();
+        ensure!(contents(&rows[1..]) == numbered("before", 3), "{rows:#?}");
+        ensure!(contents(&first[rows.len()..]) == ["waits"], "{first:#?}");
+        // Committed after it, and seen before it. Another message would wait for the conversation's row.
+        let receipt = "insert into read_receipts (conversation_id, organization_id, reader_type, reader_id)
+                       values ($1, $2, 'visitor', $1)";
+        scene.database.execute(receipt, &[&conversation, &ORGANIZATION]).await?;
+        ensure!(socket.next_event().await?.name == "read:receipt");
+        let mut later = scene.socket(Vsn::V1).await?;
+        let (_, first) = join(&mut later, &conv, &scene.agent(), 10).await?;
+        ensure!(first[4].name == "read:receipt" && is_row(&&first[4]), "{first:#?}");
+        ensure!(contents(&first[5..]) == ["waits"], "{first:#?}");
+
+        scene.database.query_one("select pg_cancel_backend($1)", &[&pid]).await?;
+        waiting.await?;
+        let mut last = scene.socket(Vsn::V1).await?;
+        let (replay, first) = join(&mut last, &conv, &scene.agent(), 10).await?;
+        ensure!(first.iter().all(|event| is_row(&event)), "a row by now: {replay} {first:#?}");
+        ensure!(first.len() == 6, "{first:#?}");
+        let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
+        for socket in [&mut socket, &mut later, &mut last] {
+            let events = socket.events_before(&fence, &conv).await?;
+            ensure!(events.is_empty(), "twice: {events:#?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_take_too_long_are_refused_and_nobody_else_waits() {
+    let short = |settings: campfire_tests::relay::Settings| {
+        settings
+            .env("CAMPFIRE_SNAPSHOT_SECONDS", "1")
+            .env("CAMPFIRE_SNAPSHOT_SESSIONS", "1")
+            .env("CAMPFIRE_SNAPSHOT_QUEUE", "2")
+    };
+    with_settings(short, async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut locker = scene.cluster.connect().await?;
+        let lock = locker.transaction().await?;
+        lock.batch_execute("lock table read_receipts in access exclusive mode").await?;
+        let mut joins = JoinSet::new();
+        for _ in 0..12 {
+            let mut socket = scene.socket(Vsn::V2).await?;
+            let (conv, token) = (conv.clone(), scene.agent());
+            joins.spawn(async move { socket.try_join(&conv, Some(&token), snapshot(5)).await });
+        }
+        // Meanwhile others join, and hear.
+        let mut other = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        scene.write_messages(conversation, &["heard".to_owned()]).await?;
+        ensure!(contents(&[other.next_event().await?]) == ["heard"]);
+        while let Some(reply) = joins.join_next().await {
+            let reply: Reply = reply??;
+            ensure!(reply.reason().starts_with("SnapshotUnavailable: "), "{reply:?}");
+        }
+        lock.rollback().await?;
+        ensure!(scene.relay.metric("campfire_snapshots_refused_total").await? == Some(12.0));
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let (replay, rows) = join(&mut socket, &conv, &scene.agent(), 5).await?;
+        ensure!(replay["complete"] == true && rows.len() == 2, "{replay} {rows:#?}");
+        ensure!(scene.relay.metric("campfire_snapshot_bytes").await? == Some(0.0));
+        Ok(())
+    })
+    .await;
+}
