@@ -185,12 +185,23 @@ create table campfire.projection_registry (
   mirror regclass not null unique,
   key_columns name[] not null check (cardinality(key_columns) > 0),
   columns name[] not null check (columns @> key_columns),
-  created_at timestamptz not null default now()
+  created_at timestamptz not null default now(),
+  definitions text[], -- over the source; null if each is the column of the same name
+  constraint projection_registry_definitions_fit check (cardinality(definitions) = cardinality(columns))
 );
 comment on table campfire.projection_registry is 'Internal. Projected tables and their scalar mirrors; dumped. Read campfire.projections instead.';
 select pg_extension_config_dump(
   'campfire.projection_registry',
   'where source in (select oid from pg_catalog.pg_class) and mirror in (select oid from pg_catalog.pg_class)');
+
+create table campfire.projection_backfills (
+  source regclass primary key,
+  after_key jsonb, -- of the last row carried; null before the first
+  carried bigint not null default 0
+);
+comment on table campfire.projection_backfills is
+  'Internal. Projections whose mirrors have not got all old rows yet, and how far they are; dumped. campfire.create_projection() goes on there.';
+select pg_extension_config_dump('campfire.projection_backfills', 'where source in (select oid from pg_catalog.pg_class)');
 
 create table campfire.managed_publications (
   name name primary key,

@@ -1,8 +1,10 @@
--- Scalar mirrors of tables. The trigger function itself is Rust: extension/src/projection.rs.
+-- Scalar mirrors of tables: who keeps them and what is registered. The trigger function itself is Rust:
+-- extension/src/projection.rs; who may do what with which rights: extension/src/owner.rs. How a projection is made,
+-- mended and guarded comes after the verdict on types: 36_projection_parts.sql and what follows it.
 
 comment on function campfire.sync_realtime_conversations() is
   'Trigger: carries each change of a projected table to its scalar mirror, as the owner of that table. '
-  'Row trigger for INSERT, UPDATE, DELETE; statement trigger for TRUNCATE. An update that changes no projected column writes nothing. '
+  'Row trigger for INSERT, UPDATE, DELETE; statement trigger for TRUNCATE. An update that changes no projected value writes nothing. '
   'Raises 55000 on a table that is not in campfire.projections, 42703 if a projected column is gone.';
 
 comment on function campfire.projection_registry_changed() is
@@ -12,13 +14,29 @@ create trigger projection_registry_changed after insert or update or delete on c
 for each row execute function campfire.projection_registry_changed();
 
 create view campfire.projections as
-select p.source, p.mirror, p.key_columns, p.columns, p.created_at
+select p.source, p.mirror, p.key_columns, p.columns, p.created_at,
+  coalesce(p.definitions, array(select quote_ident(c) from unnest(p.columns) with ordinality as u (c, n) order by n)) as definitions,
+  not exists (select from campfire.projection_backfills as b where b.source = p.source) as complete
 from campfire.projection_registry as p
 where exists (select from pg_catalog.pg_class as c where c.oid = p.source)
   and exists (select from pg_catalog.pg_class as c where c.oid = p.mirror);
 comment on view campfire.projections is 'Projected tables and their scalar mirrors.';
 comment on column campfire.projections.source is 'The table that is projected.';
 comment on column campfire.projections.mirror is 'The mirror, written by the trigger on the source and by nobody else.';
-comment on column campfire.projections.key_columns is 'Columns that identify a row in both.';
-comment on column campfire.projections.columns is 'Projected columns, by the same name in both; the mirror''s type is the source''s or text.';
+comment on column campfire.projections.key_columns is 'Columns of the mirror that identify a row: those of the source''s primary key.';
+comment on column campfire.projections.columns is 'Columns of the mirror.';
 comment on column campfire.projections.created_at is 'When the projection was made.';
+comment on column campfire.projections.definitions is 'What each of them is: a column of the source, or an expression over its row; a cast to the mirror''s type is added.';
+comment on column campfire.projections.complete is 'Whether the old rows are all in the mirror. If not: call campfire.create_projection() again.';
+
+comment on function campfire.projection_columns(regclass, text[]) is
+  'Internal. Reads the items of a projection as the owner of the source. Raises 42501, 0A000 for what is not an expression over one row, '
+  '42P17 for one that is not immutable, and what Postgres raises for names that do not exist.';
+comment on function campfire.query_as_owner(regclass, text) is
+  'Internal. Runs one statement as the owner of a table, for a member of that role; rows are jsonb. Raises 42501 for others.';
+comment on function campfire.start_projection(regclass, text[]) is
+  'Internal. The step of campfire.create_projection() that makes mirror, registration and triggers.';
+comment on function campfire.backfill_batch(regclass, integer) is
+  'Internal. The step of campfire.create_projection() that carries old rows to the mirror; returns how many, 0 at the end.';
+comment on function campfire.require_no_transaction(text) is
+  'Internal. Raises 2D000 inside a transaction block.';

@@ -1,7 +1,7 @@
 -- Who may call and read what. Last, because it names everything. Default privileges of the database may have granted
 -- more than CREATE FUNCTION and CREATE TABLE do, so all is revoked first.
 
-revoke all on all functions in schema campfire from public, anon, authenticated, service_role, campfire_relay;
+revoke all on all routines in schema campfire from public, anon, authenticated, service_role, campfire_relay;
 revoke all on all tables in schema campfire from public, anon, authenticated, service_role, campfire_relay;
 
 -- Pure functions, and functions that tell what the catalogs tell anyway.
@@ -17,6 +17,28 @@ grant execute on function
   campfire.replica_identity_columns(regclass),
   campfire.column_list(name, regclass),
   campfire.require_superuser(text)
+to public;
+
+-- Each asks whether its caller owns the table, or does only what any owner could do by himself.
+grant select on campfire.projections to public;
+grant execute on routine
+  campfire.create_projection(regclass, text[], integer),
+  campfire.repair_projection(regclass, bigint, integer),
+  campfire.verify_projection(regclass),
+  campfire.drop_projection(regclass, boolean),
+  campfire.default_projection(regclass),
+  campfire.projected_type(regtype),
+  campfire.projection_columns(regclass, text[]),
+  campfire.query_as_owner(regclass, text),
+  campfire.start_projection(regclass, text[]),
+  campfire.backfill_batch(regclass, integer),
+  campfire.require_no_transaction(text),
+  campfire.require_projection(regclass),
+  campfire.only_of(regclass),
+  campfire.projection_query(regclass),
+  campfire.projection_column_list(name[], text),
+  campfire.difference_query(regclass),
+  campfire.repair_keys(regclass, jsonb)
 to public;
 
 -- What policies call as the role they hold for.

@@ -342,7 +342,9 @@ impl<'a> Walk<'a> {
         let mut rows = BTreeSet::new();
         let mut events = HashSet::new();
         let mut row_count = 0;
-        for record in &stay.records {
+        // After a loss the client was told to fetch all anew, and may get again what it has.
+        let sound = stay.records.iter().take_while(|record| !matches!(record, Record::Loss { .. }));
+        for record in sound {
             let (Record::Row { name, payload } | Record::Event { name, payload, .. }) = record else {
                 continue;
             };

@@ -25,7 +25,7 @@ use crate::truth::Truth;
 use crate::writers::{Tally, Writer};
 
 /// How long clients may take to get to the end once nothing is wrong any more.
-const END_PATIENCE: Duration = Duration::from_secs(60);
+const END_PATIENCE: Duration = Duration::from_secs(180);
 
 /// How often the oracle reads, so that its slot does not hold back a whole run.
 const READ_EVERY: Duration = Duration::from_secs(3);

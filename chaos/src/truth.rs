@@ -29,14 +29,17 @@ pub struct Expected {
     pub committed_at: i64,
 }
 
+/// From which position on, None for the beginning, and which time, an agent was active or not.
+pub type Switch = (Option<Position>, i64, bool);
+
 /// Everything that committed since the oracle's slot was made.
 #[derive(Default)]
 pub struct Truth {
     pub channels: HashMap<String, Vec<Expected>>,
     /// Every position at which there is an event, on whatever channel.
     pub positions: HashSet<Position>,
-    /// When an agent was active, from which position on. None stands for the beginning.
-    pub agents: HashMap<(Uuid, Uuid), Vec<(Option<Position>, i64, bool)>>,
+    /// When an agent was active.
+    pub agents: HashMap<(Uuid, Uuid), Vec<Switch>>,
     /// Where a conversation left an organization.
     pub gone: HashMap<(Uuid, Uuid), Vec<Position>>,
     /// Last position and time of each transaction.

@@ -63,7 +63,7 @@ language c
 as 'campfire-0.2.0', 'projection_registry_changed_wrapper';
 
 create or replace function campfire.sync_realtime_conversations() returns trigger
-language c security definer set search_path = pg_catalog, pg_temp
+language c
 as 'campfire-0.2.0', 'sync_realtime_conversations_wrapper';
 
 create or replace function campfire.is_scalar(type regtype) returns boolean
@@ -924,6 +924,949 @@ comment on event trigger campfire_guard_drop is
   'campfire: keeps published tables and their replica identities from being dropped along. Switch off: '
   'alter event trigger campfire_guard_drop disable; then on again: alter event trigger campfire_guard_drop enable;';
 
+alter table campfire.projection_registry add column definitions text[];
+alter table campfire.projection_registry
+  add constraint projection_registry_definitions_fit check (cardinality(definitions) = cardinality(columns));
+
+create table campfire.projection_backfills (
+  source regclass primary key,
+  after_key jsonb, -- of the last row carried; null before the first
+  carried bigint not null default 0
+);
+comment on table campfire.projection_backfills is
+  'Internal. Projections whose mirrors have not got all old rows yet, and how far they are; dumped. campfire.create_projection() goes on there.';
+select pg_extension_config_dump('campfire.projection_backfills', 'where source in (select oid from pg_catalog.pg_class)');
+
+create or replace function campfire.projection_columns(source regclass, items text[])
+returns table (column_name text, definition text, type regtype, collation_id oid)
+language c volatile strict
+as 'campfire-0.2.0', 'projection_columns_wrapper';
+
+create or replace function campfire.query_as_owner(source regclass, statement text) returns setof jsonb
+language c volatile strict
+as 'campfire-0.2.0', 'query_as_owner_wrapper';
+
+create or replace function campfire.start_projection(source regclass, items text[]) returns void
+language c volatile
+as 'campfire-0.2.0', 'start_projection_wrapper';
+
+create or replace function campfire.backfill_batch(source regclass, batch_rows integer) returns bigint
+language c volatile strict
+as 'campfire-0.2.0', 'backfill_batch_wrapper';
+
+create or replace function campfire.drop_projection(source regclass, unpublish boolean default false) returns void
+language c volatile strict
+as 'campfire-0.2.0', 'drop_projection_wrapper';
+
+create or replace function campfire.require_no_transaction(action text) returns void
+language c volatile strict
+as 'campfire-0.2.0', 'require_no_transaction_wrapper';
+
+comment on function campfire.sync_realtime_conversations() is
+  'Trigger: carries each change of a projected table to its scalar mirror, as the owner of that table. '
+  'Row trigger for INSERT, UPDATE, DELETE; statement trigger for TRUNCATE. An update that changes no projected value writes nothing. '
+  'Raises 55000 on a table that is not in campfire.projections, 42703 if a projected column is gone.';
+
+comment on function campfire.projection_registry_changed() is
+  'Internal trigger: makes every session prepare its projection plans again.';
+
+
+create or replace view campfire.projections as
+select p.source, p.mirror, p.key_columns, p.columns, p.created_at,
+  coalesce(p.definitions, array(select quote_ident(c) from unnest(p.columns) with ordinality as u (c, n) order by n)) as definitions,
+  not exists (select from campfire.projection_backfills as b where b.source = p.source) as complete
+from campfire.projection_registry as p
+where exists (select from pg_catalog.pg_class as c where c.oid = p.source)
+  and exists (select from pg_catalog.pg_class as c where c.oid = p.mirror);
+comment on view campfire.projections is 'Projected tables and their scalar mirrors.';
+comment on column campfire.projections.source is 'The table that is projected.';
+comment on column campfire.projections.mirror is 'The mirror, written by the trigger on the source and by nobody else.';
+comment on column campfire.projections.key_columns is 'Columns of the mirror that identify a row: those of the source''s primary key.';
+comment on column campfire.projections.columns is 'Columns of the mirror.';
+comment on column campfire.projections.created_at is 'When the projection was made.';
+comment on column campfire.projections.definitions is 'What each of them is: a column of the source, or an expression over its row; a cast to the mirror''s type is added.';
+comment on column campfire.projections.complete is 'Whether the old rows are all in the mirror. If not: call campfire.create_projection() again.';
+
+comment on function campfire.projection_columns(regclass, text[]) is
+  'Internal. Reads the items of a projection as the owner of the source. Raises 42501, 0A000 for what is not an expression over one row, '
+  '42P17 for one that is not immutable, and what Postgres raises for names that do not exist.';
+comment on function campfire.query_as_owner(regclass, text) is
+  'Internal. Runs one statement as the owner of a table, for a member of that role; rows are jsonb. Raises 42501 for others.';
+comment on function campfire.start_projection(regclass, text[]) is
+  'Internal. The step of campfire.create_projection() that makes mirror, registration and triggers.';
+comment on function campfire.backfill_batch(regclass, integer) is
+  'Internal. The step of campfire.create_projection() that carries old rows to the mirror; returns how many, 0 at the end.';
+comment on function campfire.require_no_transaction(text) is
+  'Internal. Raises 2D000 inside a transaction block.';
+
+create or replace function campfire.name_around(prefix text, source text, suffix text) returns name
+language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp as $$
+declare
+  room constant integer := 63 - octet_length(prefix) - octet_length(suffix);
+  kept text := source;
+begin
+  if octet_length(source) <= room then
+    return prefix || source || suffix;
+  end if;
+  -- Whole characters, and a hash of all of them: two long names with one beginning stay two.
+  while octet_length(kept) > room - 9 loop
+    kept := left(kept, -1);
+  end loop;
+  return prefix || kept || '_' || left(md5(source), 8) || suffix;
+end
+$$;
+comment on function campfire.name_around(text, text, text) is
+  'Internal. A name made of another: if it would be longer than 63 bytes, the other is cut after a whole character and eight digits of its md5 follow.';
+
+create or replace function campfire.projected_type(type regtype) returns regtype
+language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
+declare
+  base regtype := type;
+begin
+  while (select t.typtype = 'd' from pg_type as t where t.oid = base) loop
+    base := (select t.typbasetype from pg_type as t where t.oid = base);
+  end loop;
+  if campfire.is_scalar(base) then
+    return base;
+  elsif base in ('inet'::regtype, 'cidr'::regtype, 'macaddr'::regtype, 'macaddr8'::regtype)
+    or (select t.typtype = 'e' from pg_type as t where t.oid = base) then
+    return 'text'::regtype;
+  end if;
+  return null;
+end
+$$;
+comment on function campfire.projected_type(regtype) is
+  'Type that a value of this type has in a mirror: itself or what its domain is over if that is scalar, text for enums and network '
+  'addresses, null for what is not projected. Example: select campfire.projected_type(''inet'');';
+
+create or replace function campfire.default_projection(source regclass) returns text[]
+language sql stable strict set search_path = pg_catalog, pg_temp
+return (
+  select coalesce(pg_catalog.array_agg(a.attname::text order by a.attnum), '{}')
+  from pg_catalog.pg_attribute as a
+  where a.attrelid = source and a.attnum > 0 and not a.attisdropped and a.attgenerated in ('', 's')
+    and campfire.projected_type(a.atttypid::regtype) is not null
+);
+comment on function campfire.default_projection(regclass) is
+  'The columns that campfire.create_projection() takes if none are named. Example: select campfire.default_projection(''conversations'');';
+
+create or replace function campfire.only_of(relation regclass) returns text
+language sql stable strict set search_path = pg_catalog, pg_temp
+return (
+  -- Partitions belong to their table; children by inheritance do not, and no trigger of it sees them.
+  select case when c.relkind = 'p' then '' else 'only ' end || campfire.qualified_name(relation)
+  from pg_catalog.pg_class as c where c.oid = relation
+);
+comment on function campfire.only_of(regclass) is
+  'Internal. A table as FROM names it: with ONLY, unless it is partitioned.';
+
+create or replace function campfire.projection_query(source regclass) returns text
+language sql stable strict set search_path = pg_catalog, pg_temp
+return (
+  select pg_catalog.format('select %s from %s', (
+      select pg_catalog.string_agg(pg_catalog.format('(%s)::%s as %I', u.definition, pg_catalog.format_type(a.atttypid, null), u.name), ', ' order by u.n)
+      from rows from (pg_catalog.unnest(p.columns), pg_catalog.unnest(p.definitions)) with ordinality as u (name, definition, n)
+      join pg_catalog.pg_attribute as a on a.attrelid = p.mirror and a.attname = u.name),
+    campfire.only_of(source))
+  from campfire.projections as p where p.source = projection_query.source
+);
+comment on function campfire.projection_query(regclass) is
+  'Internal. The query whose rows the mirror should hold; null for a table without projection.';
+
+create or replace function campfire.require_projection(source regclass) returns campfire.projections
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  found campfire.projections;
+begin
+  select * into found from campfire.projections as p where p.source = source;
+  if found.source is null then
+    raise exception using
+      errcode = 'undefined_object',
+      message = format('%s has no projection', coalesce(campfire.qualified_name(source), 'null')),
+      hint = format('call campfire.create_projection(%L);', campfire.qualified_name(source));
+  end if;
+  return found;
+end
+$$;
+comment on function campfire.require_projection(regclass) is 'Internal. The projection of a table; raises 42704 if it has none.';
+
+create or replace function campfire.projection_column_list(columns name[], prefix text) returns text
+language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+return (
+  select pg_catalog.string_agg(prefix || pg_catalog.quote_ident(u.c), ', ' order by u.n)
+  from pg_catalog.unnest(columns) with ordinality as u (c, n)
+);
+comment on function campfire.projection_column_list(name[], text) is 'Internal. Column names, quoted, each behind a prefix.';
+
+create or replace function campfire.attach_projection(
+  source regclass, mirror regclass, key_columns name[], columns name[], definitions text[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  source_name constant text := (select c.relname from pg_class as c where c.oid = source);
+  row_trigger constant name := campfire.name_around('sync_realtime_', source_name, '_trigger');
+begin
+  -- Of tables that were dropped.
+  delete from campfire.projection_registry as p where not exists (select from pg_class as c where c.oid = p.source);
+  insert into campfire.projection_registry (source, mirror, key_columns, columns, definitions)
+  values (source, mirror, key_columns, columns, definitions);
+  execute format('create trigger %I after insert or update or delete on %s for each row execute function campfire.sync_realtime_conversations()',
+    row_trigger, campfire.qualified_name(source));
+  execute format('comment on trigger %I on %s is %L', row_trigger, campfire.qualified_name(source),
+    format('campfire: carries the row to %s.', (select c.relname from pg_class as c where c.oid = mirror)));
+  perform campfire.attach_truncate_triggers(source);
+end
+$$;
+comment on function campfire.attach_projection(regclass, regclass, name[], name[], text[]) is
+  'Internal. Registers a projection and hangs its triggers on the source; used by campfire.install() as well.';
+
+create or replace function campfire.attach_truncate_triggers(source regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  trigger_name constant name := campfire.name_around(
+    'sync_realtime_', (select c.relname from pg_class as c where c.oid = source), '_truncate_trigger');
+  relation regclass;
+begin
+  -- Postgres copies row triggers to partitions, also to those that come later; statement triggers it does not.
+  for relation in
+    select source union select t.relid from pg_partition_tree(source) as t
+    except
+    select t.tgrelid::regclass from pg_trigger as t
+    where t.tgfoid = 'campfire.sync_realtime_conversations()'::regprocedure and t.tgtype & 33 = 32
+  loop
+    execute format('create trigger %I after truncate on %s for each statement execute function campfire.sync_realtime_conversations()',
+      trigger_name, campfire.qualified_name(relation));
+    execute format('comment on trigger %I on %s is %L', trigger_name, campfire.qualified_name(relation),
+      'campfire: empties the mirror; row triggers do not see TRUNCATE.');
+  end loop;
+end
+$$;
+comment on function campfire.attach_truncate_triggers(regclass) is
+  'Internal. Hangs the trigger for TRUNCATE on a projected table and on those of its partitions that have none yet.';
+
+create or replace function campfire.require_projectable(source regclass) returns void
+language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  qualified constant text := campfire.qualified_name(source);
+  class constant pg_class := (select c from pg_class as c where c.oid = source);
+  key pg_index;
+begin
+  if class.relkind not in ('r', 'p') or class.relpersistence <> 'p' then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = format('%s cannot be projected', qualified),
+      detail = 'Only tables that are written to the WAL can be.',
+      hint = case when class.relpersistence = 'u' then format('alter table %s set logged;', qualified)
+        else 'Project the table that holds the rows.' end;
+  elsif class.relnamespace in ('campfire'::regnamespace, 'pg_catalog'::regnamespace) then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = format('%s cannot be projected', qualified),
+      detail = 'It belongs to the system.';
+  elsif class.relispartition then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = format('%s is a partition', qualified),
+      hint = format('call campfire.create_projection(%L);', (select campfire.qualified_name(pg_partition_root(source))));
+  elsif exists (select from campfire.projections as p where p.mirror = source) then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = format('%s is a mirror itself', qualified),
+      hint = format('It is scalar already: select campfire.publish(''campfire'', %L);', qualified);
+  end if;
+  select i.* into key from pg_index as i where i.indrelid = source and i.indisprimary;
+  if not found then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s has no primary key', qualified),
+      detail = 'By its primary key a row is found in the mirror.',
+      hint = format('alter table %s add primary key (...); with the columns that identify a row.', qualified);
+  elsif not key.indimmediate then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = format('the primary key of %s is deferrable', qualified),
+      detail = 'Two rows may have one key for a while, but there is one row of that key in the mirror.',
+      hint = (select format('alter table %1$s drop constraint %2$I, add constraint %2$I %3$s;', qualified, k.conname,
+          regexp_replace(pg_get_constraintdef(k.oid), ' DEFERRABLE.*$', ''))
+        from pg_constraint as k where k.conindid = key.indexrelid and k.contype = 'p');
+  end if;
+end
+$$;
+comment on function campfire.require_projectable(regclass) is
+  'Internal. Raises 0A000 or 55000 for a table that cannot have a projection.';
+
+create or replace function campfire.make_projection(source regclass, items jsonb, by_default boolean) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  qualified constant text := campfire.qualified_name(source);
+  class constant pg_class := (select c from pg_class as c where c.oid = source);
+  schema_name constant name := (select n.nspname from pg_namespace as n where n.oid = class.relnamespace);
+  mirror_name constant name := campfire.name_around('realtime_', class.relname::text, '');
+  mirror constant text := format('%I.%I', schema_name, mirror_name);
+  keys name[];
+  key_names name[] := '{}';
+  item record;
+  key name;
+  key_name name;
+  projected regtype;
+  body text[] := '{}';
+  names name[] := '{}';
+  definitions text[] := '{}';
+  left_out text;
+  grantee text;
+begin
+  perform campfire.require_projectable(source);
+  if exists (select from campfire.projections as p where p.source = source) then
+    raise exception using
+      errcode = 'duplicate_object',
+      message = format('%s has a projection already', qualified),
+      hint = format('To project other columns: select campfire.drop_projection(%L); then create it again.', qualified);
+  elsif to_regclass(mirror) is not null then
+    raise exception using
+      errcode = 'duplicate_table',
+      message = format('%s already exists and is not campfire''s', mirror),
+      hint = format('The mirror needs that name: alter table %s rename to ...;', mirror);
+  end if;
+
+  select array_agg(a.attname order by k.n) into keys
+  from pg_index as i
+  cross join unnest(i.indkey::int2[]) with ordinality as k (number, n)
+  join pg_attribute as a on a.attrelid = source and a.attnum = k.number
+  where i.indrelid = source and i.indisprimary and k.n <= i.indnkeyatts;
+
+  for item in
+    select c.* from jsonb_array_elements(items) with ordinality as e (item, n)
+    cross join lateral jsonb_to_record(e.item) as c (column_name name, definition text, type oid, collation_id oid)
+    order by e.n
+  loop
+    projected := campfire.projected_type(item.type::regtype);
+    if projected is null then
+      raise exception using
+        errcode = 'feature_not_supported',
+        message = format('%s.%I of type %s cannot be projected', qualified, item.column_name, format_type(item.type, null)),
+        hint = format('Project a scalar that is made of it: an item such as (%s)::text as %I, if its cast to text is immutable, or what you need of it, such as customer->>''plan'' as plan.',
+          item.definition, item.column_name);
+    elsif item.column_name = any (names) then
+      raise exception using
+        errcode = 'duplicate_column',
+        message = format('column "%s" is projected twice', item.column_name),
+        hint = 'Give one of them another name: an item such as customer->>''plan'' as plan.';
+    elsif exists (
+        select from pg_attribute as a
+        where a.attrelid = source and a.attgenerated not in ('', 's') and quote_ident(a.attname) = item.definition) then
+      raise exception using
+        errcode = 'feature_not_supported',
+        message = format('%s.%I is a virtual generated column and cannot be projected', qualified, item.column_name),
+        hint = 'Project the expression it is generated by.';
+    end if;
+    names := names || item.column_name;
+    definitions := definitions || item.definition;
+    body := body || format('%I %s%s%s', item.column_name, format_type(projected, null),
+      (select format(' collate %I.%I', n.nspname, k.collname)
+       from pg_collation as k join pg_namespace as n on n.oid = k.collnamespace
+       where k.oid = item.collation_id and k.collname <> 'default'
+         and (select t.typcollation <> 0 from pg_type as t where t.oid = projected)),
+      case when item.definition = any (select quote_ident(c) from unnest(keys) as c) then ' not null' end);
+  end loop;
+  foreach key in array keys loop
+    key_name := (select u.name from rows from (unnest(names), unnest(definitions)) as u (name, definition)
+      where u.definition = quote_ident(key) limit 1);
+    if key_name is null then
+      raise exception using
+        errcode = 'object_not_in_prerequisite_state',
+        message = format('%s.%I is part of the primary key and must be projected', qualified, key),
+        detail = coalesce((
+          select format('Its type %s is not scalar.', format_type(a.atttypid, a.atttypmod)) from pg_attribute as a
+          where a.attrelid = source and a.attname = key and campfire.projected_type(a.atttypid::regtype) is null),
+          'By its primary key a row is found in the mirror.'),
+        hint = format('Add %s to the columns, or give the table a primary key of scalar columns.', quote_ident(key));
+    end if;
+    key_names := key_names || key_name;
+  end loop;
+  if cardinality(names) > 1600 - 1 then
+    raise exception using errcode = 'too_many_columns', message = 'a mirror has at most 1599 columns';
+  end if;
+
+  execute format('create table %s (%s, primary key (%s))', mirror, array_to_string(body, ', '),
+    campfire.projection_column_list(key_names, ''));
+  execute format('alter table %s replica identity full', mirror);
+  execute format('alter table %s enable row level security', mirror);
+  execute format('comment on table %s is %L', mirror,
+    format('campfire: scalar mirror of %I, written by a trigger and published without a column list. Never write to it.', class.relname));
+  -- Default privileges may have opened it.
+  for grantee in
+    select distinct case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end
+    from pg_class as c cross join lateral aclexplode(c.relacl) as a
+    where c.oid = mirror::regclass and a.grantee <> c.relowner
+  loop
+    execute format('revoke all on table %s from %s', mirror, grantee);
+  end loop;
+  execute format('alter table %s owner to %I', mirror, pg_get_userbyid(class.relowner));
+  perform campfire.attach_projection(source, mirror::regclass, key_names, names, definitions);
+  insert into campfire.projection_backfills as b (source) values (source)
+  on conflict on constraint projection_backfills_pkey do update set after_key = null, carried = 0;
+
+  if by_default then
+    select string_agg(format('%I (%s)', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum) into left_out
+    from pg_attribute as a
+    where a.attrelid = source and a.attnum > 0 and not a.attisdropped and a.attname::text <> all (campfire.default_projection(source));
+    if left_out is not null then
+      raise notice '%: left out of the projection: %', qualified, left_out;
+    end if;
+  end if;
+end
+$$;
+comment on function campfire.make_projection(regclass, jsonb, boolean) is
+  'Internal. Makes the mirror of a table, closed to everybody but the owner of the source, and attaches it. Called with the items '
+  'that campfire.projection_columns() read as that owner.';
+
+create or replace function campfire.backfill_statement(source regclass, batch_rows integer) returns jsonb
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  projection constant campfire.projections := campfire.require_projection(source);
+  progress campfire.projection_backfills;
+  source_name constant name := (select c.relname from pg_class as c where c.oid = source);
+  keys text; -- of the source: ORDER BY would take a bare name for the mirror's
+  named_keys text;
+  last_key text;
+begin
+  -- Two that fill one mirror go one after the other.
+  select * into progress from campfire.projection_backfills as b where b.source = source for update;
+  if not found then
+    return null;
+  end if;
+  select string_agg(format('%I.%s', source_name, u.definition), ', ' order by k.n),
+    string_agg(format('%I.%s as %I', source_name, u.definition, k.name), ', ' order by k.n),
+    string_agg(format('(%L::jsonb ->> %L)::%s', progress.after_key, k.name, format_type(a.atttypid, a.atttypmod)), ', ' order by k.n)
+  into keys, named_keys, last_key
+  from unnest(projection.key_columns) with ordinality as k (name, n)
+  join rows from (unnest(projection.columns), unnest(projection.definitions)) as u (name, definition) on u.name = k.name
+  join pg_attribute as a on a.attrelid = source and quote_ident(a.attname) = u.definition;
+  -- First the keys as the snapshot has them, so that a row that moves meanwhile moves no boundary. Then their rows,
+  -- locked, so that none is deleted or gets another key between its being read and its being in the mirror. What the
+  -- trigger brought is newer and stays.
+  return to_jsonb(format(
+    'with keys as materialized (select %1$s from %2$s%3$s order by %4$s limit %5$s), '
+    'batch as materialized (%6$s where (%4$s) in (select * from keys) for key share of %7$I), '
+    'carried as (insert into %8$s (%9$s) select %9$s from batch on conflict (%10$s) do nothing) '
+    'select jsonb_build_object(''rows'', (select count(*) from keys), ''after'', '
+    '(select to_jsonb(l) from (select * from keys offset (select greatest(count(*) - 1, 0) from keys)) as l))',
+    named_keys, campfire.only_of(source), case when progress.after_key is not null then format(' where (%s) > (%s)', keys, last_key) end,
+    keys, greatest(batch_rows, 1), campfire.projection_query(source), source_name, campfire.qualified_name(projection.mirror),
+    campfire.projection_column_list(projection.columns, ''), campfire.projection_column_list(projection.key_columns, '')));
+end
+$$;
+comment on function campfire.backfill_statement(regclass, integer) is
+  'Internal. The statement that carries the next rows to a mirror, for the owner of the source to run; null if all are there.';
+
+create or replace function campfire.note_backfill(source regclass, carried jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+begin
+  if (carried ->> 'rows')::bigint = 0 then
+    delete from campfire.projection_backfills as b where b.source = source;
+  else
+    update campfire.projection_backfills as b
+    set after_key = carried -> 'after', carried = b.carried + (carried ->> 'rows')::bigint
+    where b.source = source;
+  end if;
+end
+$$;
+comment on function campfire.note_backfill(regclass, jsonb) is 'Internal. Notes how far the old rows are carried.';
+
+create or replace procedure campfire.create_projection(source regclass, columns text[] default null, batch_rows integer default 1000)
+language plpgsql as $$
+declare
+  moved bigint;
+  carried bigint := 0;
+  mirror pg_catalog.text;
+begin
+  perform campfire.require_no_transaction('campfire.create_projection()');
+  commit;
+  if exists (select from campfire.projections as p where p.source operator(pg_catalog.=) create_projection.source and not p.complete)
+    and columns is null then
+    raise notice '% is projected already; carrying on with the old rows', campfire.qualified_name(source);
+  else
+    perform campfire.start_projection(source, columns);
+  end if;
+  commit;
+  loop
+    set transaction isolation level read committed;
+    moved := campfire.backfill_batch(source, batch_rows);
+    commit;
+    exit when moved operator(pg_catalog.=) 0;
+    carried := carried operator(pg_catalog.+) moved;
+    if carried operator(pg_catalog.%) 100000 operator(pg_catalog.<) moved then
+      raise notice '%: % rows carried', campfire.qualified_name(source), carried;
+    end if;
+  end loop;
+  select campfire.qualified_name(p.mirror) into mirror
+  from campfire.projections as p where p.source operator(pg_catalog.=) create_projection.source;
+  raise notice '% is projected to %, % rows; next: select campfire.publish(''campfire'', %);',
+    campfire.qualified_name(source), mirror, carried, pg_catalog.quote_literal(mirror);
+end
+$$;
+comment on procedure campfire.create_projection(regclass, text[], integer) is
+  'Makes realtime_<source> beside a table and keeps it up to date: first mirror and triggers, then the old rows in committed batches, '
+  'so that nobody waits. Items are columns, or expressions as in a select list; without them, all that can be projected, and a NOTICE '
+  'names the rest. Called again after a crash it goes on. For the owner of the table. Raises 2D000 inside a transaction block, 42501, '
+  '0A000 and 55000 for tables, columns and keys that cannot be projected, 42P17 for an expression that is not immutable, 42710, 42P07. '
+  'Example: call campfire.create_projection(''orders'', array[''id'', ''state'', ''customer->>''''plan'''' as plan'']);';
+
+create or replace function campfire.difference_query(source regclass) returns text
+language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
+declare
+  projection constant campfire.projections := campfire.require_projection(source);
+  first_key constant text := quote_ident(projection.key_columns[1]);
+begin
+  -- As they are stored (*<>), which is finer than equal: 1.0 and 1.00 look different to a reader.
+  return format(
+    'select jsonb_build_object(''key'', jsonb_build_object(%1$s), ''kind'', case when m.%2$s is null then ''missing'' '
+    'when s.%2$s is null then ''surplus'' else ''different'' end) '
+    'from (%3$s) as s full join (select %4$s from %5$s) as m on %6$s '
+    'where m.%2$s is null or s.%2$s is null or s *<> m',
+    (select string_agg(format('%1$L, coalesce(s.%1$I, m.%1$I)', k), ', ') from unnest(projection.key_columns) as k),
+    first_key, campfire.projection_query(source), campfire.projection_column_list(projection.columns, ''),
+    campfire.only_of(projection.mirror),
+    (select string_agg(format('s.%1$I = m.%1$I', k), ' and ') from unnest(projection.key_columns) as k));
+end
+$$;
+comment on function campfire.difference_query(regclass) is
+  'Internal. The query that compares a table with its mirror; raises 42704 for a table without projection.';
+
+create or replace function campfire.verify_projection(source regclass) returns table (key jsonb, kind text)
+language sql volatile strict set search_path = pg_catalog, pg_temp
+begin atomic
+  select d -> 'key', d ->> 'kind'
+  from campfire.query_as_owner(source, campfire.difference_query(source)) as d
+  order by d -> 'key';
+end;
+comment on function campfire.verify_projection(regclass) is
+  'Rows in which a mirror differs from its table: missing, surplus or different. One snapshot sees both, so it can run at any time and '
+  'blocks nobody. For the owner of the table. Raises 42501, 42704 for a table without projection. '
+  'Example: select * from campfire.verify_projection(''orders'');';
+
+create or replace function campfire.repair_keys(source regclass, keys jsonb) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  projection constant campfire.projections := campfire.require_projection(source);
+  query constant text := campfire.projection_query(source);
+  names constant text := campfire.projection_column_list(projection.columns, '');
+  key_names constant text := campfire.projection_column_list(projection.key_columns, '');
+  wanted constant text := (
+    select format('(select %s from jsonb_to_recordset(%L::jsonb) as k (%s))', key_names, keys,
+      string_agg(format('%I %s', a.attname, format_type(a.atttypid, null)), ', '))
+    from pg_attribute as a where a.attrelid = projection.mirror and a.attname = any (projection.key_columns));
+  source_keys constant text := (
+    select string_agg(format('(%s)::%s', u.definition, format_type(a.atttypid, null)), ', ' order by k.n)
+    from unnest(projection.key_columns) with ordinality as k (name, n)
+    join rows from (unnest(projection.columns), unnest(projection.definitions)) as u (name, definition) on u.name = k.name
+    join pg_attribute as a on a.attrelid = projection.mirror and a.attname = k.name);
+  changes constant text := (
+    select string_agg(format('%1$I = excluded.%1$I', c), ', ') from unnest(projection.columns) as c
+    where c <> all (projection.key_columns));
+  same_key constant text := (select string_agg(format('m.%1$I = s.%1$I', k), ' and ') from unnest(projection.key_columns) as k);
+  mended bigint;
+begin
+  -- As every writer: first the row of the source, then the row of the mirror. From here on neither can change, and each
+  -- statement that follows sees what was committed until now.
+  perform campfire.query_as_owner(source, format('with locked as (select from %s where (%s) in %s for share) select to_jsonb(count(*)) from locked',
+    campfire.only_of(source), source_keys, wanted));
+  perform campfire.query_as_owner(source, format('with locked as (select from %s where (%s) in %s for update) select to_jsonb(count(*)) from locked',
+    campfire.only_of(projection.mirror), key_names, wanted));
+  select d::bigint into mended from campfire.query_as_owner(source, format(
+    'with mended as (insert into %1$s (%2$s) select %2$s from (%3$s where (%9$s) in %5$s) as s '
+    'where not exists (select from (select %2$s from %6$s) as m where %7$s and m *= s) '
+    'on conflict (%4$s) do %8$s returning 1) select to_jsonb(count(*)) from mended',
+    campfire.qualified_name(projection.mirror), names, query, key_names, wanted, campfire.only_of(projection.mirror), same_key,
+    coalesce('update set ' || changes, 'nothing'), source_keys)) as d;
+  return mended + (select d::bigint from campfire.query_as_owner(source, format(
+    'with mended as (delete from %1$s as m where (%2$s) in %3$s and not exists (select from (%4$s) as s where %5$s) returning 1) '
+    'select to_jsonb(count(*)) from mended',
+    campfire.only_of(projection.mirror), campfire.projection_column_list(projection.key_columns, 'm.'), wanted, query, same_key)) as d);
+end
+$$;
+comment on function campfire.repair_keys(regclass, jsonb) is
+  'Internal. Makes the mirror hold of these keys what the table holds, and returns how many rows that took.';
+
+create or replace procedure campfire.repair_projection(source regclass, inout repaired bigint default 0, batch_rows integer default 1000)
+language plpgsql as $$
+declare
+  keys pg_catalog.jsonb;
+  batch pg_catalog.jsonb;
+  done integer := 0;
+begin
+  perform campfire.require_no_transaction('campfire.repair_projection()');
+  commit;
+  set transaction isolation level read committed;
+  repaired := 0;
+  keys := (select pg_catalog.jsonb_agg(v.key) from campfire.verify_projection(source) as v);
+  commit;
+  while done operator(pg_catalog.<) coalesce(pg_catalog.jsonb_array_length(keys), 0) loop
+    batch := pg_catalog.jsonb_path_query_array(keys, '$[$from to $to]', pg_catalog.jsonb_build_object(
+      'from', done, 'to', done operator(pg_catalog.+) greatest(batch_rows, 1) operator(pg_catalog.-) 1));
+    set transaction isolation level read committed;
+    repaired := repaired operator(pg_catalog.+) campfire.repair_keys(source, batch);
+    commit;
+    done := done operator(pg_catalog.+) greatest(batch_rows, 1);
+  end loop;
+end
+$$;
+comment on procedure campfire.repair_projection(regclass, bigint, integer) is
+  'Mends the rows that campfire.verify_projection() finds, and no others, in committed batches under the locks of a writer; returns how '
+  'many. Each is an event of the mirror. For the owner of the table. Raises 2D000 inside a transaction block, 42501, 42704. '
+  'Example: call campfire.repair_projection(''orders'');';
+
+create or replace function campfire.unmake_projection(source regclass, unpublish boolean) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  projection campfire.projection_registry;
+  qualified constant text := campfire.qualified_name(source);
+  mirror text;
+  publications text;
+  routes text;
+  made record;
+begin
+  select * into projection from campfire.projection_registry as p where p.source = source;
+  if not found then
+    perform campfire.require_projection(source);
+  end if;
+  mirror := campfire.qualified_name(projection.mirror);
+  if exists (
+      select from campfire.installations as i join pg_class as c on c.relname = 'realtime_conversations'
+      join pg_namespace as n on n.oid = c.relnamespace and n.nspname = i.schema_name
+      where c.oid = projection.mirror) then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('the projection of %s is part of campfire.install()', qualified);
+  end if;
+  select string_agg(quote_ident(p.pubname), ', ' order by p.pubname) into publications
+  from pg_publication_rel as r join pg_publication as p on p.oid = r.prpubid where r.prrelid = projection.mirror;
+  select string_agg(r.id::text, ', ' order by r.id) into routes from campfire.user_routes as r where r.relation = projection.mirror;
+  if (publications is not null or routes is not null) and not unpublish then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s is in use', mirror),
+      detail = concat_ws(' ', 'Publications: ' || publications || '.', 'Routes: ' || routes || '.'),
+      hint = format('select campfire.drop_projection(%L, unpublish => true);', qualified);
+  end if;
+
+  delete from campfire.user_routes as r where r.relation = projection.mirror;
+  for made in
+    select p.pubname from pg_publication_rel as r join pg_publication as p on p.oid = r.prpubid where r.prrelid = projection.mirror
+  loop
+    execute format('alter publication %I drop table only %s', made.pubname, mirror);
+  end loop;
+  for made in
+    select t.tgname, campfire.qualified_name(t.tgrelid) as relation
+    from pg_trigger as t
+    where t.tgfoid = 'campfire.sync_realtime_conversations()'::regprocedure and t.tgparentid = 0
+      and (t.tgrelid = source or t.tgrelid in (select relid from pg_partition_tree(source)))
+  loop
+    execute format('drop trigger %I on %s', made.tgname, made.relation);
+  end loop;
+  delete from campfire.projection_backfills as b where b.source = source;
+  delete from campfire.projection_registry as p where p.source = source;
+  if mirror is not null then
+    execute format('drop table %s', mirror);
+  end if;
+end
+$$;
+comment on function campfire.unmake_projection(regclass, boolean) is
+  'Internal. What campfire.drop_projection() does, as the owner of the extension.';
+
+comment on function campfire.drop_projection(regclass, boolean) is
+  'Drops a mirror and the triggers that keep it; the table stays as it is. A mirror that is published or routed is only dropped with '
+  'unpublish => true, which takes both away. For the owner of the table. Raises 42501, 42704 for a table without projection, 55000 for a '
+  'mirror in use, or the one of campfire.install(). Example: select campfire.drop_projection(''orders'');';
+
+create or replace function campfire.projection_problem(source regclass, out problem text, out fix text)
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  projection campfire.projection_registry;
+  qualified constant text := campfire.qualified_name(source);
+  mirror text;
+  definitions text[];
+  part record;
+begin
+  select * into projection from campfire.projection_registry as p where p.source = source;
+  mirror := campfire.qualified_name(projection.mirror);
+  fix := format('select campfire.drop_projection(%L, unpublish => true);', qualified);
+  if mirror is null then
+    problem := format('the mirror of %s would be gone', qualified);
+    return;
+  end if;
+  if (select c.relispartition from pg_class as c where c.oid = source) then
+    problem := format('%s has a projection of its own and cannot be a partition', qualified);
+    return;
+  end if;
+  definitions := coalesce(projection.definitions,
+    array(select quote_ident(c) from unnest(projection.columns) with ordinality as u (c, n) order by n));
+
+  select u.name into part from unnest(projection.columns) as u (name)
+  where not exists (select from pg_attribute as a where a.attrelid = projection.mirror and a.attname = u.name and not a.attisdropped);
+  if found then
+    problem := format('the mirror of %s needs column %s.%I', qualified, mirror, part.name);
+    return;
+  end if;
+  if not exists (
+      select from pg_index as i
+      where i.indrelid = projection.mirror and i.indisunique and i.indisvalid and i.indimmediate
+        and i.indpred is null and i.indexprs is null and i.indnkeyatts = cardinality(projection.key_columns)
+        and array(select a.attname from pg_attribute as a where a.attrelid = projection.mirror and a.attnum = any (i.indkey::int2[]))
+          @> projection.key_columns) then
+    problem := format('the mirror of %s needs a unique key', qualified);
+    return;
+  end if;
+  if not exists (
+      select from pg_index as i
+      where i.indrelid = source and i.indisprimary and i.indimmediate and i.indnkeyatts = cardinality(projection.key_columns)
+        and array(
+          select quote_ident(a.attname) from pg_attribute as a where a.attrelid = source and a.attnum = any (i.indkey::int2[]))
+          @> array(
+          select u.definition from rows from (unnest(projection.columns), unnest(definitions)) as u (name, definition)
+          where u.name = any (projection.key_columns))) then
+    problem := format('the projection of %s needs its primary key', qualified);
+    return;
+  end if;
+
+  begin
+    for part in
+      select a.attname, a.attnotnull, a.atttypid as mirror_type, a.atttypmod, c.type as source_type, c.definition,
+        not exists (
+          select from pg_attribute as s
+          where s.attrelid = source and s.attnotnull and quote_ident(s.attname) = c.definition) as can_be_null
+      from rows from (unnest(projection.columns), unnest(definitions)) as u (name, definition)
+      join pg_attribute as a on a.attrelid = projection.mirror and a.attname = u.name
+      cross join lateral campfire.projection_columns(source, array[u.definition]) as c
+    loop
+      if part.mirror_type <> campfire.projected_type(part.source_type)
+        and part.mirror_type not in ('text'::regtype, 'varchar'::regtype)
+        and not exists (
+          select from pg_cast as k
+          where k.castsource = campfire.projected_type(part.source_type) and k.casttarget = part.mirror_type and k.castcontext = 'i')
+        or campfire.projected_type(part.source_type) is null and part.mirror_type not in ('text'::regtype, 'varchar'::regtype)
+      then
+        problem := format('%s.%I of type %s cannot hold %s of type %s', mirror, part.attname,
+          format_type(part.mirror_type, null), part.definition, format_type(part.source_type, null));
+        if campfire.projected_type(part.source_type) is not null then
+          fix := format('alter table %1$s alter column %2$I type %3$s using %2$I::%3$s;', mirror, part.attname,
+            format_type(campfire.projected_type(part.source_type), null));
+        end if;
+        return;
+      elsif part.attnotnull and part.can_be_null and part.attname <> all (projection.key_columns) then
+        problem := format('%s.%I is not null, and %s may be', mirror, part.attname, part.definition);
+        fix := format('alter table %s alter column %I drop not null;', mirror, part.attname);
+        return;
+      end if;
+    end loop;
+  exception when others then
+    problem := format('the projection of %s would no longer work: %s', qualified, sqlerrm);
+  end;
+end
+$$;
+comment on function campfire.projection_problem(regclass) is
+  'Internal. What would break writes to a projected table, and SQL that lets the change pass; null if nothing.';
+
+create or replace function campfire.refuse_projection_problems(sources oid[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  found record;
+begin
+  select r.* into found
+  from campfire.projection_registry as p
+  cross join lateral campfire.projection_problem(p.source) as r
+  where p.source = any (sources) and r.problem is not null and exists (select from pg_class as c where c.oid = p.source)
+  limit 1;
+  if found.problem is not null then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = found.problem,
+      detail = 'Writes to the table would fail, or its mirror be wrong.',
+      hint = found.fix;
+  end if;
+end
+$$;
+comment on function campfire.refuse_projection_problems(oid[]) is 'Internal. Raises 55000 if one of these projections would no longer work.';
+
+create or replace function campfire.guard_projections() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+declare
+  touched oid[];
+  renamed record;
+  source regclass;
+  stale record;
+begin
+  if not exists (select from campfire.projection_registry) then
+    return;
+  end if;
+  if tg_tag not in ('ALTER TABLE', 'CREATE TABLE') then
+    -- Something that an expression may name.
+    perform campfire.refuse_projection_problems(array(
+      select p.source from campfire.projection_registry as p
+      where exists (
+        select from unnest(p.definitions) as d
+        where not exists (select from pg_attribute as a where a.attrelid = p.source and quote_ident(a.attname) = d))));
+    return;
+  end if;
+  select coalesce(array_agg(c.objid), '{}') into touched
+  from pg_event_trigger_ddl_commands() as c where c.classid = 'pg_class'::regclass and not c.in_extension;
+  -- With what they are partitions of, and their partitions.
+  touched := touched
+    || array(select a.relid from unnest(touched) as t (oid) cross join lateral pg_partition_ancestors(t.oid) as a)
+    || array(select a.relid from unnest(touched) as t (oid) cross join lateral pg_partition_tree(t.oid) as a);
+  if not exists (select from campfire.projection_registry as p where p.source = any (touched) or p.mirror = any (touched))
+    and not exists (
+      select from pg_trigger as t
+      where t.tgrelid = any (touched) and t.tgfoid = 'campfire.sync_realtime_conversations()'::regprocedure) then
+    return;
+  end if;
+
+  -- One column was renamed: its new name is told, and the old one is the one that is missing.
+  for renamed in
+    select p.source, p.mirror, c.objid = p.mirror::oid as of_mirror, a.attname as new
+    from pg_event_trigger_ddl_commands() as c
+    join campfire.projection_registry as p on c.objid in (p.source::oid, p.mirror::oid)
+    join pg_attribute as a on a.attrelid = c.objid and a.attnum = c.objsubid
+    where c.classid = 'pg_class'::regclass and c.object_type = 'table column'
+  loop
+    if renamed.of_mirror then
+      update campfire.projection_registry as p
+      set definitions = coalesce(p.definitions, array(select quote_ident(u.c) from unnest(p.columns) with ordinality as u (c, n) order by n)),
+        columns = array_replace(p.columns, gone.name, renamed.new),
+        key_columns = array_replace(p.key_columns, gone.name, renamed.new)
+      from (
+        select u.name from campfire.projection_registry as r cross join unnest(r.columns) as u (name)
+        where r.source = renamed.source and not exists (
+          select from pg_attribute as a where a.attrelid = r.mirror and a.attname = u.name and not a.attisdropped)) as gone
+      where p.source = renamed.source;
+    else
+      update campfire.projection_registry as p
+      set definitions = array(
+        select case
+          when exists (
+            select from pg_attribute as a
+            where a.attrelid = renamed.source and quote_ident(a.attname) = d.definition and not a.attisdropped)
+            -- An expression is Postgres's to read, and fails below if it named the column.
+            or d.definition !~ '^("([^"]|"")+"|[^\s"()''.:0-9][^\s"()''.:]*)$' or d.definition in ('true', 'false') then d.definition
+          else quote_ident(renamed.new) end
+        from unnest(coalesce(p.definitions, array(select quote_ident(u.c) from unnest(p.columns) with ordinality as u (c, n) order by n)))
+          with ordinality as d (definition, n) order by d.n)
+      where p.source = renamed.source;
+    end if;
+  end loop;
+
+  perform campfire.refuse_projection_problems(array(
+    select p.source from campfire.projection_registry as p where p.source = any (touched) or p.mirror = any (touched)));
+  for source in
+    select p.source from campfire.projection_registry as p join pg_class as c on c.oid = p.source
+    where p.source = any (touched) and c.relkind = 'p'
+  loop
+    perform campfire.attach_truncate_triggers(source);
+  end loop;
+  -- A partition that was detached keeps its rows to itself. Its row trigger went with Postgres.
+  for stale in
+    select t.tgname, campfire.qualified_name(t.tgrelid) as relation
+    from pg_trigger as t
+    where t.tgfoid = 'campfire.sync_realtime_conversations()'::regprocedure
+      and t.tgparentid = 0 and t.tgtype & 33 = 32 and t.tgname like 'sync\_realtime\_%\_truncate\_trigger'
+      and not exists (
+        select from campfire.projection_registry as p
+        where p.source = t.tgrelid or p.source in (select relid from pg_partition_ancestors(t.tgrelid)))
+  loop
+    execute format('drop trigger %I on %s', stale.tgname, stale.relation);
+  end loop;
+end
+$$;
+comment on function campfire.guard_projections() is
+  'Internal event trigger. Follows renames of projected columns and new partitions; raises 55000 if a command would make writes to a '
+  'projected table fail. The hint is SQL that lets it pass.';
+
+create or replace function campfire.guard_projection_drops() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+begin
+  if not exists (select from campfire.projection_registry) then
+    return;
+  end if;
+  -- Dropped sources take their registrations along; their mirrors stay, as tables that nothing writes.
+  delete from campfire.projection_backfills as b where not exists (select from pg_class as c where c.oid = b.source);
+  delete from campfire.projection_registry as p where not exists (select from pg_class as c where c.oid = p.source);
+  perform campfire.refuse_projection_problems(array(
+    select p.source
+    from campfire.projection_registry as p
+    left join pg_class as m on m.oid = p.mirror
+    join pg_class as s on s.oid = p.source
+    where exists (
+      select from pg_event_trigger_dropped_objects() as d
+      where case
+        when d.object_type = 'table' then d.objid = p.mirror
+        when d.object_type in ('table column', 'table constraint')
+          then to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) in (p.source, p.mirror)
+        when d.object_type = 'index' then to_regnamespace(quote_ident(d.schema_name)) in (s.relnamespace, m.relnamespace)
+        when d.object_type in ('function', 'operator', 'cast', 'type') then p.definitions is not null
+        else false end)));
+end
+$$;
+comment on function campfire.guard_projection_drops() is
+  'Internal event trigger. Raises 55000 if dropping something would make writes to a projected table fail. The hint is SQL that lets it pass.';
+
+create event trigger campfire_projections on ddl_command_end
+  when tag in ('ALTER TABLE', 'CREATE TABLE', 'CREATE FUNCTION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER SCHEMA', 'ALTER TYPE',
+    'ALTER DOMAIN', 'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION')
+  execute function campfire.guard_projections();
+comment on event trigger campfire_projections is
+  'campfire: keeps projections in step with their tables. Switch off: alter event trigger campfire_projections disable; '
+  'then on again: alter event trigger campfire_projections enable; and look at campfire.verify_projection().';
+create event trigger campfire_projections_drop on sql_drop execute function campfire.guard_projection_drops();
+comment on event trigger campfire_projections_drop is
+  'campfire: keeps what projections need from being dropped. Switch off: alter event trigger campfire_projections_drop disable; '
+  'then on again: alter event trigger campfire_projections_drop enable;';
+
+create or replace function campfire.install_triggers() returns void
+language plpgsql as $$
+begin
+  create table realtime_conversations (
+    id uuid primary key,
+    organization_id uuid not null,
+    customer_name text,
+    customer_email text,
+    status text not null,
+    priority text not null,
+    assignee_id uuid,
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+  );
+  comment on table realtime_conversations is
+    'campfire: scalar mirror of conversations, written by a trigger and published without a column list. Never write to it.';
+  create index realtime_conversations_by_organization on realtime_conversations (organization_id);
+  comment on index realtime_conversations_by_organization is 'campfire: what the row-level security policies look for.';
+  -- So that deletes and moves to another organization can be routed, and unchanged values are known.
+  alter table realtime_conversations replica identity full;
+
+  perform campfire.attach_projection('conversations'::regclass, 'realtime_conversations'::regclass, '{id}',
+    '{id,organization_id,customer_name,customer_email,status,priority,assignee_id,created_at,updated_at}', null);
+
+  create trigger touch_conversations_trigger
+    after insert on messages referencing new table as inserted
+    for each statement execute function campfire.touch_conversations();
+  comment on trigger touch_conversations_trigger on messages is
+    'campfire: raises updated_at of the conversations that got a message.';
+  create trigger keep_updated_at_trigger
+    before update of updated_at on conversations
+    for each row when (new.updated_at < old.updated_at) execute function campfire.keep_updated_at();
+  comment on trigger keep_updated_at_trigger on conversations is
+    'campfire: keeps updated_at from going back.';
+end
+$$;
+comment on function campfire.install_triggers() is 'Internal. The standard mirror and the triggers, made by campfire.install().';
+
 create table campfire.user_routes (
   id bigint primary key generated by default as identity,
   relation regclass not null,
@@ -1495,7 +2438,7 @@ comment on column campfire.slot_events.retained_bytes is 'WAL that the slot held
 
 comment on column campfire.slot_events.retained_bytes_max is 'What campfire.slot_max_retained allowed.';
 
-revoke all on all functions in schema campfire from public, anon, authenticated, service_role, campfire_relay;
+revoke all on all routines in schema campfire from public, anon, authenticated, service_role, campfire_relay;
 
 revoke all on all tables in schema campfire from public, anon, authenticated, service_role, campfire_relay;
 
@@ -1511,6 +2454,27 @@ grant execute on function
   campfire.replica_identity_columns(regclass),
   campfire.column_list(name, regclass),
   campfire.require_superuser(text)
+to public;
+
+grant select on campfire.projections to public;
+grant execute on routine
+  campfire.create_projection(regclass, text[], integer),
+  campfire.repair_projection(regclass, bigint, integer),
+  campfire.verify_projection(regclass),
+  campfire.drop_projection(regclass, boolean),
+  campfire.default_projection(regclass),
+  campfire.projected_type(regtype),
+  campfire.projection_columns(regclass, text[]),
+  campfire.query_as_owner(regclass, text),
+  campfire.start_projection(regclass, text[]),
+  campfire.backfill_batch(regclass, integer),
+  campfire.require_no_transaction(text),
+  campfire.require_projection(regclass),
+  campfire.only_of(regclass),
+  campfire.projection_query(regclass),
+  campfire.projection_column_list(name[], text),
+  campfire.difference_query(regclass),
+  campfire.repair_keys(regclass, jsonb)
 to public;
 
 grant select on campfire.settings to public;

@@ -15,18 +15,24 @@ use crate::error::Error;
 thread_local! {
     /// For each relation that something remembered depends on: how often it was invalidated.
     static WATCHED: RefCell<HashMap<Oid, u64>> = RefCell::new(HashMap::new());
-    /// How often everything was invalidated: a full reset, or the change of a schema's name.
+    /// How often everything was invalidated: a full reset, or a change of a schema or a function.
     static RESETS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Asks Postgres to tell us of changed relations and schemas. Once per session: there is a fixed number of places.
+/// Asks Postgres to tell us of changed relations, schemas and functions. Once per session: there is a fixed number of places.
 pub(crate) fn listen_for_invalidations() {
-    // SAFETY: both callbacks live as long as the library, which is never unloaded, and neither raises errors.
+    // SAFETY: the callbacks live as long as the library, which is never unloaded, and none raises errors.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), Datum::null());
         pg_sys::CacheRegisterSyscacheCallback(
             pg_sys::SysCacheIdentifier::NAMESPACEOID as i32,
-            Some(schema_changed),
+            Some(name_changed),
+            Datum::null(),
+        );
+        // Expressions that are kept may have the bodies of functions in them.
+        pg_sys::CacheRegisterSyscacheCallback(
+            pg_sys::SysCacheIdentifier::PROCOID as i32,
+            Some(name_changed),
             Datum::null(),
         );
     }
@@ -44,7 +50,7 @@ unsafe extern "C-unwind" fn relation_changed(_argument: Datum, relation: Oid) {
     }
 }
 
-unsafe extern "C-unwind" fn schema_changed(_argument: Datum, _cache: i32, _hash: u32) {
+unsafe extern "C-unwind" fn name_changed(_argument: Datum, _cache: i32, _hash: u32) {
     RESETS.set(RESETS.get() + 1);
 }
 
@@ -107,5 +113,12 @@ impl<T> RelationCache<T> {
         // Freed only now: the borrow is over.
         drop(forgotten);
         Ok(value)
+    }
+
+    /// Makes the next `get` make the value again.
+    pub(crate) fn forget(&self, relation: Oid) {
+        let forgotten = self.entries.borrow_mut().remove(&relation);
+        // Freed only now: the borrow is over.
+        drop(forgotten);
     }
 }

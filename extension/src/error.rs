@@ -14,6 +14,30 @@ pub(crate) enum Error {
     /// A projected column was dropped or renamed: 42703.
     #[error("column {table}.{column} does not exist, but is projected")]
     ColumnMissing { table: String, column: String },
+    /// An item of a projection is not an expression over one row: 0A000.
+    #[error("{table}: cannot project \"{item}\"")]
+    NotARowExpression { table: String, item: String, problem: &'static str },
+    /// An item of a projection may give another value for the same row: 42P17.
+    #[error("{table}: cannot project \"{item}\"")]
+    NotImmutable { table: String, item: String },
+    /// The registry was edited by hand: 55000.
+    #[error("the projection of {table} is malformed")]
+    MalformedDefinition { table: String },
+    /// An expression raised an error on a row: the SQLSTATE of that error.
+    #[error("projected column \"{column}\": {message}")]
+    ExpressionFailed { column: String, definition: String, sqlstate: PgSqlErrorCode, message: String },
+    /// Somebody else's table: 42501.
+    #[error("must be owner of table {table}")]
+    NotOwner { table: String },
+    /// The caller may not make a table beside the source: 42501.
+    #[error("permission denied for schema {schema}")]
+    MayNotCreate { schema: String, role: String },
+    /// A procedure that commits was called where it cannot: 2D000.
+    #[error("{action} cannot run inside a transaction block")]
+    InTransaction { action: String },
+    /// 22004.
+    #[error("{function} needs a table")]
+    NullArgument { function: &'static str },
     /// The trigger was created for another event, time or level than it serves: 55000.
     #[error("trigger \"{trigger}\" on {table} must be {wanted}")]
     WrongTrigger { trigger: String, table: String, wanted: &'static str },
@@ -28,9 +52,18 @@ pub(crate) enum Error {
 impl Error {
     fn sqlstate(&self) -> PgSqlErrorCode {
         match self {
-            Self::NotProjected { .. } | Self::MirrorMissing { .. } | Self::WrongTrigger { .. } => {
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            Self::NotProjected { .. }
+            | Self::MirrorMissing { .. }
+            | Self::MalformedDefinition { .. }
+            | Self::WrongTrigger { .. } => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::NotARowExpression { .. } => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::NotImmutable { .. } => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+            Self::ExpressionFailed { sqlstate, .. } => *sqlstate,
+            Self::NotOwner { .. } | Self::MayNotCreate { .. } => {
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
             }
+            Self::InTransaction { .. } => PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_TERMINATION,
+            Self::NullArgument { .. } => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::ColumnMissing { .. } => PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
             Self::ConversationsMissing { .. } => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::NotATable { .. } => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
@@ -42,12 +75,29 @@ impl Error {
             Self::NotProjected { .. } => {
                 Some("Drop the trigger: the table is not in campfire.projections.".to_owned())
             }
-            Self::MirrorMissing { table } => {
-                Some(format!("Restore the mirror, or drop the triggers on {table} that keep it."))
-            }
             Self::ColumnMissing { column, .. } => {
                 Some(format!("Bring column {column} back; the mirror needs it."))
             }
+            Self::NotARowExpression { problem, .. } => Some(format!(
+                "An item is a column or an expression over one row, such as customer->>'plan' as plan; {problem}."
+            )),
+            Self::NotImmutable { .. } => Some(
+                "The value must depend on the row alone, as in an index; a timestamp, say, is projected as it is."
+                    .to_owned(),
+            ),
+            Self::MalformedDefinition { table } | Self::MirrorMissing { table } => {
+                let table = table.replace('\'', "''");
+                Some(format!("select campfire.drop_projection('{table}'); then create it again."))
+            }
+            Self::ExpressionFailed { definition, .. } => Some(format!(
+                "The projection evaluates {definition} for each row. Project an expression that holds for every row, or mend the row."
+            )),
+            Self::NotOwner { .. } => None,
+            Self::MayNotCreate { schema, role } => Some(format!("grant create on schema {schema} to {role};")),
+            Self::InTransaction { .. } => {
+                Some("It commits as it goes: CALL it by itself, outside BEGIN and COMMIT.".to_owned())
+            }
+            Self::NullArgument { .. } => None,
             Self::WrongTrigger { .. } => Some("See the triggers that campfire.install() makes.".to_owned()),
             Self::ConversationsMissing { .. } => {
                 Some("Messages and conversations must be in one schema.".to_owned())

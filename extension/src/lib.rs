@@ -5,6 +5,7 @@
 
 mod cache;
 mod error;
+mod owner;
 mod projection;
 mod rls;
 mod slot_guard;
@@ -19,7 +20,17 @@ extension_sql_file!("../../sql/10_schema.sql", name = "schema", bootstrap);
 extension_sql_file!(
     "../../sql/20_projection.sql",
     name = "projection",
-    requires = ["schema", projection::sync_realtime_conversations, projection::projection_registry_changed]
+    requires = [
+        "schema",
+        projection::sync_realtime_conversations,
+        projection::projection_registry_changed,
+        projection::definition::projection_columns,
+        owner::query_as_owner,
+        owner::start_projection,
+        owner::backfill_batch,
+        owner::drop_projection,
+        owner::require_no_transaction
+    ]
 );
 extension_sql_file!("../../sql/30_publication.sql", name = "publication", requires = ["projection"]);
 extension_sql_file!(
@@ -28,7 +39,23 @@ extension_sql_file!(
     requires = ["publication"]
 );
 extension_sql_file!("../../sql/34_guard.sql", name = "guard", requires = ["publication_check"]);
-extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["guard"]);
+extension_sql_file!("../../sql/36_projection_parts.sql", name = "projection_parts", requires = ["guard"]);
+extension_sql_file!(
+    "../../sql/37_projection_make.sql",
+    name = "projection_make",
+    requires = ["projection_parts"]
+);
+extension_sql_file!(
+    "../../sql/38_projection_mend.sql",
+    name = "projection_mend",
+    requires = ["projection_make"]
+);
+extension_sql_file!(
+    "../../sql/39_projection_guard.sql",
+    name = "projection_guard",
+    requires = ["projection_mend"]
+);
+extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["projection_guard"]);
 extension_sql_file!("../../sql/42_routes.sql", name = "routes", requires = ["channels"]);
 extension_sql_file!("../../sql/50_broadcast.sql", name = "broadcast", requires = ["routes"]);
 extension_sql_file!(

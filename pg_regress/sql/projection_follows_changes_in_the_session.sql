@@ -9,6 +9,9 @@ insert into conversations (id, organization_id, customer_name, created_at, updat
 alter table realtime_conversations rename to mirror;
 update conversations set status = 'pending' where customer_name = 'Ann';
 select status from mirror where customer_name = 'Ann';
+-- The trigger's own errors, with the guard of projections out of the way.
+alter event trigger campfire_projections_drop disable;
+alter event trigger campfire_projections disable;
 alter table mirror drop column customer_email;
 update conversations set status = 'closed' where customer_name = 'Ann';
 \echo :LAST_ERROR_SQLSTATE

@@ -119,7 +119,8 @@ insert into arguments
 select 'uuid'::regtype, quote_literal(id) from b_ids
 union all select 'text'::regtype, quote_literal(v) from unnest('{org:00000000-0000-4000-8000-00000000000b,org:00000000-0000-4000-8000-00000000000b:conv:00000000-0000-4000-8000-0000000000d1,org_id,claim_organization}'::text[]) as v
 union all select 'regclass'::regtype, quote_literal(v) from unnest('{organizations,agents,conversations,messages,realtime_conversations,read_receipts}'::text[]) as v
-union all values ('name'::regtype, $$'campfire'$$), ('regtype', $$'jsonb'$$), ('jsonb', $$'{}'$$), ('boolean', 'true'), ('bigint', '1');
+union all values ('name'::regtype, $$'campfire'$$), ('regtype', $$'jsonb'$$), ('jsonb', $$'{}'$$), ('boolean', 'true'),
+  ('bigint', '1'), ('integer', '1'), ('text[]', 'null'), ('name[]', $$'{id,organization_id}'$$);
 insert into attempts (role, attempt)
 with recursive calls (role, function, called, remaining, made) as (
   select r.role, p.oid, p.pronamespace::regnamespace || '.' || quote_ident(p.proname), p.proargtypes::oid[], ''

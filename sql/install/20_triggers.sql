@@ -21,24 +21,9 @@ begin
   -- So that deletes and moves to another organization can be routed, and unchanged values are known.
   alter table realtime_conversations replica identity full;
 
-  insert into campfire.projection_registry (source, mirror, key_columns, columns) values (
-    'conversations'::regclass,
-    'realtime_conversations'::regclass,
-    '{id}',
-    '{id,organization_id,customer_name,customer_email,status,priority,assignee_id,created_at,updated_at}');
+  perform campfire.attach_projection('conversations'::regclass, 'realtime_conversations'::regclass, '{id}',
+    '{id,organization_id,customer_name,customer_email,status,priority,assignee_id,created_at,updated_at}', null);
 
-  create trigger sync_realtime_conversations_trigger
-    after insert or update or delete on conversations
-    for each row execute function campfire.sync_realtime_conversations();
-  comment on trigger sync_realtime_conversations_trigger on conversations is
-    'campfire: carries the row to realtime_conversations.';
-  create trigger sync_realtime_conversations_truncate_trigger
-    after truncate on conversations
-    for each statement execute function campfire.sync_realtime_conversations();
-  comment on trigger sync_realtime_conversations_truncate_trigger on conversations is
-    'campfire: truncates realtime_conversations; row triggers do not see TRUNCATE.';
-
-  -- A statement trigger, so that a statement with many messages locks its conversations in one order.
   create trigger touch_conversations_trigger
     after insert on messages referencing new table as inserted
     for each statement execute function campfire.touch_conversations();

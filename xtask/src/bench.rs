@@ -3,6 +3,7 @@
 
 mod import;
 mod rejoin;
+mod trigger;
 
 use std::process::ExitCode;
 
@@ -35,19 +36,22 @@ enum Scenario {
     Rejoin,
     /// One transaction with a million messages is read
     Import,
+    /// Inserts and updates on conversations, with and without the trigger of the mirror
+    Trigger,
 }
 
 /// `cargo xtask bench`.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let server = system::ensure_postgres(None)?;
-    // The relay is measured; how fast the extension's trigger is makes no difference to it.
-    install::ensure_installed(&server, Profile::Debug)?;
-    let relay = step::build_relay(true)?;
     let scenarios = arguments.scenario.map_or_else(|| Scenario::value_variants().to_vec(), |one| vec![one]);
     for scenario in scenarios {
+        // Where the relay is measured, how fast the extension's trigger is makes no difference to it.
+        let extension = if scenario == Scenario::Trigger { Profile::Release } else { Profile::Debug };
+        install::ensure_installed(&server, extension)?;
         let result: Value = match scenario {
-            Scenario::Rejoin => up::block_on(rejoin::measure(&relay, arguments.clients))?,
-            Scenario::Import => up::block_on(import::measure(&relay, arguments.rows))?,
+            Scenario::Rejoin => up::block_on(rejoin::measure(&step::build_relay(true)?, arguments.clients))?,
+            Scenario::Import => up::block_on(import::measure(&step::build_relay(true)?, arguments.rows))?,
+            Scenario::Trigger => up::block_on(trigger::measure())?,
         };
         if arguments.json {
             println!("{result}");

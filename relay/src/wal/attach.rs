@@ -69,11 +69,14 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
     }
 
     let timeline_history = timeline::history(&mut connection, system.timeline).await?;
-    let settings =
-        StreamSettings::new(config, wal_sender_timeout(&mut connection).await?, slot.confirmed_flush_lsn);
+    let sender_timeout = wal_sender_timeout(&mut connection).await?;
     if let Err(error) = connection.start_copy_both(&start_command(config)).await {
         return Err(slot::explain_refusal(sql, &config.slot_name, &server.database, error).await);
     }
+    // Looked at again, now that nobody else can move it: whoever advanced it just before START_REPLICATION would
+    // otherwise make a loss that nobody notices.
+    let Some(slot) = slot::find(sql, &config.slot_name).await? else { return Err(WalError::StreamEnded) };
+    let settings = StreamSettings::new(config, sender_timeout, slot.confirmed_flush_lsn);
     let wal_flush_lsn = slot::wal_flush_lsn(sql).await?;
     info!(slot = %config.slot_name, lsn = %slot.confirmed_flush_lsn, "attached");
     let attachment = Attachment {

@@ -1,0 +1,72 @@
+\set SHOW_CONTEXT never
+-- Only the owner makes one, and whatever he puts into it runs with his rights, also when a superuser calls.
+set client_min_messages = warning;
+drop role if exists campfire_test_owner, campfire_test_member, campfire_test_other;
+reset client_min_messages;
+create role campfire_test_owner;
+create role campfire_test_member in role campfire_test_owner;
+create role campfire_test_other;
+create schema projection_test;
+grant usage on schema projection_test to campfire_test_owner, campfire_test_other;
+grant create on schema projection_test to campfire_test_owner;
+set search_path = projection_test;
+set role campfire_test_owner;
+create table orders (id int primary key, name text);
+grant all on orders to campfire_test_other;
+create function who(text) returns text language plpgsql immutable as $$ begin return current_user || ': ' || $1; end $$;
+insert into orders values (1, 'one');
+set role campfire_test_other;
+call campfire.create_projection('orders');
+set role campfire_test_owner;
+create table other_schema (id int primary key);
+reset role;
+alter default privileges in schema projection_test grant all on tables to public;
+revoke create on schema projection_test from campfire_test_owner;
+set role campfire_test_owner;
+call campfire.create_projection('orders');
+reset role;
+grant create on schema projection_test to campfire_test_owner;
+set role campfire_test_member;
+call campfire.create_projection('orders', array['id', 'projection_test.who(name) as who']);
+reset role;
+select relowner::regrole, relacl, relrowsecurity from pg_class where oid = 'realtime_orders'::regclass;
+-- Everybody's writes, and everybody's looking and mending, call the function as the owner.
+insert into orders values (2, 'two');
+set role campfire_test_other;
+insert into orders values (3, 'three');
+select count(*) from realtime_orders;
+select * from campfire.verify_projection('orders');
+select * from campfire.query_as_owner('orders', 'select to_jsonb(1)');
+select campfire.backfill_batch('orders', 1);
+select campfire.drop_projection('orders');
+call campfire.repair_projection('orders');
+select * from campfire.projection_columns('orders', '{id}');
+reset role;
+select * from realtime_orders order by id;
+update realtime_orders set who = 'wrong' where id = 2;
+delete from realtime_orders where id = 3;
+call campfire.repair_projection('orders');
+select * from realtime_orders order by id;
+select * from campfire.verify_projection('orders');
+-- It cannot become somebody else, nor leave something behind.
+create or replace function who(text) returns text language plpgsql immutable as $$ begin execute 'reset role'; return ''; end $$;
+insert into orders values (4, 'four');
+create or replace function who(text) returns text language plpgsql immutable as $$ begin return current_user || ': ' || $1; end $$;
+insert into orders values (4, 'four');
+-- A mirror that was given away is not written past its new owner's rights.
+alter table realtime_orders owner to campfire_test_other;
+insert into orders values (5, 'five');
+alter table realtime_orders owner to campfire_test_owner;
+-- Row-level security that is forced on the owner would hide rows from the comparison.
+alter table orders enable row level security;
+alter table orders force row level security;
+select * from campfire.verify_projection('orders');
+alter table orders no force row level security;
+select * from campfire.verify_projection('orders');
+set role campfire_test_owner;
+select campfire.drop_projection('orders');
+reset role;
+set client_min_messages = warning;
+alter default privileges in schema projection_test revoke all on tables from public;
+drop schema projection_test cascade;
+drop role campfire_test_owner, campfire_test_member, campfire_test_other;

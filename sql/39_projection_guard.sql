@@ -1,0 +1,245 @@
+-- Event triggers that keep DDL from breaking the writes to a projected table: the error comes to whoever alters the
+-- table, never to whoever inserts into it. They follow renames, and give new partitions their trigger for TRUNCATE.
+
+create function campfire.projection_problem(source regclass, out problem text, out fix text)
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  projection campfire.projection_registry;
+  qualified constant text := campfire.qualified_name(source);
+  mirror text;
+  definitions text[];
+  part record;
+begin
+  select * into projection from campfire.projection_registry as p where p.source = source;
+  mirror := campfire.qualified_name(projection.mirror);
+  fix := format('select campfire.drop_projection(%L, unpublish => true);', qualified);
+  if mirror is null then
+    problem := format('the mirror of %s would be gone', qualified);
+    return;
+  end if;
+  if (select c.relispartition from pg_class as c where c.oid = source) then
+    problem := format('%s has a projection of its own and cannot be a partition', qualified);
+    return;
+  end if;
+  definitions := coalesce(projection.definitions,
+    array(select quote_ident(c) from unnest(projection.columns) with ordinality as u (c, n) order by n));
+
+  select u.name into part from unnest(projection.columns) as u (name)
+  where not exists (select from pg_attribute as a where a.attrelid = projection.mirror and a.attname = u.name and not a.attisdropped);
+  if found then
+    problem := format('the mirror of %s needs column %s.%I', qualified, mirror, part.name);
+    return;
+  end if;
+  if not exists (
+      select from pg_index as i
+      where i.indrelid = projection.mirror and i.indisunique and i.indisvalid and i.indimmediate
+        and i.indpred is null and i.indexprs is null and i.indnkeyatts = cardinality(projection.key_columns)
+        and array(select a.attname from pg_attribute as a where a.attrelid = projection.mirror and a.attnum = any (i.indkey::int2[]))
+          @> projection.key_columns) then
+    problem := format('the mirror of %s needs a unique key', qualified);
+    return;
+  end if;
+  if not exists (
+      select from pg_index as i
+      where i.indrelid = source and i.indisprimary and i.indimmediate and i.indnkeyatts = cardinality(projection.key_columns)
+        and array(
+          select quote_ident(a.attname) from pg_attribute as a where a.attrelid = source and a.attnum = any (i.indkey::int2[]))
+          @> array(
+          select u.definition from rows from (unnest(projection.columns), unnest(definitions)) as u (name, definition)
+          where u.name = any (projection.key_columns))) then
+    problem := format('the projection of %s needs its primary key', qualified);
+    return;
+  end if;
+
+  begin
+    for part in
+      select a.attname, a.attnotnull, a.atttypid as mirror_type, a.atttypmod, c.type as source_type, c.definition,
+        not exists (
+          select from pg_attribute as s
+          where s.attrelid = source and s.attnotnull and quote_ident(s.attname) = c.definition) as can_be_null
+      from rows from (unnest(projection.columns), unnest(definitions)) as u (name, definition)
+      join pg_attribute as a on a.attrelid = projection.mirror and a.attname = u.name
+      cross join lateral campfire.projection_columns(source, array[u.definition]) as c
+    loop
+      if part.mirror_type <> campfire.projected_type(part.source_type)
+        and part.mirror_type not in ('text'::regtype, 'varchar'::regtype)
+        and not exists (
+          select from pg_cast as k
+          where k.castsource = campfire.projected_type(part.source_type) and k.casttarget = part.mirror_type and k.castcontext = 'i')
+        or campfire.projected_type(part.source_type) is null and part.mirror_type not in ('text'::regtype, 'varchar'::regtype)
+      then
+        problem := format('%s.%I of type %s cannot hold %s of type %s', mirror, part.attname,
+          format_type(part.mirror_type, null), part.definition, format_type(part.source_type, null));
+        if campfire.projected_type(part.source_type) is not null then
+          fix := format('alter table %1$s alter column %2$I type %3$s using %2$I::%3$s;', mirror, part.attname,
+            format_type(campfire.projected_type(part.source_type), null));
+        end if;
+        return;
+      elsif part.attnotnull and part.can_be_null and part.attname <> all (projection.key_columns) then
+        problem := format('%s.%I is not null, and %s may be', mirror, part.attname, part.definition);
+        fix := format('alter table %s alter column %I drop not null;', mirror, part.attname);
+        return;
+      end if;
+    end loop;
+  exception when others then
+    problem := format('the projection of %s would no longer work: %s', qualified, sqlerrm);
+  end;
+end
+$$;
+comment on function campfire.projection_problem(regclass) is
+  'Internal. What would break writes to a projected table, and SQL that lets the change pass; null if nothing.';
+
+create function campfire.refuse_projection_problems(sources oid[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  found record;
+begin
+  select r.* into found
+  from campfire.projection_registry as p
+  cross join lateral campfire.projection_problem(p.source) as r
+  where p.source = any (sources) and r.problem is not null and exists (select from pg_class as c where c.oid = p.source)
+  limit 1;
+  if found.problem is not null then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = found.problem,
+      detail = 'Writes to the table would fail, or its mirror be wrong.',
+      hint = found.fix;
+  end if;
+end
+$$;
+comment on function campfire.refuse_projection_problems(oid[]) is 'Internal. Raises 55000 if one of these projections would no longer work.';
+
+create function campfire.guard_projections() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+declare
+  touched oid[];
+  renamed record;
+  source regclass;
+  stale record;
+begin
+  if not exists (select from campfire.projection_registry) then
+    return;
+  end if;
+  if tg_tag not in ('ALTER TABLE', 'CREATE TABLE') then
+    -- Something that an expression may name.
+    perform campfire.refuse_projection_problems(array(
+      select p.source from campfire.projection_registry as p
+      where exists (
+        select from unnest(p.definitions) as d
+        where not exists (select from pg_attribute as a where a.attrelid = p.source and quote_ident(a.attname) = d))));
+    return;
+  end if;
+  select coalesce(array_agg(c.objid), '{}') into touched
+  from pg_event_trigger_ddl_commands() as c where c.classid = 'pg_class'::regclass and not c.in_extension;
+  -- With what they are partitions of, and their partitions.
+  touched := touched
+    || array(select a.relid from unnest(touched) as t (oid) cross join lateral pg_partition_ancestors(t.oid) as a)
+    || array(select a.relid from unnest(touched) as t (oid) cross join lateral pg_partition_tree(t.oid) as a);
+  if not exists (select from campfire.projection_registry as p where p.source = any (touched) or p.mirror = any (touched))
+    and not exists (
+      select from pg_trigger as t
+      where t.tgrelid = any (touched) and t.tgfoid = 'campfire.sync_realtime_conversations()'::regprocedure) then
+    return;
+  end if;
+
+  -- One column was renamed: its new name is told, and the old one is the one that is missing.
+  for renamed in
+    select p.source, p.mirror, c.objid = p.mirror::oid as of_mirror, a.attname as new
+    from pg_event_trigger_ddl_commands() as c
+    join campfire.projection_registry as p on c.objid in (p.source::oid, p.mirror::oid)
+    join pg_attribute as a on a.attrelid = c.objid and a.attnum = c.objsubid
+    where c.classid = 'pg_class'::regclass and c.object_type = 'table column'
+  loop
+    if renamed.of_mirror then
+      update campfire.projection_registry as p
+      set definitions = coalesce(p.definitions, array(select quote_ident(u.c) from unnest(p.columns) with ordinality as u (c, n) order by n)),
+        columns = array_replace(p.columns, gone.name, renamed.new),
+        key_columns = array_replace(p.key_columns, gone.name, renamed.new)
+      from (
+        select u.name from campfire.projection_registry as r cross join unnest(r.columns) as u (name)
+        where r.source = renamed.source and not exists (
+          select from pg_attribute as a where a.attrelid = r.mirror and a.attname = u.name and not a.attisdropped)) as gone
+      where p.source = renamed.source;
+    else
+      update campfire.projection_registry as p
+      set definitions = array(
+        select case
+          when exists (
+            select from pg_attribute as a
+            where a.attrelid = renamed.source and quote_ident(a.attname) = d.definition and not a.attisdropped)
+            -- An expression is Postgres's to read, and fails below if it named the column.
+            or d.definition !~ '^("([^"]|"")+"|[^\s"()''.:0-9][^\s"()''.:]*)$' or d.definition in ('true', 'false') then d.definition
+          else quote_ident(renamed.new) end
+        from unnest(coalesce(p.definitions, array(select quote_ident(u.c) from unnest(p.columns) with ordinality as u (c, n) order by n)))
+          with ordinality as d (definition, n) order by d.n)
+      where p.source = renamed.source;
+    end if;
+  end loop;
+
+  perform campfire.refuse_projection_problems(array(
+    select p.source from campfire.projection_registry as p where p.source = any (touched) or p.mirror = any (touched)));
+  for source in
+    select p.source from campfire.projection_registry as p join pg_class as c on c.oid = p.source
+    where p.source = any (touched) and c.relkind = 'p'
+  loop
+    perform campfire.attach_truncate_triggers(source);
+  end loop;
+  -- A partition that was detached keeps its rows to itself. Its row trigger went with Postgres.
+  for stale in
+    select t.tgname, campfire.qualified_name(t.tgrelid) as relation
+    from pg_trigger as t
+    where t.tgfoid = 'campfire.sync_realtime_conversations()'::regprocedure
+      and t.tgparentid = 0 and t.tgtype & 33 = 32 and t.tgname like 'sync\_realtime\_%\_truncate\_trigger'
+      and not exists (
+        select from campfire.projection_registry as p
+        where p.source = t.tgrelid or p.source in (select relid from pg_partition_ancestors(t.tgrelid)))
+  loop
+    execute format('drop trigger %I on %s', stale.tgname, stale.relation);
+  end loop;
+end
+$$;
+comment on function campfire.guard_projections() is
+  'Internal event trigger. Follows renames of projected columns and new partitions; raises 55000 if a command would make writes to a '
+  'projected table fail. The hint is SQL that lets it pass.';
+
+create function campfire.guard_projection_drops() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+begin
+  if not exists (select from campfire.projection_registry) then
+    return;
+  end if;
+  -- Dropped sources take their registrations along; their mirrors stay, as tables that nothing writes.
+  delete from campfire.projection_backfills as b where not exists (select from pg_class as c where c.oid = b.source);
+  delete from campfire.projection_registry as p where not exists (select from pg_class as c where c.oid = p.source);
+  perform campfire.refuse_projection_problems(array(
+    select p.source
+    from campfire.projection_registry as p
+    left join pg_class as m on m.oid = p.mirror
+    join pg_class as s on s.oid = p.source
+    where exists (
+      select from pg_event_trigger_dropped_objects() as d
+      where case
+        when d.object_type = 'table' then d.objid = p.mirror
+        when d.object_type in ('table column', 'table constraint')
+          then to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) in (p.source, p.mirror)
+        when d.object_type = 'index' then to_regnamespace(quote_ident(d.schema_name)) in (s.relnamespace, m.relnamespace)
+        when d.object_type in ('function', 'operator', 'cast', 'type') then p.definitions is not null
+        else false end)));
+end
+$$;
+comment on function campfire.guard_projection_drops() is
+  'Internal event trigger. Raises 55000 if dropping something would make writes to a projected table fail. The hint is SQL that lets it pass.';
+
+create event trigger campfire_projections on ddl_command_end
+  when tag in ('ALTER TABLE', 'CREATE TABLE', 'CREATE FUNCTION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER SCHEMA', 'ALTER TYPE',
+    'ALTER DOMAIN', 'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION')
+  execute function campfire.guard_projections();
+comment on event trigger campfire_projections is
+  'campfire: keeps projections in step with their tables. Switch off: alter event trigger campfire_projections disable; '
+  'then on again: alter event trigger campfire_projections enable; and look at campfire.verify_projection().';
+create event trigger campfire_projections_drop on sql_drop execute function campfire.guard_projection_drops();
+comment on event trigger campfire_projections_drop is
+  'campfire: keeps what projections need from being dropped. Switch off: alter event trigger campfire_projections_drop disable; '
+  'then on again: alter event trigger campfire_projections_drop enable;';
