@@ -346,7 +346,10 @@ impl Client {
             return Ok(());
         }
         let Some(id) = meta["id"].as_str() else {
-            if ["message:", "conversation:", "read:", "agent:"].iter().any(|fact| name.starts_with(fact)) {
+            // Who comes online is no row; what a client says would carry a sender.
+            let is_status = name.starts_with("agent:status:") && meta.is_null();
+            let facts = ["message:", "conversation:", "read:", "agent:"];
+            if facts.iter().any(|fact| name.starts_with(fact)) && !is_status {
                 self.journal.scandals.push(format!("{name} without an id on {}", frame.topic));
             }
             return Ok(());

@@ -26,14 +26,14 @@ mod hub {
     use campfire_relay::auth::{Credential, Role};
     use campfire_relay::decode::Timestamp;
     use campfire_relay::fanout::{
-        ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, SocketId,
-        WindowLimits,
+        ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
+        SocketId, WindowLimits,
     };
     use campfire_relay::metrics::Metrics;
     use campfire_relay::protocol::{JoinPayload, Ref, Vsn};
     use campfire_relay::route::{DatabaseTag, Event, Position, Routed, Topic};
-    use campfire_relay::wal::Lsn;
-    use tokio::sync::watch;
+    use campfire_relay::wal::{Lsn, Xid};
+    use tokio::sync::{mpsc, watch};
     use uuid::Uuid;
 
     const ORGANIZATION: Uuid = Uuid::from_u128(0xa);
@@ -47,10 +47,19 @@ mod hub {
     fn with_history() -> Hub {
         let settings = HubSettings {
             channels_per_socket_max: 100,
+            sockets_per_token_max: 0,
+            events_per_second_max: 0,
             payload_bytes_max: BIG,
             org_payload_bytes_max: BIG,
             typing_timeout: Duration::from_secs(5),
             public_channels: false,
+            presence: PresenceLimits {
+                grace: Duration::from_secs(5),
+                calls_max: 20,
+                calls_time: Duration::from_secs(30),
+                payload_bytes_max: BIG,
+            },
+            snapshot_bytes_max: BIG,
             window: WindowLimits {
                 age_max: Duration::from_secs(300),
                 bytes_max: BIG,
@@ -58,15 +67,19 @@ mod hub {
             },
         };
         let (ready, _) = watch::channel(false);
-        let mut hub = Hub::new(settings, Metrics::default(), Arc::new(AtomicU64::new(0)), ready);
+        let (snapshots, _) = mpsc::channel(1);
+        let mut hub = Hub::new(settings, Metrics::default(), snapshots, Arc::new(AtomicU64::new(0)), ready);
         hub.apply(HubInput::Attached {
             agents: Vec::new(),
+            agent_names: Vec::new(),
+            snapshot: Default::default(),
             tag: DatabaseTag::new(1, 2),
             timeline: 1,
             confirmed_flush_lsn: Lsn(1),
         });
         let changes = (1..10).map(|n| HubChange {
             position: Position { timeline: 1, commit_lsn: Lsn(n * 16), change: 0 },
+            xid: Xid(n as u32),
             committed_at: Timestamp::from_unix_millis(1_800_000_000_000 + n as i64),
             meta: Arc::from(b"{}".as_slice()),
             routed: Routed {
@@ -95,6 +108,7 @@ mod hub {
                 reference: Ref::Null,
                 payload: Ok(payload),
                 credential: Ok(Credential::ApiKey(Role::ServiceRole)),
+                grants: None,
                 within_rate: true,
             })));
             say(ClientInput::Refill);

@@ -17,7 +17,7 @@ fn now() -> SystemTime {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let keys = Keys::from_secret(SECRET);
+    let keys = Keys::from_secrets([SECRET]);
     let Some((&mode, data)) = data.split_first() else { return };
     let paths = match mode & 1 {
         0 => ClaimPaths::default(),

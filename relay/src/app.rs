@@ -14,10 +14,12 @@ use tracing::{Instrument, info, info_span, warn};
 
 use crate::auth::{ApiKeys, ClaimPaths, Keys};
 use crate::config::{self, Config, ListenAddress, OnLostSlot, PublicChannels};
-use crate::fanout::{Hub, HubSettings, WindowLimits};
-use crate::http::{self, Shared};
+use crate::fanout::{Hub, HubSettings, PresenceLimits, WindowLimits};
+use crate::http::{self, Addresses, Rates, Shared};
 use crate::ingest::Ingest;
+use crate::jwks::Jwks;
 use crate::metrics::Metrics;
+use crate::policies::Policies;
 use crate::snapshot::{Sessions, SnapshotReader};
 use crate::wal::WalConfig;
 
@@ -54,12 +56,11 @@ impl App {
         let config = Arc::new(config);
         let database = config::database(&config.database_url, |name| std::env::var(name).ok())
             .map_err(anyhow::Error::msg)?;
-        let Some(secret) = config.jwt_secret.as_ref().filter(|secret| !secret.expose().is_empty()) else {
-            bail!(
-                "no key verifies tokens: set CAMPFIRE_JWT_SECRET to the secret with which your application signs them"
-            );
-        };
-        let keys = Keys::from_secret(secret.expose().as_bytes());
+        let keys = keys(&config)?;
+        let jwks = config.jwks.clone().map(|source| Arc::new(Jwks::new(source, keys.clone())));
+        if let Some(jwks) = &jwks {
+            jwks.load_first().await.context("CAMPFIRE_JWKS cannot be read")?;
+        }
         let api_keys = config.api_keys.as_ref().map_or("", |keys| keys.expose());
         let api_keys = ApiKeys::parse(api_keys).context("CAMPFIRE_API_KEYS")?;
 
@@ -76,10 +77,18 @@ impl App {
         let applied = Arc::new(AtomicU64::new(0));
         let settings = HubSettings {
             channels_per_socket_max: config.limits.channels_per_socket_max,
+            sockets_per_token_max: config.limits.sockets_per_token_max,
+            events_per_second_max: config.limits.events_per_second_max,
             payload_bytes_max: config.limits.payload_bytes_max,
             org_payload_bytes_max: config.limits.org_payload_bytes_max,
             typing_timeout: Duration::from_secs(config.limits.typing_seconds),
             public_channels: config.public_channels == PublicChannels::Allow,
+            presence: PresenceLimits {
+                grace: Duration::from_secs(config.limits.presence_grace_seconds),
+                calls_max: config.limits.presence_calls,
+                calls_time: Duration::from_secs(config.limits.presence_calls_seconds),
+                payload_bytes_max: config.limits.presence_bytes_max,
+            },
             window: WindowLimits {
                 age_max: Duration::from_secs(config.window_seconds),
                 bytes_max: config.window_bytes,
@@ -108,10 +117,14 @@ impl App {
             limits,
             keys,
             api_keys,
+            jwks,
+            policies: Policies::new(database.clone(), config.policy_sessions, metrics.clone()),
             claim_paths: RwLock::new(ClaimPaths::default()),
             metrics,
             ready,
             next_socket: AtomicU64::new(1),
+            addresses: Addresses::default(),
+            rates: Rates::default(),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         });
@@ -153,6 +166,10 @@ impl App {
             servers.spawn(serve(listener, http::router(Arc::clone(&shared)), stop.clone()));
         }
         servers.close();
+        if let Some(jwks) = &shared.jwks {
+            let interval = Duration::from_secs(config.jwks_refresh_seconds.max(1));
+            shared.tasks.spawn(Arc::clone(jwks).run(interval, stop.clone()));
+        }
 
         let outcome = tokio::select! {
             signal = signal => {
@@ -193,6 +210,20 @@ impl App {
     }
 }
 
+/// The keys that verify tokens; those that are published come later.
+fn keys(config: &Config) -> Result<Keys> {
+    let secret = config.jwt_secret.as_ref().map_or("", |secret| secret.expose());
+    let previous = config.jwt_previous_secrets.as_ref().map_or("", |secrets| secrets.expose());
+    let secrets = std::iter::once(secret).chain(previous.split(',').map(str::trim));
+    let secrets: Vec<&[u8]> = secrets.filter(|secret| !secret.is_empty()).map(str::as_bytes).collect();
+    if secrets.is_empty() && config.jwks.is_none() {
+        bail!(
+            "no key verifies tokens: set CAMPFIRE_JWT_SECRET to the secret with which your application signs them, or CAMPFIRE_JWKS to its published keys"
+        );
+    }
+    Ok(Keys::from_secrets(secrets))
+}
+
 async fn bind(address: &ListenAddress) -> Result<Listener> {
     let listener = match address {
         ListenAddress::Tcp(address) => {
@@ -224,6 +255,7 @@ async fn serve(listener: Listener, router: axum::Router, stop: CancellationToken
             use axum::serve::ListenerExt;
             // A frame is a whole message: waiting to fill a segment only adds latency.
             let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+            let router = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
             axum::serve(listener, router).with_graceful_shutdown(stopped).await
         }
         Listener::Unix(listener) => axum::serve(listener, router).with_graceful_shutdown(stopped).await,

@@ -8,12 +8,23 @@
 mod api_key;
 mod authorization;
 mod credential;
+mod key_set;
 mod token;
 
 pub use api_key::{ApiKeyError, ApiKeys};
 pub use authorization::{Identity, JoinRefusal, SendRefusal, authorize, may_send};
 pub use credential::{ConnectError, Credential};
-pub use token::{ClaimPaths, Claims, Keys, TokenError};
+pub use key_set::{KeySet, KeySetError};
+pub use token::{ClaimPaths, Claims, Fingerprint, Keys, TokenError};
+
+/// What the database's policies allow on a private channel outside `org:`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    pub read_broadcast: bool,
+    pub read_presence: bool,
+    pub write_broadcast: bool,
+    pub write_presence: bool,
+}
 
 /// The database role behind a credential. Other roles in tokens are refused: a token must not choose
 /// any role of the database.

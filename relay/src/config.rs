@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::jwks::JwksSource;
 use crate::wal::Conninfo;
 
 /// Broadcasts committed Postgres rows to Phoenix channel clients (supabase-js and its kin).
@@ -61,6 +62,18 @@ pub struct Config {
     #[arg(long, env = "CAMPFIRE_JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<Secret>,
 
+    /// Secrets that were replaced and whose tokens are still good, comma-separated. Prefer the environment variable.
+    #[arg(long, env = "CAMPFIRE_JWT_PREVIOUS_SECRETS", hide_env_values = true)]
+    pub jwt_previous_secrets: Option<Secret>,
+
+    /// Published keys (a JWKS) that verify RS256, ES256, EdDSA and their kin by the token's kid: a path, or a URL.
+    #[arg(long, env = "CAMPFIRE_JWKS", hide_env_values = true)]
+    pub jwks: Option<JwksSource>,
+
+    /// Seconds after which the published keys are read again. A token that names an unknown key has them read sooner.
+    #[arg(long, env = "CAMPFIRE_JWKS_REFRESH_SECONDS", default_value_t = 600)]
+    pub jwks_refresh_seconds: u64,
+
     /// Publishable keys with which sockets connect, comma-separated: KEY or KEY=ROLE (role anon unless named).
     #[arg(long, env = "CAMPFIRE_API_KEYS", hide_env_values = true)]
     pub api_keys: Option<Secret>,
@@ -68,6 +81,10 @@ pub struct Config {
     /// Whether channels outside `org:` may be joined without authorization by any holder of a valid key.
     #[arg(long, env = "CAMPFIRE_PUBLIC_CHANNELS", value_enum, default_value_t = PublicChannels::Deny)]
     pub public_channels: PublicChannels,
+
+    /// SQL sessions that ask the policies on realtime.messages about private channels outside `org:`.
+    #[arg(long, env = "CAMPFIRE_POLICY_SESSIONS", default_value_t = 4)]
+    pub policy_sessions: usize,
 
     /// Seconds by which the position confirmed to Postgres trails what was delivered: what a restarted relay
     /// reads again.
@@ -154,6 +171,18 @@ pub struct Limits {
     #[arg(long = "max-sockets", env = "CAMPFIRE_MAX_SOCKETS", default_value_t = 50_000)]
     pub sockets_max: usize,
 
+    /// Sockets at once from one address; from this machine, where proxies are, any number. 0: no limit.
+    #[arg(long = "max-sockets-per-ip", env = "CAMPFIRE_MAX_SOCKETS_PER_IP", default_value_t = 1_000)]
+    pub sockets_per_ip_max: usize,
+
+    /// Proxies in front of the relay whose X-Forwarded-For is believed. 0: an address is the connection's.
+    #[arg(long, env = "CAMPFIRE_TRUSTED_PROXIES", default_value_t = 0)]
+    pub trusted_proxies: usize,
+
+    /// Sockets that may have channels joined with the same token; API keys are exempt. 0: no limit.
+    #[arg(long = "max-sockets-per-token", env = "CAMPFIRE_MAX_SOCKETS_PER_TOKEN", default_value_t = 50)]
+    pub sockets_per_token_max: usize,
+
     /// Channels a socket may have joined at once.
     #[arg(long = "max-channels-per-socket", env = "CAMPFIRE_MAX_CHANNELS_PER_SOCKET", default_value_t = 100)]
     pub channels_per_socket_max: usize,
@@ -165,6 +194,11 @@ pub struct Limits {
     /// Messages that a socket may send at once after being quiet.
     #[arg(long, env = "CAMPFIRE_CLIENT_MESSAGES_BURST", default_value_t = 100)]
     pub client_messages_burst: u32,
+
+    /// Messages of clients a second, copies counted, that the whole relay carries before it ends the channels of
+    /// their receivers, as the reference does. 0: no limit; rates are charged to the sender alone.
+    #[arg(long = "max-events-per-second", env = "CAMPFIRE_MAX_EVENTS_PER_SECOND", default_value_t = 0)]
+    pub events_per_second_max: u32,
 
     /// Largest payload that a client may send, in bytes.
     #[arg(long = "max-payload-bytes", env = "CAMPFIRE_MAX_PAYLOAD_BYTES", default_value_t = 3_000_000)]
@@ -187,6 +221,23 @@ pub struct Limits {
     #[arg(long, env = "CAMPFIRE_IDLE_SECONDS", default_value_t = 100)]
     pub idle_seconds: u64,
 
+    /// Seconds that a socket which broke may take to come back before its channels are told to have left.
+    #[arg(long, env = "CAMPFIRE_PRESENCE_GRACE_SECONDS", default_value_t = 5)]
+    pub presence_grace_seconds: u64,
+
+    /// Presence calls (track, untrack) that a channel may make within CAMPFIRE_PRESENCE_CALLS_SECONDS before it is
+    /// closed. 0: any number.
+    #[arg(long, env = "CAMPFIRE_PRESENCE_CALLS", default_value_t = 20)]
+    pub presence_calls: u32,
+
+    /// Seconds over which presence calls are counted.
+    #[arg(long, env = "CAMPFIRE_PRESENCE_CALLS_SECONDS", default_value_t = 30)]
+    pub presence_calls_seconds: u64,
+
+    /// Largest payload that a client may track, in bytes. The relay keeps it for as long as the client is present.
+    #[arg(long = "max-presence-bytes", env = "CAMPFIRE_MAX_PRESENCE_BYTES", default_value_t = 64 * 1024)]
+    pub presence_bytes_max: usize,
+
     /// Seconds after which the server ends a typing indicator that its sender did not renew.
     #[arg(long, env = "CAMPFIRE_TYPING_SECONDS", default_value_t = 5)]
     pub typing_seconds: u64,
@@ -203,6 +254,8 @@ impl fmt::Debug for Config {
             .field("on_lost_slot", &self.on_lost_slot)
             .field("standby", &self.standby)
             .field("jwt_secret", &self.jwt_secret)
+            .field("jwt_previous_secrets", &self.jwt_previous_secrets)
+            .field("jwks", &self.jwks)
             .field("api_keys", &self.api_keys)
             .field("public_channels", &self.public_channels)
             .field("window_seconds", &self.window_seconds)

@@ -93,6 +93,8 @@ pub struct Control {
     pub routes: Vec<Route>,
     /// (organization, user, active)
     pub agents: Vec<(Uuid, Uuid, bool)>,
+    /// (organization, user, display name)
+    pub agent_names: Vec<(Uuid, Uuid, String)>,
     pub claim_paths: ClaimPaths,
     pub domains: Domains,
 }
@@ -113,12 +115,15 @@ pub async fn load_control(sql: &mut Client) -> Result<Control, DbError> {
         return Err(DbError::NotInstalled);
     }
     let routes = routes(transaction.client()).await?;
-    let mut agents = Vec::new();
+    let (mut agents, mut agent_names) = (Vec::new(), Vec::new());
     for schema in &schemas {
-        let query =
-            format!("select organization_id, user_id, active from {}.agents", quote_identifier(schema));
+        let query = format!(
+            "select organization_id, user_id, active, display_name from {}.agents",
+            quote_identifier(schema)
+        );
         let rows = transaction.query(&query, &[]).await?;
         agents.extend(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))));
+        agent_names.extend(rows.iter().map(|row| (row.get(0), row.get(1), row.get(3))));
     }
     let mut claim_paths = ClaimPaths::default();
     for row in transaction.query("select name::text, value from campfire.settings", &[]).await? {
@@ -130,7 +135,7 @@ pub async fn load_control(sql: &mut Client) -> Result<Control, DbError> {
     }
     let domains = domains(transaction.client()).await?;
     transaction.commit().await?;
-    Ok(Control { snapshot, schemas, routes, agents, claim_paths, domains })
+    Ok(Control { snapshot, schemas, routes, agents, agent_names, claim_paths, domains })
 }
 
 /// The routes that are enabled.

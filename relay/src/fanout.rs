@@ -1,18 +1,27 @@
 //! Stage 4: the hub of topics. Who listens to what, and one encoded frame for all who do.
 
 mod channel;
+mod dashboards;
+mod event_rate;
 mod hub;
 mod outbox;
+mod presence;
+mod publish;
 mod replay;
 mod resume;
 mod room;
+mod roster;
 mod snapshot;
+mod status;
 #[cfg(test)]
 mod tests;
+mod token_use;
 mod typing;
 mod window;
 
 pub use hub::{ClientInput, Hub, HubChange, HubInput, HubSettings, Join, SocketId};
 pub use outbox::{CloseReason, Closed, Outbox, OutboxLimits};
+pub use presence::PresenceLimits;
+pub use publish::{Publication, Publish};
 pub use snapshot::{SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
 pub use window::WindowLimits;

@@ -1,23 +1,31 @@
 //! The edge that speaks HTTP: health, metrics, and the upgrade to a WebSocket.
 
+mod broadcast;
+mod peer;
 mod websocket;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{ApiKeys, ClaimPaths, Keys};
+pub(crate) use self::peer::{Addresses, Place, Rates};
+use crate::auth::{ApiKeys, ClaimPaths, ConnectError, Credential, Grants, Keys, TokenError};
 use crate::config::Limits;
 use crate::fanout::HubInput;
+use crate::jwks::Jwks;
 use crate::metrics::Metrics;
+use crate::policies::Policies;
+use crate::protocol::Reason;
 
 /// What every request and socket may reach.
 pub struct Shared {
@@ -25,12 +33,18 @@ pub struct Shared {
     pub limits: Limits,
     pub keys: Keys,
     pub api_keys: ApiKeys,
+    /// Keeps the published keys current; None where only secrets verify.
+    pub jwks: Option<Arc<Jwks>>,
+    /// Decide about private channels outside `org:`.
+    pub policies: Policies,
     /// Where tokens keep the organization and the conversation: a setting of the database, read at each attach.
     pub claim_paths: RwLock<ClaimPaths>,
     pub metrics: Metrics,
     /// True while caught up with Postgres.
     pub ready: watch::Receiver<bool>,
     pub next_socket: AtomicU64,
+    pub(crate) addresses: Addresses,
+    pub(crate) rates: Rates,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
 }
@@ -39,11 +53,61 @@ impl Shared {
     pub fn claim_paths(&self) -> ClaimPaths {
         self.claim_paths.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// The credential of a socket or request with this key. Waits only for published keys.
+    pub(crate) async fn connect(&self, key: Option<&str>) -> Result<Credential, ConnectError> {
+        let connect = || self.keys.connect(&self.api_keys, &self.claim_paths(), key, SystemTime::now());
+        match (connect(), &self.jwks) {
+            (Err(ConnectError::Token(TokenError::UnknownKey(_))), Some(jwks)) => {
+                jwks.reload_for_unknown_key().await;
+                connect()
+            }
+            (connected, _) => connected,
+        }
+    }
+
+    /// What the database's policies allow; None where they are not asked: no name, or no valid token.
+    pub(crate) async fn grants(
+        &self,
+        name: Option<&str>,
+        credential: &Result<Credential, TokenError>,
+        headers: &Arc<str>,
+    ) -> Option<Result<Grants, Reason>> {
+        let (name, credential) = (name?, credential.as_ref().ok()?);
+        let answer = self.policies.ask(name, credential, headers).await;
+        Some(answer.map_err(|error| error.reason(name)))
+    }
+
+    /// The credential of a channel on a connection. Waits only for published keys.
+    pub(crate) async fn join(
+        &self,
+        connection: &Credential,
+        token: Option<&str>,
+    ) -> Result<Credential, TokenError> {
+        let join =
+            || self.keys.join(&self.api_keys, &self.claim_paths(), connection, token, SystemTime::now());
+        match (join(), &self.jwks) {
+            (Err(TokenError::UnknownKey(_)), Some(jwks)) => {
+                jwks.reload_for_unknown_key().await;
+                join()
+            }
+            (joined, _) => joined,
+        }
+    }
 }
 
 /// All routes. WebSockets answer at the hosted and at the bare path.
 pub fn router(shared: Arc<Shared>) -> Router {
+    let batch = || post(broadcast::batch).options(broadcast::preflight);
+    let single = || post(broadcast::single).options(broadcast::preflight);
+    let broadcasts = Router::new()
+        .route("/realtime/v1/api/broadcast", batch())
+        .route("/api/broadcast", batch())
+        .route("/realtime/v1/api/broadcast/{topic}/events/{event}", single())
+        .route("/api/broadcast/{topic}/events/{event}", single())
+        .layer(middleware::from_fn(broadcast::cors));
     Router::new()
+        .merge(broadcasts)
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))

@@ -162,6 +162,7 @@ impl Ingest {
         }
         let attached = HubInput::Attached {
             agents: control.agents,
+            agent_names: control.agent_names,
             snapshot: control.snapshot.clone(),
             tag: DatabaseTag::new(attachment.system_identifier, attachment.database_oid),
             timeline: attachment.timeline_at(attachment.confirmed_flush_lsn),

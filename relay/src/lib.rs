@@ -32,4 +32,6 @@ pub mod socket;
 pub mod app;
 pub mod db;
 pub mod ingest;
+pub mod jwks;
+pub mod policies;
 pub mod snapshot;

@@ -30,6 +30,10 @@ pub struct Metrics {
     pub messages_refused: Family<Reason, Counter>,
     pub client_messages: Counter,
     pub client_messages_dropped: Family<Reason, Counter>,
+    pub policy_askers: Gauge,
+    pub policy_questions: Counter,
+    pub presences: Gauge,
+    pub presence_differences: Counter,
     pub replays: Family<Completeness, Counter>,
     pub replayed_events: Counter,
     pub snapshots: Counter,
@@ -121,6 +125,22 @@ impl Metrics {
             "client_messages_dropped",
             "Messages of clients dropped, by reason",
             self.client_messages_dropped.clone(),
+        );
+        registry.register(
+            "policy_askers",
+            "Joins and requests that wait for an answer of policies now",
+            self.policy_askers.clone(),
+        );
+        registry.register(
+            "policy_questions",
+            "Times the database's policies were asked about a private channel",
+            self.policy_questions.clone(),
+        );
+        registry.register("presences", "Channels that are present in a room now", self.presences.clone());
+        registry.register(
+            "presence_differences",
+            "Times a room was told who came and went",
+            self.presence_differences.clone(),
         );
         registry.register(
             "replays",

@@ -11,6 +11,7 @@ mod incoming;
 mod join;
 pub(crate) mod json;
 mod outgoing;
+mod presence;
 mod reason;
 mod reference;
 mod vsn;
@@ -19,7 +20,9 @@ pub use broadcast::{Broadcast, BroadcastPayload, Encoding, UserBroadcast, encode
 pub use frame::Frame;
 pub use incoming::{Incoming, Malformed, Payload, access_token};
 pub use join::JoinPayload;
+pub(crate) use json::is_relayable;
 pub use outgoing::{Envelope, SystemStatus, heartbeat_reply, unmatched_topic};
+pub use presence::PresenceCall;
 pub use reason::Reason;
 pub use reference::Ref;
 pub use vsn::{UnsupportedVsn, Vsn};

@@ -3,17 +3,24 @@
 //!
 //! Run them by `cargo xtask test e2e`, which installs and builds what they need.
 
+mod agent_status;
 mod authorization_cut;
 mod broadcast;
 mod channel_names;
+mod conformance;
+mod conformance_presence;
 mod handshake;
 mod harness;
 mod isolation;
 mod latency;
 mod life_cycle;
+mod limits;
 mod memory;
 mod message_flow;
 mod misconfiguration;
+mod policies;
+mod presence;
+mod rest_broadcast;
 mod restart;
 mod resume;
 mod row_level_security;
@@ -23,4 +30,5 @@ mod slot_life;
 mod snapshot;
 mod sql_messages;
 mod stability;
+mod tokens;
 mod transactions;

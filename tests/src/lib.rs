@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod extension;
 pub mod fence;
 pub mod frame;
+pub mod http;
 pub mod layout;
 pub mod relay;
 pub mod seed;

@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::cluster::{self, Cluster};
+use crate::http::{self, Response};
 use crate::watchdog::Watchdog;
 use crate::{layout, server};
 
@@ -46,6 +45,8 @@ impl Settings {
             .env("CAMPFIRE_API_KEYS", &credentials.api_key)
             // Below what a developer's open-file limit allows, or it would warn.
             .env("CAMPFIRE_MAX_SOCKETS", "200")
+            // A test is many people with one token.
+            .env("CAMPFIRE_MAX_SOCKETS_PER_TOKEN", "0")
             // The routed events of the trace are how a test sees what was decoded.
             .env("CAMPFIRE_LOG", "info,campfire_relay::route=trace")
             .env("CAMPFIRE_LOG_FORMAT", "json"))
@@ -276,6 +277,12 @@ impl Relay {
         get(&self.address(), path).await
     }
 
+    /// Posts JSON.
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Result<Response> {
+        let json = [&[("content-type", "application/json")], headers].concat();
+        http::request(&self.address(), "POST", path, &json, body.to_string().as_bytes()).await
+    }
+
     /// The sum of a metric over its labels; `None` if it is not there at all.
     pub async fn metric(&self, name: &str) -> Result<Option<f64>> {
         let response = self.get("/metrics").await?;
@@ -328,29 +335,9 @@ fn is_alarming(line: &str) -> bool {
     }
 }
 
-/// An HTTP answer.
-#[derive(Debug)]
-pub struct Response {
-    pub status: u16,
-    pub body: String,
-}
-
-/// One HTTP/1.0-style request: enough for health and metrics, and no client crate.
+/// One GET of a relay's address.
 pub async fn get(address: &str, path: &str) -> Result<Response> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        anyhow::Ok(answer)
-    };
-    let answer = tokio::time::timeout(Duration::from_secs(10), exchange)
-        .await
-        .with_context(|| format!("no answer to GET {path} within ten seconds"))??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer has a head")?;
-    let status = head.split_whitespace().nth(1).context("an answer has a status")?.parse()?;
-    Ok(Response { status, body: body.to_owned() })
+    http::request(address, "GET", path, &[], b"").await
 }
 
 /// Adds up one metric of Prometheus's text form.

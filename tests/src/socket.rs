@@ -9,6 +9,8 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderName;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::frame::{self, Frame};
@@ -115,10 +117,24 @@ impl Socket {
 
     /// Connects, or tells with which status that was refused.
     pub async fn try_connect(address: &str, api_key: &str, vsn: Vsn) -> Result<Result<Self, Refused>> {
-        let url = format!("ws://{address}/realtime/v1/websocket?apikey={api_key}&vsn={}", vsn.parameter());
+        let path = format!("/realtime/v1/websocket?apikey={api_key}&vsn={}", vsn.parameter());
+        Self::handshake(address, &path, &[], vsn).await
+    }
+
+    /// Connects with any path, query and headers; `vsn` is what the server then is expected to speak.
+    pub async fn handshake(
+        address: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        vsn: Vsn,
+    ) -> Result<Result<Self, Refused>> {
+        let mut request = format!("ws://{address}{path}").into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().insert(HeaderName::try_from(*name)?, value.parse()?);
+        }
         let tcp = TcpStream::connect(address).await.context("no relay there")?;
         tcp.set_nodelay(true)?;
-        match tokio_tungstenite::client_async(url, tcp).await {
+        match tokio_tungstenite::client_async(request, tcp).await {
             Ok((stream, _)) => {
                 Ok(Ok(Self { stream, vsn, last_ref: 0, waiting: VecDeque::new(), join_refs: HashMap::new() }))
             }
@@ -258,10 +274,11 @@ impl Socket {
     }
 
     /// The next frame that is a broadcast on one of our channels. Presence frames
-    /// pass; a channel that is closed or in error fails.
+    /// pass, and so does who comes online; a channel that is closed or in error fails.
     pub async fn next_event(&mut self) -> Result<Event> {
         loop {
-            let frame = self.frame_where("a broadcast", |frame| frame.event != "phx_reply").await?;
+            let is_next = |frame: &Frame| frame.event != "phx_reply" && !is_status(frame);
+            let frame = self.frame_where("a broadcast", is_next).await?;
             match frame.event.as_str() {
                 "broadcast" => return event_of(frame),
                 "presence_state" | "presence_diff" => {}
@@ -271,10 +288,15 @@ impl Socket {
         }
     }
 
+    /// The next `agent:status:online` or `agent:status:offline`.
+    pub async fn next_status(&mut self) -> Result<Event> {
+        event_of(self.frame_where("an agent's status", is_status).await?)
+    }
+
     /// [`Socket::next_event`] for a watcher that has nothing to wait for: `None`
     /// after 20 seconds of silence, when it is time for a heartbeat.
     pub async fn event_or_silence(&mut self) -> Result<Option<Event>> {
-        while !self.waiting.iter().any(|frame| frame.event == "broadcast") {
+        while !self.waiting.iter().any(|frame| frame.event == "broadcast" && !is_status(frame)) {
             match tokio::time::timeout(PATIENCE, self.read()).await {
                 Err(_) => return Ok(None),
                 Ok(frame) => self.waiting.push_back(frame?),
@@ -381,6 +403,12 @@ pub fn ack_config() -> Value {
     let mut config = default_config();
     config["broadcast"]["ack"] = true.into();
     config
+}
+
+/// Whether an agent came online or went: ephemeral, and at any time.
+fn is_status(frame: &Frame) -> bool {
+    frame.event == "broadcast"
+        && frame.payload["event"].as_str().is_some_and(|event| event.starts_with("agent:status:"))
 }
 
 fn event_of(frame: Frame) -> Result<Event> {

@@ -156,7 +156,7 @@ mod tests {
 
     use serde_json::value::RawValue;
 
-    use super::super::Claims;
+    use super::super::{Claims, Fingerprint};
     use super::*;
 
     const ORG: Uuid = Uuid::from_u128(1);
@@ -175,7 +175,15 @@ mod tests {
     ) -> Credential {
         let raw = RawValue::NULL.to_owned().into();
         let expires_at = SystemTime::UNIX_EPOCH;
-        Credential::Token(Arc::new(Claims { role, subject, organization, conversation, expires_at, raw }))
+        Credential::Token(Arc::new(Claims {
+            role,
+            subject,
+            organization,
+            conversation,
+            expires_at,
+            raw,
+            fingerprint: Fingerprint::default(),
+        }))
     }
 
     fn agent(organization: Uuid, user: Uuid) -> Credential {

@@ -17,7 +17,7 @@ pub enum Credential {
 }
 
 /// A handshake that is refused. Displays as the `error` of its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectError {
     KeyMissing,
     Token(TokenError),
@@ -93,7 +93,7 @@ impl Keys {
 }
 
 impl ConnectError {
-    pub fn status(self) -> StatusCode {
+    pub fn status(&self) -> StatusCode {
         match self {
             // The reference has no word for it, and answers as for a fault of its own.
             Self::Token(TokenError::ClaimInvalid) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -137,7 +137,7 @@ mod tests {
 
     fn connect(list: &str, key: Option<&str>) -> Result<Credential, ConnectError> {
         let api_keys = ApiKeys::parse(list).unwrap();
-        Keys::from_secret(SECRET).connect(&api_keys, &ClaimPaths::default(), key, now())
+        Keys::from_secrets([SECRET]).connect(&api_keys, &ClaimPaths::default(), key, now())
     }
 
     fn check_refused(key: Option<&str>, status: u16, text: &str) {
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_channel_runs_with_its_own_token_or_the_connections() {
-        let keys = Keys::from_secret(SECRET);
+        let keys = Keys::from_secrets([SECRET]);
         let api_keys = ApiKeys::parse("key").unwrap();
         let join = |connection: &Credential, token: Option<&str>, now| {
             keys.join(&api_keys, &ClaimPaths::default(), connection, token, now)

@@ -2,27 +2,33 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Role;
+use super::key_set::KeySet;
 use crate::protocol::{Reason, json};
 use crate::route::parse_uuid;
 
 /// Tokens never live longer than to the end of the year 9999: what is beyond only invites overflow.
 const EXPIRY_MAX: f64 = 253_402_300_799.0;
 
-/// The keys that verify tokens.
-#[derive(Clone)]
+/// Longest `kid` that is told of, in bytes.
+const KID_BYTES_MAX: usize = 128;
+
+/// The keys that verify tokens. Clones share the published ones.
+#[derive(Clone, Default)]
 pub struct Keys {
-    secret: DecodingKey,
+    /// Any of them may have signed: while secrets rotate there are two.
+    secrets: Vec<DecodingKey>,
+    published: Arc<RwLock<Arc<KeySet>>>,
 }
 
 /// Where tokens keep what campfire looks for: names of members, the inner ones behind dots.
@@ -50,15 +56,33 @@ pub struct Claims {
     pub expires_at: SystemTime,
     /// All claims as they were signed, for the database's policies.
     pub raw: Arc<RawValue>,
+    pub fingerprint: Fingerprint,
+}
+
+/// Tells tokens apart without keeping them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Fingerprint(u128);
+
+impl Fingerprint {
+    fn of(token: &str) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+        let bytes = digest.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
+        Self(u128::from_be_bytes(*bytes))
+    }
 }
 
 /// A token that is not accepted. Displays as the reference's texts, as `system` messages have them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     #[error("The token provided is not a valid JWT")]
     Malformed,
     #[error("Failed to generate JWT signer, check your JWT secret or JWKS configuration")]
     Signer,
+    /// The published keys have none of this id; they may have changed since they were read.
+    #[error(
+        "Failed to generate JWT signer for key ID (kid) \"{0}\", check your JWT secret or JWKS configuration"
+    )]
+    UnknownKey(Box<str>),
     #[error("Failed to validate JWT signature")]
     Signature,
     #[error("Token has expired {seconds_ago} seconds ago")]
@@ -77,6 +101,7 @@ impl From<TokenError> for Reason {
         match error {
             TokenError::Malformed => Self::MalformedToken,
             TokenError::Signer => Self::TokenSigner,
+            TokenError::UnknownKey(kid) => Self::UnknownKey { kid },
             TokenError::Signature => Self::TokenSignature,
             TokenError::Expired { seconds_ago } => Self::TokenExpired { seconds_ago },
             TokenError::ClaimsMissing => Self::ClaimsMissing,
@@ -87,9 +112,20 @@ impl From<TokenError> for Reason {
 }
 
 impl Keys {
-    /// One secret for HS256, HS384 and HS512. An empty one would let anybody sign: the configuration refuses it.
-    pub fn from_secret(secret: &[u8]) -> Self {
-        Self { secret: DecodingKey::from_secret(secret) }
+    /// Secrets for HS256, HS384 and HS512. An empty one would let anybody sign: the configuration refuses it.
+    pub fn from_secrets<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let secrets = secrets.into_iter().map(DecodingKey::from_secret).collect();
+        Self { secrets, ..Self::default() }
+    }
+
+    /// Whether published keys are known.
+    pub fn has_published(&self) -> bool {
+        !self.published.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Replaces the published keys, for all clones.
+    pub fn publish(&self, keys: KeySet) {
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 
     /// Checks a token and reads its claims. There is no leeway: a token is expired at the second it names.
@@ -97,35 +133,48 @@ impl Keys {
         let token = cleaned(token);
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
-        let algorithm = algorithm(header)?;
-        let key = self.key(algorithm)?;
-        match jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, algorithm) {
-            Ok(true) => {}
-            Ok(false) => return Err(TokenError::Signature),
-            Err(_) => return Err(TokenError::Malformed),
+        let Header { algorithm, kid } = Header::read(header)?;
+        URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Malformed)?;
+        let verifies = |key: &DecodingKey| {
+            jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, algorithm).unwrap_or(false)
+        };
+        let published = Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner));
+        let key = kid.as_deref().and_then(|kid| published.find(kid, algorithm));
+        let is_genuine = match (key, kid) {
+            (Some(key), _) => verifies(key),
+            (None, _) if AlgorithmFamily::Hmac.algorithms().contains(&algorithm) => {
+                if self.secrets.is_empty() {
+                    return Err(TokenError::Signer);
+                }
+                self.secrets.iter().any(verifies)
+            }
+            (None, Some(kid)) => return Err(TokenError::UnknownKey(shortened(kid))),
+            // Only a key of one's own choosing may verify what names none.
+            (None, None) => return Err(TokenError::Signer),
+        };
+        if !is_genuine {
+            return Err(TokenError::Signature);
         }
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| TokenError::Malformed)?;
         let claims = serde_json::from_slice::<Box<RawValue>>(&claims).map_err(|_| TokenError::Malformed)?;
-        Claims::read(claims, paths, now)
-    }
-
-    fn key(&self, algorithm: Algorithm) -> Result<&DecodingKey, TokenError> {
-        match algorithm {
-            Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => Ok(&self.secret),
-            _ => Err(TokenError::Signer),
-        }
+        Claims::read(claims, paths, now, Fingerprint::of(&token))
     }
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("secret", &"***").finish()
+        f.debug_struct("Keys").field("secrets", &vec!["***"; self.secrets.len()]).finish_non_exhaustive()
     }
 }
 
 impl Claims {
     /// In the reference's order: what has expired says so even if it lacks a role.
-    fn read(raw: Box<RawValue>, paths: &ClaimPaths, now: SystemTime) -> Result<Self, TokenError> {
+    fn read(
+        raw: Box<RawValue>,
+        paths: &ClaimPaths,
+        now: SystemTime,
+        fingerprint: Fingerprint,
+    ) -> Result<Self, TokenError> {
         let [role, exp, iat, sub] =
             json::members(raw.get(), ["role", "exp", "iat", "sub"]).ok_or(TokenError::ClaimInvalid)?;
         let [role, exp, iat] = [role, exp, iat].map(|claim| claim.filter(|claim| !json::is_null(claim)));
@@ -147,7 +196,13 @@ impl Claims {
             conversation: at_path(&raw, &paths.conversation).and_then(uuid),
             expires_at,
             raw: raw.into(),
+            fingerprint,
         })
+    }
+
+    /// The claim `sub` as it stands, uuid or not.
+    pub fn sub(&self) -> Option<String> {
+        json::members(self.raw.get(), ["sub"])?[0].and_then(json::string)
     }
 
     /// Whether the token is still valid.
@@ -178,16 +233,37 @@ fn cleaned(token: &str) -> Cow<'_, str> {
     token
 }
 
-fn algorithm(header: &str) -> Result<Algorithm, TokenError> {
-    let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| TokenError::Malformed)?;
-    let header = str::from_utf8(&header).map_err(|_| TokenError::Malformed)?;
-    let [algorithm, critical] = json::members(header, ["alg", "crit"]).ok_or(TokenError::Malformed)?;
-    // RFC 7515: whoever does not understand an extension that is marked critical must refuse the token. We know none.
-    if critical.is_some() {
-        return Err(TokenError::Signer);
+/// How a token is signed.
+struct Header {
+    algorithm: Algorithm,
+    kid: Option<String>,
+}
+
+impl Header {
+    fn read(header: &str) -> Result<Self, TokenError> {
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| TokenError::Malformed)?;
+        let header = str::from_utf8(&header).map_err(|_| TokenError::Malformed)?;
+        let [algorithm, kid, critical] =
+            json::members(header, ["alg", "kid", "crit"]).ok_or(TokenError::Malformed)?;
+        // RFC 7515: whoever does not understand an extension that is marked critical must refuse the token. We know
+        // none.
+        if critical.is_some() {
+            return Err(TokenError::Signer);
+        }
+        let algorithm = match algorithm.and_then(json::string).as_deref() {
+            Some("Ed25519") => Algorithm::EdDSA,
+            // The reference does not know RSASSA-PSS.
+            Some(name) if !name.starts_with("PS") => name.parse().map_err(|_| TokenError::Signer)?,
+            _ => return Err(TokenError::Signer),
+        };
+        Ok(Self { algorithm, kid: kid.and_then(json::string) })
     }
-    let algorithm = algorithm.and_then(json::string).ok_or(TokenError::Signer)?;
-    algorithm.parse().map_err(|_| TokenError::Signer)
+}
+
+/// A key's id as it is told to whoever sent it.
+fn shortened(mut kid: String) -> Box<str> {
+    kid.truncate(kid.floor_char_boundary(KID_BYTES_MAX));
+    kid.into()
 }
 
 /// Fractions of a second are rounded, as the reference does.
@@ -213,7 +289,7 @@ fn uuid(claim: &RawValue) -> Option<Uuid> {
 
 #[cfg(test)]
 mod tests {
-    use jsonwebtoken::{EncodingKey, Header};
+    use jsonwebtoken::EncodingKey;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -228,7 +304,8 @@ mod tests {
     }
 
     fn sign_with(algorithm: Algorithm, secret: &[u8], claims: &Value) -> String {
-        jsonwebtoken::encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret)).unwrap()
+        jsonwebtoken::encode(&jsonwebtoken::Header::new(algorithm), claims, &EncodingKey::from_secret(secret))
+            .unwrap()
     }
 
     fn sign(claims: &Value) -> String {
@@ -236,7 +313,7 @@ mod tests {
     }
 
     fn verify(token: &str) -> Result<Claims, TokenError> {
-        Keys::from_secret(SECRET).verify(token, &ClaimPaths::default(), now())
+        Keys::from_secrets([SECRET]).verify(token, &ClaimPaths::default(), now())
     }
 
     fn check_refused(token: &str, expected: TokenError) {
@@ -306,13 +383,78 @@ mod tests {
             r#"{"alg":""}"#,
             r#"{"typ":"JWT"}"#,
             r#"{"alg":null}"#,
-            r#"{"alg":"RS256","kid":"k"}"#,
+            r#"{"alg":"PS256","kid":"k"}"#,
+            r#"{"alg":"RS256"}"#,
             r#"{"alg":"EdDSA"}"#,
             r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
         ] {
             let header = URL_SAFE_NO_PAD.encode(header);
             check_refused(&format!("{header}.{claims}."), TokenError::Signer);
         }
+    }
+
+    #[test]
+    fn a_secret_that_was_replaced_still_verifies_while_it_is_named() {
+        let token = sign(&json!({"role": "anon", "exp": NOW + 60}));
+        let verify = |secrets: &[&[u8]]| {
+            let keys = Keys::from_secrets(secrets.iter().copied());
+            keys.verify(&token, &ClaimPaths::default(), now()).map(|claims| claims.role)
+        };
+        assert_eq!(verify(&[b"new", SECRET]), Ok(Role::Anon));
+        assert_eq!(verify(&[b"new"]), Err(TokenError::Signature));
+        assert_eq!(verify(&[]), Err(TokenError::Signer));
+    }
+
+    // An Ed25519 key pair of this test alone, PKCS #8 and JWK.
+    const ED_PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g";
+    const ED_PUBLIC: &str =
+        r#"{"kty":"OKP","crv":"Ed25519","kid":"ed","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+
+    fn sign_ed(kid: Option<&str>, claims: &Value) -> String {
+        let der = base64::engine::general_purpose::STANDARD.decode(ED_PRIVATE).unwrap();
+        let header = jsonwebtoken::Header {
+            kid: kid.map(str::to_owned),
+            ..jsonwebtoken::Header::new(Algorithm::EdDSA)
+        };
+        jsonwebtoken::encode(&header, claims, &EncodingKey::from_ed_der(&der)).unwrap()
+    }
+
+    #[test]
+    fn published_keys_are_picked_by_their_id_and_come_and_go() {
+        let keys = Keys::from_secrets([SECRET]);
+        let verify =
+            |token: &str| keys.verify(token, &ClaimPaths::default(), now()).map(|claims| claims.role);
+        let claims = json!({"role": "authenticated", "exp": NOW + 60});
+        let token = sign_ed(Some("ed"), &claims);
+        assert_eq!(verify(&token), Err(TokenError::UnknownKey("ed".into())));
+        keys.clone().publish(KeySet::parse(&format!(r#"{{"keys":[{ED_PUBLIC}]}}"#)).unwrap());
+        assert_eq!(verify(&token), Ok(Role::Authenticated));
+        assert_eq!(verify(&sign_ed(None, &claims)), Err(TokenError::Signer), "a key must be named");
+        assert_eq!(verify(&sign_ed(Some("other"), &claims)), Err(TokenError::UnknownKey("other".into())));
+        assert_eq!(verify(&sign(&claims)), Ok(Role::Authenticated), "the secret still holds");
+        // A secret may be published too; it wins over ours under its id, and verifies nothing else.
+        let oct = URL_SAFE_NO_PAD.encode(b"published secret");
+        let set = format!(r#"{{"keys":[{{"kty":"oct","kid":"s","k":"{oct}"}}]}}"#);
+        keys.publish(KeySet::parse(&set).unwrap());
+        let header = jsonwebtoken::Header { kid: Some("s".into()), ..jsonwebtoken::Header::default() };
+        let signed = |secret: &[u8]| {
+            jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret)).unwrap()
+        };
+        assert_eq!(verify(&signed(b"published secret")), Ok(Role::Authenticated));
+        assert_eq!(verify(&signed(SECRET)), Err(TokenError::Signature));
+        assert!(verify(&token).is_err(), "taken back");
+    }
+
+    #[test]
+    fn a_public_key_is_no_secret() {
+        // The classic confusion: sign with the public key's bytes as an HMAC secret.
+        let keys = Keys::default();
+        keys.publish(KeySet::parse(&format!(r#"{{"keys":[{ED_PUBLIC}]}}"#)).unwrap());
+        let public = URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
+        let header = jsonwebtoken::Header { kid: Some("ed".into()), ..jsonwebtoken::Header::default() };
+        let claims = json!({"role": "service_role", "exp": NOW + 60});
+        let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&public)).unwrap();
+        assert_eq!(keys.verify(&token, &ClaimPaths::default(), now()).unwrap_err(), TokenError::Signer);
     }
 
     #[test]
@@ -366,7 +508,7 @@ mod tests {
     fn claims_are_found_at_their_paths() {
         let paths = ClaimPaths { organization: "app_metadata.org".into(), conversation: "c".into() };
         let read = |claims: &Value| {
-            Keys::from_secret(SECRET).verify(&sign(claims), &paths, now()).unwrap().organization
+            Keys::from_secrets([SECRET]).verify(&sign(claims), &paths, now()).unwrap().organization
         };
         let claims =
             |metadata: Value| json!({"role": "anon", "exp": NOW + 1, "org": ORG, "app_metadata": metadata});
@@ -380,7 +522,10 @@ mod tests {
 
     #[test]
     fn debug_tells_no_secrets() {
-        assert_eq!(format!("{:?}", Keys::from_secret(b"hunter2")), r#"Keys { secret: "***" }"#);
+        assert_eq!(
+            format!("{:?}", Keys::from_secrets([b"hunter2".as_slice()])),
+            r#"Keys { secrets: ["***"], .. }"#
+        );
         let claims = verify(&sign(&json!({"role": "anon", "exp": NOW + 1, "email": "hunter2"}))).unwrap();
         assert!(!format!("{claims:?}").contains("hunter2"));
     }

@@ -1,25 +1,33 @@
 //! What clients may do to the hub: join, leave, renew a token, send. One channel is one socket joined to one topic.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing::debug;
 use uuid::Uuid;
 
 use super::hub::{ClientInput, Hub, Join, SocketId};
 use super::outbox::Outbox;
+use super::presence::Attendance;
 use super::replay::{Opening, ReplayRequest};
 use super::resume::{Cursor, replay_response};
 use super::room::{Except, Gate, GroupKey, RoomKey};
 use super::snapshot::{Cut, Pending};
 use super::typing::Typist;
-use crate::auth::{self, Credential, Identity, TokenError};
+use crate::auth::{self, Claims, Credential, Fingerprint, Grants, Identity, TokenError};
 use crate::decode::Timestamp;
-use crate::protocol::{Encoding, Envelope, Reason, Ref, SystemStatus, UserBroadcast, Vsn, unmatched_topic};
+use crate::protocol::{
+    Broadcast, Encoding, Envelope, Reason, Ref, SystemStatus, UserBroadcast, Vsn, unmatched_topic,
+};
 use crate::route::{Topic, strip_wire_prefix};
 
 /// Largest payload of a typing indicator, in bytes.
 const TYPING_BYTES_MAX: usize = 1024;
+
+const REPLICATION_READY: &str = "Replication connection established";
+
+/// How long a channel waits for that before it ends, as in the reference.
+const REPLICATION_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A socket and the channels it joined.
 #[derive(Debug)]
@@ -38,7 +46,11 @@ pub(super) struct Channel {
     ack: bool,
     echo: bool,
     /// Who this is to an organization; None on channels outside `org:`.
-    identity: Option<Identity>,
+    pub(super) identity: Option<Identity>,
+    /// What the database's policies allow; None where they do not decide.
+    pub(super) grants: Option<Grants>,
+    /// Of the token it runs with; API keys are not told apart.
+    token: Option<Fingerprint>,
     /// When the token ends; API keys do not.
     expires_at: Option<SystemTime>,
     /// Asked for a replay, so it is told positions.
@@ -46,6 +58,9 @@ pub(super) struct Channel {
     /// The attachment to the database whose agents admitted it.
     attachment: u64,
     pub(super) stage: Stage,
+    pub(super) attendance: Attendance,
+    /// It asked to be told when the database streams, and waits for that until then.
+    replication_due: Option<Instant>,
 }
 
 /// How far a channel has come.
@@ -75,11 +90,28 @@ impl Channel {
         let visitor = matches!(self.identity, Some(Identity::Visitor { .. }));
         GroupKey { vsn, wire_topic: Arc::clone(&self.wire_topic), visitor }
     }
+
+    fn may_read_broadcasts(&self) -> bool {
+        self.grants.is_none_or(|grants| grants.read_broadcast)
+    }
+
+    /// Whether it has what it missed, and gets what is delivered to its room.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.stage, Stage::Behind(_) | Stage::Live)
+    }
 }
 
 impl Socket {
     pub(super) fn envelope<'a>(&'a self, channel: &'a Channel) -> Envelope<'a> {
-        Envelope { vsn: self.vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref }
+        self.envelope_of(&channel.wire_topic, &channel.join_ref)
+    }
+
+    pub(super) fn envelope_of<'a>(&self, topic: &'a str, join_ref: &'a Ref) -> Envelope<'a> {
+        Envelope { vsn: self.vsn, topic, join_ref }
+    }
+
+    pub(super) fn find_mut(&mut self, wire_topic: &str) -> Option<&mut Channel> {
+        self.channels.iter_mut().find(|channel| *channel.wire_topic == *wire_topic)
     }
 
     pub(super) fn find(&self, wire_topic: &str) -> Option<&Channel> {
@@ -100,11 +132,14 @@ impl Hub {
             ClientInput::Leave { wire_topic, join_ref, reference } => {
                 self.leave(id, &wire_topic, &join_ref, &reference)
             }
-            ClientInput::AccessToken { wire_topic, reference, credential } => {
-                self.renew(id, &wire_topic, &reference, credential);
+            ClientInput::AccessToken { wire_topic, reference, credential, grants } => {
+                self.renew(id, &wire_topic, &reference, credential, grants);
             }
             ClientInput::Broadcast { wire_topic, reference, broadcast, within_rate } => {
                 self.broadcast(id, &wire_topic, &reference, &broadcast, within_rate);
+            }
+            ClientInput::Presence { wire_topic, reference, call, within_rate } => {
+                self.presence_call(id, &wire_topic, &reference, &call, within_rate, Instant::now());
             }
             ClientInput::Other { wire_topic, reference } => {
                 self.channel_or_reply(id, &wire_topic, &reference);
@@ -144,12 +179,18 @@ impl Hub {
                     return self.disconnect(id);
                 }
                 let (room, group, gate) = (channel.room.clone(), channel.group(vsn), channel.stage.gate());
-                self.rooms.join(room, group, id, Arc::clone(&socket.outbox), gate);
+                self.rooms.join(room, group.clone(), id, Arc::clone(&socket.outbox), gate);
+                self.rooms.hear_broadcasts(&channel.room, &group, id, channel.may_read_broadcasts());
+                self.token_use.join(channel.token, id);
+                let identity = channel.identity;
                 socket.channels.push(channel);
                 self.metrics.channels.inc();
+                self.dashboard_opens(identity, id);
                 if let Some(Opening::Window(start)) = opening {
                     self.begin_replay(id, &join.wire_topic, start.complete);
                 }
+                self.begin_presence(id);
+                self.tell_what_is_due(id);
             }
             Err(reason) => {
                 debug!(socket_id = id.0, %reason, "join refused");
@@ -178,8 +219,15 @@ impl Hub {
         if joined >= self.settings.channels_per_socket_max {
             return Err(Reason::TooManyChannels);
         }
-        let credential = join.credential.as_ref().map_err(|error| Reason::from(*error))?;
-        let identity = self.authorize(&topic, credential, payload.private)?;
+        let credential = join.credential.as_ref().map_err(|error| Reason::from(error.clone()))?;
+        let token = fingerprint(credential);
+        let sockets_max = self.settings.sockets_per_token_max;
+        if token.is_some_and(|token| !self.token_use.admits(token, id, sockets_max)) {
+            return Err(Reason::TooManySockets);
+        }
+        let grants = join.grants.clone();
+        let enabled = payload.presence_enabled;
+        let (identity, grants) = self.authorize(&topic, credential, payload.private, grants, enabled)?;
         let opening = match ReplayRequest::parse(payload.replay.as_deref())? {
             None => None,
             Some(_) if identity.is_none() => return Err(Reason::ReplayNotAllowed),
@@ -197,32 +245,46 @@ impl Hub {
             ack: payload.ack,
             echo: payload.echo,
             identity,
+            grants,
+            token,
             expires_at: credential.expires_at(),
             resumes: opening.is_some(),
             attachment: self.attachment,
             stage,
+            attendance: Attendance::new(payload.presence_key.as_deref(), payload.presence_enabled),
+            replication_due: payload.replication_ready.then(|| Instant::now() + REPLICATION_PATIENCE),
         };
         Ok((channel, opening))
     }
 
-    /// As whom a credential opens a topic, if it does; None outside `org:`.
+    /// As whom a credential opens a topic, and by which grants, if it does; as nobody outside `org:`.
     fn authorize(
         &self,
         topic: &Topic,
         credential: &Credential,
         private: bool,
-    ) -> Result<Option<Identity>, Reason> {
+        grants: Option<Result<Grants, Reason>>,
+        presence_enabled: bool,
+    ) -> Result<(Option<Identity>, Option<Grants>), Reason> {
         if topic.organization().is_some() {
             let is_active = |organization, user| self.agents.get(&(organization, user)).copied();
-            return auth::authorize(topic, credential, is_active).map(Some).map_err(|refusal| {
+            let identity = auth::authorize(topic, credential, is_active).map_err(|refusal| {
                 debug!(%topic, %refusal, "not authorized");
                 refusal.reason(&topic.to_string())
-            });
+            })?;
+            return Ok((Some(identity), None));
         }
         match (private, self.settings.public_channels) {
-            // No policy grants anything on private channels.
-            (true, _) => Err(Reason::Unauthorized { topic: topic.to_string() }),
-            (false, true) => Ok(None),
+            (true, _) => {
+                // Who did not ask the policies has nothing from them.
+                let grants = grants.transpose()?.unwrap_or_default();
+                if grants.read_broadcast || (presence_enabled && grants.read_presence) {
+                    Ok((None, Some(grants)))
+                } else {
+                    Err(Reason::Unauthorized { topic: topic.to_string() })
+                }
+            }
+            (false, true) => Ok((None, None)),
             (false, false) => Err(Reason::PrivateOnly),
         }
     }
@@ -238,6 +300,7 @@ impl Hub {
             return;
         }
         if let Some(channel) = self.remove_channel(id, wire_topic) {
+            self.end_presence(&channel, Instant::now());
             let envelope = Envelope { vsn, topic: wire_topic, join_ref: &channel.join_ref };
             self.push(id, envelope.reply_ok(reference, "{}"));
             self.push(id, envelope.close());
@@ -251,15 +314,23 @@ impl Hub {
         wire_topic: &str,
         reference: &Ref,
         credential: Result<Credential, TokenError>,
+        grants: Option<Result<Grants, Reason>>,
     ) {
         let Some(channel) = self.channel_or_reply(id, wire_topic, reference) else { return };
         let RoomKey { topic, private } = channel.room.clone();
+        let (before, enabled) = (channel.grants.unwrap_or_default(), channel.attendance.enabled);
         let renewed = credential.map_err(Reason::from).and_then(|credential| {
-            let identity = self.authorize(&topic, &credential, private)?;
-            Ok((identity, credential.expires_at()))
+            let (identity, grants) = self.authorize(&topic, &credential, private, grants, enabled)?;
+            let after = grants.unwrap_or_default();
+            let lost = (before.read_broadcast && !after.read_broadcast)
+                || (enabled && before.read_presence && !after.read_presence);
+            if lost {
+                return Err(Reason::NoLongerAuthorized { topic: topic.to_string() });
+            }
+            Ok((identity, grants, credential))
         });
         match renewed {
-            Ok((identity, expires_at)) => {
+            Ok((identity, grants, credential)) => {
                 let Some(socket) = self.sockets.get_mut(&id) else { return };
                 let vsn = socket.vsn;
                 let Some(channel) =
@@ -268,20 +339,29 @@ impl Hub {
                     return;
                 };
                 let before = channel.group(vsn);
-                channel.identity = identity;
+                let was = std::mem::replace(&mut channel.identity, identity);
+                channel.grants = grants;
                 channel.attachment = self.attachment;
-                channel.expires_at = expires_at;
+                channel.expires_at = credential.expires_at();
+                let token = fingerprint(&credential);
+                self.token_use.join(token, id);
+                self.token_use.leave(std::mem::replace(&mut channel.token, token), id);
                 let after = channel.group(vsn);
                 if before != after {
                     self.rooms.leave(&channel.room, &before, id);
                     self.rooms.join(
                         channel.room.clone(),
-                        after,
+                        after.clone(),
                         id,
                         Arc::clone(&socket.outbox),
                         channel.stage.gate(),
                     );
                 }
+                self.rooms.hear_broadcasts(&channel.room, &after, id, channel.may_read_broadcasts());
+                channel.attendance.hears &= channel.may_read_presence();
+                self.rooms.hear_presence(&channel.room, &after, id, channel.attendance.hears);
+                self.dashboard_opens(identity, id);
+                self.dashboard_closes(was, Instant::now());
             }
             Err(reason) => self.close_channel(id, wire_topic, &reason),
         }
@@ -298,7 +378,9 @@ impl Hub {
         self.channel_or_reply(id, wire_topic, reference);
         let Some(channel) = self.channel(id, wire_topic) else { return };
         let refusal = self.refusal(channel, broadcast, within_rate);
-        let (ack, join_ref) = (channel.ack, channel.join_ref.clone());
+        // As in the reference: who is not allowed to send is not told so.
+        let ack = channel.ack && !matches!(refusal, Some(Reason::Unauthorized { .. }));
+        let join_ref = channel.join_ref.clone();
         if let Some(reason) = &refusal {
             self.metrics.drop_message(reason.label());
         } else {
@@ -317,20 +399,26 @@ impl Hub {
 
     /// Why a client may not send this, if so.
     fn refusal(&self, channel: &Channel, broadcast: &UserBroadcast, within_rate: bool) -> Option<Reason> {
-        let bytes = broadcast.payload.len();
-        let bytes_max = match &channel.identity {
-            Some(_) if is_typing(&broadcast.event) => TYPING_BYTES_MAX,
-            Some(_) => self.settings.org_payload_bytes_max,
-            None => self.settings.payload_bytes_max,
-        };
         if !within_rate {
             return Some(Reason::TooManyMessages);
         }
-        if bytes > bytes_max {
+        if broadcast.payload.len() > self.payload_bytes_max(channel.identity.as_ref(), &broadcast.event) {
             return Some(Reason::PayloadTooLarge);
+        }
+        if channel.grants.is_some_and(|grants| !grants.write_broadcast) {
+            return Some(Reason::Unauthorized { topic: channel.room.topic.to_string() });
         }
         let identity = channel.identity.as_ref()?;
         auth::may_send(identity, &broadcast.event).err().map(Reason::from)
+    }
+
+    /// Largest payload of an event, in bytes; `identity` is None outside `org:`.
+    pub(super) fn payload_bytes_max(&self, identity: Option<&Identity>, event: &str) -> usize {
+        match identity {
+            Some(_) if is_typing(event) => TYPING_BYTES_MAX,
+            Some(_) => self.settings.org_payload_bytes_max,
+            None => self.settings.payload_bytes_max,
+        }
     }
 
     /// Passes an admitted broadcast on.
@@ -339,20 +427,36 @@ impl Hub {
         let room = channel.room.clone();
         let Some(identity) = channel.identity else {
             let except = if channel.echo { Except::Nobody } else { Except::Channel(id, wire_topic) };
-            let delivery = self.rooms.deliver(&room, &broadcast.stamped(None), except);
-            return self.settle(delivery);
+            return self.deliver_of_client(&room, |_| broadcast.stamped(None), except);
         };
-        if is_typing(&broadcast.event) && room.topic.sibling().is_some() {
+        if Self::is_typing_on(&room, broadcast) {
             let typist = Typist { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
-            if broadcast.event == "typing:start" {
-                self.typing.start(typist, room.clone(), identity, Instant::now());
-            } else {
-                self.typing.stop(&typist);
-            }
-            return self.deliver_typing(&room, id, &identity, broadcast);
+            return self.relay_typing(typist, &room, identity, broadcast, Instant::now());
         }
         let except = if channel.echo { Except::Nobody } else { Except::Channel(id, wire_topic) };
         self.deliver_stamped(&room, &identity, broadcast, except);
+    }
+
+    /// Whether a broadcast is typing in a conversation, which the server ends if nobody else does.
+    pub(super) fn is_typing_on(room: &RoomKey, broadcast: &UserBroadcast) -> bool {
+        is_typing(&broadcast.event) && room.topic.sibling().is_some()
+    }
+
+    pub(super) fn relay_typing(
+        &mut self,
+        typist: Typist,
+        room: &RoomKey,
+        identity: Identity,
+        broadcast: &UserBroadcast,
+        now: Instant,
+    ) {
+        let from = typist.socket;
+        if broadcast.event == "typing:start" {
+            self.typing.start(typist, room.clone(), identity, now);
+        } else {
+            self.typing.stop(&typist);
+        }
+        self.deliver_typing(room, from, &identity, broadcast);
     }
 
     /// Typing on a conversation reaches its channel and its widget alike, but never the socket it came from.
@@ -369,7 +473,7 @@ impl Hub {
         }
     }
 
-    fn deliver_stamped(
+    pub(super) fn deliver_stamped(
         &mut self,
         room: &RoomKey,
         identity: &Identity,
@@ -382,7 +486,27 @@ impl Hub {
             let stamp = if visitor { &visitors_stamp } else { &stamp };
             broadcast.stamped(Some(stamp.as_bytes()))
         };
-        let delivery = self.rooms.deliver_by_audience(room, stamped, except);
+        self.deliver_of_client(room, stamped, except);
+    }
+
+    /// Delivers what a client sent, unless that is more than the whole relay may carry a second: then, as in the
+    /// reference, the receivers' channels end.
+    pub(super) fn deliver_of_client<'b>(
+        &mut self,
+        room: &RoomKey,
+        broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
+        except: Except<'_>,
+    ) {
+        let now = Instant::now();
+        if self.event_rate.is_over(now) {
+            let receivers = self.rooms.members(room).into_iter();
+            for (id, wire_topic) in receivers.filter(|(id, wire_topic)| !except.is(*id, wire_topic)) {
+                self.close_channel(id, &wire_topic, &Reason::TooManyMessages);
+            }
+            return;
+        }
+        let delivery = self.rooms.deliver_by_audience(room, broadcast, except);
+        self.event_rate.add(1 + delivery.delivered, now);
         self.settle(delivery);
     }
 
@@ -391,6 +515,12 @@ impl Hub {
         let millis = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         self.window.expire(Timestamp::from_unix_millis(i64::try_from(millis).unwrap_or(i64::MAX)));
         self.measure_window();
+        self.roster.expire(now);
+        self.tell_who_is_gone(now);
+        let is_over = |channel: &&Channel| channel.replication_due.is_some_and(|due| due <= now);
+        for (id, wire_topic) in self.channels_where(is_over) {
+            self.close_channel(id, &wire_topic, &Reason::ReplicationNotEstablished);
+        }
         for (typist, room, identity) in self.typing.expired(now) {
             self.end_typing(&typist, &room, &identity);
         }
@@ -455,6 +585,48 @@ impl Hub {
         for (id, wire_topic) in gone {
             self.close_channel(id, &wire_topic, &Reason::AgentGone);
         }
+        self.tell_who_is_gone(Instant::now());
+    }
+
+    fn channels_where(&self, wanted: impl Fn(&&Channel) -> bool) -> Vec<(SocketId, Arc<str>)> {
+        let of_socket = |(id, socket): (&SocketId, &Socket)| {
+            let channels = socket.channels.iter().filter(&wanted);
+            channels.map(|channel| (*id, Arc::clone(&channel.wire_topic))).collect::<Vec<_>>()
+        };
+        self.sockets.iter().flat_map(of_socket).collect()
+    }
+
+    /// Tells the channels that asked for it that the database streams.
+    pub(super) fn tell_replication_ready(&mut self) {
+        let waits = |channel: &&Channel| channel.replication_due.is_some();
+        for (id, _) in self.channels_where(waits) {
+            self.tell_what_is_due(id);
+        }
+    }
+
+    /// What follows a join as soon as the channel is live, in the reference's order: that the database streams, who is
+    /// there; and to a widget, whether an agent is.
+    pub(super) fn tell_what_is_due(&mut self, id: SocketId) {
+        let is_ready = *self.ready.borrow();
+        let waits = |channel: &&mut Channel| channel.is_live() && channel.replication_due.is_some();
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let vsn = socket.vsn;
+        let mut frames = Vec::new();
+        for channel in socket.channels.iter_mut().filter(waits).filter(|_| is_ready) {
+            channel.replication_due = None;
+            let envelope = Envelope { vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
+            frames.push(envelope.system(SystemStatus::Ok, REPLICATION_READY));
+        }
+        frames.into_iter().for_each(|frame| self.push(id, frame));
+        self.tell_states(id);
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let mut widgets = Vec::new();
+        for channel in socket.channels.iter_mut().filter(|channel| channel.is_live() && channel.is_widget()) {
+            if !std::mem::replace(&mut channel.attendance.knows_status, true) {
+                widgets.push(Arc::clone(&channel.wire_topic));
+            }
+        }
+        widgets.iter().for_each(|wire_topic| self.tell_widget(id, wire_topic));
     }
 
     pub(super) fn close_room(&mut self, room: &RoomKey, reason: &Reason) {
@@ -486,6 +658,7 @@ impl Hub {
     /// channels go on.
     pub(super) fn close_channel(&mut self, id: SocketId, wire_topic: &str, reason: &Reason) {
         let Some(channel) = self.remove_channel(id, wire_topic) else { return };
+        self.end_presence(&channel, Instant::now());
         let Some(socket) = self.sockets.get(&id) else { return };
         let envelope = Envelope { vsn: socket.vsn, topic: wire_topic, join_ref: &channel.join_ref };
         if let Stage::Pending(pending) = &channel.stage {
@@ -518,7 +691,15 @@ impl Hub {
         if let Some((room, identity)) = self.typing.stop(&typist) {
             self.end_typing(&typist, &room, &identity);
         }
+        let now = Instant::now();
+        self.part(&channel, now);
+        self.dashboard_closes(channel.identity, now);
+        self.token_use.leave(channel.token, id);
         Some(channel)
+    }
+
+    pub(super) fn channel_mut(&mut self, id: SocketId, wire_topic: &str) -> Option<&mut Channel> {
+        self.sockets.get_mut(&id)?.find_mut(wire_topic)
     }
 
     fn channel(&self, id: SocketId, wire_topic: &str) -> Option<&Channel> {
@@ -526,7 +707,12 @@ impl Hub {
     }
 
     /// The channel that a push names; without one the push is answered with an error.
-    fn channel_or_reply(&mut self, id: SocketId, wire_topic: &str, reference: &Ref) -> Option<&Channel> {
+    pub(super) fn channel_or_reply(
+        &mut self,
+        id: SocketId,
+        wire_topic: &str,
+        reference: &Ref,
+    ) -> Option<&Channel> {
         if self.channel(id, wire_topic).is_none() {
             let vsn = self.sockets.get(&id)?.vsn;
             self.push(id, unmatched_topic(vsn, wire_topic, reference));
@@ -540,6 +726,10 @@ impl Hub {
             self.disconnect(id);
         }
     }
+}
+
+fn fingerprint(credential: &Credential) -> Option<Fingerprint> {
+    credential.claims().map(|claims: &Claims| claims.fingerprint)
 }
 
 fn is_typing(event: &str) -> bool {

@@ -14,15 +14,24 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::channel::Socket;
+use super::dashboards::Dashboards;
+use super::event_rate::EventRate;
 use super::outbox::Outbox;
+use super::presence::PresenceLimits;
+use super::publish::Publish;
 use super::room::{Delivery, RoomKey, Rooms};
+use super::roster::Roster;
 use super::snapshot::{Cut, SnapshotFailure, SnapshotRequest, SnapshotRows};
+use super::status::AgentNames;
+use super::token_use::TokenUse;
 use super::typing::Typing;
 use super::window::{Kept, Window, WindowLimits};
-use crate::auth::{Credential, TokenError};
+use crate::auth::{Credential, Grants, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics::Metrics;
-use crate::protocol::{Broadcast, BroadcastPayload, JoinPayload, Reason, Ref, UserBroadcast, Vsn};
+use crate::protocol::{
+    Broadcast, BroadcastPayload, JoinPayload, PresenceCall, Reason, Ref, UserBroadcast, Vsn,
+};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
 use crate::wal::{Lsn, Snapshot, Xid};
 
@@ -36,14 +45,21 @@ const CLIENT_BATCH: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId(pub u64);
 
+impl SocketId {
+    /// No socket: what comes over HTTP.
+    pub(super) const NONE: Self = Self(0);
+}
+
 /// What the hub may be told.
 #[derive(Debug)]
 pub enum HubInput {
     Client(SocketId, ClientInput),
+    Publish(Publish),
     /// Attached to the slot: the agents as a snapshot showed them; from here on what it does not show moves them.
     /// Commits from `confirmed_flush_lsn` on will come.
     Attached {
         agents: Vec<(Uuid, Uuid, bool)>,
+        agent_names: Vec<(Uuid, Uuid, String)>,
         snapshot: Snapshot,
         tag: DatabaseTag,
         timeline: u32,
@@ -105,11 +121,19 @@ pub enum ClientInput {
         wire_topic: Arc<str>,
         reference: Ref,
         credential: Result<Credential, TokenError>,
+        /// As in [`Join`].
+        grants: Option<Result<Grants, Reason>>,
     },
     Broadcast {
         wire_topic: Arc<str>,
         reference: Ref,
         broadcast: UserBroadcast,
+        within_rate: bool,
+    },
+    Presence {
+        wire_topic: Arc<str>,
+        reference: Ref,
+        call: PresenceCall,
         within_rate: bool,
     },
     /// An event that means nothing to us.
@@ -128,6 +152,8 @@ pub struct Join {
     pub payload: Result<JoinPayload, Reason>,
     /// The verified token, the socket's own credential where the join brought none, or why neither will do.
     pub credential: Result<Credential, TokenError>,
+    /// What the database's policies say, where they decide: on private channels outside `org:`.
+    pub grants: Option<Result<Grants, Reason>>,
     pub within_rate: bool,
 }
 
@@ -135,11 +161,16 @@ pub struct Join {
 #[derive(Clone, Debug)]
 pub struct HubSettings {
     pub channels_per_socket_max: usize,
+    /// 0: no limit.
+    pub sockets_per_token_max: usize,
+    /// The reference's limit on what clients send and its copies; 0: none.
+    pub events_per_second_max: u32,
     pub payload_bytes_max: usize,
     pub org_payload_bytes_max: usize,
     pub typing_timeout: Duration,
     /// Whether public channels outside `org:` exist.
     pub public_channels: bool,
+    pub presence: PresenceLimits,
     pub window: WindowLimits,
     /// Memory that rows of snapshots may take while sockets read them.
     pub snapshot_bytes_max: usize,
@@ -153,6 +184,11 @@ pub struct Hub {
     pub(super) sockets: HashMap<SocketId, Socket>,
     pub(super) agents: HashMap<(Uuid, Uuid), bool>,
     pub(super) typing: Typing,
+    pub(super) agent_names: AgentNames,
+    pub(super) dashboards: Dashboards,
+    pub(super) roster: Roster,
+    pub(super) token_use: TokenUse,
+    pub(super) event_rate: EventRate,
     pub(super) window: Window,
     /// Of the database we are attached to. None before the first time.
     pub(super) tag: Option<DatabaseTag>,
@@ -170,7 +206,7 @@ pub struct Hub {
     /// Tickets given out.
     pub(super) tickets: u64,
     applied: Arc<AtomicU64>,
-    ready: watch::Sender<bool>,
+    pub(super) ready: watch::Sender<bool>,
 }
 
 impl Hub {
@@ -182,15 +218,21 @@ impl Hub {
         ready: watch::Sender<bool>,
     ) -> Self {
         let typing = Typing::new(settings.typing_timeout);
+        let roster = Roster::new(settings.presence.grace);
         let window = Window::new(settings.window);
         Self {
-            settings,
             metrics,
             rooms: Rooms::default(),
             sockets: HashMap::new(),
             agents: HashMap::new(),
             typing,
+            agent_names: AgentNames::new(),
+            dashboards: Dashboards::new(settings.presence.grace),
+            roster,
+            token_use: TokenUse::default(),
+            event_rate: EventRate::new(settings.events_per_second_max),
             window,
+            settings,
             tag: None,
             window_broken: false,
             attachment: 0,
@@ -215,6 +257,7 @@ impl Hub {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(CLIENT_BATCH);
         loop {
+            let differences_due = self.roster.tell_at();
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(input) = wal.recv() => self.apply(input),
@@ -222,6 +265,7 @@ impl Hub {
                     debug_assert!(count > 0 || clients.is_closed());
                     batch.drain(..).for_each(|input| self.apply(input));
                 }
+                () = until(differences_due) => self.tell_differences(Instant::now()),
                 _ = tick.tick() => self.tick(Instant::now(), SystemTime::now()),
             }
         }
@@ -231,7 +275,8 @@ impl Hub {
     pub fn apply(&mut self, input: HubInput) {
         match input {
             HubInput::Client(socket, input) => self.apply_client(socket, input),
-            HubInput::Attached { agents, snapshot, tag, timeline, confirmed_flush_lsn } => {
+            HubInput::Publish(publish) => self.publish(publish),
+            HubInput::Attached { agents, agent_names, snapshot, tag, timeline, confirmed_flush_lsn } => {
                 let is_first = self.tag.replace(tag).is_none();
                 if is_first || std::mem::take(&mut self.window_broken) {
                     self.window.start_at(Position::before(timeline, confirmed_flush_lsn));
@@ -243,11 +288,16 @@ impl Hub {
                     .into_iter()
                     .map(|(organization, user, active)| ((organization, user), active))
                     .collect();
+                self.agent_names = agent_names
+                    .into_iter()
+                    .map(|(organization, user, name)| ((organization, user), name.into()))
+                    .collect();
                 self.close_unauthorized_agents();
             }
             HubInput::CaughtUp => {
                 self.metrics.ready.set(1);
                 self.ready.send_replace(true);
+                self.tell_replication_ready();
             }
             HubInput::Detached => {
                 self.metrics.ready.set(0);
@@ -315,16 +365,26 @@ impl Hub {
                 match active {
                     _ if is_shown => None,
                     Some(active) => self.agents.insert(agent, active),
-                    None => self.agents.remove(&agent),
+                    None => {
+                        self.agent_names.remove(&agent);
+                        self.agents.remove(&agent)
+                    }
                 };
                 if active == Some(true) {
                     return;
                 }
                 Some(agent)
             }
+            ControlChange::AgentNamed { organization, user, ref display_name } => {
+                if !is_shown {
+                    self.agent_names.insert((organization, user), Arc::clone(display_name));
+                }
+                return;
+            }
             ControlChange::AllAgentsGone => {
                 if !is_shown {
                     self.agents.clear();
+                    self.agent_names.clear();
                 }
                 None
             }
@@ -341,7 +401,8 @@ impl Hub {
 
     fn apply_to_conversations(&mut self, control: &ControlChange) {
         match *control {
-            ControlChange::Agent { .. } | ControlChange::AllAgentsGone => {}
+            ControlChange::Agent { .. } | ControlChange::AgentNamed { .. } | ControlChange::AllAgentsGone => {
+            }
             ControlChange::ConversationGone { organization, conversation } => {
                 for topic in [
                     Topic::channel_conversation(organization, conversation),
@@ -373,5 +434,13 @@ impl Hub {
         for socket in delivery.closed {
             self.disconnect(socket);
         }
+    }
+}
+
+/// Resolves at the moment, or never.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -117,6 +117,14 @@ impl Outbox {
         state.bytes < self.limits.bytes_max / 2 && state.frames.len() < self.limits.frames_max / 2
     }
 
+    /// Whether a frame of so many bytes leaves room for what is live, or nothing waits at all.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let state = self.lock();
+        let fits = state.bytes + bytes <= self.limits.bytes_max / 2
+            && state.frames.len() < self.limits.frames_max / 2;
+        fits || state.frames.is_empty()
+    }
+
     /// Asks the session to call for more once it has written what waits.
     pub fn request_refill(&self) {
         self.lock().refill = true;

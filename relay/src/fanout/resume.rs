@@ -116,8 +116,9 @@ impl Hub {
             self.rooms.set_gate(&channel.room, &group, id, gate);
         }
         if overflowed {
-            self.disconnect(id);
+            return self.disconnect(id);
         }
+        self.tell_what_is_due(id);
     }
 
     /// Answers a heartbeat. If the socket has channels that resume, with a position: everything at or below it is

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use super::hub::SocketId;
 use super::outbox::Outbox;
 use super::snapshot::Cut;
-use crate::protocol::{Broadcast, Vsn, encode_broadcast};
+use crate::protocol::{Broadcast, Envelope, Frame, Ref, Vsn, encode_broadcast};
 use crate::route::Topic;
 use crate::wal::Xid;
 
@@ -51,6 +51,10 @@ struct Group {
 struct Member {
     outbox: Arc<Outbox>,
     gate: Gate,
+    /// False for those who may see who is there and nothing else.
+    hears_broadcasts: bool,
+    /// It is told who comes and goes.
+    hears_presence: bool,
 }
 
 /// What a member gets of what is delivered to its room.
@@ -72,6 +76,15 @@ pub(super) struct Delivery {
     pub(super) closed: Vec<SocketId>,
 }
 
+impl Delivery {
+    fn push(&mut self, socket: SocketId, member: &Member, frame: &Frame) {
+        match member.outbox.push(frame.clone()) {
+            Ok(()) => self.delivered += 1,
+            Err(_) => self.closed.push(socket),
+        }
+    }
+}
+
 /// Who is not to receive a broadcast.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Except<'a> {
@@ -80,6 +93,16 @@ pub(super) enum Except<'a> {
     Channel(SocketId, &'a str),
     /// All channels of a socket.
     Socket(SocketId),
+}
+
+impl Except<'_> {
+    pub(super) fn is(self, socket: SocketId, wire_topic: &str) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Channel(sender, topic) => socket == sender && *wire_topic == *topic,
+            Self::Socket(sender) => socket == sender,
+        }
+    }
 }
 
 impl Rooms {
@@ -96,7 +119,7 @@ impl Rooms {
         gate: Gate,
     ) {
         let groups = &mut self.rooms.entry(room).or_default().groups;
-        let member = Member { outbox, gate };
+        let member = Member { outbox, gate, hears_broadcasts: true, hears_presence: false };
         match groups.iter_mut().find(|known| known.key == group) {
             Some(known) => {
                 known.members.insert(socket, member);
@@ -107,11 +130,34 @@ impl Rooms {
 
     /// From here on the member gets what the gate lets through.
     pub(super) fn set_gate(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId, gate: Gate) {
-        let groups = self.rooms.get_mut(room).map(|room| room.groups.as_mut_slice()).unwrap_or_default();
-        let found = groups.iter_mut().find(|known| known.key == *group);
-        if let Some(member) = found.and_then(|group| group.members.get_mut(&socket)) {
+        if let Some(member) = self.member_mut(room, group, socket) {
             member.gate = gate;
         }
+    }
+
+    /// Whether the member gets broadcasts from here on.
+    pub(super) fn hear_broadcasts(
+        &mut self,
+        room: &RoomKey,
+        group: &GroupKey,
+        socket: SocketId,
+        hears: bool,
+    ) {
+        if let Some(member) = self.member_mut(room, group, socket) {
+            member.hears_broadcasts = hears;
+        }
+    }
+
+    /// Whether the member is told who comes and goes from here on.
+    pub(super) fn hear_presence(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId, hears: bool) {
+        if let Some(member) = self.member_mut(room, group, socket) {
+            member.hears_presence = hears;
+        }
+    }
+
+    fn member_mut(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId) -> Option<&mut Member> {
+        let groups = &mut self.rooms.get_mut(room)?.groups;
+        groups.iter_mut().find(|known| known.key == *group)?.members.get_mut(&socket)
     }
 
     pub(super) fn leave(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId) {
@@ -148,6 +194,23 @@ impl Rooms {
         self.deliver_by_audience(room, |_| *broadcast, except)
     }
 
+    /// Queues who came and went for those who are told. It is encoded once for each group.
+    pub(super) fn deliver_presence(&self, room: &RoomKey, joins: &str, leaves: &str) -> Delivery {
+        let mut delivery = Delivery::default();
+        let groups = self.rooms.get(room).map(|room| room.groups.as_slice()).unwrap_or_default();
+        let is_told = |member: &Member| member.hears_presence && !matches!(member.gate, Gate::Shut);
+        for Group { key, members } in groups {
+            let envelope = Envelope { vsn: key.vsn, topic: &key.wire_topic, join_ref: &Ref::Null };
+            let mut told = members.iter().filter(|(_, member)| is_told(member)).peekable();
+            if told.peek().is_none() {
+                continue;
+            }
+            let frame = envelope.presence_diff(joins, leaves);
+            told.for_each(|(socket, member)| delivery.push(*socket, member, &frame));
+        }
+        delivery
+    }
+
     /// Queues an event of a transaction for everybody in the room whose snapshot does not show it already.
     pub(super) fn deliver_event(&self, room: &RoomKey, broadcast: &Broadcast<'_>, xid: Xid) -> Delivery {
         let is_for = |_: SocketId, _: &GroupKey, gate: &Gate| match gate {
@@ -166,12 +229,7 @@ impl Rooms {
         except: Except<'_>,
     ) -> Delivery {
         let is_for = |socket: SocketId, key: &GroupKey, gate: &Gate| {
-            let is_excepted = match except {
-                Except::Nobody => false,
-                Except::Channel(sender, topic) => socket == sender && *key.wire_topic == *topic,
-                Except::Socket(sender) => socket == sender,
-            };
-            !is_excepted && !matches!(gate, Gate::Shut)
+            !except.is(socket, &key.wire_topic) && !matches!(gate, Gate::Shut)
         };
         self.deliver_where(room, broadcast, is_for)
     }
@@ -192,9 +250,8 @@ impl Rooms {
             for (socket, member) in
                 members.iter().filter(|(socket, member)| is_for(**socket, key, &member.gate))
             {
-                match member.outbox.push(frame.clone()) {
-                    Ok(()) => delivery.delivered += 1,
-                    Err(_) => delivery.closed.push(*socket),
+                if member.hears_broadcasts {
+                    delivery.push(*socket, member, &frame);
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 mod cut;
 mod model;
+mod presence;
 mod resume;
 mod snapshot;
 mod world;
@@ -11,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::world::*;
-use super::{ClientInput, HubInput, OutboxLimits};
+use super::{ClientInput, HubInput, OutboxLimits, SocketId};
 use crate::auth::{Credential, Role, TokenError};
 use crate::protocol::{Encoding, Frame, UserBroadcast, Vsn};
 use crate::route::{ControlChange, Position, Topic};
@@ -101,6 +102,7 @@ fn a_conversation_that_is_gone_ends_its_channels_after_saying_so() {
     let (on_widget, on_organization) = (world.connect(), world.connect());
     world.join(on_widget, &widget().to_string(), visitor());
     world.join(on_organization, &organization().to_string(), agent());
+    world.take(on_widget);
     let gone = ControlChange::ConversationGone { organization: ORG, conversation: CONV };
     world.change(
         &[(&widget(), "conversation:deleted"), (&organization(), "conversation:deleted")],
@@ -139,6 +141,7 @@ fn a_new_token_extends_a_channel_and_a_bad_one_ends_it() {
         wire_topic: Arc::clone(&wire_topic),
         reference: reference("5"),
         credential,
+        grants: None,
     };
     let longer = token(&format!(r#"{{"role":"authenticated","exp":500,"org_id":"{ORG}","sub":"{USER}"}}"#));
     world.client(socket, renew(Ok(longer)));
@@ -297,6 +300,104 @@ fn readiness_follows_the_stream() {
     assert!(*world.ready.borrow());
     world.hub.apply(HubInput::Detached);
     assert!(!*world.ready.borrow());
+}
+
+#[test]
+fn a_token_opens_a_bounded_number_of_sockets() {
+    let mut world = World::new();
+    world.hub.settings.sockets_per_token_max = 2;
+    let sockets: Vec<_> = (0..3).map(|_| world.connect()).collect();
+    for socket in &sockets[..2] {
+        assert_eq!(world.join(*socket, "a", agent()), "ok");
+        assert_eq!(world.join(*socket, "b", agent()), "ok");
+    }
+    let refused = "error ConnectionRateLimitReached: Too many connected users";
+    assert_eq!(world.join(sockets[2], "a", agent()), refused);
+    assert_eq!(world.join(sockets[2], "a", Credential::ApiKey(Role::Anon)), "ok");
+    world.client(sockets[0], ClientInput::Disconnect);
+    assert_eq!(world.join(sockets[2], "b", agent()), "ok");
+}
+
+#[test]
+fn too_many_events_end_their_receivers_channels_where_that_is_asked_for() {
+    let mut world = World::new();
+    world.hub.event_rate = super::event_rate::EventRate::new(1);
+    let (sender, receiver) = (world.connect(), world.connect());
+    for socket in [sender, receiver] {
+        world.join(socket, "lobby", agent());
+    }
+    for _ in 0..4 {
+        world.send(sender, "lobby", "e", "{}");
+    }
+    assert_eq!(world.heard(receiver), ["e", "e", "e", "system: Too many messages per second", "phx_close"]);
+    world.send(sender, "lobby", "e", "{}");
+    assert_eq!(world.heard(sender), [""; 0]);
+    // Rows are never limited.
+    world.join(receiver, &conversation().to_string(), agent());
+    world.change(&[(&conversation(), "row")], vec![]);
+    assert_eq!(world.heard(receiver), ["row"]);
+}
+
+#[test]
+fn who_asks_is_told_when_the_database_streams() {
+    let mut world = World::new();
+    let socket = world.connect();
+    let config = r#"{"broadcast":{"replication_ready":"true"},"presence":{"enabled":true}}"#;
+    world.join_with(socket, "lobby", config, Ok(agent()));
+    assert_eq!(world.heard(socket), ["phx_reply ok", "presence_state"]);
+    world.hub.apply(HubInput::CaughtUp);
+    let ready = "system: Replication connection established";
+    assert_eq!(world.heard(socket), [ready]);
+    world.join_with(socket, "lobby 2", config, Ok(agent()));
+    assert_eq!(world.heard(socket), ["phx_reply ok", ready, "presence_state"]);
+    world.hub.apply(HubInput::Detached);
+    world.join_with(socket, "lobby 3", config, Ok(agent()));
+    world.take(socket);
+    world.hub.tick(Instant::now() + Duration::from_secs(61), SystemTime::UNIX_EPOCH);
+    let late = "system: Replication connection was not established in time";
+    assert_eq!(world.heard(socket), [late, "phx_close"]);
+}
+
+#[test]
+fn agents_come_online_and_go_for_their_organization_and_its_widgets() {
+    let mut world = World::new();
+    let (service, visitor_socket) = (world.connect(), world.connect());
+    world.join(service, &organization().to_string(), Credential::ApiKey(Role::ServiceRole));
+    world.join_with(visitor_socket, &widget().to_string(), "{}", Ok(visitor()));
+    let told = world.take(visitor_socket);
+    assert_eq!(told[1]["payload"]["event"], "agent:status:offline");
+    assert_eq!(told[1]["payload"]["payload"], serde_json::json!({"online": false}));
+    let (first, second) = (world.connect(), world.connect());
+    world.join_with(first, &organization().to_string(), "{}", Ok(agent()));
+    world.join_with(second, &conversation().to_string(), "{}", Ok(agent()));
+    assert_eq!(world.heard(first), ["phx_reply ok"], "nobody is told of himself");
+    let told = world.take(service);
+    let ada = serde_json::json!({"user_id": USER, "display_name": "Ada"});
+    assert_eq!((told.len(), &told[0]["payload"]["payload"]), (1, &ada));
+    assert_eq!(world.heard(visitor_socket), ["agent:status:online"]);
+    // From one dashboard to another, or back in a moment: no news.
+    world.client(first, ClientInput::Disconnect);
+    world.client(second, ClientInput::Disconnect);
+    let third = world.connect();
+    world.join(third, &organization().to_string(), agent());
+    let after = |seconds| Instant::now() + Duration::from_secs(seconds);
+    world.hub.tick(after(60), SystemTime::UNIX_EPOCH);
+    assert_eq!((world.heard(service), world.heard(visitor_socket)), (vec![], vec![]));
+    world.client(third, ClientInput::Disconnect);
+    world.hub.tick(after(60), SystemTime::UNIX_EPOCH);
+    assert_eq!(world.heard(service), ["agent:status:offline"]);
+    assert_eq!(world.heard(visitor_socket), ["agent:status:offline"]);
+}
+
+#[test]
+fn an_agent_who_is_deactivated_is_offline_at_once() {
+    let mut world = World::new();
+    let (service, dashboard) = (world.connect(), world.connect());
+    world.join(service, &organization().to_string(), Credential::ApiKey(Role::ServiceRole));
+    world.join(dashboard, &organization().to_string(), agent());
+    let gone = ControlChange::Agent { organization: ORG, user: USER, active: Some(false) };
+    world.change(&[], vec![gone]);
+    assert_eq!(world.heard(service), ["agent:status:online", "agent:status:offline"]);
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Query, Request, State};
@@ -17,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::{Instrument, debug, info_span};
 
 use super::Shared;
+use super::peer;
 use crate::fanout::SocketId;
 use crate::protocol::Vsn;
 use crate::socket::Session;
@@ -40,8 +40,7 @@ pub(super) async fn upgrade(
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let key = header("x-api-key").or(query.get("apikey").map(String::as_str));
-    let claim_paths = shared.claim_paths();
-    let credential = match shared.keys.connect(&shared.api_keys, &claim_paths, key, SystemTime::now()) {
+    let credential = match shared.connect(key).await {
         Ok(credential) => credential,
         Err(error) => {
             debug!(%error, "handshake refused");
@@ -51,6 +50,11 @@ pub(super) async fn upgrade(
     if shared.metrics.sockets.get() >= i64::try_from(shared.limits.sockets_max).unwrap_or(i64::MAX) {
         return refuse(StatusCode::TOO_MANY_REQUESTS, "Too many connected users");
     }
+    let address = peer::address(request.extensions(), &headers, shared.limits.trusted_proxies);
+    let Some(place) = shared.addresses.take(address, shared.limits.sockets_per_ip_max) else {
+        debug!(?address, "handshake refused: too many sockets from there");
+        return refuse(StatusCode::TOO_MANY_REQUESTS, "Too many connected users");
+    };
     let Ok(vsn) = Vsn::negotiate(query.get("vsn").map(String::as_str)) else {
         return StatusCode::FORBIDDEN.into_response();
     };
@@ -65,7 +69,7 @@ pub(super) async fn upgrade(
     let accept = derive_accept_key(key.as_bytes());
     let upgrading = hyper::upgrade::on(&mut request);
     let id = SocketId(shared.next_socket.fetch_add(1, Ordering::Relaxed));
-    let session = Session { id, vsn, credential, shared: Arc::clone(&shared) };
+    let session = Session::new(id, vsn, credential, seen_by_policies(&headers), place, Arc::clone(&shared));
     let serve = async move {
         match upgrading.await {
             Ok(upgraded) => {
@@ -87,6 +91,11 @@ pub(super) async fn upgrade(
         (header::SEC_WEBSOCKET_ACCEPT, accept),
     ];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+/// The headers that policies may see, as a JSON object.
+fn seen_by_policies(headers: &HeaderMap) -> Arc<str> {
+    peer::headers_as_json(headers, |name| name.starts_with("x-")).into()
 }
 
 fn refuse(status: StatusCode, error: &str) -> Response {

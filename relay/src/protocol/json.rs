@@ -61,6 +61,46 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
 #[derive(serde::Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// The members of a JSON object as text without braces, but for those named; None if it is not an object.
+pub(super) fn members_without(object: &str, names: &[&str]) -> Option<String> {
+    let mut reader = serde_json::Deserializer::from_str(object);
+    let members = MembersWithout { names }.deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    Some(members)
+}
+
+struct MembersWithout<'n> {
+    names: &'n [&'n str],
+}
+
+impl<'de> DeserializeSeed<'de> for MembersWithout<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for MembersWithout<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut text = String::new();
+        while let Some(name) = map.next_key::<Name<'de>>()? {
+            let value: &RawValue = map.next_value()?;
+            if !self.names.contains(&&*name.0) {
+                let comma = if text.is_empty() { "" } else { "," };
+                text.extend([comma, &quoted(&name.0), ":", value.get()]);
+            }
+        }
+        Ok(text)
+    }
+}
+
 /// The text of a JSON string; None if the value is something else.
 pub(crate) fn string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
@@ -72,7 +112,7 @@ pub(crate) fn is_null(value: &RawValue) -> bool {
 }
 
 /// Whether the bytes are one JSON value that may be handed to other clients.
-pub(super) fn is_relayable(json: &[u8]) -> bool {
+pub(crate) fn is_relayable(json: &[u8]) -> bool {
     is_shallow(json) && serde_json::from_slice::<&RawValue>(json).is_ok()
 }
 
@@ -114,7 +154,7 @@ pub(super) fn push_string(buffer: &mut Vec<u8>, text: &str) {
 }
 
 /// Text as a JSON string.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string is valid JSON")
 }
 

@@ -51,6 +51,11 @@ impl Envelope<'_> {
         self.message(self.join_ref, reference, "phx_reply", &payload)
     }
 
+    /// Replies error without a word why, as the reference answers presence that is not allowed.
+    pub fn reply_refused(&self, reference: &Ref) -> Frame {
+        self.message(self.join_ref, reference, "phx_reply", &[r#"{"status":"error","response":{}}"#])
+    }
+
     /// Tells the channel about itself.
     pub fn system(&self, status: SystemStatus, message: &str) -> Frame {
         let status = match status {

@@ -16,7 +16,20 @@ pub enum Reason {
     Unauthorized {
         topic: String,
     },
+    /// A new token grants less than the one before. The channel's name, without `realtime:`.
+    NoLongerAuthorized {
+        topic: String,
+    },
     PrivateOnly,
+    /// Private channels outside `org:` need policies, and the database has no table for them.
+    PoliciesNotInstalled,
+    PolicyCancelled,
+    PartitionMissing,
+    DatabaseUnreachable,
+    PolicySessionsExhausted,
+    /// Too many sockets have joined with one token.
+    TooManySockets,
+    ReplicationNotEstablished,
     RoleNotAllowed,
     TokenExpired {
         seconds_ago: u64,
@@ -29,6 +42,10 @@ pub enum Reason {
     TokenSignature,
     /// No key verifies tokens of this kind.
     TokenSigner,
+    /// No published key has the token's `kid`.
+    UnknownKey {
+        kid: Box<str>,
+    },
     PostgresChangesNotSupported,
     InvalidPresenceKey,
     /// `replay` on a channel outside `org:`.
@@ -45,13 +62,22 @@ pub enum Reason {
     EventNotAllowed,
     PayloadTooLarge,
     TooManyMessages,
+    /// `track` with something other than an object.
+    PresenceNotAnObject,
+    /// What a member tracks is larger than allowed. Ends the channel.
+    PresenceTooLarge,
+    /// More presence calls than one channel may make. Ends the channel.
+    TooManyPresenceCalls,
 }
 
 impl Reason {
     /// The stable word in front of the text. The reference sends some texts without one.
     pub fn code(&self) -> Option<&'static str> {
         match self {
-            Self::UnmatchedTopic | Self::RoleNotAllowed | Self::PayloadTooLarge => None,
+            Self::UnmatchedTopic
+            | Self::RoleNotAllowed
+            | Self::PayloadTooLarge
+            | Self::PresenceNotAnObject => None,
             _ => Some(self.label()),
         }
     }
@@ -62,13 +88,23 @@ impl Reason {
             Self::UnmatchedTopic => "UnmatchedTopic",
             Self::TopicNameRequired => "TopicNameRequired",
             Self::InvalidTopic(_) => "InvalidTopic",
-            Self::Unauthorized { .. } | Self::AgentGone | Self::ConversationGone => "Unauthorized",
+            Self::Unauthorized { .. }
+            | Self::NoLongerAuthorized { .. }
+            | Self::AgentGone
+            | Self::ConversationGone => "Unauthorized",
             Self::PrivateOnly => "PrivateOnly",
+            Self::PoliciesNotInstalled => "PoliciesNotInstalled",
+            Self::PolicyCancelled => "QueryCanceled",
+            Self::PartitionMissing => "MissingPartition",
+            Self::DatabaseUnreachable => "UnableToConnectToProject",
+            Self::PolicySessionsExhausted => "IncreaseConnectionPool",
+            Self::TooManySockets => "ConnectionRateLimitReached",
+            Self::ReplicationNotEstablished => "ReplicationNotEstablished",
             Self::RoleNotAllowed => "RoleNotAllowed",
             Self::TokenExpired { .. } | Self::ClaimsMissing | Self::ClaimInvalid => "InvalidJWTToken",
             Self::MalformedToken => "MalformedJWT",
             Self::TokenSignature => "JwtSignatureError",
-            Self::TokenSigner => "JwtSignerError",
+            Self::TokenSigner | Self::UnknownKey { .. } => "JwtSignerError",
             Self::PostgresChangesNotSupported => "PostgresChangesNotSupported",
             Self::InvalidPresenceKey => "InvalidPresenceKey",
             Self::ReplayNotAllowed | Self::ReplayNotValid => "UnableToReplayMessages",
@@ -77,6 +113,9 @@ impl Reason {
             Self::EventNotAllowed => "EventNotAllowed",
             Self::PayloadTooLarge => "PayloadTooLarge",
             Self::TooManyMessages => "MessagePerSecondRateLimitReached",
+            Self::PresenceNotAnObject => "InvalidPresencePayload",
+            Self::PresenceTooLarge => "PresencePayloadTooLarge",
+            Self::TooManyPresenceCalls => "ClientPresenceRateLimitReached",
         }
     }
 
@@ -90,6 +129,17 @@ impl Reason {
                 return format!("You do not have permissions to read from this Channel topic: {topic}")
                     .into();
             }
+            Self::NoLongerAuthorized { topic } => {
+                return format!("You no longer have permission to read from this Channel topic: {topic}")
+                    .into();
+            }
+            Self::PoliciesNotInstalled => "Private channels outside org: are not set up in this database",
+            Self::PolicyCancelled => "The policies took too long to answer",
+            Self::PartitionMissing => "realtime.messages has no partition for today",
+            Self::DatabaseUnreachable => "Realtime was unable to connect to the project database",
+            Self::PolicySessionsExhausted => "Please increase your connection pool size",
+            Self::TooManySockets => "Too many connected users",
+            Self::ReplicationNotEstablished => "Replication connection was not established in time",
             Self::PrivateOnly => "This project only allows private channels",
             Self::RoleNotAllowed => "Role not allowed",
             Self::TokenExpired { seconds_ago } => {
@@ -99,6 +149,12 @@ impl Reason {
             Self::ClaimInvalid => "Claims of the JWT have unexpected types",
             Self::MalformedToken => "The token provided is not a valid JWT",
             Self::TokenSignature => "Failed to validate JWT signature",
+            Self::UnknownKey { kid } => {
+                return format!(
+                    "Failed to generate JWT signer for key ID (kid) \"{kid}\", check your JWT secret or JWKS configuration"
+                )
+                .into();
+            }
             Self::TokenSigner => "Failed to generate JWT signer, check your JWT secret or JWKS configuration",
             Self::PostgresChangesNotSupported => {
                 "postgres_changes are not served here; listen to the broadcasts of a channel instead"
@@ -113,6 +169,9 @@ impl Reason {
             Self::EventNotAllowed => "You may not send this event on this channel",
             Self::PayloadTooLarge => "payload_size_exceeded",
             Self::TooManyMessages => "Too many messages per second",
+            Self::PresenceNotAnObject => "Presence track payload must be a map",
+            Self::PresenceTooLarge => "Track message size exceeded",
+            Self::TooManyPresenceCalls => "Client presence rate limit exceeded",
         })
     }
 }

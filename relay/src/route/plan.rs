@@ -81,6 +81,8 @@ struct ControlPlan {
     /// An agent's user_id, a conversation's id.
     subject: usize,
     active: usize,
+    /// None where it is not published.
+    display_name: Option<usize>,
 }
 
 impl Plan {
@@ -109,7 +111,9 @@ impl Plan {
                 ControlTable::Agents => (column("user_id")?, column("active")?),
                 ControlTable::Conversations => (column("id")?, 0),
             };
-            Some(ControlPlan { table, organization: column("organization_id")?, subject, active })
+            let organization = column("organization_id")?;
+            let display_name = column("display_name");
+            Some(ControlPlan { table, organization, subject, active, display_name })
         });
         plan
     }
@@ -285,11 +289,15 @@ impl Plan {
     }
 
     fn control_of_new(&self, new: Row<'_>, routed: &mut Routed) {
-        if let Some(ControlPlan { table: ControlTable::Agents, active, .. }) = self.control
+        if let Some(ControlPlan { table: ControlTable::Agents, active, display_name, .. }) = self.control
             && let Some((organization, user)) = self.subject(new)
         {
             let active = Some(self.text(active, new) == Some("t"));
             routed.control.push(ControlChange::Agent { organization, user, active });
+            if let Some(display_name) = display_name.and_then(|column| self.text(column, new)) {
+                let display_name = display_name.into();
+                routed.control.push(ControlChange::AgentNamed { organization, user, display_name });
+            }
         }
     }
 

@@ -64,6 +64,8 @@ pub struct Event {
 pub enum ControlChange {
     /// An agent's row: None when it is gone.
     Agent { organization: Uuid, user: Uuid, active: Option<bool> },
+    /// What others call an agent.
+    AgentNamed { organization: Uuid, user: Uuid, display_name: Arc<str> },
     /// Every agent's row is gone (TRUNCATE).
     AllAgentsGone,
     /// A conversation was deleted or left the organization: its channels there end.
@@ -573,5 +575,22 @@ mod tests {
         };
         assert_eq!(moved.control, [gone, agent(Some(true))]);
         assert_eq!(stream.truncate().control, [ControlChange::AllAgentsGone]);
+        stream.relation(
+            "agents",
+            b'd',
+            &[
+                ("organization_id", UUID, true),
+                ("user_id", UUID, true),
+                ("display_name", TEXT, false),
+                ("active", BOOL, false),
+            ],
+        );
+        let named = ControlChange::AgentNamed {
+            organization: ORG_A.parse().unwrap(),
+            user: USER.parse().unwrap(),
+            display_name: "Ada".into(),
+        };
+        let row = [Some(ORG_A), Some(USER), Some("Ada"), Some("t")];
+        assert_eq!(stream.insert(&row).control, [agent(Some(true)), named]);
     }
 }

@@ -20,12 +20,30 @@ impl RateLimit {
 
     /// Takes one message's worth, if there is.
     pub fn admit(&mut self, now: Instant) -> bool {
-        let full_at = self.full_at.max(now) + self.interval;
+        self.admit_many(1, now)
+    }
+
+    /// Takes the worth of several messages, or nothing.
+    pub fn admit_many(&mut self, messages: u32, now: Instant) -> bool {
+        let full_at = self.full_at.max(now) + self.interval * messages;
         let admitted = full_at <= now + self.tolerance;
         if admitted {
             self.full_at = full_at;
         }
         admitted
+    }
+
+    /// Messages that would be admitted at this moment.
+    pub fn remaining(&self, now: Instant) -> u32 {
+        let owed = self.full_at.saturating_duration_since(now);
+        let left = self.tolerance.saturating_sub(owed).as_nanos();
+        left.checked_div(self.interval.as_nanos())
+            .map_or(u32::MAX, |left| u32::try_from(left).unwrap_or(u32::MAX))
+    }
+
+    /// Whether nothing is owed, so that a new limit would be the same.
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.full_at <= now
     }
 }
 
@@ -46,6 +64,17 @@ mod tests {
         assert_eq!(admitted(&mut limit, 100), 1);
         assert_eq!(admitted(&mut limit, 400), 3);
         assert_eq!(admitted(&mut limit, 60_000), 5);
+    }
+
+    #[test]
+    fn several_are_admitted_together_or_not_at_all() {
+        let now = Instant::now();
+        let mut limit = RateLimit::new(10, 5, now);
+        assert!(limit.is_full(now) && !limit.admit_many(6, now));
+        assert_eq!(limit.remaining(now), 5);
+        assert!(limit.admit_many(3, now) && !limit.admit_many(3, now));
+        assert_eq!((limit.remaining(now), limit.is_full(now)), (2, false));
+        assert!(limit.is_full(now + Duration::from_millis(300)));
     }
 
     #[test]

@@ -5,9 +5,10 @@
 //! the outbox overflowing.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
@@ -18,12 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
 
 use super::rate::RateLimit;
-use crate::auth::{Credential, TokenError};
+use crate::auth::Credential;
 use crate::config::Limits;
 use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimits, SocketId};
-use crate::http::Shared;
+use crate::http::{Place, Shared};
 use crate::metrics::Reason;
-use crate::protocol::{self, Frame, Incoming, JoinPayload, Payload, Vsn, access_token};
+use crate::protocol::{self, Frame, Incoming, JoinPayload, Payload, PresenceCall, Ref, Vsn, access_token};
+use crate::route::{Topic, strip_wire_prefix};
 
 /// How long a closing socket may take to accept the close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,11 +35,18 @@ const DRAINED_PER_SECOND: i64 = 1_000;
 
 /// What a session needs to know of its socket.
 pub struct Session {
-    pub id: SocketId,
-    pub vsn: Vsn,
+    id: SocketId,
+    vsn: Vsn,
     /// What the socket connected with; a join without a token of its own runs with it.
-    pub credential: Credential,
-    pub shared: Arc<Shared>,
+    credential: Credential,
+    /// What policies see of the handshake: its headers that begin with `x-`, as a JSON object.
+    headers: Arc<str>,
+    /// Topics joined as private outside `org:`, for which a new token means asking the policies again. One too many
+    /// costs a question, one too few ends the channel; so it may be inexact.
+    policed: Vec<Arc<str>>,
+    /// Its place among the sockets of its address.
+    _place: Place,
+    shared: Arc<Shared>,
 }
 
 type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
@@ -50,12 +59,29 @@ enum End {
     Client(&'static str),
 }
 
+/// What becomes of a message: told to the hub at once, or after something has been looked up.
+enum Step {
+    Tell(HubInput),
+    Wait(BoxFuture<'static, HubInput>),
+}
+
 impl Session {
+    pub(crate) fn new(
+        id: SocketId,
+        vsn: Vsn,
+        credential: Credential,
+        headers: Arc<str>,
+        place: Place,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { id, vsn, credential, headers, policed: Vec::new(), _place: place, shared }
+    }
+
     /// Serves the socket until either side ends it.
-    pub async fn run(self, mut socket: WebSocket) {
+    pub async fn run(mut self, mut socket: WebSocket) {
         let Limits { outbox_bytes_max: bytes_max, outbox_frames_max: frames_max, .. } = self.shared.limits;
         let outbox = Arc::new(Outbox::new(OutboxLimits { bytes_max, frames_max }));
-        let hub = &self.shared.hub;
+        let hub = &self.shared.hub.clone();
         let connect = ClientInput::Connect { vsn: self.vsn, outbox: Arc::clone(&outbox) };
         if hub.send(HubInput::Client(self.id, connect)).await.is_err() {
             return;
@@ -79,18 +105,22 @@ impl Session {
         debug!(reason, "socket closed");
     }
 
-    async fn serve(&self, socket: &mut WebSocket, outbox: &Outbox, hub: &mpsc::Sender<HubInput>) -> End {
-        let limits = &self.shared.limits;
+    async fn serve(&mut self, socket: &mut WebSocket, outbox: &Outbox, hub: &mpsc::Sender<HubInput>) -> End {
+        let limits = self.shared.limits.clone();
         let idle = Duration::from_secs(limits.idle_seconds);
         let mut rate =
             RateLimit::new(limits.client_messages_per_second, limits.client_messages_burst, Instant::now());
         let mut heard_at = Instant::now();
         let idle_timer = tokio::time::sleep(idle);
         tokio::pin!(idle_timer);
-        let drain = drain(&self.shared.stop, self.shared.metrics.sockets.clone());
+        let stop = self.shared.stop.clone();
+        let drain = drain(&stop, self.shared.metrics.sockets.clone());
         tokio::pin!(drain);
         let mut draining = false;
         let mut frames = Vec::new();
+        // What the client's last message waits for. Until it is there no other is read, so that order is kept; what
+        // the hub queues goes out meanwhile.
+        let mut waiting: Option<BoxFuture<'static, HubInput>> = None;
         loop {
             tokio::select! {
                 biased;
@@ -117,8 +147,15 @@ impl Session {
                         return End::Server(CloseReason::Shutdown);
                     }
                 }
+                // What was looked up.
+                input = async { waiting.as_mut().expect("the arm is off without one").await }, if waiting.is_some() => {
+                    waiting = None;
+                    if hub.send(input).await.is_err() {
+                        return End::Server(CloseReason::Shutdown);
+                    }
+                }
                 // What the client says.
-                message = socket.next() => {
+                message = socket.next(), if waiting.is_none() => {
                     let message = match message {
                         Some(Ok(message)) => message,
                         Some(Err(error)) => return End::Client(describe(&error)),
@@ -127,9 +164,15 @@ impl Session {
                     heard_at = Instant::now();
                     if let Some(incoming) = self.parse(message) {
                         let within_rate = rate.admit(heard_at);
-                        if let Some(input) = self.input(incoming, within_rate)
-                            && hub.send(input).await.is_err()
-                        {
+                        let is_told = match self.step(incoming, within_rate) {
+                            Some(Step::Tell(input)) => hub.send(input).await.is_ok(),
+                            Some(Step::Wait(input)) => {
+                                waiting = Some(input);
+                                true
+                            }
+                            None => true,
+                        };
+                        if !is_told {
                             return End::Server(CloseReason::Shutdown);
                         }
                     }
@@ -146,30 +189,29 @@ impl Session {
     }
 
     /// What the hub is to be told.
-    fn input(&self, incoming: Incoming, within_rate: bool) -> Option<HubInput> {
+    fn step(&mut self, incoming: Incoming, within_rate: bool) -> Option<Step> {
         let Incoming { join_ref, reference, topic, event, payload } = incoming;
         if topic == protocol::PHOENIX {
             let heartbeat = HubInput::Client(self.id, ClientInput::Heartbeat { reference });
-            return (event == "heartbeat").then_some(heartbeat);
+            return (event == "heartbeat").then_some(Step::Tell(heartbeat));
         }
         let wire_topic: Arc<str> = topic.into();
         let input = match (event.as_str(), payload) {
             ("phx_join", Payload::Json(payload)) => {
                 let payload = JoinPayload::parse(&payload);
-                let token = payload.as_ref().ok().and_then(|payload| payload.access_token.as_deref());
-                let credential = self.verify(token);
-                let join = Join { wire_topic, join_ref, reference, payload, credential, within_rate };
-                ClientInput::Join(Box::new(join))
+                return Some(self.join(wire_topic, join_ref, reference, payload, within_rate));
             }
             ("phx_leave", _) => ClientInput::Leave { wire_topic, join_ref, reference },
             ("access_token", Payload::Json(payload)) => match access_token(&payload) {
-                Some(token) => {
-                    ClientInput::AccessToken { wire_topic, reference, credential: self.verify(Some(&token)) }
-                }
+                Some(token) => return Some(self.renew(wire_topic, reference, token)),
                 None => ClientInput::Other { wire_topic, reference },
             },
             ("broadcast", Payload::Broadcast(broadcast)) => {
                 ClientInput::Broadcast { wire_topic, reference, broadcast, within_rate }
+            }
+            ("presence", Payload::Json(payload)) => {
+                let call = PresenceCall::parse(&payload);
+                ClientInput::Presence { wire_topic, reference, call, within_rate }
             }
             _ if !within_rate => {
                 self.shared.metrics.drop_message("over_rate");
@@ -177,13 +219,46 @@ impl Session {
             }
             _ => ClientInput::Other { wire_topic, reference },
         };
-        Some(HubInput::Client(self.id, input))
+        Some(Step::Tell(HubInput::Client(self.id, input)))
     }
 
-    /// What a channel runs with: its own token, or what the socket connected with.
-    fn verify(&self, token: Option<&str>) -> Result<Credential, TokenError> {
-        let Shared { keys, api_keys, .. } = &*self.shared;
-        keys.join(api_keys, &self.shared.claim_paths(), &self.credential, token, SystemTime::now())
+    /// A channel runs with its own token, or with what the socket connected with.
+    fn join(
+        &mut self,
+        wire_topic: Arc<str>,
+        join_ref: Ref,
+        reference: Ref,
+        payload: Result<JoinPayload, protocol::Reason>,
+        within_rate: bool,
+    ) -> Step {
+        let is_private = payload.as_ref().is_ok_and(|payload| payload.private);
+        let policed = policed_name(&wire_topic).filter(|_| is_private && within_rate);
+        self.policed.retain(|topic| *topic != wire_topic);
+        if policed.is_some() && self.policed.len() < self.shared.limits.channels_per_socket_max {
+            self.policed.push(Arc::clone(&wire_topic));
+        }
+        let (id, shared, connection) = (self.id, Arc::clone(&self.shared), self.credential.clone());
+        let headers = Arc::clone(&self.headers);
+        let decide = async move {
+            let token = payload.as_ref().ok().and_then(|payload| payload.access_token.as_deref());
+            let credential = shared.join(&connection, token).await;
+            let grants = shared.grants(policed.as_deref(), &credential, &headers).await;
+            let join = Join { wire_topic, join_ref, reference, payload, credential, grants, within_rate };
+            HubInput::Client(id, ClientInput::Join(Box::new(join)))
+        };
+        Step::Wait(decide.boxed())
+    }
+
+    fn renew(&self, wire_topic: Arc<str>, reference: Ref, token: String) -> Step {
+        let (id, shared, connection) = (self.id, Arc::clone(&self.shared), self.credential.clone());
+        let policed = policed_name(&wire_topic).filter(|_| self.policed.contains(&wire_topic));
+        let headers = Arc::clone(&self.headers);
+        let decide = async move {
+            let credential = shared.join(&connection, Some(&token)).await;
+            let grants = shared.grants(policed.as_deref(), &credential, &headers).await;
+            HubInput::Client(id, ClientInput::AccessToken { wire_topic, reference, credential, grants })
+        };
+        Step::Wait(decide.boxed())
     }
 
     /// Malformed frames are dropped and counted, and the socket is kept, as Phoenix does.
@@ -202,6 +277,13 @@ impl Session {
             }
         }
     }
+}
+
+/// The name of a channel whose private form policies decide about; None on an organization's and on what is no
+/// channel. Canonical, as the hub's room: with `bcast:` in front it is the same channel, and the same question.
+fn policed_name(wire_topic: &str) -> Option<String> {
+    let topic = Topic::parse(strip_wire_prefix(wire_topic)?).ok()?;
+    topic.organization().is_none().then(|| topic.to_string())
 }
 
 async fn write(socket: &mut WebSocket, frames: &mut Vec<Frame>) -> Result<(), tungstenite::Error> {

@@ -22,7 +22,7 @@ fn the_change_that_ends_an_agent_is_not_told_to_it() {
         // A route of the application's may tell of agents' rows.
         world.change(&[(&organization(), "agent row changed")], gone);
         assert_eq!(world.heard(agent_socket), ["before", CLOSED[0], CLOSED[1]]);
-        assert_eq!(world.heard(service), ["before", "agent row changed"]);
+        assert_eq!(world.heard(service), ["before", "agent:status:offline", "agent row changed"]);
     }
 }
 

@@ -259,6 +259,7 @@ impl Model {
                 let head = Position::before(1, Lsn(number * 8));
                 self.world.hub.apply(HubInput::Attached {
                     agents: vec![(ORG, USER, self.active)],
+                    agent_names: vec![],
                     snapshot: "1:1:".parse().unwrap(),
                     tag: DatabaseTag::new(1, 2),
                     timeline: 1,

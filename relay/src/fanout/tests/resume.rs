@@ -140,6 +140,7 @@ fn after_a_loss_nothing_before_it_is_complete() {
     let tag = DatabaseTag::new(1, 2);
     let agents = vec![(ORG, USER, true)];
     world.hub.apply(HubInput::Attached {
+        agent_names: vec![],
         agents,
         snapshot: Default::default(),
         tag,

@@ -235,6 +235,7 @@ fn a_renewed_token_does_not_open_the_gate_early() {
         let renewal = ClientInput::AccessToken {
             wire_topic: Arc::clone(&wire_topic),
             reference: reference("5"),
+            grants: None,
             credential: Ok(credential),
         };
         world.client(socket, renewal);

@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::super::{
-    ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, SnapshotRequest,
-    SocketId, WindowLimits,
+    ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
+    SnapshotRequest, SocketId, WindowLimits,
 };
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Keys, TokenError};
 use crate::decode::Timestamp;
@@ -38,10 +38,18 @@ impl World {
     pub(super) fn new() -> Self {
         let settings = HubSettings {
             channels_per_socket_max: 3,
+            sockets_per_token_max: 0,
+            events_per_second_max: 0,
             payload_bytes_max: 100_000,
             org_payload_bytes_max: 2_000,
             typing_timeout: Duration::from_secs(5),
             public_channels: true,
+            presence: PresenceLimits {
+                grace: Duration::from_secs(5),
+                calls_max: 5,
+                calls_time: Duration::from_secs(30),
+                payload_bytes_max: 1_000,
+            },
             window: WindowLimits {
                 age_max: Duration::from_secs(300),
                 bytes_max: 1 << 20,
@@ -88,6 +96,7 @@ impl World {
             reference: reference("1"),
             payload: JoinPayload::parse(serde_json::from_str(&payload).unwrap()),
             credential,
+            grants: None,
             within_rate: true,
         };
         self.client(id, ClientInput::Join(Box::new(join)));
@@ -176,6 +185,7 @@ pub(super) fn attached(agents: Vec<(Uuid, Uuid, bool)>) -> HubInput {
 pub(super) fn attached_with(agents: Vec<(Uuid, Uuid, bool)>, snapshot: &str) -> HubInput {
     HubInput::Attached {
         agents,
+        agent_names: vec![(ORG, USER, "Ada".to_owned())],
         snapshot: snapshot.parse().unwrap(),
         tag: DatabaseTag::new(1, 2),
         timeline: 1,
@@ -193,7 +203,7 @@ pub(super) fn token(claims: &str) -> Credential {
     let key = jsonwebtoken::EncodingKey::from_secret(b"secret");
     let claims: Value = serde_json::from_str(claims).unwrap();
     let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
-    let keys = Keys::from_secret(b"secret");
+    let keys = Keys::from_secrets([b"secret".as_slice()]);
     keys.connect(&ApiKeys::default(), &ClaimPaths::default(), Some(&token), SystemTime::UNIX_EPOCH).unwrap()
 }
 

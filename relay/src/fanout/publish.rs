@@ -1,0 +1,104 @@
+//! Broadcasts that come over HTTP: from the application's servers, and from clients that have not joined.
+//!
+//! Decided in the hub's turn like those of channels, so that an agent who was deactivated sends nothing from there on.
+
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use tracing::debug;
+
+use super::hub::{Hub, SocketId};
+use super::room::{Except, RoomKey};
+use super::typing::Typist;
+use crate::auth::{self, Credential, Identity};
+use crate::protocol::{Reason, UserBroadcast};
+use crate::route::Topic;
+
+/// Broadcasts of one request, and who waits for what became of each.
+#[derive(Debug)]
+pub struct Publish {
+    pub credential: Credential,
+    pub publications: Vec<Publication>,
+    pub outcomes: oneshot::Sender<Vec<Result<(), Reason>>>,
+}
+
+/// One broadcast.
+#[derive(Debug)]
+pub struct Publication {
+    pub topic: Topic,
+    pub private: bool,
+    pub broadcast: UserBroadcast,
+    /// Becomes `meta.id` outside `org:`, where no other ids are.
+    pub id: Option<String>,
+    /// Whether the database's policies allow it. Only looked at where they decide: on private channels outside `org:`.
+    pub is_granted: bool,
+}
+
+impl Hub {
+    pub(super) fn publish(&mut self, publish: Publish) {
+        let Publish { credential, publications, outcomes } = publish;
+        let outcome = |publication| self.publish_one(&credential, publication);
+        let told = publications.into_iter().map(outcome).collect();
+        // Whoever asked may have gone meanwhile.
+        outcomes.send(told).ok();
+    }
+
+    fn publish_one(&mut self, credential: &Credential, publication: Publication) -> Result<(), Reason> {
+        let outcome = self.admit_publication(credential, &publication);
+        match &outcome {
+            Ok(identity) => {
+                self.metrics.client_messages.inc();
+                self.send_publication(*identity, publication);
+            }
+            Err(reason) => self.metrics.drop_message(reason.label()),
+        }
+        outcome.map(drop)
+    }
+
+    fn admit_publication(
+        &self,
+        credential: &Credential,
+        publication: &Publication,
+    ) -> Result<Option<Identity>, Reason> {
+        let Publication { topic, private, broadcast, is_granted, .. } = publication;
+        if topic.organization().is_none() {
+            return match (private, self.settings.public_channels) {
+                _ if broadcast.payload.len() > self.settings.payload_bytes_max => {
+                    Err(Reason::PayloadTooLarge)
+                }
+                (true, _) if *is_granted => Ok(None),
+                (true, _) => Err(Reason::Unauthorized { topic: topic.to_string() }),
+                (false, true) => Ok(None),
+                (false, false) => Err(Reason::PrivateOnly),
+            };
+        }
+        let is_active = |organization, user| self.agents.get(&(organization, user)).copied();
+        let identity = auth::authorize(topic, credential, is_active).map_err(|refusal| {
+            debug!(%topic, %refusal, "not authorized to broadcast");
+            refusal.reason(&topic.to_string())
+        })?;
+        if broadcast.payload.len() > self.payload_bytes_max(Some(&identity), &broadcast.event) {
+            return Err(Reason::PayloadTooLarge);
+        }
+        auth::may_send(&identity, &broadcast.event)?;
+        Ok(Some(identity))
+    }
+
+    fn send_publication(&mut self, identity: Option<Identity>, publication: Publication) {
+        let Publication { topic, private, broadcast, id, .. } = publication;
+        let Some(identity) = identity else {
+            let meta = id.map(|id| serde_json::json!({ "id": id }).to_string());
+            let stamped = |_| broadcast.stamped(meta.as_deref().map(str::as_bytes));
+            return self.deliver_of_client(&RoomKey { topic, private }, stamped, Except::Nobody);
+        };
+        let typist = Typist {
+            socket: SocketId::NONE,
+            wire_topic: format!("{topic} {}", identity.sender_meta()).into(),
+        };
+        let room = RoomKey { topic, private: false };
+        if Self::is_typing_on(&room, &broadcast) {
+            return self.relay_typing(typist, &room, identity, &broadcast, Instant::now());
+        }
+        self.deliver_stamped(&room, &identity, &broadcast, Except::Nobody);
+    }
+}

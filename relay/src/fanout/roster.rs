@@ -1,0 +1,558 @@
+//! Who is present in which room: what every channel tracks, and what the rooms' members have been told of it.
+//!
+//! A change waits a moment and goes out with all others of its room as one difference, so that a crowd that comes at
+//! once costs each member a few frames rather than one a head. Pure but for the random part of its refs.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indexmap::{IndexMap, IndexSet};
+
+use super::room::RoomKey;
+use crate::protocol::json::quoted;
+
+/// How long changes wait for others to come.
+const COALESCE: Duration = Duration::from_millis(50);
+
+/// Bytes of metas after which a difference is cut; the rest goes with the next. One member must not be able to make a
+/// frame that overflows everybody's outbox.
+const DIFF_BYTES_MAX: usize = 64 * 1024;
+
+/// Names what one channel tracks, for as long as it does, and while it is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PresenceId(u64);
+
+/// What members of a room are told at once: JSON objects of key to metas.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Difference {
+    pub(super) room: RoomKey,
+    pub(super) joins: String,
+    pub(super) leaves: String,
+}
+
+/// All rooms in which somebody is present.
+#[derive(Debug)]
+pub(super) struct Roster {
+    grace: Duration,
+    rooms: HashMap<RoomKey, Room>,
+    /// Rooms whose members do not know everything yet.
+    stale: IndexSet<RoomKey>,
+    /// When they are to be told.
+    tell_at: Option<Instant>,
+    /// Who went away without a word, by when that counts as having left.
+    absences: VecDeque<(Instant, RoomKey, PresenceId)>,
+    /// Refs of a relay that runs later must be others: clients compare them across a reconnect.
+    epoch: u32,
+    last: u64,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    present: HashMap<PresenceId, Present>,
+    keys: HashMap<Arc<str>, Vec<PresenceId>>,
+    changed: VecDeque<PresenceId>,
+    /// What a joining member is told, until somebody comes or goes.
+    state: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Present {
+    key: Arc<str>,
+    /// As the members know it.
+    told: Option<Meta>,
+    /// As it is; None: to be forgotten.
+    now: Option<Meta>,
+    /// The channel is gone, and until then may come back.
+    away_until: Option<Instant>,
+    is_changed: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Meta {
+    reference: u64,
+    /// Of what this replaced.
+    previous: Option<u64>,
+    /// JSON text without braces.
+    members: Arc<str>,
+}
+
+impl Roster {
+    pub(super) fn new(grace: Duration) -> Self {
+        Self {
+            grace,
+            rooms: HashMap::new(),
+            stale: IndexSet::new(),
+            tell_at: None,
+            absences: VecDeque::new(),
+            epoch: rand::random(),
+            last: 0,
+        }
+    }
+
+    /// Takes note of what a channel tracks; `held` is what it tracks already. Whoever was away under the same key
+    /// comes back rather than coming anew: members then hear of a change, or of nothing at all.
+    pub(super) fn track(
+        &mut self,
+        room_key: &RoomKey,
+        held: Option<PresenceId>,
+        key: &Arc<str>,
+        members: &str,
+        now: Instant,
+    ) -> PresenceId {
+        let (reference, new_id) = (self.next(), PresenceId(self.next()));
+        let room = self.rooms.entry(room_key.clone()).or_default();
+        let held = held.filter(|id| room.present.get(id).is_some_and(|present| present.key == *key));
+        let id = held.or_else(|| room.away(key, members)).unwrap_or(new_id);
+        let present = room.present.entry(id).or_insert_with(|| {
+            room.keys.entry(Arc::clone(key)).or_default().push(id);
+            Present { key: Arc::clone(key), told: None, now: None, away_until: None, is_changed: false }
+        });
+        present.away_until = None;
+        if present.now.as_ref().is_none_or(|meta| *meta.members != *members) {
+            present.now = Some(Meta { reference, previous: None, members: members.into() });
+            room.change(id);
+            self.tell(room_key, now);
+        }
+        id
+    }
+
+    /// Forgets what a channel tracks, at once.
+    pub(super) fn untrack(&mut self, room_key: &RoomKey, id: PresenceId, now: Instant) {
+        let Some(room) = self.rooms.get_mut(room_key) else { return };
+        let Some(present) = room.present.get_mut(&id) else { return };
+        present.now = None;
+        room.change(id);
+        self.tell(room_key, now);
+    }
+
+    /// The channel is gone without having said so: a socket that broke may come back in a moment.
+    pub(super) fn part(&mut self, room_key: &RoomKey, id: PresenceId, now: Instant) {
+        let present = self.rooms.get_mut(room_key).and_then(|room| room.present.get_mut(&id));
+        let Some(present) = present.filter(|present| present.now.is_some()) else { return };
+        let until = now + self.grace;
+        present.away_until = Some(until);
+        self.absences.push_back((until, room_key.clone(), id));
+    }
+
+    /// Forgets who stayed away too long.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((until, ..)) = self.absences.front()
+            && *until <= now
+        {
+            let Some((until, room, id)) = self.absences.pop_front() else { return };
+            let present = self.rooms.get(&room).and_then(|room| room.present.get(&id));
+            if present.is_some_and(|present| present.away_until == Some(until)) {
+                self.untrack(&room, id, now);
+            }
+        }
+    }
+
+    /// When there is something to tell.
+    pub(super) fn tell_at(&self) -> Option<Instant> {
+        self.tell_at
+    }
+
+    /// Takes what the members of each room are to be told now. At most one difference a room.
+    pub(super) fn differences(&mut self, now: Instant) -> Vec<Difference> {
+        self.tell_at = None;
+        let mut differences = Vec::new();
+        for room_key in std::mem::take(&mut self.stale) {
+            let Some(room) = self.rooms.get_mut(&room_key) else { continue };
+            let (joins, leaves) = room.difference(self.epoch);
+            if !room.changed.is_empty() {
+                self.stale.insert(room_key.clone());
+                self.tell_at = Some(now + COALESCE);
+            }
+            if room.present.is_empty() {
+                self.rooms.remove(&room_key);
+            }
+            if !(joins.is_empty() && leaves.is_empty()) {
+                differences.push(Difference { room: room_key, joins: by_key(joins), leaves: by_key(leaves) });
+            }
+        }
+        differences
+    }
+
+    /// Who is present as the members of the room know it: a JSON object of key to metas. The next difference is a
+    /// difference to this.
+    pub(super) fn state(&mut self, room_key: &RoomKey) -> Arc<str> {
+        let Some(room) = self.rooms.get_mut(room_key) else { return "{}".into() };
+        let Room { present, keys, state, .. } = room;
+        let epoch = self.epoch;
+        let build = || {
+            let mut metas = IndexMap::<Arc<str>, String>::new();
+            for (key, ids) in keys.iter() {
+                for meta in ids.iter().filter_map(|id| present.get(id)?.told.as_ref()) {
+                    push(&mut metas, key, &meta.json(epoch));
+                }
+            }
+            by_key(metas).into()
+        };
+        Arc::clone(state.get_or_insert_with(build))
+    }
+
+    /// How many are present, those who are away included.
+    pub(super) fn len(&self) -> usize {
+        self.rooms.values().map(|room| room.present.len()).sum()
+    }
+
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn tell(&mut self, room: &RoomKey, now: Instant) {
+        self.stale.insert(room.clone());
+        self.tell_at.get_or_insert(now + COALESCE);
+    }
+}
+
+impl Room {
+    /// Who is away under a key, best with the same members.
+    fn away(&self, key: &Arc<str>, members: &str) -> Option<PresenceId> {
+        let ids = self.keys.get(key)?;
+        let mut found = None;
+        for id in ids {
+            let Some(present) = self.present.get(id) else { continue };
+            let (Some(_), Some(meta)) = (present.away_until, &present.now) else { continue };
+            if *meta.members == *members {
+                return Some(*id);
+            }
+            found.get_or_insert(*id);
+        }
+        found
+    }
+
+    fn change(&mut self, id: PresenceId) {
+        if let Some(present) = self.present.get_mut(&id)
+            && !std::mem::replace(&mut present.is_changed, true)
+        {
+            self.changed.push_back(id);
+        }
+    }
+
+    /// What changed since the last one, by key, as far as one frame shall hold.
+    fn difference(&mut self, epoch: u32) -> (IndexMap<Arc<str>, String>, IndexMap<Arc<str>, String>) {
+        let (mut joins, mut leaves) = (IndexMap::new(), IndexMap::new());
+        let mut bytes = 0;
+        while bytes < DIFF_BYTES_MAX
+            && let Some(id) = self.changed.pop_front()
+        {
+            let Some(present) = self.present.get_mut(&id) else { continue };
+            present.is_changed = false;
+            let told = present.told.take();
+            if let (Some(meta), Some(told)) = (&mut present.now, &told)
+                && meta.reference != told.reference
+            {
+                meta.previous = Some(told.reference);
+            }
+            present.told.clone_from(&present.now);
+            let key = Arc::clone(&present.key);
+            if present.now.is_none() {
+                self.forget(id, &key);
+            }
+            let now = self.present.get(&id).and_then(|present| present.now.as_ref());
+            if now.map(|meta| meta.reference) == told.as_ref().map(|meta| meta.reference) {
+                continue;
+            }
+            self.state = None;
+            for (side, meta) in [(&mut joins, now), (&mut leaves, told.as_ref())] {
+                if let Some(meta) = meta {
+                    bytes += meta.members.len();
+                    push(side, &key, &meta.json(epoch));
+                }
+            }
+        }
+        (joins, leaves)
+    }
+
+    fn forget(&mut self, id: PresenceId, key: &Arc<str>) {
+        self.present.remove(&id);
+        if let Some(ids) = self.keys.get_mut(key) {
+            ids.retain(|known| *known != id);
+            if ids.is_empty() {
+                self.keys.remove(key);
+            }
+        }
+    }
+}
+
+impl Meta {
+    fn json(&self, epoch: u32) -> String {
+        let mut text = format!(r#"{{"phx_ref":"{epoch:08x}{:x}""#, self.reference);
+        if let Some(previous) = self.previous {
+            text.push_str(&format!(r#","phx_ref_prev":"{epoch:08x}{previous:x}""#));
+        }
+        if !self.members.is_empty() {
+            text.push(',');
+            text.push_str(&self.members);
+        }
+        text.push('}');
+        text
+    }
+}
+
+fn push(metas: &mut IndexMap<Arc<str>, String>, key: &Arc<str>, meta: &str) {
+    let list = metas.entry(Arc::clone(key)).or_default();
+    if !list.is_empty() {
+        list.push(',');
+    }
+    list.push_str(meta);
+}
+
+fn by_key(metas: IndexMap<Arc<str>, String>) -> String {
+    let mut text = String::from("{");
+    for (key, metas) in metas {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.extend([&*quoted(&key), r#":{"metas":["#, &metas, "]}"]);
+    }
+    text.push('}');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+    use crate::route::Topic;
+
+    const GRACE: Duration = Duration::from_secs(5);
+
+    fn room() -> RoomKey {
+        RoomKey { topic: Topic::parse("room").unwrap(), private: false }
+    }
+
+    /// A room of a roster, seen by a member that merges what it is told as clients do.
+    struct Watched {
+        roster: Roster,
+        now: Instant,
+        seen: Map<String, Value>,
+        told: usize,
+    }
+
+    impl Watched {
+        fn new() -> Self {
+            Self { roster: Roster::new(GRACE), now: Instant::now(), seen: Map::new(), told: 0 }
+        }
+
+        fn track(&mut self, held: Option<PresenceId>, key: &str, name: &str) -> PresenceId {
+            let members = format!(r#""name":"{name}""#);
+            self.roster.track(&room(), held, &key.into(), &members, self.now)
+        }
+
+        fn wait(&mut self, time: Duration) {
+            self.now += time;
+            self.roster.expire(self.now);
+            while self.roster.tell_at().is_some() {
+                self.now += COALESCE;
+                for difference in self.roster.differences(self.now) {
+                    self.told += 1;
+                    self.merge(&difference);
+                }
+            }
+        }
+
+        /// As the JavaScript client does: joins are appended, then leaves are taken out by their refs.
+        fn merge(&mut self, difference: &Difference) {
+            let parse = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap();
+            let metas = |value: &Value| value["metas"].as_array().unwrap().clone();
+            for (key, joined) in parse(&difference.joins) {
+                let known = self.seen.entry(key).or_insert_with(|| json!({"metas": []}));
+                known["metas"].as_array_mut().unwrap().extend(metas(&joined));
+            }
+            for (key, left) in parse(&difference.leaves) {
+                let gone: Vec<Value> = metas(&left).iter().map(|meta| meta["phx_ref"].clone()).collect();
+                let known = self.seen[&key]["metas"].as_array_mut().expect("only who was told of leaves");
+                let before = known.len();
+                known.retain(|meta| !gone.contains(&meta["phx_ref"]));
+                assert_eq!(known.len() + gone.len(), before, "only who was told of leaves");
+                if known.is_empty() {
+                    self.seen.remove(&key);
+                }
+            }
+        }
+
+        fn state(&mut self) -> Map<String, Value> {
+            serde_json::from_str(&self.roster.state(&room())).unwrap()
+        }
+
+        /// `key: name name`, by key.
+        fn names(&self) -> Vec<String> {
+            let mut names: Vec<_> = self
+                .seen
+                .iter()
+                .map(|(key, value)| {
+                    let metas = value["metas"].as_array().unwrap();
+                    let mut names: Vec<_> = metas.iter().map(|meta| meta["name"].as_str().unwrap()).collect();
+                    names.sort_unstable();
+                    format!("{key}: {}", names.join(" "))
+                })
+                .collect();
+            names.sort_unstable();
+            names
+        }
+    }
+
+    #[test]
+    fn who_tracks_is_told_with_a_ref_and_who_tracks_the_same_again_is_not() {
+        let mut watched = Watched::new();
+        let ann = watched.track(None, "ann", "Ann");
+        assert_eq!(watched.state(), Map::new(), "a joining member hears of it by the difference");
+        watched.wait(Duration::ZERO);
+        assert_eq!(watched.names(), ["ann: Ann"]);
+        assert!(watched.seen["ann"]["metas"][0]["phx_ref"].is_string());
+        assert_eq!(watched.state(), watched.seen);
+        assert_eq!(watched.track(Some(ann), "ann", "Ann"), ann);
+        watched.wait(Duration::ZERO);
+        assert_eq!(watched.told, 1);
+    }
+
+    #[test]
+    fn a_change_is_one_difference_that_names_what_it_replaces() {
+        let mut watched = Watched::new();
+        let ann = watched.track(None, "ann", "Ann");
+        watched.wait(Duration::ZERO);
+        let before = watched.seen["ann"]["metas"][0]["phx_ref"].clone();
+        watched.track(Some(ann), "ann", "Ann B");
+        watched.track(Some(ann), "ann", "Ann C");
+        watched.wait(Duration::ZERO);
+        assert_eq!((watched.names(), watched.told), (vec!["ann: Ann C".to_owned()], 2));
+        let meta = &watched.seen["ann"]["metas"][0];
+        assert_eq!(meta["phx_ref_prev"], before);
+        assert_ne!(meta["phx_ref"], before);
+    }
+
+    #[test]
+    fn who_comes_and_goes_in_a_moment_is_never_told() {
+        let mut watched = Watched::new();
+        let ann = watched.track(None, "ann", "Ann");
+        watched.roster.untrack(&room(), ann, watched.now);
+        watched.wait(Duration::ZERO);
+        assert_eq!((watched.told, watched.roster.len()), (0, 0));
+    }
+
+    #[test]
+    fn several_devices_share_a_key_and_leave_one_by_one() {
+        let mut watched = Watched::new();
+        let phone = watched.track(None, "ann", "phone");
+        watched.track(None, "ann", "desk");
+        watched.wait(Duration::ZERO);
+        assert_eq!(watched.names(), ["ann: desk phone"]);
+        watched.roster.untrack(&room(), phone, watched.now);
+        watched.wait(Duration::ZERO);
+        assert_eq!(watched.names(), ["ann: desk"]);
+    }
+
+    #[test]
+    fn who_is_away_is_present_for_the_grace_and_no_longer() {
+        let mut watched = Watched::new();
+        let ann = watched.track(None, "ann", "Ann");
+        watched.wait(Duration::ZERO);
+        watched.roster.part(&room(), ann, watched.now);
+        watched.wait(GRACE - Duration::from_secs(1));
+        assert_eq!(watched.names(), ["ann: Ann"]);
+        watched.wait(Duration::from_secs(2));
+        assert_eq!(watched.names(), [""; 0]);
+        assert_eq!(watched.roster.len(), 0);
+    }
+
+    #[test]
+    fn who_comes_back_in_time_never_left() {
+        let mut watched = Watched::new();
+        let phone = watched.track(None, "ann", "phone");
+        let desk = watched.track(None, "ann", "desk");
+        watched.wait(Duration::ZERO);
+        for id in [phone, desk] {
+            watched.roster.part(&room(), id, watched.now);
+        }
+        assert_eq!(watched.track(None, "ann", "desk"), desk, "the one with the same members");
+        watched.wait(Duration::from_secs(1));
+        assert_eq!(watched.told, 1);
+        assert_eq!(watched.track(None, "ann", "phone again"), phone);
+        watched.wait(GRACE * 2);
+        assert_eq!((watched.names(), watched.told), (vec!["ann: desk phone again".to_owned()], 2));
+    }
+
+    #[test]
+    fn an_absence_that_ended_does_not_count_for_the_next() {
+        let mut watched = Watched::new();
+        let ann = watched.track(None, "ann", "Ann");
+        watched.roster.part(&room(), ann, watched.now);
+        watched.wait(Duration::from_secs(4));
+        watched.track(None, "ann", "Ann");
+        watched.roster.part(&room(), ann, watched.now);
+        watched.wait(Duration::from_secs(4));
+        assert_eq!(watched.names(), ["ann: Ann"]);
+        watched.wait(Duration::from_secs(2));
+        assert_eq!(watched.names(), [""; 0]);
+    }
+
+    #[test]
+    fn a_crowd_costs_few_differences_of_bounded_size() {
+        let mut watched = Watched::new();
+        let long = "x".repeat(1000);
+        let ids: Vec<_> = (0..1000).map(|n| watched.track(None, &format!("user {n}"), &long)).collect();
+        watched.now += COALESCE;
+        let first = watched.roster.differences(watched.now).remove(0);
+        assert!(first.joins.len() < 2 * DIFF_BYTES_MAX, "{}", first.joins.len());
+        watched.merge(&first);
+        watched.wait(Duration::ZERO);
+        assert_eq!(watched.seen.len(), 1000);
+        assert!(watched.told < 20, "{}", watched.told);
+        assert_eq!(watched.state(), watched.seen);
+        for id in ids {
+            watched.roster.untrack(&room(), id, watched.now);
+        }
+        watched.wait(Duration::ZERO);
+        assert_eq!((watched.seen.len(), watched.roster.len()), (0, 0));
+    }
+
+    /// The order of metas means nothing.
+    fn sorted(mut state: Map<String, Value>) -> Map<String, Value> {
+        for value in state.values_mut() {
+            value["metas"].as_array_mut().unwrap().sort_by_key(|meta| meta["phx_ref"].to_string());
+        }
+        state
+    }
+
+    proptest! {
+        /// However channels come and go, who merges the differences knows what a newcomer is told, and after the
+        /// grace only those are present who still hold on.
+        #[test]
+        fn differences_add_up_to_the_state(steps in prop::collection::vec((0_usize..4, 0_u8..5, 0_u8..3, 0_u64..4000), 0..60)) {
+            let mut watched = Watched::new();
+            let mut held: [Option<PresenceId>; 4] = [None; 4];
+            let key = |channel: usize| if channel < 2 { "shared" } else { "own" };
+            let mut names: [Option<String>; 4] = [const { None }; 4];
+            for (channel, action, name, millis) in steps {
+                let name = format!("name {name}");
+                match (action, held[channel]) {
+                    (0..3, id) => {
+                        held[channel] = Some(watched.track(id, key(channel), &name));
+                        names[channel] = Some(name);
+                    }
+                    (3, Some(id)) => {
+                        watched.roster.untrack(&room(), id, watched.now);
+                        (held[channel], names[channel]) = (None, None);
+                    }
+                    (_, Some(id)) => {
+                        watched.roster.part(&room(), id, watched.now);
+                        (held[channel], names[channel]) = (None, None);
+                    }
+                    (_, None) => watched.wait(Duration::from_millis(millis)),
+                }
+            }
+            watched.wait(Duration::ZERO);
+            prop_assert_eq!(sorted(watched.state()), sorted(watched.seen.clone()));
+            watched.wait(GRACE);
+            let count = watched.seen.values().map(|value| value["metas"].as_array().unwrap().len()).sum::<usize>();
+            prop_assert_eq!(count, names.iter().flatten().count());
+            prop_assert_eq!(sorted(watched.state()), sorted(watched.seen));
+        }
+    }
+}

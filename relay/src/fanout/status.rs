@@ -1,0 +1,119 @@
+//! `agent:status:online` and `agent:status:offline`: to the organization who it is, to its widgets whether anybody is
+//! there.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::channel::Channel;
+use super::dashboards::Agent;
+use super::hub::{Hub, SocketId};
+use super::room::{Except, RoomKey};
+use crate::auth::Identity;
+use crate::protocol::{Broadcast, BroadcastPayload, encode_broadcast};
+use crate::route::{Scope, Topic};
+
+const ONLINE: &str = "agent:status:online";
+const OFFLINE: &str = "agent:status:offline";
+
+fn event(is_online: bool) -> &'static str {
+    if is_online { ONLINE } else { OFFLINE }
+}
+
+fn agent_of(identity: Option<Identity>) -> Option<Agent> {
+    match identity {
+        Some(Identity::Agent { organization, user }) => Some((organization, user)),
+        _ => None,
+    }
+}
+
+impl Hub {
+    /// A channel was opened as this identity.
+    pub(super) fn dashboard_opens(&mut self, identity: Option<Identity>, by: SocketId) {
+        if let Some(agent) = agent_of(identity)
+            && self.dashboards.open(agent)
+        {
+            self.tell_status(agent, true, Except::Socket(by));
+            if self.dashboards.online(agent.0) == 1 {
+                self.tell_widgets(agent.0, true);
+            }
+        }
+    }
+
+    pub(super) fn dashboard_closes(&mut self, identity: Option<Identity>, now: Instant) {
+        if let Some(agent) = agent_of(identity) {
+            self.dashboards.close(agent, now);
+        }
+    }
+
+    /// Tells of agents who are gone, by the clock or by the database.
+    pub(super) fn tell_who_is_gone(&mut self, now: Instant) {
+        let agents = &self.agents;
+        for agent in self.dashboards.take_gone(now, |agent| agents.get(agent) == Some(&true)) {
+            self.tell_status(agent, false, Except::Nobody);
+            if self.dashboards.online(agent.0) == 0 {
+                self.tell_widgets(agent.0, false);
+            }
+        }
+    }
+
+    fn tell_status(&mut self, agent: Agent, is_online: bool, except: Except<'_>) {
+        let (organization, user) = agent;
+        let display_name = self.agent_names.get(&agent).map(|name| &**name);
+        let payload = json!({"user_id": user, "display_name": display_name}).to_string();
+        let room = RoomKey { topic: Topic::channel_organization(organization), private: false };
+        let payload = BroadcastPayload::Json(payload.as_bytes());
+        let broadcast = Broadcast { event: event(is_online), payload, meta: None };
+        let delivery = self.rooms.deliver(&room, &broadcast, except);
+        self.settle(delivery);
+    }
+
+    /// Looks through all rooms, which is rare enough: an organization's first agent comes or its last one goes.
+    fn tell_widgets(&mut self, organization: Uuid, is_online: bool) {
+        let is_widget = |room: &&RoomKey| {
+            room.topic.scope() == Some(Scope::Widget) && room.topic.organization() == Some(organization)
+        };
+        let widgets: Vec<RoomKey> = self.rooms.keys().filter(is_widget).cloned().collect();
+        let payload = widget_payload(is_online);
+        let payload = BroadcastPayload::Json(payload.as_bytes());
+        let broadcast = Broadcast { event: event(is_online), payload, meta: None };
+        for room in widgets {
+            let delivery = self.rooms.deliver(&room, &broadcast, Except::Nobody);
+            self.settle(delivery);
+        }
+    }
+
+    /// Tells a visitor's widget that has just become live whether anybody is there.
+    pub(super) fn tell_widget(&mut self, id: SocketId, wire_topic: &str) {
+        let Some(socket) = self.sockets.get(&id) else { return };
+        let Some(organization) =
+            socket.find(wire_topic).and_then(|channel| channel.room.topic.organization())
+        else {
+            return;
+        };
+        let is_online = self.dashboards.online(organization) > 0;
+        let payload = widget_payload(is_online);
+        let payload = BroadcastPayload::Json(payload.as_bytes());
+        let broadcast = Broadcast { event: event(is_online), payload, meta: None };
+        if let Some(frame) = encode_broadcast(socket.vsn, wire_topic, &broadcast) {
+            self.push(id, frame);
+        }
+    }
+}
+
+fn widget_payload(is_online: bool) -> String {
+    json!({ "online": is_online }).to_string()
+}
+
+impl Channel {
+    /// Whether it is a visitor's widget, which is told whether an agent is there.
+    pub(super) fn is_widget(&self) -> bool {
+        matches!(self.identity, Some(Identity::Visitor { .. }))
+            && self.room.topic.scope() == Some(Scope::Widget)
+    }
+}
+
+/// Names of agents, as the database has them.
+pub(super) type AgentNames = std::collections::HashMap<Agent, Arc<str>>;

@@ -1,0 +1,378 @@
+//! Private channels outside `org:`, decided by policies on `realtime.messages`. Names beginning with `a1` and so on are
+//! the checks of the protocol's reference.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use campfire_tests::relay::Settings;
+use campfire_tests::socket::{Vsn, default_config};
+use campfire_tests::{AGENT, ORGANIZATION, Socket, eventually, token};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::presence::{next_presence, track};
+use crate::scene::{Scene, with_scene, with_settings};
+
+/// What policies need, as the reference's schema has it, and no policy.
+const SCHEMA: &str = "
+    create schema realtime;
+    create table realtime.messages (
+      topic text not null, extension text not null, payload jsonb, event text, private boolean default false,
+      inserted_at timestamp not null default now(), updated_at timestamp not null default now(),
+      id uuid not null default gen_random_uuid() primary key, binary_payload bytea);
+    alter table realtime.messages enable row level security;
+    grant usage on schema realtime to anon, authenticated, service_role;
+    grant select, insert, update on realtime.messages to anon, authenticated, service_role;
+    create function realtime.topic() returns text language sql stable set search_path = ''
+      return nullif(pg_catalog.current_setting('realtime.topic', true), '');
+    create function campfire.realtime_probe(topic text, extensions text[]) returns table (extension text, id uuid)
+      language sql security definer set search_path = '' as $$
+        insert into realtime.messages (topic, extension)
+        select $1, wanted from unnest($2) wanted returning messages.extension, messages.id $$;
+    grant execute on function campfire.realtime_probe(text, text[]) to campfire_relay;";
+
+/// `to authenticated` policies for reading and sending one kind of thing.
+fn policy(action: &str, extension: &str, condition: &str) -> String {
+    let clause = if action == "select" { "using" } else { "with check" };
+    format!(
+        "create policy \"{action} {extension}\" on realtime.messages for {action} to authenticated
+           {clause} (extension = '{extension}' and ({condition}));"
+    )
+}
+
+async fn install(scene: &Scene, policies: &[String]) -> Result<()> {
+    scene.database.batch_execute(SCHEMA).await?;
+    Ok(scene.database.batch_execute(&policies.concat()).await?)
+}
+
+fn private(key: &str, presence: bool) -> Value {
+    let mut config = default_config();
+    config["private"] = true.into();
+    config["broadcast"]["ack"] = true.into();
+    config["presence"] = json!({"key": key, "enabled": presence});
+    config
+}
+
+async fn member(scene: &Scene, vsn: Vsn, channel: &str, token: &str, presence: bool) -> Result<Socket> {
+    let mut socket = scene.socket(vsn).await?;
+    // A key of its own: under an old one it would come back rather than come.
+    let key = Uuid::new_v4().to_string();
+    let reply = socket.try_join(channel, Some(token), private(&key, presence)).await?;
+    ensure!(reply.is_ok(), "{reply:?}");
+    Ok(socket)
+}
+
+/// Fails unless the channel stays silent up to a beat of the heart.
+async fn silent(socket: &mut Socket) -> Result<()> {
+    ensure!(socket.heartbeat().await?.is_ok());
+    let heard = tokio::time::timeout(Duration::ZERO, socket.frame_where("anything", |_| true)).await;
+    ensure!(heard.is_err(), "{heard:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_schema_private_channels_are_refused_by_name() {
+    with_scene(async |scene| {
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let reply = socket.try_join("room", Some(&scene.agent()), private("k", false)).await?;
+        let reason = "PoliciesNotInstalled: Private channels outside org: are not set up in this database";
+        ensure!(reply.reason() == reason, "{reply:?}");
+        ensure!(
+            scene.relay.log_text().contains("campfire.install_supabase_api()"),
+            "the operator is told what to do"
+        );
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a1_a_private_channel_needs_a_policy_that_lets_read() {
+    with_scene(async |scene| {
+        install(scene, &[]).await?;
+        for vsn in Vsn::BOTH {
+            let mut socket = scene.socket(vsn).await?;
+            let reason = "Unauthorized: You do not have permissions to read from this Channel topic: r";
+            for token in [Some(scene.agent()), None] {
+                let reply = socket.try_join("r", token.as_deref(), private("k", true)).await?;
+                ensure!(reply.reason() == reason, "{reply:?}");
+            }
+            // The same name with the optional prefix is the same channel.
+            let reply = socket.try_join("bcast:r", Some(&scene.agent()), private("k", true)).await?;
+            ensure!(reply.reason() == reason, "{reply:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a2_who_may_only_read_sends_nothing_and_is_not_told_so() {
+    with_scene(async |scene| {
+        let read = [policy("select", "broadcast", "true"), policy("select", "presence", "true")];
+        install(scene, &read).await?;
+        for vsn in Vsn::BOTH {
+            let mut reader = member(scene, vsn, "r", &scene.agent(), true).await?;
+            let mut other = member(scene, vsn, "r", &scene.agent(), false).await?;
+            next_presence(&mut reader, "presence_state").await?;
+            reader.broadcast("r", "e", json!({})).await?;
+            silent(&mut reader).await?;
+            silent(&mut other).await?;
+            let call = json!({"type": "presence", "event": "track", "payload": {}});
+            let reply = reader.request("r", "presence", call).await?;
+            ensure!(reply.status == "error" && reply.response == json!({}), "{reply:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a3_who_may_only_see_who_is_there_hears_no_broadcasts() {
+    with_scene(async |scene| {
+        let own = format!(
+            "realtime.topic() = 'r' and (current_setting('request.jwt.claims')::jsonb ->> 'sub') = '{AGENT}'"
+        );
+        let policies = [
+            policy("select", "presence", "true"),
+            policy("select", "broadcast", &own),
+            policy("insert", "broadcast", &own),
+            policy("insert", "presence", &own),
+        ];
+        install(scene, &policies).await?;
+        let mut claims = token::agent_claims(ORGANIZATION, AGENT);
+        claims["sub"] = Uuid::from_u128(7).to_string().into();
+        let watcher_token = token::mint(scene.secret(), &claims);
+        for vsn in Vsn::BOTH {
+            let mut speaker = member(scene, vsn, "r", &scene.agent(), false).await?;
+            let mut watcher = member(scene, vsn, "r", &watcher_token, true).await?;
+            next_presence(&mut watcher, "presence_state").await?;
+            let push = speaker.broadcast("r", "e", json!({})).await?;
+            ensure!(speaker.reply(&push).await?.is_ok());
+            track(&mut speaker, "r", json!({"n": 1})).await?;
+            let first = watcher.frame_where("anything", |_| true).await?;
+            ensure!(first.event == "presence_diff", "{first:?}");
+            // Without presence there is nothing left to join for.
+            let mut neither = scene.socket(vsn).await?;
+            let reply = neither.try_join("r", Some(&watcher_token), private("k", false)).await?;
+            ensure!(reply.reason().starts_with("Unauthorized: "), "{reply:?}");
+            // Who is allowed both hears both.
+            let mut listener = member(scene, vsn, "r", &scene.agent(), false).await?;
+            let push = speaker.broadcast("r", "e2", json!({"x": 1})).await?;
+            ensure!(speaker.reply(&push).await?.is_ok());
+            ensure!(listener.expect("r", "e2").await?.payload == json!({"x": 1}));
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a4_policies_see_topic_claims_headers_and_leave_nothing_behind() {
+    with_scene(async |scene| {
+        // What a policy sees is noted where a rollback does not reach: in the condition itself.
+        let sees = format!(
+            "realtime.topic() = 'r:ü/1' and current_setting('role') = 'authenticated'
+             and current_setting('request.jwt.claim.sub') = '{AGENT}'
+             and current_setting('request.jwt.claim.role') = 'authenticated'
+             and current_setting('request.jwt.claims')::jsonb ->> 'org_id' = '{ORGANIZATION}'
+             and current_setting('request.headers')::jsonb = '{{\"x-tenant\": \"blue\"}}'
+             and not private and event is null and payload is null"
+        );
+        install(scene, &[policy("select", "broadcast", &sees), policy("insert", "broadcast", &sees)]).await?;
+        let key = scene.cluster.credentials.api_key.clone();
+        let path = format!("/socket/websocket?apikey={key}&vsn=2.0.0");
+        let address = scene.relay.address();
+        let connect = async |tenant: &str| -> Result<Socket> {
+            let headers = [("x-tenant", tenant), ("y-other", "not shown")];
+            let socket = Socket::handshake(&address, &path, &headers, Vsn::V2).await?;
+            socket.map_err(|refused| anyhow::anyhow!("{refused:?}"))
+        };
+        let mut blue = connect("blue").await?;
+        let reply = blue.try_join("r:ü/1", Some(&scene.agent()), private("k", true)).await?;
+        ensure!(reply.is_ok(), "{reply:?}");
+        let push = blue.broadcast("r:ü/1", "e", json!({})).await?;
+        ensure!(blue.reply(&push).await?.is_ok());
+        let reply = blue.try_join("r:ü/2", Some(&scene.agent()), private("k", true)).await?;
+        ensure!(reply.reason().starts_with("Unauthorized: "), "{reply:?}");
+        let mut red = connect("red").await?;
+        let reply = red.try_join("r:ü/1", Some(&scene.agent()), private("k", true)).await?;
+        ensure!(reply.reason().starts_with("Unauthorized: "), "{reply:?}");
+        let left: i64 = scene.database.query_one("select count(*) from realtime.messages", &[]).await?.get(0);
+        ensure!(left == 0, "{left} probes are left");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a5_a6_a_new_token_is_asked_about_again() {
+    with_scene(async |scene| {
+        let claim =
+            |name: &str| format!("(current_setting('request.jwt.claims')::jsonb ->> '{name}') = 'yes'");
+        let policies = [
+            policy("select", "broadcast", &claim("read")),
+            policy("select", "presence", &claim("see")),
+            policy("insert", "broadcast", &claim("send")),
+        ];
+        install(scene, &policies).await?;
+        let mint = |allowed: &[&str]| {
+            let mut claims = token::agent_claims(ORGANIZATION, AGENT);
+            for name in allowed {
+                claims[*name] = "yes".into();
+            }
+            token::mint(scene.secret(), &claims)
+        };
+        for vsn in Vsn::BOTH {
+            let mut socket = member(scene, vsn, "r", &mint(&["read"]), false).await?;
+            let mut other = member(scene, vsn, "r", &mint(&["read", "send"]), false).await?;
+            socket.broadcast("r", "denied", json!({})).await?;
+            socket.set_token("r", &mint(&["read", "send"])).await?;
+            let push = socket.broadcast("r", "granted", json!({})).await?;
+            ensure!(socket.reply(&push).await?.is_ok());
+            other.expect("r", "granted").await?;
+            socket.set_token("r", &mint(&["read"])).await?;
+            socket.broadcast("r", "denied again", json!({})).await?;
+            silent(&mut socket).await?;
+            silent(&mut other).await?;
+            let mut both = member(scene, vsn, "r", &mint(&["read", "see"]), true).await?;
+            for (member, allowed, message) in [
+                (&mut socket, "send", "You do not have permissions to read from this Channel topic: r"),
+                (&mut both, "see", "You no longer have permission to read from this Channel topic: r"),
+            ] {
+                member.set_token("r", &mint(&[allowed])).await?;
+                let system = member.frame_where("the end", |frame| frame.event == "system").await?;
+                ensure!(system.payload["message"] == message, "{system:?}");
+                ensure!(system.payload["status"] == "error", "{system:?}");
+                member.frame_where("the close", |frame| frame.event == "phx_close").await?;
+                ensure!(member.heartbeat().await?.is_ok());
+            }
+            let push = other.broadcast("r", "alone", json!({})).await?;
+            ensure!(other.reply(&push).await?.is_ok());
+            silent(&mut socket).await?;
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_fails_is_a_no_and_harms_nobody_else() {
+    with_scene(async |scene| {
+        let broken = "(realtime.topic() <> 'bad' or 1 / (length(realtime.topic()) - 3) = 0)";
+        install(scene, &[policy("select", "broadcast", broken)]).await?;
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let reply = socket.try_join("bad", Some(&scene.agent()), private("k", false)).await?;
+        ensure!(reply.reason().starts_with("Unauthorized: "), "{reply:?}");
+        ensure!(socket.try_join("good", Some(&scene.agent()), private("k", false)).await?.is_ok());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r3_private_broadcasts_over_http_are_decided_by_the_policies_too() {
+    with_scene(async |scene| {
+        let topic = "realtime.topic() = 'open'";
+        install(scene, &[policy("select", "broadcast", "true"), policy("insert", "broadcast", topic)])
+            .await?;
+        let mut open = member(scene, Vsn::V2, "open", &scene.agent(), false).await?;
+        let mut shut = member(scene, Vsn::V2, "shut", &scene.agent(), false).await?;
+        let bearer = format!("Bearer {}", scene.agent());
+        let headers = [("authorization", bearer.as_str())];
+        for (room, status) in [("open", 202), ("shut", 403)] {
+            let path = format!("/api/broadcast/{room}/events/single?private=true");
+            let response = scene.relay.post(&path, &headers, &json!({"x": 1})).await?;
+            ensure!(response.status == status, "{room}: {response:?}");
+        }
+        let message = |room: &str| json!({"topic": room, "event": "batch", "payload": {}, "private": true});
+        let body = json!({"messages": [message("open"), message("shut")]});
+        let response = scene.relay.post("/api/broadcast", &headers, &body).await?;
+        ensure!(response.status == 202 && response.body.is_empty(), "{response:?}");
+        open.expect("open", "single").await?;
+        open.expect("open", "batch").await?;
+        silent(&mut shut).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b3_the_public_and_the_private_room_of_a_name_are_two() {
+    with_settings(
+        |settings| settings.env("CAMPFIRE_PUBLIC_CHANNELS", "allow"),
+        async |scene| {
+            install(scene, &[policy("select", "broadcast", "true"), policy("insert", "broadcast", "true")])
+                .await?;
+            for vsn in Vsn::BOTH {
+                let mut private_member = member(scene, vsn, "r", &scene.agent(), false).await?;
+                let mut private_sender = member(scene, vsn, "r", &scene.agent(), false).await?;
+                let mut public_member = scene.socket(vsn).await?;
+                let mut public_sender = scene.socket(vsn).await?;
+                for socket in [&mut public_member, &mut public_sender] {
+                    ensure!(socket.try_join("r", None, default_config()).await?.is_ok());
+                }
+                public_sender.broadcast("r", "public", json!({})).await?;
+                let push = private_sender.broadcast("r", "private", json!({})).await?;
+                ensure!(private_sender.reply(&push).await?.is_ok());
+                private_member.expect("r", "private").await?;
+                public_member.expect("r", "public").await?;
+                silent(&mut private_member).await?;
+                silent(&mut public_member).await?;
+            }
+            Ok(())
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_joins_is_no_storm_of_questions() {
+    const SOCKETS: usize = 100;
+    const LOCK: i64 = 42;
+    let settings = |settings: Settings| settings.env("CAMPFIRE_POLICY_SESSIONS", "2");
+    with_settings(settings, async |scene| {
+        // The answer waits for a lock, until all who ask are there.
+        let waits = format!("(select true from pg_advisory_xact_lock_shared({LOCK}))");
+        let anon = policy("select", "broadcast", &waits).replace("to authenticated", "to anon, authenticated");
+        install(scene, &[anon]).await?;
+        let mut sockets = Vec::new();
+        for _ in 0..SOCKETS {
+            sockets.push(scene.socket(Vsn::V2).await?);
+        }
+        scene.database.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+        let joins = sockets.iter_mut().map(|socket| socket.try_join("r", None, private("k", false)));
+        let release = async {
+            let askers = async || scene.relay.metric("campfire_policy_askers").await.ok()?;
+            let all = async || (askers().await? == SOCKETS as f64).then_some(());
+            eventually("all of them wait for the answer", all).await;
+            scene.database.execute("select pg_advisory_unlock($1)", &[&LOCK]).await
+        };
+        let (replies, released) = tokio::join!(futures_util::future::join_all(joins), release);
+        released?;
+        for reply in replies {
+            let reply = reply?;
+            ensure!(reply.is_ok(), "{reply:?}");
+        }
+        let asked = scene.relay.metric("campfire_policy_questions_total").await?;
+        ensure!(asked == Some(1.0), "{asked:?} questions for {SOCKETS} equal joins");
+        let backends = "select count(*) from pg_stat_activity where usename = 'relay' and backend_type = 'client backend'";
+        let open: i64 = scene.database.query_one(backends, &[]).await?.get(0);
+        ensure!(open <= 4, "{open} sessions");
+        // A no is remembered: who asks again and again asks the database once.
+        let before = scene.relay.metric("campfire_policy_questions_total").await?;
+        for _ in 0..20 {
+            let reply = sockets[0].try_join("s", Some(&service_without_policy(scene)), private("k", false)).await?;
+            ensure!(reply.reason().starts_with("Unauthorized: "), "{reply:?}");
+        }
+        let after = scene.relay.metric("campfire_policy_questions_total").await?;
+        let asked = after.unwrap_or_default() - before.unwrap_or_default();
+        ensure!(asked <= 2.0, "{asked} questions for one no");
+        Ok(())
+    })
+    .await;
+}
+
+/// A token of a role that no policy names.
+fn service_without_policy(scene: &Scene) -> String {
+    token::service(scene.secret())
+}

@@ -1,0 +1,301 @@
+//! Broadcasts over HTTP. Names beginning with `r1` and so on are the checks of the protocol's reference.
+
+use anyhow::{Result, ensure};
+use campfire_tests::fence::Fence;
+use campfire_tests::http::{self, Response};
+use campfire_tests::relay::Settings;
+use campfire_tests::socket::{Vsn, default_config};
+use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, token};
+use serde_json::{Value, json};
+
+use crate::scene::{Scene, with_scene, with_settings};
+
+const BATCH: [&str; 2] = ["/realtime/v1/api/broadcast", "/api/broadcast"];
+
+fn public(settings: Settings) -> Settings {
+    settings.env("CAMPFIRE_PUBLIC_CHANNELS", "allow")
+}
+
+async fn batch(scene: &Scene, messages: Value) -> Result<Response> {
+    let key = scene.cluster.credentials.api_key.clone();
+    scene.relay.post(BATCH[0], &[("apikey", &key)], &json!({"messages": messages})).await
+}
+
+async fn listener(scene: &Scene, vsn: Vsn, channel: &str) -> Result<Socket> {
+    let mut socket = scene.socket(vsn).await?;
+    let reply = socket.try_join(channel, None, default_config()).await?;
+    ensure!(reply.is_ok(), "{reply:?}");
+    Ok(socket)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r1_a_batch_of_public_messages_is_accepted_and_delivered() {
+    with_settings(public, async |scene| {
+        for vsn in Vsn::BOTH {
+            let mut socket = listener(scene, vsn, "room:7").await?;
+            let message = |x: u8| json!({"topic": "room:7", "event": "cursor", "payload": {"x": x}});
+            let mut second = message(2);
+            second["id"] = "m2".into();
+            let response = batch(scene, json!([message(1), second])).await?;
+            ensure!(response.status == 202 && response.body.is_empty(), "{response:?}");
+            ensure!(response.header("access-control-allow-origin") == Some("*"), "{response:?}");
+            ensure!(response.header("x-rate-limit") == Some("100"), "{response:?}");
+            let first = socket.expect("room:7", "cursor").await?;
+            ensure!(first.payload == json!({"x": 1}) && first.meta.is_null(), "{first:?}");
+            let second = socket.expect("room:7", "cursor").await?;
+            ensure!(second.payload == json!({"x": 2}) && second.meta == json!({"id": "m2"}), "{second:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r2_one_bad_message_refuses_the_batch_with_aligned_errors() {
+    with_settings(public, async |scene| {
+        let mut socket = listener(scene, Vsn::V2, "room").await?;
+        let good = json!({"topic": "room", "event": "e", "payload": {}});
+        for (messages, errors) in [
+            (json!([good, {"topic": "room", "event": "e"}]), json!([{}, {"payload": ["can't be blank"]}])),
+            (
+                json!([{"topic": 7, "event": "", "payload": [], "private": "maybe"}, good]),
+                json!([{"topic": ["is invalid"], "event": ["can't be blank"], "payload": ["is invalid"],
+                    "private": ["is invalid"]}, {}]),
+            ),
+            (json!([]), json!(["can't be blank"])),
+            (Value::Null, json!(["can't be blank"])),
+            (json!("x"), json!(["is invalid"])),
+        ] {
+            let response = batch(scene, messages).await?;
+            let expected = json!({"errors": {"messages": errors}});
+            ensure!(response.status == 422 && response.json()? == expected, "{response:?}");
+        }
+        let key = scene.cluster.credentials.api_key.clone();
+        let headers = [("apikey", key.as_str()), ("content-type", "application/json")];
+        let response = http::request(&scene.relay.address(), "POST", BATCH[1], &headers, b"{\"mess").await?;
+        ensure!(response.status == 400, "{response:?}");
+        // Nothing of it was sent: the next good one comes first.
+        ensure!(
+            batch(scene, json!([{"topic": "room", "event": "last", "payload": {}}])).await?.status == 202
+        );
+        socket.expect("room", "last").await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r3_what_may_not_be_sent_is_dropped_from_a_batch_and_refused_alone() {
+    with_settings(public, async |scene| {
+        let mut socket = listener(scene, Vsn::V2, "room").await?;
+        let private = json!({"topic": "room", "event": "no", "payload": {}, "private": true});
+        let response =
+            batch(scene, json!([private, {"topic": "room", "event": "yes", "payload": {}}])).await?;
+        ensure!(response.status == 202, "{response:?}");
+        socket.expect("room", "yes").await?;
+        let key = scene.cluster.credentials.api_key.clone();
+        let path = "/realtime/v1/api/broadcast/room/events/no?private=true";
+        let response = scene.relay.post(path, &[("apikey", &key)], &json!({})).await?;
+        ensure!(
+            response.status == 403 && response.json()? == json!({"message": "Unauthorized"}),
+            "{response:?}"
+        );
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r4_topic_and_event_of_one_message_are_decoded_from_its_address() {
+    with_settings(public, async |scene| {
+        let key = scene.cluster.credentials.api_key.clone();
+        let address = scene.relay.address();
+        for vsn in Vsn::BOTH {
+            let mut socket = listener(scene, vsn, "a/b:c").await?;
+            for prefix in ["/realtime/v1", ""] {
+                let path =
+                    format!("{prefix}/api/broadcast/a%2Fb%3Ac/events/caf%C3%A9%20x?apikey=K&vsn=2.0.0");
+                for (body, expected) in
+                    [(r#"{"x": 3}"#, json!({"x": 3})), ("[1]", json!([1])), ("", json!({}))]
+                {
+                    let headers =
+                        [("apikey", key.as_str()), ("content-type", "application/json; charset=utf-8")];
+                    let response = http::request(&address, "POST", &path, &headers, body.as_bytes()).await?;
+                    ensure!(response.status == 202 && response.body.is_empty(), "{response:?}");
+                    let event = socket.expect("a/b:c", "café x").await?;
+                    ensure!(event.payload == expected, "{event:?}");
+                }
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r5_bytes_reach_2_0_0_as_bytes_and_other_media_types_are_refused() {
+    with_settings(public, async |scene| {
+        let key = scene.cluster.credentials.api_key.clone();
+        let address = scene.relay.address();
+        let mut new = listener(scene, Vsn::V2, "room").await?;
+        let mut old = listener(scene, Vsn::V1, "room").await?;
+        let send = async |content_type: &str, body: &[u8]| {
+            let headers = [("apikey", key.as_str()), ("content-type", content_type)];
+            http::request(&address, "POST", "/api/broadcast/room/events/blob", &headers, body).await
+        };
+        ensure!(send("application/octet-stream", b"\xde\xad\x00").await?.status == 202);
+        let event = new.expect("room", "blob").await?;
+        ensure!(event.payload == json!({"bytes": [0xde, 0xad, 0]}), "{event:?}");
+        let response = send("text/plain", b"x").await?;
+        let error = "Unsupported Media Type. Use application/json or application/octet-stream";
+        ensure!(response.status == 415 && response.json()? == json!({"error": error}), "{response:?}");
+        ensure!(send("application/json", b"{\"x\"").await?.status == 400);
+        // 1.0.0 was told nothing of it, and lives.
+        ensure!(send("application/json", b"{\"x\":1}").await?.status == 202);
+        let event = old.expect("room", "blob").await?;
+        ensure!(event.payload == json!({"x": 1}), "{event:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r6_callers_prove_who_they_are_and_browsers_may_ask() {
+    with_settings(public, async |scene| {
+        let (key, secret) = (scene.cluster.credentials.api_key.clone(), scene.secret().to_owned());
+        let stale = token::mint(&secret, &json!({"role": "anon", "exp": token::now() - 60}));
+        let fresh = token::mint(&secret, &json!({"role": "anon", "exp": token::in_an_hour()}));
+        let body = json!({"messages": [{"topic": "room", "event": "e", "payload": {}}]});
+        let (fresh, stale) = (format!("Bearer {fresh}"), format!("Bearer {stale}"));
+        for (headers, status) in [
+            (vec![], 401),
+            (vec![("apikey", "nonsense")], 401),
+            (vec![("authorization", stale.as_str()), ("apikey", &key)], 401),
+            (vec![("authorization", "nonsense"), ("apikey", &key)], 401),
+            (vec![("authorization", "Bearer  two"), ("apikey", &key)], 401),
+            (vec![("authorization", "Bearer sb_publishable_x"), ("apikey", &key)], 202),
+            (vec![("authorization", fresh.as_str())], 202),
+            (vec![("Authorization", &fresh.replace("Bearer", "bEARER"))], 202),
+            (vec![("apikey", &key)], 202),
+        ] {
+            let response = scene.relay.post(BATCH[0], &headers, &body).await?;
+            ensure!(response.status == status, "{headers:?}: {response:?}");
+            ensure!(status == 202 || response.json()? == json!({"message": "Unauthorized"}), "{response:?}");
+        }
+        for path in [BATCH[0], BATCH[1], "/realtime/v1/api/broadcast/a/events/b"] {
+            let response = http::request(&scene.relay.address(), "OPTIONS", path, &[], b"").await?;
+            ensure!(response.status == 204, "{response:?}");
+            ensure!(response.header("access-control-allow-origin") == Some("*"), "{response:?}");
+            let allowed = response.header("access-control-allow-headers").unwrap_or_default();
+            for header in ["authorization", "apikey", "content-type", "x-client-info"] {
+                ensure!(allowed.contains(header), "{allowed}");
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_an_organizations_channels_rights_and_reserved_events_hold_over_http_too() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let channel = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut agent = scene.dashboard(Vsn::V2, &[&channel]).await?;
+        let path = |event: &str| {
+            let topic = channel.replace(':', "%3A");
+            format!("/api/broadcast/{topic}/events/{}", event.replace(':', "%3A"))
+        };
+        let service = token::service(scene.secret());
+        let (agents, visitors) = (scene.agent(), scene.visitor(conversation));
+        let key = scene.cluster.credentials.api_key.clone();
+        let send = async |token: &str, event: &str| {
+            let bearer = format!("Bearer {token}");
+            scene.relay.post(&path(event), &[("authorization", bearer.as_str())], &json!({"by": event})).await
+        };
+        for (token, event, status) in [
+            (&service, "message:created", 403),
+            (&agents, "Conversation:updated", 403),
+            (&agents, "agent:status:online", 403),
+            (&visitors, "note", 403),
+            (&key, "note", 403),
+            (&agents, "note", 202),
+            (&service, "note", 202),
+        ] {
+            let response = send(token, event).await?;
+            ensure!(response.status == status, "{event}: {response:?}");
+        }
+        let note = agent.expect(&channel, "note").await?;
+        ensure!(note.meta == json!({"sender": {"type": "agent", "id": AGENT}}), "{note:?}");
+        let note = agent.expect(&channel, "note").await?;
+        ensure!(note.meta == json!({"sender": {"type": "service", "id": null}}), "{note:?}");
+        // In a batch they are dropped without a word; an id is not believed either.
+        let message = |event: &str| json!({"topic": channel, "event": event, "payload": {}, "id": "forged"});
+        let bearer = format!("Bearer {agents}");
+        let body = json!({"messages": [message("message:created"), message("last")]});
+        let response = scene.relay.post(BATCH[0], &[("authorization", &bearer)], &body).await?;
+        ensure!(response.status == 202, "{response:?}");
+        let last = agent.expect(&channel, "last").await?;
+        ensure!(last.meta["id"].is_null(), "{last:?}");
+        // What a visitor types reaches the agent, and the relay ends it.
+        ensure!(send(&visitors, "typing:start").await?.status == 202);
+        agent.expect(&channel, "typing:start").await?;
+        agent.expect(&channel, "typing:stop").await?;
+        let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
+        ensure!(agent.events_before(&fence, &channel).await?.is_empty());
+        // Public channels do not exist unless they are allowed.
+        let response =
+            scene.relay.post("/api/broadcast/room/events/e", &[("apikey", &key)], &json!({})).await?;
+        ensure!(response.status == 403, "{response:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn senders_are_charged_and_the_applications_own_servers_are_not() {
+    let settings = |settings| {
+        public(settings)
+            .env("CAMPFIRE_CLIENT_MESSAGES_PER_SECOND", "1")
+            .env("CAMPFIRE_CLIENT_MESSAGES_BURST", "3")
+    };
+    with_settings(settings, async |scene| {
+        let message = json!({"topic": "room", "event": "e", "payload": {}});
+        let too_large = batch(scene, json!(vec![message.clone(); 4])).await?;
+        ensure!(too_large.status == 429, "{too_large:?}");
+        let text = "Too many messages to broadcast, please reduce the batch size";
+        ensure!(too_large.json()? == json!({"message": text}), "{too_large:?}");
+        ensure!(batch(scene, json!(vec![message.clone(); 3])).await?.status == 202);
+        let over = batch(scene, json!(vec![message.clone(); 3])).await?;
+        let text = "You have exceeded your rate limit";
+        ensure!(over.status == 429 && over.json()? == json!({"message": text}), "{over:?}");
+        let bearer = format!("Bearer {}", token::service(scene.secret()));
+        for _ in 0..5 {
+            let body = json!({"messages": vec![message.clone(); 10]});
+            let response = scene.relay.post(BATCH[0], &[("authorization", &bearer)], &body).await?;
+            ensure!(response.status == 202, "{response:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_and_payloads_have_bounds() {
+    let settings = |settings| public(settings).env("CAMPFIRE_MAX_PAYLOAD_BYTES", "1000");
+    with_settings(settings, async |scene| {
+        let large = json!({"x": "x".repeat(1000)});
+        let response = batch(scene, json!([{"topic": "room", "event": "e", "payload": large}])).await?;
+        let errors = json!([{"payload": ["Payload size exceeds tenant limit"]}]);
+        ensure!(
+            response.status == 422 && response.json()? == json!({"errors": {"messages": errors}}),
+            "{response:?}"
+        );
+        let key = scene.cluster.credentials.api_key.clone();
+        let response = scene.relay.post("/api/broadcast/room/events/e", &[("apikey", &key)], &large).await?;
+        let errors = json!({"payload": ["Payload size exceeds tenant limit"]});
+        ensure!(response.status == 422 && response.json()? == json!({"errors": errors}), "{response:?}");
+        Ok(())
+    })
+    .await;
+}

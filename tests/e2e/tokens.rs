@@ -1,0 +1,292 @@
+//! Keys and tokens: published keys that come and go, secrets that rotate, claims where the database says.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use campfire_tests::cluster::Cluster;
+use campfire_tests::relay::Settings;
+use campfire_tests::socket::{Refused, Vsn};
+use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, eventually, token};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::scene::{with_scene, with_settings};
+
+/// A key pair of whoever issues tokens.
+struct Issuer {
+    algorithm: Algorithm,
+    key: EncodingKey,
+    kid: String,
+}
+
+impl Issuer {
+    fn new(kid: &str, algorithm: Algorithm) -> Result<Self> {
+        let arguments = match algorithm {
+            Algorithm::RS256 => "genrsa -traditional 2048",
+            Algorithm::ES256 => "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
+            _ => "genpkey -algorithm ed25519",
+        };
+        let pem = Command::new("openssl").args(arguments.split(' ')).output().context("openssl")?.stdout;
+        let mut der = Command::new("openssl");
+        // genrsa writes no DER by itself.
+        let kind = if algorithm == Algorithm::RS256 { "rsa -traditional" } else { "pkcs8 -topk8 -nocrypt" };
+        der.args(kind.split(' ')).args(["-outform", "DER"]);
+        let mut child =
+            der.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn()?;
+        std::io::Write::write_all(&mut child.stdin.take().context("stdin")?, &pem)?;
+        let der = child.wait_with_output()?.stdout;
+        let key = match algorithm {
+            Algorithm::RS256 => EncodingKey::from_rsa_der(&der),
+            Algorithm::ES256 => EncodingKey::from_ec_der(&der),
+            _ => EncodingKey::from_ed_der(&der),
+        };
+        Ok(Self { algorithm, key, kid: kid.to_owned() })
+    }
+
+    fn published(&self) -> Result<Value> {
+        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm)?;
+        jwk.common.key_id = Some(self.kid.clone());
+        Ok(serde_json::to_value(jwk)?)
+    }
+
+    fn sign_as(&self, kid: Option<&str>, claims: &Value) -> Result<String> {
+        let header = Header { kid: kid.map(str::to_owned), ..Header::new(self.algorithm) };
+        Ok(jsonwebtoken::encode(&header, claims, &self.key)?)
+    }
+
+    fn sign(&self, claims: &Value) -> Result<String> {
+        self.sign_as(Some(&self.kid), claims)
+    }
+}
+
+fn set(issuers: &[&Issuer]) -> Result<String> {
+    let keys = issuers.iter().map(|issuer| issuer.published()).collect::<Result<Vec<_>>>()?;
+    Ok(json!({"keys": keys}).to_string())
+}
+
+async fn connect(address: &str, key: &str) -> Result<Result<Socket, Refused>> {
+    Socket::try_connect(address, key, Vsn::V2).await
+}
+
+fn error_of(refused: &Refused) -> String {
+    let body: Value = serde_json::from_str(&refused.body).unwrap_or_default();
+    body["error"].as_str().unwrap_or_default().to_owned()
+}
+
+fn agent_claims() -> Value {
+    token::agent_claims(ORGANIZATION, AGENT)
+}
+
+/// A file in the cluster's directory, which goes with it.
+fn write_set(cluster: &Cluster, issuers: &[&Issuer]) -> Result<std::path::PathBuf> {
+    let path = cluster.dir.join("jwks.json");
+    std::fs::write(&path, set(issuers)?)?;
+    Ok(path)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a8_tokens_are_verified_by_the_published_key_that_they_name() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    let issuers = [
+        Issuer::new("rsa", Algorithm::RS256)?,
+        Issuer::new("ec", Algorithm::ES256)?,
+        Issuer::new("ed", Algorithm::EdDSA)?,
+    ];
+    let path = write_set(&cluster, &issuers.each_ref())?;
+    // No secret at all: published keys are enough.
+    let settings = Settings::of(&cluster)?.env("CAMPFIRE_JWKS", &path.display().to_string());
+    let relay = settings.without("CAMPFIRE_JWT_SECRET").start().await?;
+    let address = relay.address();
+    for issuer in &issuers {
+        let signed = issuer.sign(&agent_claims())?;
+        let mut socket =
+            connect(&address, &signed).await?.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
+        socket.join(&chat::organization_channel(ORGANIZATION), &signed).await?;
+        let refused =
+            connect(&address, &issuer.sign_as(None, &agent_claims())?).await?.err().context("no kid")?;
+        ensure!(refused.status == 401, "{refused:?}");
+        let signer = "Failed to generate JWT signer, check your JWT secret or JWKS configuration";
+        ensure!(error_of(&refused) == signer, "{refused:?}");
+        let unknown = issuer.sign_as(Some("nobody"), &agent_claims())?;
+        let refused = connect(&address, &unknown).await?.err().context("an unknown kid")?;
+        let signer = "Failed to generate JWT signer for key ID (kid) \"nobody\", check your JWT secret or JWKS configuration";
+        ensure!(refused.status == 401 && error_of(&refused) == signer, "{refused:?}");
+    }
+    // The name of one key and the signature of another.
+    let other = Issuer::new("ec", Algorithm::ES256)?;
+    let refused = connect(&address, &other.sign(&agent_claims())?).await?.err().context("forged")?;
+    ensure!(error_of(&refused) == "Failed to validate JWT signature", "{refused:?}");
+    ensure!(!relay.log_text().contains(&issuers[1].sign(&agent_claims())?[..20]), "tokens in the log");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_published_later_is_found_and_one_that_is_taken_back_is_gone() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    let (old, new) = (Issuer::new("old", Algorithm::ES256)?, Issuer::new("new", Algorithm::EdDSA)?);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/keys?apikey=hunter2", listener.local_addr()?);
+    let published = Arc::new(Mutex::new(set(&[&old])?));
+    let answer = Arc::clone(&published);
+    let server = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 2048];
+            let _ = stream.read(&mut request).await;
+            let body = answer.lock().unwrap().clone();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all((head + &body).as_bytes()).await;
+        }
+    });
+    let settings =
+        Settings::of(&cluster)?.env("CAMPFIRE_JWKS", &url).env("CAMPFIRE_JWKS_REFRESH_SECONDS", "3600");
+    let relay = settings.start().await?;
+    let address = relay.address();
+    ensure!(connect(&address, &old.sign(&agent_claims())?).await?.is_ok());
+    // The issuer rotates. A token of the new key makes the relay look, though not more often than every 10 s.
+    *published.lock().unwrap() = set(&[&new])?;
+    let signed = new.sign(&agent_claims())?;
+    let accepted = async || connect(&address, &signed).await.ok()?.ok().map(drop);
+    eventually("the new key is known", accepted).await;
+    let refused = connect(&address, &old.sign(&agent_claims())?).await?.err().context("taken back")?;
+    ensure!(refused.status == 401, "{refused:?}");
+    // The secret that is set beside them still verifies.
+    let secret = &cluster.credentials.jwt_secret;
+    ensure!(connect(&address, &token::agent(secret, ORGANIZATION, AGENT)).await?.is_ok());
+    ensure!(!relay.log_text().contains("hunter2"), "the URL's query in the log");
+    server.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_was_replaced_is_good_for_as_long_as_it_is_named() {
+    let settings = |settings: Settings| {
+        settings.env("CAMPFIRE_JWT_PREVIOUS_SECRETS", "the secret before this one, the one before that")
+    };
+    with_settings(settings, async |scene| {
+        let address = scene.relay.address();
+        for secret in ["the secret before this one", "the one before that", scene.secret()] {
+            ensure!(connect(&address, &token::agent(secret, ORGANIZATION, AGENT)).await?.is_ok(), "{secret}");
+        }
+        let refused = connect(&address, &token::agent("never one", ORGANIZATION, AGENT)).await?;
+        ensure!(refused.err().is_some_and(|refused| refused.status == 401));
+        ensure!(!scene.relay.log_text().contains("before that"), "a secret in the log");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_show_neither_in_the_log_nor_in_metrics_nor_in_the_process_list() {
+    with_settings(
+        |settings| settings.env("CAMPFIRE_LOG", "trace"),
+        async |scene| {
+            let conversation = scene.conversation().await?;
+            let token = scene.visitor(conversation);
+            let channel = chat::conversation_channel(ORGANIZATION, conversation);
+            let mut socket = scene.socket(Vsn::V2).await?;
+            socket.join(&channel, &token).await?;
+            socket.broadcast(&channel, "typing:start", json!({"secret": "payload-canary"})).await?;
+            ensure!(socket.heartbeat().await?.is_ok());
+            let metrics = scene.relay.get("/metrics").await?.body;
+            let arguments = std::fs::read_to_string(
+                Path::new("/proc").join(scene.relay.pid().to_string()).join("cmdline"),
+            )?;
+            let signature = token.rsplit('.').next().context("a token has a signature")?;
+            let credentials = &scene.cluster.credentials;
+            // Our own lines: at trace, libraries print what they like.
+            let log: Vec<_> =
+                scene.relay.log().into_iter().filter(|line| line.contains("campfire_relay")).collect();
+            let log = log.join("\n");
+            for secret in [
+                signature,
+                scene.secret(),
+                &credentials.api_key,
+                &credentials.relay_password,
+                "payload-canary",
+            ] {
+                for (place, text) in [("log", &log), ("metrics", &metrics), ("process list", &arguments)] {
+                    ensure!(!text.contains(secret), "{place} has {secret}");
+                }
+            }
+            Ok(())
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_are_where_the_databases_settings_say() {
+    with_scene(async |scene| {
+        let set =
+            "update campfire.settings set value = 'app_metadata.tenant' where name = 'claim_organization'";
+        ensure!(scene.database.execute(set, &[]).await? == 1);
+        // Settings are read at each attach.
+        scene.relay.kill_9().await?;
+        scene.relay.start_again().await?;
+        let channel = chat::organization_channel(ORGANIZATION);
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let old =
+            socket.try_join(&channel, Some(&scene.agent()), campfire_tests::socket::default_config()).await?;
+        ensure!(old.reason().starts_with("Unauthorized"), "{old:?}");
+        let claims = json!({"role": "authenticated", "sub": AGENT, "exp": token::in_an_hour(),
+            "app_metadata": {"tenant": ORGANIZATION}});
+        socket.join(&channel, &token::mint(scene.secret(), &claims)).await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a7_expiry_ends_the_channel_and_not_the_socket() {
+    with_scene(async |scene| {
+        for vsn in Vsn::BOTH {
+            let mut claims = agent_claims();
+            claims["exp"] = (token::now() + 2).into();
+            let mut socket = scene.socket(vsn).await?;
+            let (short, long) =
+                (chat::organization_channel(ORGANIZATION), chat::conversations_channel(ORGANIZATION));
+            socket.join(&short, &token::mint(scene.secret(), &claims)).await?;
+            socket.join(&long, &scene.agent()).await?;
+            let system = socket.frame_where("the expiry", |frame| frame.event == "system").await?;
+            let message = system.payload["message"].as_str().unwrap_or_default();
+            ensure!(
+                message.starts_with("Token has expired ") && system.payload["status"] == "error",
+                "{system:?}"
+            );
+            ensure!(system.payload["channel"] == short.as_str(), "{system:?}");
+            let close = socket.frame_where("the close", |frame| frame.event == "phx_close").await?;
+            ensure!(close.topic == format!("realtime:{short}"), "{close:?}");
+            ensure!(socket.heartbeat().await?.is_ok());
+            let reply = socket.request(&long, "presence", json!({"event": "untrack"})).await?;
+            ensure!(reply.is_ok(), "the other channel lives: {reply:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_cannot_be_read_at_the_start_are_told_of() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    let settings = Settings::of(&cluster)?.env("CAMPFIRE_JWKS", "/nowhere/keys.json");
+    let mut relay = settings.spawn()?;
+    ensure!(!relay.wait_for_exit().await?.success());
+    let log = relay.finished_log();
+    ensure!(log.contains("CAMPFIRE_JWKS cannot be read"), "{log}");
+    // A URL may be down for a while: secrets verify meanwhile.
+    let settings = Settings::of(&cluster)?.env("CAMPFIRE_JWKS", "http://127.0.0.1:9/keys");
+    let mut relay = settings.spawn()?;
+    relay.expect_log("the published keys cannot be had yet");
+    relay.wait_until_ready().await?;
+    let token = token::agent(&cluster.credentials.jwt_secret, ORGANIZATION, AGENT);
+    let connected =
+        tokio::time::timeout(Duration::from_secs(10), connect(&relay.address(), &token)).await??;
+    ensure!(connected.is_ok());
+    Ok(())
+}
