@@ -32,6 +32,9 @@ pub struct Expected {
 /// From which position on, None for the beginning, and which time, an agent was active or not.
 pub type Switch = (Option<Position>, i64, bool);
 
+/// Whether an agent is active, from a position on (None: from the beginning) and a time in microseconds since 1970.
+pub type Activity = (Option<Position>, i64, bool);
+
 /// Everything that committed since the oracle's slot was made.
 #[derive(Default)]
 pub struct Truth {
