@@ -153,6 +153,12 @@ begin
       message = format('"%s" is not a number of bytes', new.value),
       hint = 'Write digits alone, such as 65536.';
   end if;
+  if new.name like '%\_hours' and new.value !~ '^[1-9][0-9]{0,5}$' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" is not a number of hours', new.value),
+      hint = 'Write digits alone, such as 72.';
+  end if;
   insert into campfire.setting_overrides as o (name, value) values (new.name, new.value)
   on conflict (name) do update set value = excluded.value;
   return new;

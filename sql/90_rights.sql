@@ -74,7 +74,11 @@ grant execute on function
   campfire.standard_tables(name, boolean),
   campfire.suggested_identity(regclass),
   campfire.builtin_table(regclass),
-  campfire.filter_columns(name, regclass)
+  campfire.filter_columns(name, regclass),
+  campfire.has_supabase_api(),
+  campfire.require_supabase_api(),
+  campfire.realtime_probe(text, text[]),
+  campfire.maintain_supabase_api()
 to campfire_relay;
 
 -- CREATE EXTENSION hides notices of its script.

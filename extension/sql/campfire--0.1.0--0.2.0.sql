@@ -26,6 +26,12 @@ begin
       message = format('"%s" is not a number of bytes', new.value),
       hint = 'Write digits alone, such as 65536.';
   end if;
+  if new.name like '%\_hours' and new.value !~ '^[1-9][0-9]{0,5}$' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" is not a number of hours', new.value),
+      hint = 'Write digits alone, such as 72.';
+  end if;
   insert into campfire.setting_overrides as o (name, value) values (new.name, new.value)
   on conflict (name) do update set value = excluded.value;
   return new;
@@ -2438,6 +2444,368 @@ comment on column campfire.slot_events.retained_bytes is 'WAL that the slot held
 
 comment on column campfire.slot_events.retained_bytes_max is 'What campfire.slot_max_retained allowed.';
 
+-- Schema realtime: what applications written for Supabase Realtime call and put policies on.
+--
+-- Ordinary objects, as the chat tables are: they dump and restore with the policies of the application, and DROP
+-- EXTENSION leaves them. A row reaches the relay as a signed logical message which a trigger writes, not by a
+-- publication: jsonb and bytea are not scalar, a scalar copy would double every row, and partitions that come and go
+-- every day would change a publication every day.
+
+insert into campfire.setting_defaults (name, value, description) values
+  ('realtime_retention_hours', '72', 'How long rows of realtime.messages are kept, in hours; they go by whole days.');
+
+create function campfire.has_supabase_api() returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return exists (
+  select from pg_catalog.pg_namespace as n
+  join pg_catalog.pg_roles as r on r.oid = n.nspowner and r.rolsuper
+  where n.nspname = 'realtime'
+    and pg_catalog.obj_description(n.oid, 'pg_namespace') like 'campfire: %'
+);
+comment on function campfire.has_supabase_api() is
+  'Whether schema realtime is there and is campfire''s: it has its comment and belongs to a superuser. Example: select campfire.has_supabase_api();';
+
+create function campfire.broadcast_realtime_message() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  bytes_max constant bigint := campfire.setting('broadcast_bytes_max');
+  body text;
+begin
+  if (campfire.parse_channel(new.topic)).scope <> 'other' then
+    raise exception using
+      errcode = 'insufficient_privilege',
+      message = format('"%s" is a channel of an organization', left(new.topic, 200)),
+      detail = 'What is said there is decided by the claims of who listens, not by policies on realtime.messages.',
+      hint = format('select campfire.broadcast(%L, ''my_event'', ''{}'');', left(new.topic, 200));
+  end if;
+  -- Binary wins, as in the reference.
+  body := case when new.binary_payload is null
+    then jsonb_build_object('id', new.id, 'topic', new.topic, 'event', new.event, 'private', new.private, 'payload', new.payload)
+    else jsonb_build_object('id', new.id, 'topic', new.topic, 'event', new.event, 'private', new.private,
+      'binary', translate(encode(new.binary_payload, 'base64'), e'\n', ''))
+    end::text;
+  if octet_length(body) > bytes_max then
+    raise exception using
+      errcode = 'program_limit_exceeded',
+      message = format('the message has %s bytes, more than %s', octet_length(body), bytes_max),
+      hint = format('update campfire.settings set value = %L where name = ''broadcast_bytes_max'';', octet_length(body)::text);
+  end if;
+  perform campfire.emit('campfire.realtime', body);
+  return null;
+end
+$$;
+comment on function campfire.broadcast_realtime_message() is
+  'Trigger after insert on realtime.messages, for each row: writes the message into the WAL, signed. Raises 42501 for a channel of an '
+  'organization, 22023 for a malformed one, 54000 above the setting broadcast_bytes_max.';
+
+create function campfire.install_supabase_api() returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $install$
+begin
+  perform campfire.require_superuser('campfire.install_supabase_api()');
+  if to_regnamespace('realtime') is not null and not campfire.has_supabase_api() then
+    raise exception using
+      errcode = 'duplicate_schema',
+      message = 'schema "realtime" already exists and is not campfire''s',
+      detail = 'Nothing in it was touched. campfire''s has a comment that says so, and belongs to a superuser.',
+      hint = 'alter schema realtime rename to realtime_before_campfire; select campfire.install_supabase_api();';
+  end if;
+  -- Two at once: the second waits here and then finds what the first made.
+  lock table campfire.installations in share row exclusive mode;
+
+  if to_regnamespace('realtime') is null then
+    create schema realtime;
+    comment on schema realtime is 'campfire: what applications of Supabase Realtime expect. Made by campfire.install_supabase_api().';
+  end if;
+  grant usage on schema realtime to anon, authenticated, service_role, campfire_relay;
+
+  if to_regclass('realtime.messages') is null then
+    create table realtime.messages (
+      id uuid not null default gen_random_uuid(),
+      topic text not null,
+      extension text not null,
+      event text,
+      payload jsonb,
+      binary_payload bytea,
+      private boolean default false,
+      inserted_at timestamp not null default (now() at time zone 'utc'),
+      updated_at timestamp not null default (now() at time zone 'utc'),
+      primary key (id, inserted_at),
+      constraint messages_one_payload check (payload is null or binary_payload is null)
+    ) partition by range (inserted_at);
+    comment on table realtime.messages is
+      'campfire: messages of SQL for channels outside org:, one partition a day. Policies on this table decide who may join and send on private channels.';
+    comment on column realtime.messages.id is 'Id of the message; what clients see as meta.id.';
+    comment on column realtime.messages.topic is 'The channel, as clients name it. Policies compare realtime.topic().';
+    comment on column realtime.messages.extension is 'broadcast or presence: what a policy is asked about.';
+    comment on column realtime.messages.event is 'Name of the event; a row without is not sent.';
+    comment on column realtime.messages.payload is 'What clients receive.';
+    comment on column realtime.messages.binary_payload is 'The same, as bytes; for clients of serialization 2.0.0.';
+    comment on column realtime.messages.private is 'Whether it goes to the private channel of that name, or to the public one.';
+    comment on column realtime.messages.inserted_at is 'When it was sent, UTC; decides the partition.';
+    comment on column realtime.messages.updated_at is 'The same, for applications that read it.';
+    create index messages_by_time on realtime.messages (inserted_at desc, topic) where extension = 'broadcast' and private;
+    comment on index realtime.messages_by_time is 'campfire: what a channel''s history is looked for by.';
+    alter table realtime.messages enable row level security;
+    create policy messages_service on realtime.messages to service_role using (true);
+    comment on policy messages_service on realtime.messages is 'campfire: server code, everywhere.';
+  end if;
+  if not exists (select from pg_trigger as t where t.tgrelid = 'realtime.messages'::regclass and t.tgname = 'broadcast_realtime_message_trigger') then
+    create trigger broadcast_realtime_message_trigger
+      after insert on realtime.messages
+      for each row when (new.event is not null and new.private is not null and (new.payload is not null or new.binary_payload is not null))
+      execute function campfire.broadcast_realtime_message();
+    comment on trigger broadcast_realtime_message_trigger on realtime.messages is 'campfire: sends the row when its transaction commits.';
+  end if;
+  revoke all on table realtime.messages from public, anon, authenticated, service_role, campfire_relay;
+  grant select, insert, update on table realtime.messages to anon, authenticated, service_role;
+
+  create or replace function realtime.topic() returns text language sql stable
+  return nullif(pg_catalog.current_setting('realtime.topic', true), '');
+  comment on function realtime.topic() is
+    'The channel that a policy on realtime.messages is asked about, without realtime:. '
+    'Example: create policy members on realtime.messages for select to authenticated using (realtime.topic() = ''room:7'');';
+
+  create or replace function realtime.partition_name(day date) returns name
+  language sql immutable strict
+  return 'messages_' || pg_catalog.to_char(day, 'YYYY_MM_DD');
+  comment on function realtime.partition_name(date) is 'Internal. Name of a day''s partition.';
+
+  create or replace function realtime.make_partitions() returns integer
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  declare
+    today constant date := (now() at time zone 'utc')::date;
+    wanted date;
+    made integer := 0;
+  begin
+    -- Conflicts with itself and not with INSERT. Attaching takes it too, unlike CREATE ... PARTITION OF.
+    lock table realtime.messages in share update exclusive mode;
+    for wanted in select today + n from generate_series(-1, 3) as n loop
+      continue when to_regclass(format('realtime.%I', realtime.partition_name(wanted))) is not null;
+      execute format('create table realtime.%I (like realtime.messages including defaults including constraints)',
+        realtime.partition_name(wanted));
+      -- Only the whole table is for callers: there its policies hold.
+      execute format('revoke all on table realtime.%I from public, anon, authenticated, service_role, campfire_relay',
+        realtime.partition_name(wanted));
+      execute format('alter table realtime.%I enable row level security', realtime.partition_name(wanted));
+      execute format('comment on table realtime.%I is %L', realtime.partition_name(wanted),
+        'campfire: a day of realtime.messages. Read and write that one.');
+      execute format('alter table realtime.messages attach partition realtime.%I for values from (%L) to (%L)',
+        realtime.partition_name(wanted), wanted, wanted + 1);
+      made := made + 1;
+    end loop;
+    return made;
+  end
+  $$;
+  comment on function realtime.make_partitions() is
+    'Makes the partitions from yesterday to three days from now that are missing, as the owner of realtime.messages; returns how many. '
+    'Called by realtime.send() where today''s is missing, and by realtime.maintain().';
+
+  create or replace function realtime.maintain() returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  declare
+    -- Yesterday stays: make_partitions() would make it again.
+    oldest constant date := least((now() at time zone 'utc')::date - 1,
+      (now() at time zone 'utc' - make_interval(hours => campfire.setting('realtime_retention_hours')::integer))::date);
+    lock_timeout constant text := current_setting('lock_timeout');
+    partition record;
+  begin
+    perform realtime.make_partitions();
+    for partition in
+      select c.relname
+      from pg_inherits as i join pg_class as c on c.oid = i.inhrelid
+      where i.inhparent = 'realtime.messages'::regclass
+        and c.relname ~ '^messages_[0-9]{4}_[0-9]{2}_[0-9]{2}$' and c.relname < realtime.partition_name(oldest)
+    loop
+      begin
+        -- Dropping waits for whoever uses the table, and everybody else would wait behind us.
+        perform set_config('lock_timeout', '100ms', true);
+        execute format('drop table realtime.%I', partition.relname);
+      exception when lock_not_available then
+        raise notice 'partition realtime.% is in use and stays until the next time', partition.relname;
+      end;
+    end loop;
+    perform set_config('lock_timeout', lock_timeout, true);
+  end
+  $$;
+  comment on function realtime.maintain() is
+    'Makes the partitions that are missing and drops those older than the setting realtime_retention_hours, as the owner of '
+    'realtime.messages. The relay calls it every hour; without a relay: a job of the application. Example: select realtime.maintain();';
+
+  create or replace function realtime.probe(topic text, extensions text[]) returns table (extension text, id uuid)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  begin
+    if to_regclass(format('realtime.%I', realtime.partition_name((now() at time zone 'utc')::date))) is null then
+      perform realtime.make_partitions();
+    end if;
+    return query
+      insert into realtime.messages as m (topic, extension)
+      select probe.topic, e from unnest(extensions) as e
+      returning m.extension, m.id;
+  end
+  $$;
+  comment on function realtime.probe(text, text[]) is 'Internal. Inserts as the owner of realtime.messages; see campfire.realtime_probe(text, text[]).';
+
+  create or replace function realtime.insert_message(id uuid, payload jsonb, binary_payload bytea, event text, topic text, private boolean) returns void
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+  begin
+    perform set_config('realtime.topic', insert_message.topic, true);
+    if to_regclass(format('realtime.%I', realtime.partition_name((now() at time zone 'utc')::date))) is null then
+      perform realtime.make_partitions();
+    end if;
+    insert into realtime.messages (id, payload, binary_payload, event, topic, private, extension)
+    values (insert_message.id, insert_message.payload, insert_message.binary_payload, insert_message.event,
+      insert_message.topic, insert_message.private, 'broadcast');
+  exception when others then
+    -- The reference does the same: what cannot be sent must not undo what the application has written.
+    raise warning 'WarnSendingBroadcastMessage: %', sqlerrm using errcode = sqlstate;
+  end
+  $$;
+  comment on function realtime.insert_message(uuid, jsonb, bytea, text, text, boolean) is
+    'Internal. What realtime.send() and realtime.send_binary() have in common.';
+
+  create or replace function realtime.send(payload jsonb, event text, topic text, private boolean default true) returns void
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+  declare
+    id constant uuid := gen_random_uuid();
+  begin
+    if jsonb_typeof(payload) <> 'object' then
+      raise warning 'WarnSendingBroadcastMessage: the payload is not a JSON object' using errcode = 'invalid_parameter_value';
+      return;
+    end if;
+    perform realtime.insert_message(id, case when payload ? 'id' then payload else payload || jsonb_build_object('id', id) end,
+      null, event, topic, private);
+  end
+  $$;
+  comment on function realtime.send(jsonb, text, text, boolean) is
+    'Sends an event to the subscribers of a channel when the transaction commits, with the caller''s rights on realtime.messages. The '
+    'payload gets an "id" where it has none. Whatever fails is a WARNING. Example: select realtime.send(''{"n": 1}'', ''ping'', ''room:7'');';
+
+  create or replace function realtime.send_binary(payload bytea, event text, topic text, private boolean default true) returns void
+  language sql set search_path = pg_catalog, pg_temp
+  begin atomic
+    select realtime.insert_message(gen_random_uuid(), null, send_binary.payload, send_binary.event, send_binary.topic, send_binary.private);
+  end;
+  comment on function realtime.send_binary(bytea, text, text, boolean) is
+    'The same with bytes, for clients of serialization 2.0.0. Example: select realtime.send_binary(''\x0102'', ''frame'', ''room:7'');';
+
+  create or replace function realtime.broadcast_changes(
+    topic_name text, event_name text, operation text, table_name text, table_schema text,
+    new record, old record, level text default 'ROW') returns void
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+  begin
+    if level = 'STATEMENT' then
+      raise exception using
+        errcode = 'feature_not_supported',
+        message = 'broadcast_changes() is for triggers for each row',
+        hint = 'Create the trigger with: for each row.';
+    end if;
+    if operation is null or operation not in ('INSERT', 'UPDATE', 'DELETE') then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('broadcast_changes() knows no operation "%s"', operation),
+        hint = 'Pass tg_op of a trigger after insert, update or delete.';
+    end if;
+    perform realtime.send(
+      jsonb_build_object(
+        'schema', table_schema, 'table', table_name, 'operation', operation,
+        'record', case when operation <> 'DELETE' then to_jsonb(new) end,
+        'old_record', case when operation <> 'INSERT' then to_jsonb(old) end),
+      event_name, topic_name);
+  end
+  $$;
+  comment on function realtime.broadcast_changes(text, text, text, text, text, record, record, text) is
+    'For triggers: sends the row before and after to a private channel. Raises 22023 for another operation, 0A000 for level STATEMENT. '
+    'Example: perform realtime.broadcast_changes(''room:'' || new.room_id, tg_op, tg_op, tg_table_name, tg_table_schema, new, old);';
+
+  revoke all on all functions in schema realtime from public, anon, authenticated, service_role, campfire_relay;
+  grant execute on function
+    realtime.topic(), realtime.partition_name(date), realtime.make_partitions(),
+    realtime.insert_message(uuid, jsonb, bytea, text, text, boolean),
+    realtime.send(jsonb, text, text, boolean), realtime.send_binary(bytea, text, text, boolean),
+    realtime.broadcast_changes(text, text, text, text, text, record, record, text)
+  to anon, authenticated, service_role;
+  grant execute on function realtime.partition_name(date), realtime.maintain(), realtime.probe(text, text[]) to campfire_relay;
+
+  perform realtime.maintain();
+  raise notice 'schema realtime is ready; next: policies on realtime.messages';
+end
+$install$;
+comment on function campfire.install_supabase_api() is
+  'Makes schema realtime, for applications of Supabase Realtime: messages, topic(), send(), send_binary(), broadcast_changes(). Ordinary '
+  'objects; run again, it brings the functions up to date and keeps rows and policies. Superuser. Raises 42501, 42P06 where another '
+  'schema realtime exists. Example: select campfire.install_supabase_api();';
+
+create function campfire.remove_supabase_api() returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  made record;
+begin
+  perform campfire.require_superuser('campfire.remove_supabase_api()');
+  if to_regnamespace('realtime') is null then
+    raise notice 'there is no schema realtime';
+    return;
+  end if;
+  if not campfire.has_supabase_api() then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'schema "realtime" is not campfire''s',
+      hint = 'Whoever made it knows how to remove it. Nothing was touched.';
+  end if;
+  -- Never CASCADE: what the application built on it names itself in the error.
+  drop table realtime.messages;
+  for made in
+    select p.oid::regprocedure as signature from pg_proc as p
+    where p.pronamespace = 'realtime'::regnamespace
+      and p.proname in ('send_binary', 'send', 'broadcast_changes', 'insert_message', 'probe', 'maintain', 'make_partitions', 'partition_name', 'topic')
+    order by p.proname in ('insert_message', 'partition_name') -- others call them
+  loop
+    execute format('drop function %s', made.signature);
+  end loop;
+  drop schema realtime;
+end
+$$;
+comment on function campfire.remove_supabase_api() is
+  'Removes what campfire.install_supabase_api() made, with the messages and the policies on them. Superuser. Raises 42501, 55000 where '
+  'schema realtime is not campfire''s, 2BP01 where something of the application depends on it or lies in it. '
+  'Example: select campfire.remove_supabase_api();';
+
+create function campfire.require_supabase_api() returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  if not campfire.has_supabase_api() then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'schema realtime is missing, or is not campfire''s',
+      hint = 'select campfire.install_supabase_api();';
+  end if;
+end
+$$;
+comment on function campfire.require_supabase_api() is 'Internal. Raises 55000 unless schema realtime is campfire''s.';
+
+create function campfire.realtime_probe(topic text, extensions text[]) returns table (extension text, id uuid)
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  perform campfire.require_supabase_api();
+  return query select p.extension, p.id from realtime.probe(realtime_probe.topic, realtime_probe.extensions) as p;
+end
+$$;
+comment on function campfire.realtime_probe(text, text[]) is
+  'For the relay: inserts a row into realtime.messages for each extension (broadcast, presence) and returns their ids, whatever the '
+  'policies say. Then, in the same transaction: set the role, realtime.topic and the claims, see which of the ids can be selected, and '
+  'always roll back. Such a row has no event and no payload, so nothing is sent even if it were committed. Raises 55000 without schema '
+  'realtime. Example: select * from campfire.realtime_probe(''room:7'', ''{broadcast,presence}'');';
+
+create function campfire.maintain_supabase_api() returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if campfire.has_supabase_api() then
+    perform realtime.maintain();
+  end if;
+end
+$$;
+comment on function campfire.maintain_supabase_api() is
+  'For the relay, every hour: realtime.maintain() if schema realtime is there and is campfire''s. Example: select campfire.maintain_supabase_api();';
+
 revoke all on all routines in schema campfire from public, anon, authenticated, service_role, campfire_relay;
 
 revoke all on all tables in schema campfire from public, anon, authenticated, service_role, campfire_relay;
@@ -2512,5 +2880,9 @@ grant execute on function
   campfire.standard_tables(name, boolean),
   campfire.suggested_identity(regclass),
   campfire.builtin_table(regclass),
-  campfire.filter_columns(name, regclass)
+  campfire.filter_columns(name, regclass),
+  campfire.has_supabase_api(),
+  campfire.require_supabase_api(),
+  campfire.realtime_probe(text, text[]),
+  campfire.maintain_supabase_api()
 to campfire_relay;

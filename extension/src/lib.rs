@@ -76,7 +76,8 @@ extension_sql_file!(
     requires = ["install_triggers"]
 );
 extension_sql_file!("../../sql/install/40_install.sql", name = "install", requires = ["install_rights"]);
-extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["install"], finalize);
+extension_sql_file!("../../sql/80_supabase_api.sql", name = "supabase_api", requires = ["install"]);
+extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["supabase_api"], finalize);
 
 /// Called by Postgres when a session loads the library, or once for all, if the server preloads it. What is registered
 /// then, sessions inherit.

@@ -28,6 +28,7 @@ select count(*) from evil.loot;
 create trigger t after insert on evil.loot for each statement execute function campfire.routes_changed();
 create trigger t after insert on evil.loot for each row execute function campfire.sync_realtime_conversations();
 create trigger t after insert on evil.loot for each statement execute function campfire.touch_conversations();
+create trigger t after insert on evil.loot for each row execute function campfire.broadcast_realtime_message();
 create event trigger t on ddl_command_end execute function campfire.guard_publications();
 -- The registries, the keys and the guard are closed to writing.
 update campfire.settings set value = '1' where name = 'broadcast_bytes_max';

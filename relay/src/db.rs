@@ -178,6 +178,19 @@ pub async fn message_keys(sql: &Client, database_oid: u32) -> Result<MessageKeys
     Ok(MessageKeys::new(database_oid, rows.iter().map(|row| (row.get(0), row.get(1)))))
 }
 
+/// Has partitions of `realtime.messages` made and dropped, where the database has that schema. After an error the
+/// session is of no use any more.
+pub async fn maintain_supabase_api(sql: &Client) -> Result<(), DbError> {
+    let exists = "select to_regprocedure('campfire.maintain_supabase_api()') is not null";
+    if sql.query_one(exists, &[]).await?.get::<_, bool>(0) {
+        // Somebody's lock must not keep the caller from its other work.
+        let maintain =
+            "begin; set local statement_timeout = '5s'; select campfire.maintain_supabase_api(); commit";
+        sql.batch_execute(maintain).await?;
+    }
+    Ok(())
+}
+
 fn route(row: &tokio_postgres::Row) -> Result<Route, DbError> {
     let id = row.get(0);
     let unusable = |problem| DbError::UnusableRoute { id, problem };

@@ -24,7 +24,8 @@ use crate::fanout::{HubChange, HubInput};
 use crate::http::Shared;
 use crate::metrics::Reason;
 use crate::route::{
-    ControlChange, DatabaseTag, MessageKeys, Position, Refused, Routed, Router, SignedMessage,
+    ControlChange, DatabaseTag, MessageKeys, Position, RealtimeMessage, Refused, Routed, Router,
+    SignedMessage,
 };
 use crate::wal::{self, Attachment, Lsn, Snapshot, WalConfig, WalError, WalFrame, WalStream, Xid};
 
@@ -350,7 +351,8 @@ impl<'a> Streaming<'a> {
                         for event in &routed.events {
                             trace!(target: "campfire_relay::route", %id, event = %event.event, topic = %event.topic, "routed");
                         }
-                        let meta = meta(&id, transaction.committed_at);
+                        let message = routed.events.iter().find_map(|event| event.message);
+                        let meta = meta(&id, transaction.committed_at, message);
                         let committed_at = transaction.committed_at;
                         let xid = transaction.xid;
                         changes.push(HubChange { position, xid, committed_at, meta, routed });
@@ -454,9 +456,17 @@ impl<'a> Streaming<'a> {
     }
 }
 
-/// The `meta` of an event, as JSON text.
-fn meta(id: &str, committed_at: Timestamp) -> Arc<[u8]> {
-    format!(r#"{{"id":"{id}","committed_at":"{}"}}"#, committed_at.to_rfc3339()).into_bytes().into()
+/// The `meta` of an event, as JSON text. Applications know a row of `realtime.messages` by its own id; the position
+/// stands beside it.
+fn meta(position: &str, committed_at: Timestamp, message: Option<RealtimeMessage>) -> Arc<[u8]> {
+    let committed_at = committed_at.to_rfc3339();
+    let json = match message {
+        None => format!(r#"{{"id":"{position}","committed_at":"{committed_at}"}}"#),
+        Some(RealtimeMessage { id, .. }) => {
+            format!(r#"{{"id":"{id}","position":"{position}","committed_at":"{committed_at}"}}"#)
+        }
+    };
+    json.into_bytes().into()
 }
 
 #[cfg(test)]

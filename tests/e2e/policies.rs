@@ -13,24 +13,6 @@ use uuid::Uuid;
 use crate::presence::{next_presence, track};
 use crate::scene::{Scene, with_scene, with_settings};
 
-/// What policies need, as the reference's schema has it, and no policy.
-const SCHEMA: &str = "
-    create schema realtime;
-    create table realtime.messages (
-      topic text not null, extension text not null, payload jsonb, event text, private boolean default false,
-      inserted_at timestamp not null default now(), updated_at timestamp not null default now(),
-      id uuid not null default gen_random_uuid() primary key, binary_payload bytea);
-    alter table realtime.messages enable row level security;
-    grant usage on schema realtime to anon, authenticated, service_role;
-    grant select, insert, update on realtime.messages to anon, authenticated, service_role;
-    create function realtime.topic() returns text language sql stable set search_path = ''
-      return nullif(pg_catalog.current_setting('realtime.topic', true), '');
-    create function campfire.realtime_probe(topic text, extensions text[]) returns table (extension text, id uuid)
-      language sql security definer set search_path = '' as $$
-        insert into realtime.messages (topic, extension)
-        select $1, wanted from unnest($2) wanted returning messages.extension, messages.id $$;
-    grant execute on function campfire.realtime_probe(text, text[]) to campfire_relay;";
-
 /// `to authenticated` policies for reading and sending one kind of thing.
 fn policy(action: &str, extension: &str, condition: &str) -> String {
     let clause = if action == "select" { "using" } else { "with check" };
@@ -41,7 +23,7 @@ fn policy(action: &str, extension: &str, condition: &str) -> String {
 }
 
 async fn install(scene: &Scene, policies: &[String]) -> Result<()> {
-    scene.database.batch_execute(SCHEMA).await?;
+    scene.database.batch_execute("select campfire.install_supabase_api()").await?;
     Ok(scene.database.batch_execute(&policies.concat()).await?)
 }
 

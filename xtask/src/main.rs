@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod chaos;
 mod chroot;
+mod clients;
 mod demo;
 mod fuzz;
 mod install;

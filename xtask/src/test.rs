@@ -8,14 +8,14 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 use campfire_tests::cluster::{Cluster, Options};
 use campfire_tests::extension::Profile;
+use campfire_tests::layout;
 use campfire_tests::seed::Seed;
 use campfire_tests::server::Server;
-use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed};
 use clap::ValueEnum;
 
 use crate::chroot::Chroot;
 use crate::tally::{self, Tally};
-use crate::{chaos, demo, install, node, step, system, up};
+use crate::{chaos, clients, demo, install, step, system};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// carry is tested in a chroot of the release that does (17: trixie, 18: sid)
     #[arg(long, value_name = "VERSION")]
     pg: Option<u32>,
+    /// Every pinned release of the clients, not the current ones alone; writes the table in docs/clients.md
+    #[arg(long)]
+    every_client: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,11 +40,11 @@ enum Part {
     Regress,
     /// The program against a real Postgres, from INSERT to WebSocket
     E2e,
-    /// Unmodified supabase-js against the relay
+    /// Unmodified supabase-js and realtime (Python) against the relay
     Clients,
     /// One minute of faults, checked by an oracle, and the checker itself tried
     Chaos,
-    /// Everything there is, also on Postgres 17, and the SQL on 18
+    /// Everything there is, also older clients, on Postgres 17, and the SQL on 18
     All,
 }
 
@@ -83,7 +86,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             install::ensure_installed(&server, Profile::Debug)
         });
         if installed {
-            with_extension(&mut tally, &server, wants, everything);
+            let every_client = arguments.every_client || arguments.parts.contains(&Part::All);
+            with_extension(&mut tally, &server, wants, everything, every_client);
         }
     }
     if arguments.parts.contains(&Part::All) && arguments.pg.is_none() {
@@ -112,7 +116,13 @@ fn in_chroot(version: u32, parts: &[Part]) -> Result<Tally> {
 }
 
 /// The parts that need the extension in the server, and mostly the relay as well.
-fn with_extension(tally: &mut Tally, server: &Server, wants: impl Fn(Part) -> bool, everything: bool) {
+fn with_extension(
+    tally: &mut Tally,
+    server: &Server,
+    wants: impl Fn(Part) -> bool,
+    everything: bool,
+    every_client: bool,
+) {
     if wants(Part::Regress) {
         tally.include("pg_regress", || regress(server, &Regress::SQL));
         tally.include("pg_isolation_regress", || regress(server, &Regress::RACES));
@@ -125,8 +135,9 @@ fn with_extension(tally: &mut Tally, server: &Server, wants: impl Fn(Part) -> bo
         tally.include("end-to-end tests", || e2e(server));
     }
     if wants(Part::Clients) {
-        tally.include("the client helper", client_helper);
-        tally.include("stock clients", || clients(server));
+        tally.include("the client helper", clients::helper);
+        tally.include("stock clients", || clients::stock(server));
+        tally.include("conformance of stock clients", || clients::conformance(server, every_client));
     }
     if wants(Part::Chaos) {
         tally.attempt("chaos: what errs on purpose is caught", chaos::self_test);
@@ -244,43 +255,6 @@ fn e2e(server: &Server) -> Result<Tally> {
             .env("CAMPFIRE_TEST_PG", server.version.to_string()),
         tally::libtest,
     )
-}
-
-/// Builds web/campfire-client, which the clients' tests use as well, and runs its unit tests.
-fn client_helper() -> Result<Tally> {
-    const DIR: &str = "web/campfire-client";
-    let node = node::ensure()?;
-    node.ensure_packages(DIR)?;
-    // What was compiled of a file that is gone would be run too.
-    let _ = std::fs::remove_dir_all(layout::repository().join(DIR).join("dist"));
-    step::run(node.command(DIR).arg("node_modules/typescript/bin/tsc"))?;
-    // The stock client keeps a timer of ten seconds when it disconnects.
-    let mut command = node.command(DIR);
-    command.args(["--test", "--test-reporter=spec", "--test-force-exit", "dist/test/"]);
-    tally::watch(&mut command, tally::node)
-}
-
-/// Node's own test runner on tests/clients, against a relay started for it.
-fn clients(server: &Server) -> Result<Tally> {
-    let node = node::ensure()?;
-    node.ensure_packages("tests/clients")?;
-    let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
-    up::block_on(async {
-        let relay = Relay::start(&cluster).await?;
-        let mut command = node.command("tests/clients");
-        command
-            .args(["--test", "--test-reporter=spec", "--test-force-exit"])
-            .env("CAMPFIRE_RELAY", format!("http://{}", relay.address()))
-            .env("CAMPFIRE_API_KEY", &cluster.credentials.api_key)
-            .env("CAMPFIRE_JWT_SECRET", &cluster.credentials.jwt_secret)
-            .env("CAMPFIRE_DATABASE", cluster.superuser_url(seed::DATABASE))
-            .env("CAMPFIRE_PSQL", server.program("psql"))
-            .env("CAMPFIRE_ORGANIZATION", ORGANIZATION.to_string())
-            .env("CAMPFIRE_AGENT", AGENT.to_string())
-            // Some start a relay of their own from its argv and environment, to kill it.
-            .env("CAMPFIRE_RELAY_PID", relay.pid().to_string());
-        tally::watch(&mut command, tally::node)
-    })
 }
 
 /// Runs a program with its output shown, and hands every line to `read`.

@@ -30,9 +30,9 @@ use crate::auth::{Credential, Grants, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics::Metrics;
 use crate::protocol::{
-    Broadcast, BroadcastPayload, JoinPayload, PresenceCall, Reason, Ref, UserBroadcast, Vsn,
+    Broadcast, BroadcastPayload, Encoding, JoinPayload, PresenceCall, Reason, Ref, UserBroadcast, Vsn,
 };
-use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
+use crate::route::{ControlChange, DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
 use crate::wal::{Lsn, Snapshot, Xid};
 
 /// How often expiries are looked for.
@@ -340,14 +340,22 @@ impl Hub {
         self.metrics.events_collided.inc_by(change.routed.collisions.into());
         self.metrics.events_unaddressed.inc_by(change.routed.unaddressed.into());
         self.metrics.events.inc_by(change.routed.events.len() as u64);
-        for Event { topic, event, payload: bytes } in &change.routed.events {
-            let room = RoomKey { topic: topic.clone(), private: false };
-            let payload = BroadcastPayload::Json(bytes);
+        for Event { topic, event, payload: bytes, message } in &change.routed.events {
+            let private = message.is_some_and(|message| message.private);
+            let room = RoomKey { topic: topic.clone(), private };
+            let encoding = match message {
+                Some(RealtimeMessage { binary: true, .. }) => Encoding::Binary,
+                _ => Encoding::Json,
+            };
+            let payload = BroadcastPayload::new(encoding, bytes);
             let broadcast = Broadcast { event, payload, meta: Some(&change.meta) };
             let delivery = self.rooms.deliver_event(&room, &broadcast, xid);
             self.settle(delivery);
-            let (event, payload, meta) = (Arc::clone(event), bytes.clone(), Arc::clone(&change.meta));
-            self.window.keep(topic, Kept { position, xid, event, payload, meta });
+            // Public channels have no replay, and what was public must not become part of the private room's history.
+            if private || topic.organization().is_some() {
+                let (event, payload, meta) = (Arc::clone(event), bytes.clone(), Arc::clone(&change.meta));
+                self.window.keep(topic, Kept { position, xid, event, encoding, payload, meta });
+            }
         }
         // After the events: `conversation:deleted`, two ids that the channel's own name tells, is its last word.
         for control in &change.routed.control {

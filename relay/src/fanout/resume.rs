@@ -91,7 +91,7 @@ impl Hub {
                 if cursor.cut.as_ref().is_some_and(|cut| cut.snapshot.shows(kept.xid)) {
                     continue;
                 }
-                let payload = BroadcastPayload::Json(&kept.payload);
+                let payload = BroadcastPayload::new(kept.encoding, &kept.payload);
                 let meta = replayed_meta(&kept.meta);
                 let broadcast = Broadcast { event: &kept.event, payload, meta: Some(&meta) };
                 if let Some(frame) = envelope.replayed(&broadcast) {

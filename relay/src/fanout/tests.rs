@@ -15,7 +15,8 @@ use self::world::*;
 use super::{ClientInput, HubInput, OutboxLimits, SocketId};
 use crate::auth::{Credential, Role, TokenError};
 use crate::protocol::{Encoding, Frame, UserBroadcast, Vsn};
-use crate::route::{ControlChange, Position, Topic};
+use crate::route::{ControlChange, Event, Position, RealtimeMessage, Topic};
+use crate::wal::Lsn;
 
 #[test]
 fn events_reach_the_members_of_their_topic_in_order_under_both_spellings() {
@@ -46,6 +47,26 @@ fn what_was_applied_is_skipped_when_it_comes_again() {
     world.change_at(Position { change: 1, ..second }, &[(&conversation(), "rest of it")], vec![]);
     assert_eq!(world.heard(socket), ["first", "second", "rest of it"]);
     assert_eq!(world.applied.load(Ordering::Relaxed), second.commit_lsn.0);
+}
+
+#[test]
+fn rows_of_realtime_messages_go_to_the_room_they_name() {
+    let mut world = World::new();
+    let socket = world.connect();
+    assert_eq!(world.join(socket, "r", agent()), "ok");
+    for (lsn, event, private, binary) in [
+        (8, "private", true, false),
+        // No bytes for 1.0.0.
+        (16, "bytes", false, true),
+        (24, "public", false, false),
+    ] {
+        let message = Some(RealtimeMessage { id: ORG, private, binary });
+        let event =
+            Event { topic: Topic::Other("r".into()), event: event.into(), payload: "{}".into(), message };
+        let position = Position { timeline: 1, commit_lsn: Lsn(lsn), change: 0 };
+        world.route_at(position, vec![event], vec![]);
+    }
+    assert_eq!(world.heard(socket), ["public"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::decode::Timestamp;
+use crate::protocol::Encoding;
 use crate::route::{Position, Topic};
 use crate::wal::{Snapshot, Xid};
 
@@ -39,6 +40,7 @@ pub(super) struct Kept {
     pub(super) position: Position,
     pub(super) xid: Xid,
     pub(super) event: Arc<str>,
+    pub(super) encoding: Encoding,
     pub(super) payload: Bytes,
     /// The `meta` object as JSON text.
     pub(super) meta: Arc<[u8]>,
@@ -360,6 +362,7 @@ mod tests {
                 position: at(lsn),
                 xid: Xid(lsn as u32),
                 event: "e".into(),
+                encoding: Encoding::Json,
                 payload,
                 meta: b"{}".as_slice().into(),
             },

@@ -1,5 +1,5 @@
 //! Keeps the slot from harm while it is read: heartbeats when nothing else moves it, and a look at what it holds back
-//! and at the publications it is read with.
+//! and at the publications it is read with. And has tomorrow's partition of `realtime.messages` made.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +13,9 @@ use crate::db::{self, DbError};
 use crate::wal::{self, Health, WalConfig, WalError};
 
 const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Partitions are made days ahead, so that nothing is late if some of these fail.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(3600);
 
 pub(super) struct Keeper<'a> {
     ingest: &'a Ingest,
@@ -35,10 +38,13 @@ impl<'a> Keeper<'a> {
         let beat_every = Duration::from_secs(config.heartbeat_seconds.max(1));
         let mut beat = interval_at(Instant::now() + beat_every, beat_every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut maintenance = interval(MAINTENANCE_INTERVAL);
+        maintenance.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = self.transactions.load(Ordering::Relaxed);
         loop {
             let done = tokio::select! {
                 _ = health.tick() => self.look().await,
+                _ = maintenance.tick() => self.maintain().await,
                 _ = beat.tick(), if config.heartbeat_seconds > 0 => {
                     let brought = self.transactions.load(Ordering::Relaxed);
                     // A commit moves the slot as well as a heartbeat would.
@@ -63,6 +69,14 @@ impl<'a> Keeper<'a> {
 
     async fn beat(&mut self) -> Result<(), DbError> {
         wal::send_heartbeat(self.sql().await?).await?;
+        Ok(())
+    }
+
+    async fn maintain(&mut self) -> Result<(), DbError> {
+        if let Err(error) = db::maintain_supabase_api(self.sql().await?).await {
+            warn!(%error, "partitions of realtime.messages were neither made nor dropped");
+            return Err(error);
+        }
         Ok(())
     }
 

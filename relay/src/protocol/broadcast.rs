@@ -41,6 +41,15 @@ pub enum BroadcastPayload<'a> {
     Binary(&'a [u8]),
 }
 
+impl<'a> BroadcastPayload<'a> {
+    pub fn new(encoding: Encoding, bytes: &'a [u8]) -> Self {
+        match encoding {
+            Encoding::Json => Self::Json(bytes),
+            Encoding::Binary => Self::Binary(bytes),
+        }
+    }
+}
+
 impl UserBroadcast {
     /// Reads the payload of a text push, `{"type":"broadcast","event":E,"payload":P}`. None unless `event` is text.
     ///
@@ -55,11 +64,7 @@ impl UserBroadcast {
 
     /// As it goes to others, with the metadata that the relay stamps on it.
     pub fn stamped<'a>(&'a self, meta: Option<&'a [u8]>) -> Broadcast<'a> {
-        let payload = match self.encoding {
-            Encoding::Json => BroadcastPayload::Json(&self.payload),
-            Encoding::Binary => BroadcastPayload::Binary(&self.payload),
-        };
-        Broadcast { event: &self.event, payload, meta }
+        Broadcast { event: &self.event, payload: BroadcastPayload::new(self.encoding, &self.payload), meta }
     }
 }
 
@@ -84,10 +89,12 @@ pub fn encode_broadcast(vsn: Vsn, wire_topic: &str, broadcast: &Broadcast<'_>) -
 }
 
 impl Envelope<'_> {
-    /// The frame of a broadcast that one channel gets again. Text, with the join's ref: JavaScript then drops what
-    /// was meant for an earlier join. None as for [`encode_broadcast`].
+    /// The frame of a broadcast that one channel gets again. Text where that can hold it, with the join's ref:
+    /// JavaScript then drops what was meant for an earlier join. None as for [`encode_broadcast`].
     pub fn replayed(&self, broadcast: &Broadcast<'_>) -> Option<Frame> {
-        let BroadcastPayload::Json(payload) = broadcast.payload else { return None };
+        let BroadcastPayload::Json(payload) = broadcast.payload else {
+            return encode_broadcast(self.vsn, self.topic, broadcast);
+        };
         encode_text(self.vsn, self.join_ref, self.topic, broadcast.event, payload, broadcast.meta)
     }
 }

@@ -222,7 +222,8 @@ impl Plan {
         }
         let payload =
             payloads[route.payload].get_or_insert_with(|| self.payload(&self.payloads[route.payload], row));
-        routed.events.push(Event { topic, event: Arc::clone(&route.event), payload: payload.clone() });
+        let (event, payload) = (Arc::clone(&route.event), payload.clone());
+        routed.events.push(Event { topic, event, payload, message: None });
     }
 
     fn no_payloads(&self) -> Vec<Option<Bytes>> {

@@ -57,6 +57,19 @@ pub struct Event {
     pub event: Arc<str>,
     /// A JSON object.
     pub payload: Bytes,
+    /// Set where the event is a row of `realtime.messages`.
+    pub message: Option<RealtimeMessage>,
+}
+
+/// What a row of `realtime.messages` says besides topic, event and payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RealtimeMessage {
+    /// Of the row; clients see it as `meta.id`.
+    pub id: Uuid,
+    /// Whether it goes to the private room of its topic, or to the public one.
+    pub private: bool,
+    /// Whether the payload is bytes rather than JSON.
+    pub binary: bool,
 }
 
 /// A change that decides who may listen, besides what it tells those who do.

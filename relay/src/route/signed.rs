@@ -1,20 +1,26 @@
-//! Messages that the extension writes into the WAL: broadcasts of SQL, and routes that changed.
+//! Messages that the extension writes into the WAL: broadcasts of SQL, rows of `realtime.messages`, and routes that
+//! changed.
 //!
 //! `pg_logical_emit_message` is open to every role, so only what is signed under a key of this database counts, and
 //! only in the transaction it was signed for: what somebody copies out of the WAL is worth nothing elsewhere.
 
 use std::collections::HashMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ring::hmac;
 use serde::Deserialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
 
-use super::router::{Event, Operation, Route};
+use super::router::{Event, Operation, RealtimeMessage, Route};
 use super::template::Template;
 use super::topic::Topic;
 use crate::wal::Xid;
 
 const BROADCAST: &[u8] = b"campfire.broadcast";
+const REALTIME: &[u8] = b"campfire.realtime";
 const ROUTES: &[u8] = b"campfire.routes";
 
 /// The keys of `campfire.broadcast_keys`, by number.
@@ -27,6 +33,7 @@ pub struct MessageKeys {
 /// A message that is what it says.
 #[derive(Debug)]
 pub enum SignedMessage {
+    /// Of `campfire.broadcast()`, or a row of `realtime.messages`.
     Broadcast(Event),
     /// All routes that are enabled from here on.
     Routes(Vec<Route>),
@@ -52,7 +59,7 @@ impl MessageKeys {
 
     /// Reads a transactional logical message: `v1 KEY HMAC`, a line feed, the body. None if it is not one of ours.
     pub fn open(&self, xid: Xid, prefix: &[u8], content: &[u8]) -> Result<Option<SignedMessage>, Refused> {
-        if prefix != BROADCAST && prefix != ROUTES {
+        if ![BROADCAST, REALTIME, ROUTES].contains(&prefix) {
             return Ok(None);
         }
         let content = str::from_utf8(content).map_err(|_| Refused::Forged)?;
@@ -67,7 +74,11 @@ impl MessageKeys {
         let tag = from_hex(tag).ok_or(Refused::Forged)?;
         let signed = format!("\n{}\n{xid}\n{body}", self.database_oid);
         hmac::verify(key, &[prefix, signed.as_bytes()].concat(), &tag).map_err(|_| Refused::Forged)?;
-        let message = if prefix == BROADCAST { broadcast(body) } else { routes(body) };
+        let message = match prefix {
+            BROADCAST => broadcast(body),
+            REALTIME => realtime(body),
+            _ => routes(body),
+        };
         message.map(Some).ok_or(Refused::Malformed)
     }
 }
@@ -77,7 +88,38 @@ fn broadcast(body: &str) -> Option<SignedMessage> {
     let (channel, rest) = body.split_once('\n')?;
     let (event, payload) = rest.split_once('\n')?;
     let payload = Bytes::copy_from_slice(payload.as_bytes());
-    Some(SignedMessage::Broadcast(Event { topic: Topic::parse(channel).ok()?, event: event.into(), payload }))
+    let topic = Topic::parse(channel).ok()?;
+    Some(SignedMessage::Broadcast(Event { topic, event: event.into(), payload, message: None }))
+}
+
+/// A row of `realtime.messages`, as JSON.
+#[derive(Deserialize)]
+struct RealtimeRow<'a> {
+    id: Uuid,
+    topic: String,
+    event: String,
+    private: bool,
+    /// Absent from a row with bytes, and where it is null.
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+    /// In base64.
+    binary: Option<String>,
+}
+
+fn realtime(body: &str) -> Option<SignedMessage> {
+    let row: RealtimeRow<'_> = serde_json::from_str(body).ok()?;
+    let topic = Topic::parse(&row.topic).ok()?;
+    // The trigger refuses them as well: who may speak there is not decided by policies.
+    if topic.organization().is_some() {
+        return None;
+    }
+    let payload = match &row.binary {
+        Some(binary) => STANDARD.decode(binary).ok()?.into(),
+        None => Bytes::copy_from_slice(row.payload.map_or("null", RawValue::get).as_bytes()),
+    };
+    let message = RealtimeMessage { id: row.id, private: row.private, binary: row.binary.is_some() };
+    let event = row.event.into();
+    Some(SignedMessage::Broadcast(Event { topic, event, payload, message: Some(message) }))
 }
 
 #[derive(Deserialize)]
@@ -181,6 +223,49 @@ mod tests {
         }
         assert_eq!(refused(prefix, b"v1 9 00\nlobby"), Refused::UnknownKey(9));
         assert_eq!(refused(prefix, &sign(prefix, 5, XID, "org:x\nhello\n{}")), Refused::Malformed);
+    }
+
+    fn realtime_event(body: &str) -> Result<Event, Refused> {
+        let content = sign("campfire.realtime", 5, XID, body);
+        match open("campfire.realtime", &content)? {
+            Some(SignedMessage::Broadcast(event)) => Ok(event),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn rows_of_realtime_messages_keep_id_room_and_bytes() {
+        let id = "10000000-0000-4000-8000-000000000003";
+        let json = realtime_event(&format!(
+            r#"{{"id": "{id}", "event": "e", "topic": "room:\"7\"", "payload": {{"v": "ü"}}, "private": true}}"#
+        ))
+        .expect("an event");
+        assert_eq!((json.topic.to_string().as_str(), &*json.event), (r#"room:"7""#, "e"));
+        assert_eq!(json.payload, r#"{"v": "ü"}"#.as_bytes());
+        let id: Uuid = id.parse().expect("a uuid");
+        assert_eq!(json.message, Some(RealtimeMessage { id, private: true, binary: false }));
+        let binary = realtime_event(&format!(
+            r#"{{"id": "{id}", "event": "e", "topic": "r", "binary": "3q0A", "private": false}}"#
+        ))
+        .expect("an event");
+        assert_eq!(binary.payload, [0xde, 0xad, 0].as_slice());
+        assert_eq!(binary.message, Some(RealtimeMessage { id, private: false, binary: true }));
+    }
+
+    #[test]
+    fn rows_of_realtime_messages_do_not_speak_for_organizations() {
+        let body = |topic: &str, more: &str| {
+            let id = Uuid::from_u128(1);
+            format!(
+                r#"{{"id": "{id}", "event": "message:created", "topic": "{topic}", "private": true{more}}}"#
+            )
+        };
+        let organization = format!("org:{}", Uuid::from_u128(0xa));
+        for topic in [organization.as_str(), &format!("bcast:{organization}"), "org:7", ""] {
+            assert_eq!(realtime_event(&body(topic, "")), Err(Refused::Malformed), "{topic}");
+        }
+        assert_eq!(realtime_event(&body("r", r#", "binary": "no base64""#)), Err(Refused::Malformed));
+        assert_eq!(realtime_event(&body("r", "")).map(|event| event.payload), Ok("null".into()));
     }
 
     #[test]

@@ -141,8 +141,13 @@ impl World {
             topic: (*topic).clone(),
             event: (*event).into(),
             payload: "{}".into(),
+            message: None,
         };
-        let routed = Routed { events: events.iter().map(event).collect(), control, ..Routed::default() };
+        self.route_at(position, events.iter().map(event).collect(), control);
+    }
+
+    pub(super) fn route_at(&mut self, position: Position, events: Vec<Event>, control: Vec<ControlChange>) {
+        let routed = Routed { events, control, ..Routed::default() };
         let meta = format!(r#"{{"id":"{:x}"}}"#, position.commit_lsn.0).into_bytes().into();
         let committed_at = Timestamp::from_unix_millis(1_000 * position.commit_lsn.0 as i64);
         let xid = Xid(position.commit_lsn.0 as u32);

@@ -1,0 +1,223 @@
+//! Unmodified clients against the relay: `cargo xtask test clients`, and the table in docs/clients.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use campfire_tests::cluster::{Cluster, Options};
+use campfire_tests::relay::Settings;
+use campfire_tests::server::Server;
+use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed};
+use serde::Deserialize;
+
+use crate::tally::{self, Tally};
+use crate::{node, step, system, up};
+
+/// Packages of tests/clients/versions, oldest first. The current release is that of tests/clients.
+const OLDER_JS: [&str; 7] = [
+    "supabase-js-2.40",
+    "supabase-js-2.45",
+    "supabase-js-2.50",
+    "supabase-js-2.57",
+    "supabase-js-2.84",
+    "supabase-js-2.99",
+    "supabase-js-2.109",
+];
+
+/// Releases of `realtime` on PyPI, oldest first; the last is the current one.
+const PYTHON: [&str; 3] = ["2.4.2", "2.20.0", "2.34.1"];
+
+/// Stands around the table in docs/clients.md.
+const MARKS: [&str; 2] = ["<!-- written by `cargo xtask test clients --every-client` -->\n", "<!-- end -->"];
+
+/// Builds web/campfire-client, which the clients' tests use as well, and runs its unit tests.
+pub(crate) fn helper() -> Result<Tally> {
+    const DIR: &str = "web/campfire-client";
+    let node = node::ensure()?;
+    node.ensure_packages(DIR)?;
+    // What was compiled of a file that is gone would be run too.
+    let _ = std::fs::remove_dir_all(layout::repository().join(DIR).join("dist"));
+    step::run(node.command(DIR).arg("node_modules/typescript/bin/tsc"))?;
+    // The stock client keeps a timer of ten seconds when it disconnects.
+    let mut command = node.command(DIR);
+    command.args(["--test", "--test-reporter=spec", "--test-force-exit", "dist/test/"]);
+    tally::watch(&mut command, tally::node)
+}
+
+/// Node's own test runner on tests/clients, against a relay started for it.
+pub(crate) fn stock(server: &Server) -> Result<Tally> {
+    let node = node::ensure()?;
+    node.ensure_packages("tests/clients")?;
+    let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
+    up::block_on(async {
+        let relay = Relay::start(&cluster).await?;
+        let mut command = node.command("tests/clients");
+        command.args(["--test", "--test-reporter=spec", "--test-force-exit", "test/"]);
+        environment(&mut command, server, &cluster, &relay);
+        tally::watch(&mut command, tally::node)
+    })
+}
+
+/// The conformance suites: the current releases, or every pinned one, which also writes the table.
+pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> {
+    let node = node::ensure()?;
+    node.ensure_packages("tests/clients")?;
+    if every_client {
+        node.ensure_packages("tests/clients/versions")?;
+    }
+    let results = layout::target().join("conformance.jsonl");
+    let _ = std::fs::remove_file(&results);
+    let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
+    cluster.psql(seed::DATABASE, "select campfire.install_supabase_api()")?;
+    let mut sum = Tally::default();
+    up::block_on(async {
+        // As the reference is: any holder of a key may join a public channel.
+        let relay = Settings::of(&cluster)?.env("CAMPFIRE_PUBLIC_CHANNELS", "allow").start().await?;
+        let older = if every_client { OLDER_JS.as_slice() } else { &[] };
+        for package in older.iter().copied().map(Some).chain([None]) {
+            let mut command = node.command("tests/clients");
+            command.args(["--test", "--test-reporter=spec", "--test-force-exit"]);
+            command.args(["conformance/broadcast.test.js", "conformance/channels.test.js"]);
+            command.envs(package.map(|package| ("CAMPFIRE_CLIENT", package)));
+            environment(&mut command, server, &cluster, &relay);
+            command.env("CAMPFIRE_CONFORMANCE", &results);
+            sum.include(package.unwrap_or("supabase-js"), || tally::watch(&mut command, tally::node));
+        }
+        let skipped = if every_client { 0 } else { PYTHON.len() - 1 };
+        for version in &PYTHON[skipped..] {
+            let mut command = step::command(ensure_python(version)?);
+            command.arg("tests/clients/python/conformance.py");
+            environment(&mut command, server, &cluster, &relay);
+            command.env("CAMPFIRE_CONFORMANCE", &results);
+            sum.include(&format!("realtime {version} (Python)"), || {
+                tally::watch(&mut command, tally::libtest)
+            });
+        }
+        anyhow::Ok(())
+    })?;
+    if every_client {
+        write_table(&results)?;
+    }
+    Ok(sum)
+}
+
+/// What the suites must know.
+fn environment(command: &mut Command, server: &Server, cluster: &Cluster, relay: &Relay) {
+    command
+        .env("CAMPFIRE_RELAY", format!("http://{}", relay.address()))
+        .env("CAMPFIRE_API_KEY", &cluster.credentials.api_key)
+        .env("CAMPFIRE_JWT_SECRET", &cluster.credentials.jwt_secret)
+        .env("CAMPFIRE_DATABASE", cluster.superuser_url(seed::DATABASE))
+        .env("CAMPFIRE_PSQL", server.program("psql"))
+        .env("CAMPFIRE_ORGANIZATION", ORGANIZATION.to_string())
+        .env("CAMPFIRE_AGENT", AGENT.to_string())
+        // Some start a relay of their own from its argv and environment, to kill it.
+        .env("CAMPFIRE_RELAY_PID", relay.pid().to_string());
+}
+
+/// A Python that has this release of `realtime`, in an environment under the target directory.
+fn ensure_python(version: &str) -> Result<PathBuf> {
+    let dir = layout::target().join("tools").join(format!("realtime-{version}"));
+    let python = dir.join("bin/python");
+    // Written last: an interrupted installation is begun again.
+    let complete = dir.join("complete");
+    if complete.exists() {
+        return Ok(python);
+    }
+    let _ = std::fs::remove_dir_all(&dir);
+    let make = || step::run(step::command("python3").args(["-m", "venv"]).arg(&dir));
+    if make().is_err() {
+        system::install(&["python3", "python3-venv"])?;
+        make()?;
+    }
+    step::announce(&format!("installing realtime {version} (pip)"));
+    let package = format!("realtime=={version}");
+    step::run(step::command(&python).args(["-m", "pip", "install", "--quiet"]).arg(package))?;
+    std::fs::write(&complete, "")?;
+    Ok(python)
+}
+
+/// What passed, as the suites note it: a line of JSON each.
+#[derive(Deserialize)]
+struct Passed {
+    client: String,
+    version: String,
+    vsn: String,
+    feature: String,
+}
+
+/// Puts the table of what passed into docs/clients.md.
+fn write_table(results: &Path) -> Result<()> {
+    let lines = std::fs::read_to_string(results).context("no suite noted that anything passed")?;
+    let passed: Vec<Passed> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let page = layout::repository().join("docs/clients.md");
+    let text = std::fs::read_to_string(&page)?;
+    let (head, rest) = text.split_once(MARKS[0]).context("docs/clients.md has no place for the table")?;
+    let (_, tail) = rest.split_once(MARKS[1]).context("docs/clients.md: the table does not end")?;
+    std::fs::write(&page, [head, MARKS[0], &table(&passed), MARKS[1], tail].concat())?;
+    Ok(())
+}
+
+/// A row a feature, a column a release; in a cell the serializations that passed.
+fn table(passed: &[Passed]) -> String {
+    let mut releases: Vec<(&str, &str)> = Vec::new();
+    let mut features: Vec<&str> = Vec::new();
+    let mut cells: BTreeMap<(&str, &str, &str), BTreeSet<&str>> = BTreeMap::new();
+    for Passed { client, version, vsn, feature } in passed {
+        if !releases.contains(&(client, version)) {
+            releases.push((client, version));
+        }
+        if !features.contains(&feature.as_str()) {
+            features.push(feature);
+        }
+        cells.entry((client, version, feature)).or_default().insert(vsn);
+    }
+    features.sort_unstable();
+    let mut text = String::from("| |");
+    for (client, version) in &releases {
+        write!(text, " {client} {version} |").expect("a string takes all");
+    }
+    text.push_str("\n|---|");
+    text.push_str(&"---|".repeat(releases.len()));
+    text.push('\n');
+    for feature in features {
+        write!(text, "| {feature} |").expect("a string takes all");
+        for (client, version) in &releases {
+            let vsns = cells.get(&(*client, *version, feature));
+            let cell = vsns.map_or("–".to_owned(), |vsns| {
+                let short: Vec<&str> = vsns.iter().map(|vsn| vsn.trim_end_matches(".0.0")).collect();
+                format!("✓ {}", short.join(", "))
+            });
+            write!(text, " {cell} |").expect("a string takes all");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_what_passed_and_nothing_else() {
+        let passed = |version: &str, vsn: &str, feature: &str| Passed {
+            client: "js".to_owned(),
+            version: version.to_owned(),
+            vsn: vsn.to_owned(),
+            feature: feature.to_owned(),
+        };
+        let all = [
+            passed("1", "1.0.0", "join"),
+            passed("2", "1.0.0", "join"),
+            passed("2", "2.0.0", "join"),
+            passed("2", "2.0.0", "bytes"),
+        ];
+        assert_eq!(
+            table(&all),
+            "| | js 1 | js 2 |\n|---|---|---|\n| bytes | – | ✓ 2 |\n| join | ✓ 1 | ✓ 1, 2 |\n"
+        );
+    }
+}
