@@ -29,6 +29,9 @@ const OLDER_JS: [&str; 7] = [
 /// Releases of `realtime` on PyPI, oldest first; the last is the current one.
 const PYTHON: [&str; 3] = ["2.4.2", "2.20.0", "2.34.1"];
 
+/// Of tests/clients/conformance.
+const SUITES: [&str; 4] = ["broadcast", "channels", "presence", "private"];
+
 /// Stands around the table in docs/clients.md.
 const MARKS: [&str; 2] = ["<!-- written by `cargo xtask test clients --every-client` -->\n", "<!-- end -->"];
 
@@ -79,7 +82,7 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
         for package in older.iter().copied().map(Some).chain([None]) {
             let mut command = node.command("tests/clients");
             command.args(["--test", "--test-reporter=spec", "--test-force-exit"]);
-            command.args(["conformance/broadcast.test.js", "conformance/channels.test.js"]);
+            command.args(SUITES.map(|suite| format!("conformance/{suite}.test.js")));
             command.envs(package.map(|package| ("CAMPFIRE_CLIENT", package)));
             environment(&mut command, server, &cluster, &relay);
             command.env("CAMPFIRE_CONFORMANCE", &results);
