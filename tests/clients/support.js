@@ -110,6 +110,8 @@ export async function subscribe(client, name, options = joinConfig) {
   const events = []
   const waiting = []
   channel.on('broadcast', { event: '*' }, (message) => {
+    // A widget hears whether an agent is there, as soon as it joins and whenever that changes.
+    if (message.event.startsWith('agent:status:')) return
     events.push(message)
     for (const check of [...waiting]) check()
   })
