@@ -69,7 +69,7 @@ language c
 as 'campfire-0.2.0', 'projection_registry_changed_wrapper';
 
 create or replace function campfire.sync_realtime_conversations() returns trigger
-language c
+language c security definer set search_path = pg_catalog, pg_temp
 as 'campfire-0.2.0', 'sync_realtime_conversations_wrapper';
 
 create or replace function campfire.is_scalar(type regtype) returns boolean

@@ -1,10 +1,9 @@
 //! The trigger that carries a row to the scalar mirror of its table.
 //!
 //! It works as the owner of the table, never as the superuser who owns the function: whatever triggers, defaults or
-//! functions the projection runs have the rights of whoever could have put them there. The function is neither SECURITY
-//! DEFINER nor has it a SET clause: both cost more than the comparison of a row that did not change. Role and search_path
-//! change here instead, wherever a name is looked up or somebody's code runs. Hazard: only columns that the mirror is made
-//! of are looked at, so that a large JSON value beside them is never read.
+//! functions the projection runs have the rights of whoever could have put them there. So role and search_path change here
+//! once more, wherever a name is looked up or somebody's code runs. Hazard: only columns that the mirror is made of are
+//! looked at, so that a large JSON value beside them is never read.
 
 pub(crate) mod definition;
 mod mirror;
@@ -80,7 +79,7 @@ struct ValueKind {
 /// that is not AFTER, by row (or by statement for TRUNCATE); 42703 if a projected column is gone.
 #[pg_trigger(sql = r#"
 create function campfire.sync_realtime_conversations() returns trigger
-language c
+language c security definer set search_path = pg_catalog, pg_temp
 as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
 "#)]
 fn sync_realtime_conversations<'a>(
