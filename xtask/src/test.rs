@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
+use campfire_chaos::Sabotage;
 use campfire_tests::cluster::{Cluster, Options};
 use campfire_tests::extension::Profile;
 use campfire_tests::layout;
@@ -87,7 +88,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         });
         if installed {
             let every_client = arguments.every_client || arguments.parts.contains(&Part::All);
-            with_extension(&mut tally, &server, wants, everything, every_client);
+            // Who names a part, or all, wants the whole of it.
+            let thorough = !arguments.parts.is_empty();
+            with_extension(&mut tally, &server, wants, everything, every_client, thorough);
         }
     }
     if arguments.parts.contains(&Part::All) && arguments.pg.is_none() {
@@ -122,6 +125,7 @@ fn with_extension(
     wants: impl Fn(Part) -> bool,
     everything: bool,
     every_client: bool,
+    thorough: bool,
 ) {
     if wants(Part::Regress) {
         tally.include("pg_regress", || regress(server, &Regress::SQL));
@@ -140,7 +144,8 @@ fn with_extension(
         tally.include("conformance of stock clients", || clients::conformance(server, every_client));
     }
     if wants(Part::Chaos) {
-        tally.attempt("chaos: what errs on purpose is caught", chaos::self_test);
+        let sabotages = if thorough { Sabotage::ALL.as_slice() } else { &chaos::COMMON };
+        tally.attempt("chaos: what errs on purpose is caught", || chaos::self_test(sabotages));
         tally.attempt("chaos: a minute of faults", chaos::check_once);
     }
     if everything {
