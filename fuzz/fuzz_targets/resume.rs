@@ -87,6 +87,7 @@ mod hub {
                     topic: Topic::channel_conversations(ORGANIZATION),
                     event: "e".into(),
                     payload: b"{}".as_slice().into(),
+                    message: None,
                 }],
                 ..Routed::default()
             },

@@ -168,6 +168,14 @@ fn ensure_components() -> Result<()> {
 
 fn lints(tally: &mut Tally) {
     tally.check("lints", step::cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"]));
+    // Not in the workspace, and compiled by nothing else: it would stay behind unnoticed.
+    tally.check(
+        "lints of the fuzz targets",
+        step::cargo()
+            .args(["clippy", "--manifest-path", "fuzz/Cargo.toml", "--no-default-features"])
+            .args(["--", "-D", "warnings"])
+            .env("CARGO_TARGET_DIR", layout::target()),
+    );
 }
 
 fn extension_lints(server: &Server) -> Result<()> {
