@@ -29,7 +29,7 @@ grant create on schema projection_test to campfire_test_owner;
 set role campfire_test_member;
 call campfire.create_projection('orders', array['id', 'projection_test.who(name) as who']);
 reset role;
-select relowner::regrole, relacl, relrowsecurity from pg_class where oid = 'realtime_orders'::regclass;
+select relowner::regrole, array(select distinct a.grantee::regrole from aclexplode(relacl) as a) as grantees, relrowsecurity from pg_class where oid = 'realtime_orders'::regclass;
 -- Everybody's writes, and everybody's looking and mending, call the function as the owner.
 insert into orders values (2, 'two');
 set role campfire_test_other;
