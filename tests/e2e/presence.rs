@@ -53,8 +53,13 @@ async fn who_reconnects_within_the_grace_was_never_away() {
             track(&mut ann, &room, json!({"name": "Ann"})).await?;
             let diff = next_presence(&mut watcher, "presence_diff").await?;
             ensure!(diff["joins"]["ann"]["metas"][0]["name"] == "Ann", "{diff}");
-            // The connection breaks; no leave, no close frame.
+            // The connection breaks; no leave, no close frame. Once that is noticed, she is on her way back, not a second
+            // device.
+            let sockets = async || scene.relay.metric("campfire_sockets").await.ok().flatten();
+            let before = sockets().await.context("a count of sockets")?;
             drop(ann);
+            let noticed = async || (sockets().await? < before).then_some(());
+            eventually("the relay notices", noticed).await;
             let (mut ann, state) = member(scene, vsn, &room, "ann").await?;
             ensure!(state["ann"]["metas"].as_array().is_some_and(|metas| metas.len() == 1), "{state}");
             track(&mut ann, &room, json!({"name": "Ann"})).await?;
