@@ -80,13 +80,15 @@ select role, format('select %s from %s', columns, oid::regclass) from readable
 union all
 select role, format('select %s from %s where %I = %L', columns, oid::regclass, a.attname, b.id)
 from readable as t join pg_attribute as a on a.attrelid = t.oid and a.atttypid = 'uuid'::regtype and not a.attisdropped cross join b_ids as b;
--- Writing: a row that would do, with B's ids in the place of each of its own, two at a time.
+-- Writing: a row that would do (or has an id that it may not have), with B's ids in the place of each of its own, two at a time.
 create table rows_that_do (role name, relation regclass, row jsonb);
 insert into rows_that_do values
   ('anon', 'conversations', '{"id": "00000000-0000-4000-8000-0000000000d2", "organization_id": "00000000-0000-4000-8000-00000000000a"}'),
   ('anon', 'messages', '{"id": "00000000-0000-4000-8000-0000000000e2", "organization_id": "00000000-0000-4000-8000-00000000000a", "conversation_id": "00000000-0000-4000-8000-0000000000c1", "content": "x", "sender_type": "visitor"}'),
+  ('anon', 'messages', '{"organization_id": "00000000-0000-4000-8000-00000000000a", "conversation_id": "00000000-0000-4000-8000-0000000000c1", "content": "x", "sender_type": "visitor"}'),
   ('anon', 'read_receipts', '{"organization_id": "00000000-0000-4000-8000-00000000000a", "conversation_id": "00000000-0000-4000-8000-0000000000c1", "reader_type": "visitor", "reader_id": "00000000-0000-4000-8000-0000000000c1", "last_read_message_id": "00000000-0000-4000-8000-0000000000e1"}'),
   ('authenticated', 'messages', '{"id": "00000000-0000-4000-8000-0000000000e2", "organization_id": "00000000-0000-4000-8000-00000000000a", "conversation_id": "00000000-0000-4000-8000-0000000000c1", "content": "x", "sender_type": "agent"}'),
+  ('authenticated', 'messages', '{"organization_id": "00000000-0000-4000-8000-00000000000a", "conversation_id": "00000000-0000-4000-8000-0000000000c1", "content": "x", "sender_type": "agent"}'),
   ('authenticated', 'read_receipts', '{"organization_id": "00000000-0000-4000-8000-00000000000a", "conversation_id": "00000000-0000-4000-8000-0000000000c1", "reader_type": "agent", "reader_id": "00000000-0000-4000-8000-0000000000a1", "last_read_message_id": "00000000-0000-4000-8000-0000000000e1"}'),
   ('authenticated', 'conversations', '{"id": "00000000-0000-4000-8000-0000000000d2", "organization_id": "00000000-0000-4000-8000-00000000000a", "assignee_id": "00000000-0000-4000-8000-0000000000a1"}'),
   ('authenticated', 'agents', '{"organization_id": "00000000-0000-4000-8000-00000000000a", "user_id": "00000000-0000-4000-8000-0000000000a2", "display_name": "x"}');
@@ -139,7 +141,7 @@ select left(attempt, 6) as verb, role, count(*) > 10 as many from attempts group
 -- A test of the test: who may see B sees a difference.
 select count(*) > 100 as differs from attempts as t
 where outcome(true, ('service_role', '')::callers, t.attempt) <> outcome(false, ('service_role', '')::callers, t.attempt);
--- What shows. A message's id is unique among all organizations: who knows one of B's can learn that it is taken.
+-- What shows: nothing.
 select c.role, regexp_replace(t.attempt, '^(insert into \S+) .*?(on conflict.*)?$', '\1 … \2') as attempt, d.without_b, d.with_b, count(*) > 0 as shows
 from callers as c join attempts as t on t.role = c.role
 cross join lateral (select outcome(false, c, t.attempt), outcome(true, c, t.attempt)) as d (without_b, with_b)

@@ -47,22 +47,21 @@ impl Caller {
 
     /// Writes a message as this caller; returns its id.
     pub async fn write(self, client: &mut Client, conversation: Uuid, content: &str) -> Result<Uuid> {
-        let id = Uuid::new_v4();
         let (organization, sender) = match self {
             Self::Visitor { organization, .. } => (organization, "visitor"),
             Self::Agent { organization, .. } => (organization, "agent"),
         };
         let transaction = self.begin(client).await?;
-        transaction
-            .execute(
-                "insert into messages (id, organization_id, conversation_id, content, sender_type)
-                 values ($1, $2, $3, $4, $5)",
-                &[&id, &organization, &conversation, &content, &sender],
+        let written = transaction
+            .query_one(
+                "insert into messages (organization_id, conversation_id, content, sender_type)
+                 values ($1, $2, $3, $4) returning id",
+                &[&organization, &conversation, &content, &sender],
             )
             .await
             .with_context(|| format!("{self:?} could not write"))?;
         transaction.commit().await?;
-        Ok(id)
+        Ok(written.get(0))
     }
 }
 
