@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use campfire_tests::fence::Fence;
@@ -160,9 +160,31 @@ async fn write_until(
     Ok(written)
 }
 
-/// What a client holds after a snapshot of up to 200 rows and what followed: each content with how often it came.
-/// Fails unless the rows are the newest of all that is not an event.
-fn check_cut(rows: &[Event], events: &[Event], all: &[String]) -> Result<()> {
+/// Commits as fast as one session can, what is no channel's business: transactions that snapshots must tell apart.
+async fn commit_until(url: String, stop: Arc<AtomicBool>, committed: Arc<AtomicUsize>) -> Result<()> {
+    const AT_ONCE: usize = 100;
+    let sql = campfire_tests::cluster::connect(&url).await?;
+    let script = format!(
+        "do $$ begin for i in 1..{AT_ONCE} loop insert into bystanders values (i); commit; end loop; end $$"
+    );
+    while !stop.load(Ordering::Relaxed) {
+        sql.batch_execute(&script).await?;
+        committed.fetch_add(AT_ONCE, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// What a client holds after a snapshot and what followed, without the fence.
+struct Held {
+    rows: Vec<Event>,
+    events: Vec<Event>,
+    /// There were fewer messages than it asked for.
+    has_all_rows: bool,
+}
+
+/// Fails unless everything came once, but for what was too old to be among the rows.
+fn check_cut(held: &Held, all: &[String]) -> Result<()> {
+    let Held { rows, events, has_all_rows } = held;
     let mut times: HashMap<&str, usize> = HashMap::new();
     for event in rows.iter().chain(events) {
         *times.entry(event.payload["content"].as_str().context("content")?).or_default() += 1;
@@ -172,8 +194,7 @@ fn check_cut(rows: &[Event], events: &[Event], all: &[String]) -> Result<()> {
     let never_committed: Vec<_> =
         times.keys().filter(|content| !all.iter().any(|known| known == *content)).collect();
     ensure!(never_committed.is_empty(), "never committed: {never_committed:?}");
-    // Of a client that came late, the fence was one of the 200.
-    if rows.len() < 199 {
+    if *has_all_rows {
         let missing: Vec<_> = all.iter().filter(|content| !times.contains_key(content.as_str())).collect();
         ensure!(missing.is_empty(), "{} missing of {}: {missing:?}", missing.len(), all.len());
     }
@@ -181,25 +202,24 @@ fn check_cut(rows: &[Event], events: &[Event], all: &[String]) -> Result<()> {
 }
 
 /// One client: joins conversation `channel` by snapshot and reads on until the fence.
-async fn read_all(
-    mut socket: Socket,
-    channel: String,
-    token: String,
-    fence: Fence,
-) -> Result<(Vec<Event>, Vec<Event>)> {
-    let (replay, first) = join(&mut socket, &channel, &token, 200).await?;
+async fn read_all(mut socket: Socket, channel: String, token: String, fence: Fence) -> Result<Held> {
+    const ROWS_MAX: u32 = 200;
+    let (replay, first) = join(&mut socket, &channel, &token, ROWS_MAX).await?;
     ensure!(replay["complete"] == true, "{replay}");
     let (rows, mut events): (Vec<Event>, Vec<Event>) = first.into_iter().partition(|event| is_row(&event));
     if !rows.iter().chain(&events).any(|event| event.payload["content"] == fence.text()) {
         events.extend(socket.events_before(&fence, &channel).await?);
     }
     ensure!(events.is_sorted_by(|earlier, later| earlier.id() < later.id()), "ids do not rise");
+    // Of a client that came late, the fence is one of the rows.
+    let row_count = rows.iter().filter(|row| row.name == "message:created").count();
     let of_messages = |events: Vec<Event>| {
         let is_message =
             |event: &Event| event.name == "message:created" && event.payload["content"] != fence.text();
         events.into_iter().filter(is_message).collect::<Vec<_>>()
     };
-    Ok((of_messages(rows), of_messages(events)))
+    let has_all_rows = row_count < ROWS_MAX as usize;
+    Ok(Held { rows: of_messages(rows), events: of_messages(events), has_all_rows })
 }
 
 /// Several writers at full speed, each in a conversation of its own that many clients open meanwhile. Conversations
@@ -208,12 +228,20 @@ async fn race(scene: &mut Scene, commits_min: usize) -> Result<()> {
     const WRITERS: usize = 4;
     const ROUNDS: usize = 6;
     const JOINS: usize = 8;
+    scene.database.batch_execute("create table bystanders (n int)").await?;
     for round in 0..ROUNDS {
         let committed = Arc::new(AtomicUsize::new(0));
+        let beside = Arc::new(AtomicUsize::new(0));
         let stop = Arc::new(AtomicBool::new(false));
+        let bystander = tokio::spawn(commit_until(
+            scene.cluster.superuser_url("campfire"),
+            Arc::clone(&stop),
+            Arc::clone(&beside),
+        ));
         let mut writers = JoinSet::new();
         let mut readers = JoinSet::new();
         let mut fences = Vec::new();
+        let began = Instant::now();
         for writer in 0..WRITERS {
             let conversation = chat::open_conversation(&scene.database, ORGANIZATION, "Raced").await?;
             let fence = Fence::new();
@@ -245,6 +273,14 @@ async fn race(scene: &mut Scene, commits_min: usize) -> Result<()> {
         })
         .await;
         stop.store(true, Ordering::Relaxed);
+        let rate = |count: &AtomicUsize| count.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64();
+        println!(
+            "{:.0} transactions/s with messages and {:.0} others while {} clients joined",
+            rate(&committed),
+            rate(&beside),
+            WRITERS * JOINS
+        );
+        bystander.await??;
         let mut written = HashMap::new();
         while let Some(done) = writers.join_next().await {
             let (writer, contents) = done??;
@@ -254,8 +290,8 @@ async fn race(scene: &mut Scene, commits_min: usize) -> Result<()> {
             fence.raise_as_message(&scene.database, ORGANIZATION, conversation).await?;
         }
         while let Some(done) = readers.join_next().await {
-            let (writer, (rows, events)) = done??;
-            check_cut(&rows, &events, &written[&writer])?;
+            let (writer, held) = done??;
+            check_cut(&held, &written[&writer])?;
         }
     }
     Ok(())
