@@ -19,7 +19,7 @@ use crate::http::{self, Addresses, Rates, Shared};
 use crate::ingest::Ingest;
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
-use crate::policies::Policies;
+use crate::policies::{Policies, PolicyLimits};
 use crate::snapshot::{Sessions, SnapshotReader};
 use crate::wal::{Lsn, WalConfig};
 
@@ -113,13 +113,19 @@ impl App {
             sessions_max: config.snapshot_sessions.into(),
             stop: stop.clone(),
         };
+        let policy_limits = PolicyLimits {
+            sessions: config.policy_sessions,
+            queue: config.policy_queue,
+            timeout: Duration::from_secs(config.policy_seconds.max(1)),
+            denial_age_max: Duration::from_secs(config.policy_denial_seconds),
+        };
         let shared = Arc::new(Shared {
             hub: clients,
             limits,
             keys,
             api_keys,
             jwks,
-            policies: Policies::new(database.clone(), config.policy_sessions, metrics.clone()),
+            policies: Policies::new(database.clone(), policy_limits, metrics.clone()),
             claim_paths: RwLock::new(ClaimPaths::default()),
             metrics,
             ready,

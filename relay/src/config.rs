@@ -86,6 +86,18 @@ pub struct Config {
     #[arg(long, env = "CAMPFIRE_POLICY_SESSIONS", default_value_t = 4)]
     pub policy_sessions: usize,
 
+    /// Joins that may wait for one of these sessions; more are refused.
+    #[arg(long, env = "CAMPFIRE_POLICY_QUEUE", default_value_t = 1_000)]
+    pub policy_queue: usize,
+
+    /// Seconds that such a join may take, waiting included; clients give up after ten.
+    #[arg(long, env = "CAMPFIRE_POLICY_SECONDS", default_value_t = 5)]
+    pub policy_seconds: u64,
+
+    /// Seconds for which a no of the policies holds without being asked again. 0: they are asked each time.
+    #[arg(long, env = "CAMPFIRE_POLICY_DENIAL_SECONDS", default_value_t = 10)]
+    pub policy_denial_seconds: u64,
+
     /// Seconds by which the position confirmed to Postgres trails what was delivered: what a restarted relay
     /// reads again.
     #[arg(long, env = "CAMPFIRE_WINDOW_SECONDS", default_value_t = 300)]

@@ -23,17 +23,8 @@ use crate::metrics::Metrics;
 use crate::protocol::Reason;
 use crate::wal::Conninfo;
 
-/// How long a no holds without being asked again.
-const DENIAL_AGE_MAX: Duration = Duration::from_secs(10);
-
-/// Denials remembered at most.
+/// Denials remembered at most: about 2 MiB.
 const DENIALS_KEPT: usize = 10_000;
-
-/// How long a question may take, waiting for a session included: below the ten seconds after which clients give up.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Questions that may wait for a session.
-const WAITING_MAX: usize = 1_000;
 
 const BROADCAST: &str = "broadcast";
 const PRESENCE: &str = "presence";
@@ -83,9 +74,23 @@ impl PolicyError {
     }
 }
 
+/// What questions may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyLimits {
+    /// That ask at once.
+    pub sessions: usize,
+    /// Questions that may wait for a session, or are asked.
+    pub queue: usize,
+    /// For a question, waiting for a session included.
+    pub timeout: Duration,
+    /// How long a no holds without being asked again.
+    pub denial_age_max: Duration,
+}
+
 /// The sessions that ask, and the questions that are being asked.
 pub struct Policies {
     database: Conninfo,
+    limits: PolicyLimits,
     metrics: Metrics,
     sessions: Semaphore,
     idle: Mutex<Vec<Client>>,
@@ -95,11 +100,12 @@ pub struct Policies {
 }
 
 impl Policies {
-    pub fn new(database: Conninfo, sessions: usize, metrics: Metrics) -> Self {
+    pub fn new(database: Conninfo, limits: PolicyLimits, metrics: Metrics) -> Self {
         Self {
             database,
+            limits,
             metrics,
-            sessions: Semaphore::new(sessions.max(1)),
+            sessions: Semaphore::new(limits.sessions.max(1)),
             idle: Mutex::default(),
             waiting: AtomicUsize::new(0),
             asking: Mutex::default(),
@@ -134,7 +140,7 @@ impl Policies {
     fn remembered(&self, question: &Question, now: Instant) -> Option<Answer> {
         let denials = lock(&self.denials);
         let (since, answer) = denials.get(question)?;
-        (now.duration_since(*since) < DENIAL_AGE_MAX).then_some(*answer)
+        (now.duration_since(*since) < self.limits.denial_age_max).then_some(*answer)
     }
 
     fn remember(&self, question: Question, answer: Answer, now: Instant) {
@@ -147,7 +153,7 @@ impl Policies {
         }
         let mut denials = lock(&self.denials);
         if denials.len() >= DENIALS_KEPT {
-            denials.retain(|_, (since, _)| now.duration_since(*since) < DENIAL_AGE_MAX);
+            denials.retain(|_, (since, _)| now.duration_since(*since) < self.limits.denial_age_max);
         }
         if denials.len() < DENIALS_KEPT {
             denials.insert(question, (now, answer));
@@ -155,7 +161,7 @@ impl Policies {
     }
 
     async fn ask_database(&self, question: &Question, claims: Option<&Claims>) -> Answer {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.limits.queue {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(PolicyError::Exhausted);
         }
@@ -166,7 +172,7 @@ impl Policies {
             self.metrics.policy_questions.inc();
             self.ask_session(question, claims).await
         };
-        match tokio::time::timeout(PATIENCE, ask).await {
+        match tokio::time::timeout(self.limits.timeout, ask).await {
             Ok(answer) => answer,
             Err(_) if self.sessions.available_permits() == 0 => Err(PolicyError::Exhausted),
             Err(_) => Err(PolicyError::Cancelled),
@@ -182,7 +188,7 @@ impl Policies {
                 PolicyError::Unreachable
             })?,
         };
-        let outcome = probe(&mut client, question, claims).await;
+        let outcome = probe(&mut client, question, claims, self.limits.timeout).await;
         if !client.is_closed() {
             lock(&self.idle).push(client);
         }
@@ -247,8 +253,12 @@ async fn probe(
     client: &mut Client,
     question: &Question,
     claims: Option<&Claims>,
+    timeout: Duration,
 ) -> Result<Grants, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
+    // A statement ends before its join does, so that the session can be used again.
+    let timeout = format!("set local statement_timeout = {}", (timeout * 4 / 5).as_millis().max(1));
+    transaction.batch_execute(&timeout).await?;
     let answer = try_all(&transaction, question, claims).await;
     // Nothing of it may become visible or be replicated.
     transaction.rollback().await?;
@@ -260,7 +270,6 @@ async fn try_all(
     question: &Question,
     claims: Option<&Claims>,
 ) -> Result<Grants, tokio_postgres::Error> {
-    transaction.batch_execute("set local statement_timeout = '4s'").await?;
     // Rows to look for, written by the table's owner, whom no policy binds.
     let probes = transaction
         .query(
@@ -334,7 +343,13 @@ mod tests {
 
     fn policies() -> Policies {
         let database = Conninfo::parse("postgres://nobody@127.0.0.1:9/nothing", |_| None).unwrap();
-        Policies::new(database, 1, Metrics::default())
+        let limits = PolicyLimits {
+            sessions: 1,
+            queue: 7,
+            timeout: Duration::from_secs(5),
+            denial_age_max: Duration::from_secs(10),
+        };
+        Policies::new(database, limits, Metrics::default())
     }
 
     fn question(topic: &str) -> Question {
@@ -359,7 +374,11 @@ mod tests {
             policies.remember(question(topic), answer, start);
             let remembered = policies.remembered(&question(topic), start + Duration::from_secs(9));
             assert_eq!(remembered, is_remembered.then_some(answer), "{topic}");
-            assert_eq!(policies.remembered(&question(topic), start + DENIAL_AGE_MAX), None, "{topic}");
+            assert_eq!(
+                policies.remembered(&question(topic), start + Duration::from_secs(10)),
+                None,
+                "{topic}"
+            );
         }
     }
 
@@ -375,9 +394,9 @@ mod tests {
     #[tokio::test]
     async fn who_waits_is_bounded() {
         let policies = policies();
-        policies.waiting.store(WAITING_MAX, Ordering::Relaxed);
+        policies.waiting.store(7, Ordering::Relaxed);
         let answer = policies.ask("room", &Credential::ApiKey(Role::Anon), &"{}".into()).await;
         assert_eq!(answer, Err(PolicyError::Exhausted));
-        assert_eq!(policies.waiting.load(Ordering::Relaxed), WAITING_MAX);
+        assert_eq!(policies.waiting.load(Ordering::Relaxed), 7);
     }
 }

@@ -2,6 +2,8 @@
 //! both. Release builds, a real Postgres, the relay's own binary.
 
 mod import;
+mod joins;
+mod presence;
 mod rejoin;
 mod trigger;
 
@@ -36,6 +38,10 @@ enum Scenario {
     Rejoin,
     /// One transaction with a million messages is read
     Import,
+    /// A thousand clients join a private channel at once, decided by policies
+    Joins,
+    /// Members of a room change what they track, in a small room and in a large one
+    Presence,
     /// Inserts and updates on conversations, with and without the trigger of the mirror
     Trigger,
 }
@@ -51,6 +57,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let result: Value = match scenario {
             Scenario::Rejoin => up::block_on(rejoin::measure(&step::build_relay(true)?, arguments.clients))?,
             Scenario::Import => up::block_on(import::measure(&step::build_relay(true)?, arguments.rows))?,
+            Scenario::Joins => up::block_on(joins::measure(&step::build_relay(true)?))?,
+            Scenario::Presence => up::block_on(presence::measure(&step::build_relay(true)?))?,
             Scenario::Trigger => up::block_on(trigger::measure())?,
         };
         if arguments.json {
