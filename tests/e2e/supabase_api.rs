@@ -503,3 +503,35 @@ async fn a_replay_that_the_database_refuses_is_refused_and_harms_nobody() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_relay_has_partitions_made_and_dropped() {
+    with_open_rooms(async |scene| {
+        let partition = |day: &str| format!("realtime.partition_name(((now() at time zone 'utc')::date + {day})::date)");
+        let change = format!(
+            "do $$ begin
+               execute format('drop table realtime.%I', {});
+               execute format('create table realtime.%I partition of realtime.messages for values from (%L) to (%L)', {},
+                 (now() at time zone 'utc')::date - 30, (now() at time zone 'utc')::date - 29);
+             end $$",
+            partition("1"),
+            partition("-30"),
+        );
+        scene.database.batch_execute(&change).await?;
+        // The first thing that a relay does, and then every hour.
+        scene.relay.terminate().await?;
+        scene.relay.start_again().await?;
+        let exist = format!(
+            "select to_regclass('realtime.' || {}) is not null, to_regclass('realtime.' || {}) is not null",
+            partition("1"),
+            partition("-30"),
+        );
+        eventually("tomorrow's partition, and none of a month ago", async || {
+            let row = scene.database.query_one(&exist, &[]).await.ok()?;
+            ((row.get(0), row.get(1)) == (true, false)).then_some(())
+        })
+        .await;
+        Ok(())
+    })
+    .await;
+}
