@@ -1,10 +1,13 @@
 //! Private channels outside `org:` that get again what SQL has sent to them. The message that commits at an LSN did so
 //! in the second of that number, and that is its row's id.
 
+use std::time::{Duration, Instant, SystemTime};
+
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::{RowsWanted, SnapshotFailure, SnapshotRow, SnapshotRows, SocketId};
+use super::super::{HubInput, RowsWanted, SnapshotFailure, SnapshotRow, SnapshotRows, SocketId};
 use super::snapshot::{reason, row, split};
 use super::world::*;
 use crate::auth::{Credential, Grants, Role};
@@ -208,4 +211,184 @@ fn who_may_not_hear_broadcasts_gets_none_again() {
     world.ask_for(socket, r#"{"since":1}"#, READER);
     world.show_sent("9:9:", &[]);
     assert_eq!(split(world.take(socket)).1, [""; 0]);
+}
+
+/// What happens around a join, in the property below.
+#[derive(Clone, Debug)]
+enum Step {
+    /// A message commits and is streamed; snapshots show it at once, or only from `Show` on.
+    Send {
+        visible: bool,
+    },
+    /// A message commits that the stream brings later.
+    Unstreamed,
+    Stream,
+    Show,
+    /// Half of what the window holds leaves it.
+    Forget,
+    Join {
+        socket: usize,
+        back: u64,
+        limit: usize,
+    },
+    /// The database reads for whoever waits longest; the answer waits for the stream.
+    Read,
+    Answer,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => prop::bool::weighted(0.8).prop_map(|visible| Step::Send { visible }),
+        3 => Just(Step::Unstreamed),
+        2 => Just(Step::Stream),
+        1 => Just(Step::Show),
+        2 => Just(Step::Forget),
+        4 => (0_usize..3, 0_u64..20, 1_usize..8)
+            .prop_map(|(socket, back, limit)| Step::Join { socket, back, limit }),
+        3 => Just(Step::Read),
+        3 => Just(Step::Answer),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+/// The database and the stream, beside the hub.
+struct Model {
+    world: World,
+    /// Messages in the order of their commits: number, and whether snapshots show it.
+    sent: Vec<(u64, bool)>,
+    streamed: usize,
+    /// Of each socket: since when it asked, and how many at most.
+    joins: [Option<(u64, usize)>; 3],
+    answers: Vec<(SocketId, u64, SnapshotRows)>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let mut world = World::new();
+        for _ in 0..3 {
+            world.connect();
+        }
+        Self { world, sent: Vec::new(), streamed: 0, joins: [None; 3], answers: Vec::new() }
+    }
+
+    fn commit(&mut self, visible: bool) {
+        let last = self.sent.last().map_or(8, |(number, _)| *number);
+        self.sent.push((last + 8, visible));
+    }
+
+    fn stream(&mut self) {
+        for (number, _) in &self.sent[self.streamed..] {
+            self.world.lsn = number - 8;
+            self.world.send_by_sql(true, false);
+        }
+        self.streamed = self.sent.len();
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Send { visible } => {
+                self.commit(visible);
+                self.stream();
+            }
+            Step::Unstreamed => self.commit(true),
+            Step::Stream => self.stream(),
+            Step::Show => self.sent.iter_mut().for_each(|(_, visible)| *visible = true),
+            Step::Forget => {
+                let (first, last) = (self.world.hub.window.event_count(), self.streamed);
+                if let Some((number, _)) = self.sent[..last].get(last - first / 2 - first % 2) {
+                    let oldest = Duration::from_secs(number + 300);
+                    self.world.hub.tick(Instant::now(), SystemTime::UNIX_EPOCH + oldest);
+                }
+            }
+            Step::Join { socket, back, limit } => {
+                self.check(socket);
+                let last = self.sent.last().map_or(8, |(number, _)| *number);
+                let since = last.saturating_sub(8 * back);
+                let replay = format!(r#"{{"since":{},"limit":{limit}}}"#, since * 1000);
+                let config = format!(r#"{{"private":true,"broadcast":{{"replay":{replay}}}}}"#);
+                let credential = Ok(Credential::ApiKey(Role::Authenticated));
+                self.world.join_granted(SocketId(socket as u64), "room:7", &config, credential, Some(READER));
+                self.joins[socket] = Some((since, limit));
+            }
+            Step::Read => self.read(),
+            Step::Answer => {
+                // What the rows show has been streamed by then.
+                self.stream();
+                if !self.answers.is_empty() {
+                    let (socket, ticket, rows) = self.answers.remove(0);
+                    self.world.hub.apply(HubInput::Snapshot { socket, ticket, outcome: Ok(rows) });
+                }
+            }
+        }
+    }
+
+    /// Shows what is visible at this moment.
+    fn read(&mut self) {
+        let Ok(request) = self.world.requests.try_recv() else { return };
+        let RowsWanted::SentSince { since, limit } = request.wanted else { panic!("{request:?}") };
+        let next = self.sent.last().map_or(8, |(number, _)| *number) + 8;
+        let hidden: Vec<String> =
+            self.sent.iter().filter(|(_, visible)| !visible).map(|(number, _)| number.to_string()).collect();
+        let xmin = hidden.first().cloned().unwrap_or_else(|| next.to_string());
+        let snapshot = format!("{xmin}:{next}:{}", hidden.join(",")).parse().unwrap();
+        let is_shown = |(number, visible): &&(u64, bool)| {
+            *visible && Timestamp::from_unix_millis(1000 * *number as i64) >= since
+        };
+        let mut rows: Vec<SnapshotRow> =
+            self.sent.iter().filter(is_shown).map(|(number, _)| sent(*number)).collect();
+        rows.drain(..rows.len().saturating_sub(limit + 1));
+        let read = SnapshotRows { snapshot, lsn: Lsn(next - 8), rows };
+        self.answers.push((request.socket, request.ticket, read));
+    }
+
+    /// What a socket got since its join is whole, or it was told that it is not.
+    fn check(&mut self, socket: usize) {
+        let frames = self.world.take(SocketId(socket as u64));
+        let Some((since, limit)) = self.joins[socket].take() else { return };
+        // Refused, or not answered yet.
+        let Some(reply) = frames.iter().find(|frame| frame["event"] == "phx_reply") else { return };
+        if reply["payload"]["status"] == "error" {
+            return;
+        }
+        let replay = &reply["payload"]["response"]["replay"];
+        let number =
+            |frame: &&Value| frame["payload"]["event"].as_str()?.strip_prefix("at ")?.parse::<u64>().ok();
+        let told: Vec<u64> = frames.iter().filter_map(|frame| number(&frame)).collect();
+        let count = replay["count"].as_u64().unwrap() as usize;
+        assert!(told.len() >= count && count <= limit, "{replay} {told:?}");
+        assert!(told.is_sorted_by(|a, b| a < b), "out of order, or twice: {told:?}");
+        let is_announced = frames.iter().any(|frame| frame["event"] == "system");
+        assert!(!is_announced || replay["complete"] == false, "{replay}");
+        if is_announced {
+            return;
+        }
+        let streamed: Vec<u64> = self.sent[..self.streamed].iter().map(|(number, _)| *number).collect();
+        assert!(streamed.ends_with(&told), "a gap: {told:?} of {streamed:?}");
+        match replay["complete"] == true {
+            true => {
+                let missing = streamed.iter().find(|number| **number >= since && !told.contains(number));
+                assert_eq!(missing, None, "since {since}: {replay} {told:?}");
+            }
+            // Nothing but the limit.
+            false => assert_eq!(count, limit, "{replay} {told:?} of {streamed:?}"),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_replay_is_whole_or_says_that_it_is_not(steps in steps()) {
+        let mut model = Model::new();
+        for step in &steps {
+            model.step(step);
+        }
+        // Whoever still waits is answered.
+        for _ in 0..3 {
+            model.step(&Step::Read);
+            model.step(&Step::Answer);
+        }
+        (0..3).for_each(|socket| model.check(socket));
+    }
 }
