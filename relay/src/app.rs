@@ -117,6 +117,7 @@ impl App {
             limits,
             keys,
             api_keys,
+            presence_default: config.presence_default,
             jwks,
             policies: Policies::new(database.clone(), config.policy_sessions, metrics.clone()),
             claim_paths: RwLock::new(ClaimPaths::default()),
