@@ -17,21 +17,23 @@ feature('rows: events', async (t, vsn) => {
   await list.events.find(({ meta }) => meta.id === created.meta.id)
 })
 
-feature('rows: replay', async (t, vsn) => {
+/** Three messages, and what a replay tells of them; `options` get the first one. */
+async function replayed(t, vsn, options) {
   const conversation = await openConversation()
   const topic = `org:${organization}:conv:${conversation}`
-  const since = Date.now() - 60_000
   const witness = await join(await connect(t, vsn), topic)
   for (const content of ['one', 'two', 'three']) await writeAs(agentClaims(), conversation, content)
   const [first] = await witness.events.of(3)
-  const contents = ({ payload }) => payload.content
-  for (const replay of [{ since, limit: 2 }, { after: first.meta.id }]) {
-    const late = await join(await connect(t, vsn), topic, { private: true, broadcast: { replay } })
-    const events = await late.events.of(2)
-    assert.deepEqual(events.map(contents), ['two', 'three'])
-    assert.deepEqual(events.map(({ meta }) => meta.replayed), [true, true])
-  }
-})
+  const replay = options(first)
+  const late = await join(await connect(t, vsn), topic, { private: true, broadcast: { replay } })
+  const events = await late.events.of(2)
+  assert.deepEqual(events.map(({ payload }) => payload.content), ['two', 'three'])
+  assert.deepEqual(events.map(({ meta }) => meta.replayed), [true, true])
+}
+
+feature('rows: replay since a time', (t, vsn) => replayed(t, vsn, () => ({ since: Date.now() - 60_000, limit: 2 })))
+
+feature('rows: replay after a position', (t, vsn) => replayed(t, vsn, ({ meta }) => ({ after: meta.id })))
 
 feature('rows: a snapshot, then what is new', async (t, vsn) => {
   const conversation = await openConversation()
