@@ -97,6 +97,31 @@ feature('private: a new token that may not read closes the channel', async (t, v
   assert.equal(await send(other, { n: 1 }), 'ok')
 }, { without })
 
+/** Three messages of SQL that one member heard, and what a replay tells another; `options` get the first one. */
+async function replayed(t, vsn, options) {
+  const room = `private:${randomUUID()}`
+  const since = Date.now() - 60_000
+  const witness = await join(await member(t, vsn, 'read broadcast'), room, privately)
+  for (const n of [1, 2, 3]) await sql(`select realtime.send('{"n": ${n}}', 'e', '${room}')`)
+  const [first] = await witness.events.of(3)
+  const replay = options(first, since)
+  const late = await join(await member(t, vsn, 'read broadcast'), room, { private: true, broadcast: { replay } })
+  await sql(`select realtime.send('{"n": 4}', 'e', '${room}')`)
+  const events = await late.events.of(3)
+  assert.deepEqual(events.map(({ payload, meta }) => [payload.n, meta.replayed]), [[2, true], [3, true], [4, undefined]])
+}
+
+feature('private: replay since a time', (t, vsn) => replayed(t, vsn, (_, since) => ({ since, limit: 2 })), { without })
+
+feature('private: replay after a message', (t, vsn) => replayed(t, vsn, ({ meta }) => ({ after: meta.id })), { without })
+
+feature('private: a replay that makes no sense is refused', async (t, vsn) => {
+  const replay = { limit: 2 }
+  const reason = /UnableToReplayMessages: Replay params are not valid/
+  const config = { private: true, broadcast: { replay } }
+  await refused(await member(t, vsn, ...all), `private:${randomUUID()}`, config, reason)
+}, { without })
+
 feature('private: over HTTP', async (t, vsn) => {
   const room = `private:${randomUUID()}`
   const reader = await join(await member(t, vsn, 'read broadcast'), room, privately)

@@ -433,6 +433,20 @@ async def private_allowed():
     assert (await receiver.payload())["n"] == 2
 
 
+@feature("private: replay since a time")
+async def private_replay():
+    name = private_room()
+    token = agent_token(grants=["read broadcast"])
+    since = int(time.time() * 1000) - 60_000
+    witness = await join(await connect(token), name, {"private": True})
+    for n in [1, 2, 3]:
+        sql(f"select realtime.send('{{\"n\": {n}}}', 'e', '{name}')")
+        assert (await witness.payload())["n"] == n
+    joined = await join(await connect(token), name, {"private": True, "broadcast": {"replay": {"since": since, "limit": 2}}})
+    sql(f"select realtime.send('{{\"n\": 4}}', 'e', '{name}')")
+    assert [(await joined.payload())["n"] for _ in range(3)] == [2, 3, 4]
+
+
 @feature("private: refused")
 async def private_refused():
     joined = prepare(await connect(agent_token()), private_room(), {"private": True})
