@@ -97,8 +97,8 @@ begin
     comment on column realtime.messages.private is 'Whether it goes to the private channel of that name, or to the public one.';
     comment on column realtime.messages.inserted_at is 'When it was sent, UTC; decides the partition.';
     comment on column realtime.messages.updated_at is 'The same, for applications that read it.';
-    create index messages_by_time on realtime.messages (inserted_at desc, topic) where extension = 'broadcast' and private;
-    comment on index realtime.messages_by_time is 'campfire: what a channel''s history is looked for by.';
+    create index messages_by_topic on realtime.messages (topic, inserted_at desc) where extension = 'broadcast' and private;
+    comment on index realtime.messages_by_topic is 'campfire: what a channel''s history is looked for by.';
     alter table realtime.messages enable row level security;
     create policy messages_service on realtime.messages to service_role using (true);
     comment on policy messages_service on realtime.messages is 'campfire: server code, everywhere.';
@@ -199,6 +199,31 @@ begin
   $$;
   comment on function realtime.probe(text, text[]) is 'Internal. Inserts as the owner of realtime.messages; see campfire.realtime_probe(text, text[]).';
 
+  create or replace function realtime.history(topic text, since timestamptz, rows_max integer)
+  returns table (id uuid, event text, payload text, binary_payload bytea)
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+  declare
+    knows_commits constant boolean := current_setting('track_commit_timestamp')::boolean;
+  begin
+    return query
+      select newest.id, newest.event, newest.payload, newest.binary_payload
+      from (
+        select m.id, m.event, m.payload::text, m.binary_payload, m.inserted_at,
+          case when knows_commits then pg_xact_commit_timestamp(m.xmin) at time zone 'utc' end as committed_at
+        from realtime.messages as m
+        where m.topic = history.topic and m.extension = 'broadcast' and m.private
+          and m.inserted_at >= history.since at time zone 'utc'
+          and m.inserted_at < now() at time zone 'utc' + interval '1 minute'
+          and m.event is not null and (m.payload is not null or m.binary_payload is not null)
+        order by m.inserted_at desc, m.id desc
+        limit rows_max
+      ) as newest
+      order by coalesce(newest.committed_at, newest.inserted_at), newest.inserted_at, newest.id;
+  end
+  $$;
+  comment on function realtime.history(text, timestamptz, integer) is
+    'Internal. Reads as the owner of realtime.messages; see campfire.realtime_history(text, timestamptz, integer).';
+
   create or replace function realtime.insert_message(id uuid, payload jsonb, binary_payload bytea, event text, topic text, private boolean) returns void
   language plpgsql set search_path = pg_catalog, pg_temp as $$
   begin
@@ -278,7 +303,9 @@ begin
     realtime.send(jsonb, text, text, boolean), realtime.send_binary(bytea, text, text, boolean),
     realtime.broadcast_changes(text, text, text, text, text, record, record, text)
   to anon, authenticated, service_role;
-  grant execute on function realtime.partition_name(date), realtime.maintain(), realtime.probe(text, text[]) to campfire_relay;
+  grant execute on function realtime.partition_name(date), realtime.maintain(), realtime.probe(text, text[]),
+    realtime.history(text, timestamptz, integer)
+  to campfire_relay;
 
   perform realtime.maintain();
   raise notice 'schema realtime is ready; next: policies on realtime.messages';
@@ -310,7 +337,7 @@ begin
   for made in
     select p.oid::regprocedure as signature from pg_proc as p
     where p.pronamespace = 'realtime'::regnamespace
-      and p.proname in ('send_binary', 'send', 'broadcast_changes', 'insert_message', 'probe', 'maintain', 'make_partitions', 'partition_name', 'topic')
+      and p.proname in ('send_binary', 'send', 'broadcast_changes', 'insert_message', 'probe', 'history', 'maintain', 'make_partitions', 'partition_name', 'topic')
     order by p.proname in ('insert_message', 'partition_name') -- others call them
   loop
     execute format('drop function %s', made.signature);
@@ -348,6 +375,20 @@ comment on function campfire.realtime_probe(text, text[]) is
   'policies say. Then, in the same transaction: set the role, realtime.topic and the claims, see which of the ids can be selected, and '
   'always roll back. Such a row has no event and no payload, so nothing is sent even if it were committed. Raises 55000 without schema '
   'realtime. Example: select * from campfire.realtime_probe(''room:7'', ''{broadcast,presence}'');';
+
+create function campfire.realtime_history(topic text, since timestamptz, rows_max integer)
+returns table (id uuid, event text, payload text, binary_payload bytea)
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  perform campfire.require_supabase_api();
+  return query select h.id, h.event, h.payload, h.binary_payload
+    from realtime.history(realtime_history.topic, realtime_history.since, realtime_history.rows_max) as h;
+end
+$$;
+comment on function campfire.realtime_history(text, timestamptz, integer) is
+  'For the relay: the newest messages of a private channel with inserted_at since then, oldest first, whatever the policies say; whoever '
+  'asks for them was admitted by the policies. In the order of their commits where track_commit_timestamp is on, else of inserted_at. '
+  'Raises 55000 without schema realtime. Example: select * from campfire.realtime_history(''room:7'', now() - interval ''1 hour'', 25);';
 
 create function campfire.maintain_supabase_api() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$

@@ -78,6 +78,7 @@ grant execute on function
   campfire.has_supabase_api(),
   campfire.require_supabase_api(),
   campfire.realtime_probe(text, text[]),
+  campfire.realtime_history(text, timestamptz, integer),
   campfire.maintain_supabase_api()
 to campfire_relay;
 

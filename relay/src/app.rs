@@ -21,7 +21,7 @@ use crate::jwks::Jwks;
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 use crate::snapshot::{Sessions, SnapshotReader};
-use crate::wal::WalConfig;
+use crate::wal::{Lsn, WalConfig};
 
 /// Inputs that may wait for the hub from each side. Behind a full queue the sender waits: sessions stop reading
 /// their sockets, and Postgres keeps the WAL.
@@ -74,7 +74,7 @@ impl App {
         let (clients, client_inputs) = mpsc::channel(CLIENT_INPUTS);
         let (wal, wal_inputs) = mpsc::channel(WAL_INPUTS);
         let (ready_tx, ready) = watch::channel(false);
-        let applied = Arc::new(AtomicU64::new(0));
+        let applied = Arc::new(watch::Sender::new(Lsn::INVALID));
         let settings = HubSettings {
             channels_per_socket_max: config.limits.channels_per_socket_max,
             sockets_per_token_max: config.limits.sockets_per_token_max,
@@ -108,6 +108,7 @@ impl App {
                 metrics: metrics.clone(),
                 timeout: Duration::from_secs(config.snapshot_seconds),
                 bytes_max: config.snapshot_bytes,
+                applied: applied.subscribe(),
             },
             sessions_max: config.snapshot_sessions.into(),
             stop: stop.clone(),

@@ -11,7 +11,7 @@ use crate::decode::{DecodeError, Domains};
 use crate::route::{MessageKeys, Operation, Route, Template};
 use crate::wal::{self, Conninfo, Snapshot, WalError};
 
-pub use snapshot::{RowsError, SnapshotQuery, read_snapshot};
+pub use snapshot::{RowsError, SnapshotQuery, read_sent, read_snapshot};
 
 /// The extension is missing something, or its registries hold something we cannot use.
 #[derive(Debug, thiserror::Error)]

@@ -23,5 +23,5 @@ pub use hub::{ClientInput, Hub, HubChange, HubInput, HubSettings, Join, SocketId
 pub use outbox::{CloseReason, Closed, Outbox, OutboxLimits};
 pub use presence::PresenceLimits;
 pub use publish::{Publication, Publish};
-pub use snapshot::{SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
+pub use snapshot::{RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
 pub use window::WindowLimits;

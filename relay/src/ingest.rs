@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, trace, warn};
 
@@ -48,7 +48,7 @@ pub struct Ingest {
     pub wal: WalConfig,
     pub hub: mpsc::Sender<HubInput>,
     /// End LSN of what the hub has applied.
-    pub applied: Arc<AtomicU64>,
+    pub applied: Arc<watch::Sender<Lsn>>,
     pub shared: Arc<Shared>,
     pub stop: CancellationToken,
 }
@@ -151,7 +151,7 @@ impl Ingest {
         let arrival = history.arrive(&attachment);
         if arrival.is_elsewhere {
             // What the hub reports until it has seen something new would confirm LSNs of another history.
-            self.applied.store(Lsn::INVALID.0, Ordering::Release);
+            self.applied.send_replace(Lsn::INVALID);
         }
         if let Some(cause) = arrival.loss {
             error!(cause, "events are missing");
@@ -309,7 +309,7 @@ impl<'a> Streaming<'a> {
                 }
                 _ = tick.tick() => {}
             }
-            let reported = Lsn(self.ingest.applied.load(Ordering::Acquire));
+            let reported = *self.ingest.applied.borrow();
             if let Some(end) = self.handed.confirmable(reported) {
                 stream.confirm_applied(end);
             }

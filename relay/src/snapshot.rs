@@ -6,20 +6,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::db::{self, DbError, RowsError, SnapshotQuery};
-use crate::fanout::{HubInput, SnapshotFailure, SnapshotRequest, SnapshotRows};
+use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows};
 use crate::metrics::Metrics;
-use crate::wal::Conninfo;
+use crate::wal::{self, Conninfo, Lsn};
 
-/// The values as the stream's own session has them.
+/// The values as the stream's own session has them. Nothing is written but heartbeats, for which no standby need wait.
 const SETTINGS: &str = "set datestyle = 'ISO'; set intervalstyle = 'postgres'; set timezone = 'UTC';
-    set extra_float_digits = 3; set bytea_output = 'hex'; set jit = off";
+    set extra_float_digits = 3; set bytea_output = 'hex'; set jit = off; set synchronous_commit = local";
 
 /// The part of the memory for rows that one snapshot may take.
 const SHARE_OF_BYTES: usize = 16;
@@ -42,6 +42,8 @@ pub struct Sessions {
     pub timeout: Duration,
     /// Memory for the rows of all snapshots that sockets have yet to read.
     pub bytes_max: usize,
+    /// End LSN of what the hub has applied.
+    pub applied: watch::Receiver<Lsn>,
 }
 
 impl SnapshotReader {
@@ -99,16 +101,35 @@ impl Sessions {
                 session
             }
         };
-        let query = SnapshotQuery {
-            topic: &request.topic,
-            rows_max: request.rows_max,
-            credential: &request.credential,
-            bytes_max: self.bytes_max / SHARE_OF_BYTES,
-            // Zero would mean none.
-            timeout: left.saturating_sub(began.elapsed()).max(Duration::from_millis(1)),
+        let bytes_max = self.bytes_max / SHARE_OF_BYTES;
+        // Zero would mean none.
+        let timeout = left.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
+        let rows = match request.wanted {
+            RowsWanted::Latest { rows_max } => {
+                let SnapshotRequest { topic, credential, .. } = request;
+                let query = SnapshotQuery { topic, rows_max, credential, bytes_max, timeout };
+                db::read_snapshot(&mut session, query).await?
+            }
+            RowsWanted::SentSince { since, limit } => {
+                // One more tells whether there are more.
+                let limit = limit.saturating_add(1);
+                let topic = request.topic.to_string();
+                let rows = db::read_sent(&mut session, &topic, since, limit, bytes_max, timeout).await?;
+                self.wait_for(rows.lsn, &session).await?;
+                rows
+            }
         };
-        let rows = db::read_snapshot(&mut session, query).await?;
         Ok((rows, session))
+    }
+
+    /// Waits until the hub has applied everything before an LSN.
+    async fn wait_for(&self, lsn: Lsn, session: &Client) -> Result<(), RowsError> {
+        let mut applied = self.applied.clone();
+        if *applied.borrow_and_update() < lsn {
+            // Without a commit after it Postgres may take its time to tell that there is nothing more.
+            wal::send_heartbeat(session).await.map_err(DbError::from)?;
+        }
+        applied.wait_for(|applied| *applied >= lsn).await.map(drop).map_err(|_| RowsError::Timeout)
     }
 }
 

@@ -9,6 +9,7 @@ use campfire_tests::relay::Settings;
 use campfire_tests::seed::{DATABASE, Seed};
 use campfire_tests::socket::Vsn;
 use campfire_tests::{Cluster, ORGANIZATION, chat};
+use serde_json::json;
 use tokio_postgres::error::SqlState;
 
 use crate::scene::{Scene, contents, numbered};
@@ -76,6 +77,14 @@ const LIFE: &str = "
     update campfire.settings set value = '131072' where name = 'broadcast_organization_bytes_max';
     update campfire.settings set value = 'org_id' where name = 'claim_organization';
     select campfire.create_publication('second', '{chat.messages}');
+
+    -- Private channels, with the application's policies, a grant and an index of its own.
+    select campfire.install_supabase_api();
+    create policy members on realtime.messages for select to authenticated using (realtime.topic() = topic);
+    create policy speakers on realtime.messages for insert to authenticated with check (realtime.topic() like 'room:%');
+    create index messages_by_event on realtime.messages (event);
+    grant select on realtime.messages to app;
+    select realtime.send('{\"n\": 1}', 'e', 'room:7'), realtime.send_binary('\\xdead', 'e', 'room:7');
     -- Of this cluster: no dump may carry them.
     insert into campfire.slots values ('campfire', '1', 1, '{campfire}', '{1}', '{1}');
     insert into campfire.slot_events values (now(), 'campfire', 'dropped', '0/1', null, 2, 1)";
@@ -85,7 +94,7 @@ const FACTS: &str = r#"
     set search_path = pg_catalog;
     set timezone = 'UTC';
     with relation as (
-      select c.* from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where n.nspname in ('public', 'chat')
+      select c.* from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where n.nspname in ('public', 'chat', 'realtime')
     ), fact (line) as (
       select format('relation %s %s %s %s %s %s %s', oid::regclass, relkind, relowner::regrole, relrowsecurity,
         relforcerowsecurity, relreplident, obj_description(oid, 'pg_class')) from relation
@@ -107,13 +116,19 @@ const FACTS: &str = r#"
       select format('trigger %s %s', t.tgenabled, pg_get_triggerdef(t.oid))
       from relation as r join pg_trigger as t on t.tgrelid = r.oid where not t.tgisinternal
       union all
-      select format('policy %s', p) from pg_policies as p where p.schemaname in ('public', 'chat')
+      select format('partition %s of %s %s', r.oid::regclass, i.inhparent::regclass, pg_get_expr(r.relpartbound, r.oid))
+      from relation as r join pg_inherits as i on i.inhrelid = r.oid
+      union all
+      select format('function %s %s %s %s', pg_get_functiondef(p.oid), p.proowner::regrole, p.proacl, obj_description(p.oid, 'pg_proc'))
+      from pg_proc as p where p.pronamespace = 'realtime'::regnamespace
+      union all
+      select format('policy %s', p) from pg_policies as p where p.schemaname in ('public', 'chat', 'realtime')
       union all
       select format('type %s %s', t.oid::regtype, string_agg(e.enumlabel, ',' order by e.enumsortorder))
       from pg_type as t join pg_enum as e on e.enumtypid = t.oid group by t.oid
       union all
       select format('schema %s %s %s', n.nspname, n.nspowner::regrole, n.nspacl) from pg_namespace as n
-      where n.nspname in ('chat', 'campfire')
+      where n.nspname in ('chat', 'campfire', 'realtime')
       union all
       select format('publication %s %s %s %s %s %s %s', pubname, puballtables, pubinsert, pubupdate, pubdelete,
         pubtruncate, pubviaroot) from pg_publication
@@ -145,7 +160,7 @@ const FACTS: &str = r#"
 fn facts(cluster: &Cluster, database: &str) -> Result<Vec<String>> {
     let mut lines: Vec<String> = cluster.psql(database, FACTS)?.lines().map(str::to_owned).collect();
     let tables = "select format('%I.%I', schemaname, tablename) from pg_tables
-        where schemaname in ('public', 'chat') order by 1";
+        where schemaname in ('public', 'chat', 'realtime') order by 1";
     for table in cluster.psql(database, tables)?.lines() {
         let rows = format!(
             "set timezone = 'UTC'; select '{table} ' || t::text from {table} as t order by t::text collate \"C\""
@@ -205,9 +220,16 @@ fn lived() -> Result<(Cluster, Vec<String>)> {
     let cluster = Cluster::boot()?;
     cluster.psql(DATABASE, LIFE)?;
     let facts = facts(&cluster, DATABASE)?;
-    for word in
-        ["policy", "route", "published", "public.messages", "chat.realtime_conversations", "next route 1"]
-    {
+    for word in [
+        "policy",
+        "route",
+        "published",
+        "public.messages",
+        "chat.realtime_conversations",
+        "next route 1",
+        "partition realtime.messages_",
+        "function CREATE OR REPLACE FUNCTION realtime.send(",
+    ] {
         ensure!(facts.iter().any(|line| line.contains(word)), "no {word} in the source");
     }
     ensure!(!facts.iter().any(|line| line.starts_with("problem")), "{facts:?}");
@@ -228,6 +250,15 @@ async fn ensure_live(cluster: Cluster, database: &str) -> Result<()> {
     scene.write_messages(conversation, &numbered("after the restore", 2)).await?;
     let events = dashboard.next_events(2).await?;
     ensure!(contents(&events) == numbered("after the restore", 2), "{events:?}");
+
+    // Schema realtime is as it was, with the messages from before.
+    let replay = json!({"private": true, "broadcast": {"replay": {"since": 1}}});
+    let reply = dashboard.try_join("room:7", Some(&scene.agent()), replay).await?;
+    ensure!(reply.is_ok() && reply.response["replay"]["count"] == 2, "{reply:?}");
+    dashboard.next_events(2).await?;
+    scene.database.batch_execute("select realtime.send('{\"n\": 2}', 'e', 'room:7')").await?;
+    ensure!(dashboard.expect("room:7", "e").await?.payload["n"] == 2);
+    scene.database.batch_execute("select campfire.install_supabase_api(), realtime.maintain()").await?;
     Ok(())
 }
 

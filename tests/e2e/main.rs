@@ -30,5 +30,6 @@ mod slot_life;
 mod snapshot;
 mod sql_messages;
 mod stability;
+mod supabase_api;
 mod tokens;
 mod transactions;

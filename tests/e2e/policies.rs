@@ -45,7 +45,7 @@ async fn member(scene: &Scene, vsn: Vsn, channel: &str, token: &str, presence: b
 }
 
 /// Fails unless the channel stays silent up to a beat of the heart.
-async fn silent(socket: &mut Socket) -> Result<()> {
+pub(crate) async fn silent(socket: &mut Socket) -> Result<()> {
     ensure!(socket.heartbeat().await?.is_ok());
     let heard = tokio::time::timeout(Duration::ZERO, socket.frame_where("anything", |_| true)).await;
     ensure!(heard.is_err(), "{heard:?}");

@@ -2,6 +2,7 @@
 //! a superuser's session.
 
 use anyhow::Result;
+use campfire_tests::cluster::Options;
 use campfire_tests::fence::Fence;
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::Vsn;
@@ -27,7 +28,16 @@ pub(crate) async fn with_settings(
     change: impl FnOnce(Settings) -> Settings,
     test: impl AsyncFnOnce(&mut Scene) -> Result<()>,
 ) {
-    let cluster = Cluster::boot().expect("a throwaway Postgres");
+    with_cluster(Options::default(), change, test).await;
+}
+
+/// [`with_settings`] on a Postgres that is set differently, too.
+pub(crate) async fn with_cluster(
+    options: Options,
+    change: impl FnOnce(Settings) -> Settings,
+    test: impl AsyncFnOnce(&mut Scene) -> Result<()>,
+) {
+    let cluster = Cluster::boot_with(options).expect("a throwaway Postgres");
     let settings = Settings::of(&cluster).expect("settings for a relay");
     let relay = change(settings).start().await.expect("a relay that is ready");
     let database = cluster.connect().await.expect("a superuser's session");

@@ -1,21 +1,26 @@
 //! The rows of a channel, and what exactly the transaction that read them saw.
 //!
-//! Runs with the role and the claims of whoever joins, so that row-level security decides which rows there are. Which
+//! [`read_snapshot`] runs with the role and the claims of whoever joins, so that row-level security decides which rows there are. Which
 //! columns, and under which event, the routes say, as they stand in the same snapshot.
 
 use std::time::Duration;
 
 use futures_util::{TryStreamExt, pin_mut};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{Kind, Type};
-use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::types::{Kind, ToSql, Type};
+use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage, SimpleQueryRow, Transaction};
 use uuid::Uuid;
 
 use super::{DbError, parse_snapshot, quote_identifier, routes};
 use crate::auth::Credential;
-use crate::decode;
+use crate::decode::{self, Timestamp};
 use crate::fanout::{SnapshotRow, SnapshotRows};
+use crate::protocol::Encoding;
 use crate::route::{Operation, Route, Scope, Topic};
+use crate::wal::{Lsn, Snapshot};
+
+/// The end of the year 9999: later is as good as never, and earlier than what Postgres takes.
+const UNIX_MICROS_MAX: i64 = 253_402_300_799_999_999;
 
 /// Which rows, for whom, and within which bounds.
 #[derive(Clone, Copy, Debug)]
@@ -69,22 +74,65 @@ impl Table {
     }
 }
 
-/// Reads the rows of a conversation's channel, or of an organization's conversations.
-pub async fn read_snapshot(sql: &mut Client, query: SnapshotQuery<'_>) -> Result<SnapshotRows, RowsError> {
-    let transaction = sql
-        .build_transaction()
-        .isolation_level(IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await?;
-    let client = transaction.client();
+async fn begin(sql: &mut Client) -> Result<Transaction<'_>, RowsError> {
+    let builder = sql.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    Ok(builder.start().await?)
+}
+
+/// What the transaction sees, which has asked nothing yet; and where the WAL ends that it may have seen.
+async fn look(client: &Client, timeout: Duration) -> Result<(Snapshot, Lsn), RowsError> {
     // The snapshot is taken before the statement runs, so the LSN is later. Of inserted WAL, not of flushed: an
     // asynchronous commit is seen before it is flushed.
     let seen = "select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text,
                        pg_catalog.set_config('statement_timeout', $1, true)";
-    let seen = client.query_one(seen, &[&query.timeout.as_millis().to_string()]).await?;
-    let snapshot = parse_snapshot(seen.get(0))?;
+    let seen = client.query_one(seen, &[&timeout.as_millis().to_string()]).await?;
     let lsn = seen.get::<_, &str>(1).parse().map_err(|_| super::bad_answer())?;
+    Ok((parse_snapshot(seen.get(0))?, lsn))
+}
+
+/// Reads the newest messages that SQL has sent to a private channel since then, at most `limit`.
+pub async fn read_sent(
+    sql: &mut Client,
+    topic: &str,
+    since: Timestamp,
+    limit: usize,
+    mut bytes_left: usize,
+    timeout: Duration,
+) -> Result<SnapshotRows, RowsError> {
+    let transaction = begin(sql).await?;
+    let (snapshot, lsn) = look(transaction.client(), timeout).await?;
+    let seconds = since.unix_micros().clamp(0, UNIX_MICROS_MAX) as f64 / 1e6;
+    let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+    let query = "select id, event, payload, binary_payload
+                 from campfire.realtime_history($1, to_timestamp($2), $3)";
+    let parameters: [&(dyn ToSql + Sync); 3] = [&topic, &seconds, &limit];
+    let answer = transaction.query_raw(query, parameters).await?;
+    pin_mut!(answer);
+    let mut rows = Vec::new();
+    while let Some(row) = answer.try_next().await? {
+        let (encoding, payload) = match (row.get::<_, Option<&str>>(2), row.get::<_, Option<&[u8]>>(3)) {
+            // Binary wins, as it does live.
+            (_, Some(bytes)) => (Encoding::Binary, bytes),
+            (json, None) => (Encoding::Json, json.unwrap_or("null").as_bytes()),
+        };
+        bytes_left = bytes_left.checked_sub(payload.len()).ok_or(RowsError::TooLarge)?;
+        let payload = payload.to_vec().into();
+        rows.push(SnapshotRow {
+            id: Some(row.get(0)),
+            event: row.get::<_, &str>(1).into(),
+            encoding,
+            payload,
+        });
+    }
+    transaction.commit().await?;
+    Ok(SnapshotRows { snapshot, lsn, rows })
+}
+
+/// Reads the rows of a conversation's channel, or of an organization's conversations.
+pub async fn read_snapshot(sql: &mut Client, query: SnapshotQuery<'_>) -> Result<SnapshotRows, RowsError> {
+    let transaction = begin(sql).await?;
+    let client = transaction.client();
+    let (snapshot, lsn) = look(client, query.timeout).await?;
     let schemas = "select schema_name::text from campfire.installations order by number";
     let schemas: Vec<String> = client.query(schemas, &[]).await?.iter().map(|row| row.get(0)).collect();
     let routes = routes(client).await?;
@@ -196,7 +244,8 @@ impl<'a> Selection<'a> {
             let SimpleQueryMessage::Row(row) = message else { continue };
             let payload = payload(&fields, &row);
             *bytes_left = bytes_left.checked_sub(payload.len()).ok_or(RowsError::TooLarge)?;
-            rows.push(SnapshotRow { event: std::sync::Arc::clone(&event), payload: payload.into() });
+            let event = std::sync::Arc::clone(&event);
+            rows.push(SnapshotRow { id: None, event, encoding: Encoding::Json, payload: payload.into() });
         }
         rows.reverse();
         Ok(rows)

@@ -14,6 +14,7 @@ use super::resume::{Cursor, replay_response};
 use super::room::{Except, Gate, GroupKey, RoomKey};
 use super::snapshot::{Cut, Pending};
 use super::typing::Typist;
+use super::window::Kept;
 use crate::auth::{self, Claims, Credential, Fingerprint, Grants, Identity, TokenError};
 use crate::decode::Timestamp;
 use crate::protocol::{
@@ -150,11 +151,10 @@ impl Hub {
     fn join(&mut self, id: SocketId, join: Join) {
         let old = self.remove_channel(id, &join.wire_topic);
         let outcome = self.admit(id, &join).and_then(|(mut channel, opening)| {
-            if let Some(Opening::Snapshot { rows_max }) = opening {
+            if let Some(Opening::Rows(wanted)) = opening {
                 let credential = join.credential.clone().map_err(Reason::from)?;
                 let topic = channel.room.topic.clone();
-                let pending =
-                    self.request_snapshot(id, join.reference.clone(), topic, rows_max, credential)?;
+                let pending = self.request_snapshot(id, join.reference.clone(), topic, wanted, credential)?;
                 channel.stage = Stage::Pending(Box::new(pending));
             }
             Ok((channel, opening))
@@ -167,11 +167,13 @@ impl Hub {
                 let response = match opening {
                     None => Some(r#"{"postgres_changes":[]}"#.to_owned()),
                     Some(Opening::Window(start)) => {
-                        let count = self.window.after(&channel.room.topic, start.position).len();
+                        let is_told = |kept: &&Kept| kept.encoding == Encoding::Json || vsn == Vsn::V2;
+                        let events = self.window.after(&channel.room.topic, start.position);
+                        let count = events.filter(is_told).count();
                         Some(replay_response(start.complete, count, &self.window, self.tag))
                     }
                     // With its rows.
-                    Some(Opening::Snapshot { .. }) => None,
+                    Some(Opening::Rows(_)) => None,
                 };
                 // Reply first: what is delivered from here on belongs to a joined channel.
                 let reply = response.map(|response| envelope.reply_ok(&join.reference, &response));
@@ -187,7 +189,7 @@ impl Hub {
                 self.metrics.channels.inc();
                 self.dashboard_opens(identity, id);
                 if let Some(Opening::Window(start)) = opening {
-                    self.begin_replay(id, &join.wire_topic, start.complete);
+                    self.begin_replay(id, &join.wire_topic, start.complete || start.is_as_asked);
                 }
                 self.begin_presence(id);
                 self.tell_what_is_due(id);
@@ -228,12 +230,17 @@ impl Hub {
         let grants = join.grants.clone();
         let enabled = payload.presence_enabled;
         let (identity, grants) = self.authorize(&topic, credential, payload.private, grants, enabled)?;
-        let opening = match ReplayRequest::parse(payload.replay.as_deref())? {
-            None => None,
-            Some(_) if identity.is_none() => return Err(Reason::ReplayNotAllowed),
-            // Without a database there is nothing to replay, and handshakes are refused.
-            Some(request) => self.tag.map(|tag| request.opening(&topic, &self.window, tag)).transpose()?,
+        let request = match payload.replay.as_deref() {
+            // As in the reference, whatever it says.
+            Some(_) if identity.is_none() && grants.is_none() => return Err(Reason::ReplayNotAllowed),
+            replay => ReplayRequest::parse(replay, &topic)?,
         };
+        if request.is_some() && grants.is_some_and(|grants| !grants.read_broadcast) {
+            return Err(Reason::Unauthorized { topic: topic.to_string() });
+        }
+        // Without a database there is nothing to replay, and handshakes are refused.
+        let opening = request.zip(self.tag).map(|(request, tag)| request.opening(&topic, &self.window, tag));
+        let opening = opening.transpose()?;
         let stage = match opening {
             Some(Opening::Window(start)) => Stage::CatchingUp(Box::new(Cursor::at(start.position))),
             _ => Stage::Live,

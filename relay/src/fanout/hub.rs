@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
@@ -205,7 +204,7 @@ pub struct Hub {
     pub(super) snapshots: mpsc::Sender<SnapshotRequest>,
     /// Tickets given out.
     pub(super) tickets: u64,
-    applied: Arc<AtomicU64>,
+    applied: Arc<watch::Sender<Lsn>>,
     pub(super) ready: watch::Sender<bool>,
 }
 
@@ -214,7 +213,7 @@ impl Hub {
         settings: HubSettings,
         metrics: Metrics,
         snapshots: mpsc::Sender<SnapshotRequest>,
-        applied: Arc<AtomicU64>,
+        applied: Arc<watch::Sender<Lsn>>,
         ready: watch::Sender<bool>,
     ) -> Self {
         let typing = Typing::new(settings.typing_timeout);
@@ -310,7 +309,7 @@ impl Hub {
                 self.measure_window();
                 if let Some(end) = applied {
                     self.pass(end);
-                    self.applied.store(end.0, Ordering::Release);
+                    self.applied.send_replace(end);
                     self.metrics.applied_lsn.set(end.0);
                 }
             }

@@ -15,7 +15,7 @@ use crate::route::{DatabaseTag, Position};
 /// Status ok, because an error would make the Python client rejoin.
 const REPLAY_INCOMPLETE: &str = "ReplayIncomplete: events are missing before this point; fetch them anew";
 
-/// The `meta` of a snapshot's row: it has no position.
+/// The `meta` of a snapshot's row: it has neither id nor position.
 const ROW_META: &[u8] = br#"{"replayed":true,"snapshot":true}"#;
 
 /// How far a channel that catches up has come.
@@ -70,10 +70,12 @@ impl Hub {
             }
             let mut sent = 0;
             while outbox.has_room_for_replay()
-                && let Some(SnapshotRow { event, payload }) = cursor.rows.pop_front()
+                && let Some(SnapshotRow { id, event, encoding, payload }) = cursor.rows.pop_front()
             {
-                let payload = BroadcastPayload::Json(&payload);
-                let broadcast = Broadcast { event: &event, payload, meta: Some(ROW_META) };
+                let meta = id.map(|id| format!(r#"{{"id":"{id}","replayed":true}}"#));
+                let meta = Some(meta.as_ref().map_or(ROW_META, |meta| meta.as_bytes()));
+                let payload = BroadcastPayload::new(encoding, &payload);
+                let broadcast = Broadcast { event: &event, payload, meta };
                 if let Some(frame) = envelope.replayed(&broadcast) {
                     overflowed |= outbox.push(frame).is_err();
                 }

@@ -2,6 +2,9 @@
 //!
 //! The rows are read elsewhere, and the hub does not wait for them: the channel is pending, and the window keeps what
 //! comes meanwhile. What the snapshot's transaction saw is told by transaction ids, never by LSNs: the two disagree.
+//!
+//! What SQL has sent to a private channel is both, row and event. Its rows come once the stream has passed all that
+//! they show, so that each is either in the window, in the order of the commits, or older than the window.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,14 +12,17 @@ use std::time::Instant;
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::debug;
+use uuid::Uuid;
 
 use super::channel::Stage;
 use super::hub::{Hub, SocketId};
 use super::resume::{Cursor, replay_response};
 use super::room::Gate;
+use super::window::{Kept, Window};
 use crate::auth::Credential;
+use crate::decode::Timestamp;
 use crate::metrics;
-use crate::protocol::{Reason, Ref};
+use crate::protocol::{Encoding, Reason, Ref, Vsn};
 use crate::route::{Position, Topic};
 use crate::wal::{Lsn, Snapshot};
 
@@ -26,12 +32,30 @@ pub struct SnapshotRequest {
     pub socket: SocketId,
     /// Tells it from an earlier join of the same socket.
     pub ticket: u64,
-    /// A conversation's, or an organization's conversations.
     pub topic: Topic,
-    pub rows_max: u32,
+    pub wanted: RowsWanted,
     /// Whose rights decide which rows there are.
     pub credential: Credential,
     pub requested_at: Instant,
+}
+
+/// Which rows a join asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowsWanted {
+    /// What a conversation, or an organization's conversations, look like: at most so many rows of each table.
+    Latest { rows_max: u32 },
+    /// The newest messages that SQL has sent to a private channel since then. Whoever may join may have them.
+    SentSince { since: Timestamp, limit: usize },
+}
+
+impl RowsWanted {
+    /// What a client is told that cannot have them.
+    fn unavailable(self) -> Reason {
+        match self {
+            Self::Latest { .. } => Reason::SnapshotUnavailable,
+            Self::SentSince { .. } => Reason::ReplayUnavailable,
+        }
+    }
 }
 
 /// What the database showed.
@@ -44,15 +68,17 @@ pub struct SnapshotRows {
     pub rows: Vec<SnapshotRow>,
 }
 
-/// A row, as the event that its route makes of it.
+/// A row, as the event that its route makes of it, or as which it was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotRow {
+    /// Of a row of `realtime.messages`.
+    pub id: Option<Uuid>,
     pub event: Arc<str>,
-    /// A JSON object.
+    pub encoding: Encoding,
     pub payload: Bytes,
 }
 
-/// Why there are no rows. The client is told [`Reason::SnapshotUnavailable`], whatever the cause.
+/// Why there are no rows. The client is told that there are none now, whatever the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotFailure {
     /// Too many joins wait for theirs.
@@ -87,6 +113,7 @@ impl SnapshotFailure {
 #[derive(Debug)]
 pub(super) struct Pending {
     ticket: u64,
+    wanted: RowsWanted,
     /// Of the join that is to be answered.
     pub(super) reference: Ref,
     /// The head when it began.
@@ -130,18 +157,18 @@ impl Hub {
         socket: SocketId,
         reference: Ref,
         topic: Topic,
-        rows_max: u32,
+        wanted: RowsWanted,
         credential: Credential,
     ) -> Result<Pending, Reason> {
         self.tickets += 1;
         let ticket = self.tickets;
         let requested_at = Instant::now();
-        let request = SnapshotRequest { socket, ticket, topic, rows_max, credential, requested_at };
+        let request = SnapshotRequest { socket, ticket, topic, wanted, credential, requested_at };
         self.snapshots.try_send(request).map_err(|_| {
             self.count_failure(SnapshotFailure::Busy);
-            Reason::SnapshotUnavailable
+            wanted.unavailable()
         })?;
-        Ok(Pending { ticket, reference, since: self.window.head() })
+        Ok(Pending { ticket, wanted, reference, since: self.window.head() })
     }
 
     /// Answers a join whose rows have come, or will not come. It may be gone: left, closed, joined anew.
@@ -157,43 +184,42 @@ impl Hub {
         let channel = &mut socket.channels[index];
         let wire_topic = Arc::clone(&channel.wire_topic);
         let Stage::Pending(pending) = &channel.stage else { return };
+        let wanted = pending.wanted;
         let topic = &channel.room.topic;
-        let floor = self.window.floor_of(topic);
-        let held = outcome.and_then(|rows| {
-            let undelivered = Undelivered::new(&rows.rows, &self.metrics.snapshot_bytes);
-            let complete = self.window.complements(&rows.snapshot);
+        let share = outcome.and_then(|read| {
+            let undelivered = Undelivered::new(&read.rows, &self.metrics.snapshot_bytes);
             let bytes_max = i64::try_from(self.settings.snapshot_bytes_max).unwrap_or(i64::MAX);
             if self.window_broken {
                 Err(SnapshotFailure::Loss)
             } else if self.metrics.snapshot_bytes.get() > bytes_max {
                 Err(SnapshotFailure::TooLarge)
-            } else if !complete && floor > pending.since {
-                Err(SnapshotFailure::Evicted)
             } else {
-                Ok((rows, undelivered, complete))
+                Ok((Share::new(read, pending, &self.window, topic)?, undelivered))
             }
         });
-        let (SnapshotRows { snapshot, lsn, rows }, undelivered, complete) = match held {
-            Ok(held) => held,
+        let (Share { rows, position, cut, complete, is_lossless }, undelivered) = match share {
+            Ok(share) => share,
             Err(failure) => {
                 debug!(socket_id = id.0, %topic, reason = failure.label(), "no snapshot");
                 self.count_failure(failure);
-                return self.close_channel(id, &wire_topic, &Reason::SnapshotUnavailable);
+                return self.close_channel(id, &wire_topic, &wanted.unavailable());
             }
         };
-        let missed = self.window.after(topic, floor).filter(|kept| !snapshot.shows(kept.xid)).count();
-        let response = replay_response(complete, rows.len() + missed, &self.window, self.tag);
+        let vsn = socket.vsn;
+        let is_told = |encoding: Encoding| encoding == Encoding::Json || vsn == Vsn::V2;
+        let follows = |kept: &&Kept| {
+            is_told(kept.encoding) && cut.as_ref().is_none_or(|cut| !cut.snapshot.shows(kept.xid))
+        };
+        let missed = self.window.after(topic, position).filter(follows).count();
+        let count = missed + rows.iter().filter(|row| is_told(row.encoding)).count();
+        let response = replay_response(complete, count, &self.window, self.tag);
         let reference = pending.reference.clone();
-        channel.stage = Stage::CatchingUp(Box::new(Cursor {
-            rows: rows.into(),
-            undelivered: Some(undelivered),
-            position: floor,
-            cut: Some(Arc::new(Cut { snapshot, lsn })),
-        }));
+        let (rows, undelivered) = (rows.into(), Some(undelivered));
+        channel.stage = Stage::CatchingUp(Box::new(Cursor { rows, undelivered, position, cut }));
         let frame = socket.envelope(&socket.channels[index]).reply_ok(&reference, &response);
         self.metrics.snapshots.inc();
         self.push(id, frame);
-        self.begin_replay(id, &wire_topic, complete);
+        self.begin_replay(id, &wire_topic, is_lossless);
     }
 
     /// Forgets the snapshots that the stream has passed.
@@ -231,17 +257,17 @@ impl Hub {
 
     /// Refuses all joins that wait: what they would get is not whole.
     pub(super) fn fail_pending(&mut self, failure: SnapshotFailure) {
-        let mut pending = Vec::new();
+        let mut waiting = Vec::new();
         for (id, socket) in &self.sockets {
             for channel in &socket.channels {
-                if matches!(channel.stage, Stage::Pending(_)) {
-                    pending.push((*id, Arc::clone(&channel.wire_topic)));
+                if let Stage::Pending(pending) = &channel.stage {
+                    waiting.push((*id, Arc::clone(&channel.wire_topic), pending.wanted));
                 }
             }
         }
-        for (id, wire_topic) in pending {
+        for (id, wire_topic, wanted) in waiting {
             self.count_failure(failure);
-            self.close_channel(id, &wire_topic, &Reason::SnapshotUnavailable);
+            self.close_channel(id, &wire_topic, &wanted.unavailable());
         }
     }
 
@@ -249,4 +275,70 @@ impl Hub {
         let reason = metrics::Reason { reason: failure.label() };
         self.metrics.snapshots_refused.get_or_create(&reason).inc();
     }
+}
+
+/// What a join gets of its rows, and from where on of the window.
+struct Share {
+    rows: Vec<SnapshotRow>,
+    position: Position,
+    cut: Option<Arc<Cut>>,
+    /// It is everything that there is.
+    complete: bool,
+    /// What is missing is so by the client's own limit.
+    is_lossless: bool,
+}
+
+impl Share {
+    fn new(
+        read: SnapshotRows,
+        pending: &Pending,
+        window: &Window,
+        topic: &Topic,
+    ) -> Result<Self, SnapshotFailure> {
+        let SnapshotRows { snapshot, lsn, rows } = read;
+        let floor = window.floor_of(topic);
+        let complete = window.complements(&snapshot);
+        let has_gap = !complete && floor > pending.since;
+        match pending.wanted {
+            RowsWanted::Latest { .. } if has_gap => Err(SnapshotFailure::Evicted),
+            RowsWanted::Latest { .. } => {
+                let cut = Some(Arc::new(Cut { snapshot, lsn }));
+                Ok(Self { rows, position: floor, cut, complete, is_lossless: complete })
+            }
+            RowsWanted::SentSince { since, limit } => {
+                let (first, _) = window.since(topic, since, usize::MAX);
+                let (position, _) = window.since(topic, since, limit);
+                let windowed = window.after(topic, position);
+                let suffices = windowed.len() >= limit;
+                if has_gap && !suffices {
+                    return Err(SnapshotFailure::Evicted);
+                }
+                let (rows, are_all) = older_than_window(rows, windowed, limit);
+                let is_lossless = complete || suffices;
+                let complete = complete && are_all && position == first;
+                Ok(Self { rows, position, cut: None, complete, is_lossless })
+            }
+        }
+    }
+}
+
+/// Of the rows that were sent to a channel those that its window lacks, so that with `windowed` they are at most
+/// `limit`, the newest; and whether that is all.
+fn older_than_window<'a>(
+    mut rows: Vec<SnapshotRow>,
+    windowed: impl ExactSizeIterator<Item = &'a Kept>,
+    limit: usize,
+) -> (Vec<SnapshotRow>, bool) {
+    let room = limit.saturating_sub(windowed.len());
+    let mut windowed: Vec<&Kept> = windowed.collect();
+    rows.retain(|row| match row.id.and_then(|id| windowed.iter().position(|kept| kept.is_row(id))) {
+        Some(index) => {
+            windowed.swap_remove(index);
+            false
+        }
+        None => true,
+    });
+    let surplus = rows.len().saturating_sub(room);
+    rows.drain(..surplus);
+    (rows, surplus == 0)
 }

@@ -4,11 +4,11 @@ mod cut;
 mod model;
 mod presence;
 mod resume;
+mod sent;
 mod snapshot;
 mod world;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::world::*;
@@ -46,7 +46,7 @@ fn what_was_applied_is_skipped_when_it_comes_again() {
     world.change_at(second, &[(&conversation(), "second")], vec![]);
     world.change_at(Position { change: 1, ..second }, &[(&conversation(), "rest of it")], vec![]);
     assert_eq!(world.heard(socket), ["first", "second", "rest of it"]);
-    assert_eq!(world.applied.load(Ordering::Relaxed), second.commit_lsn.0);
+    assert_eq!(*world.applied.borrow(), second.commit_lsn);
 }
 
 #[test]

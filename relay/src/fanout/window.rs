@@ -50,6 +50,11 @@ impl Kept {
     fn bytes(&self) -> usize {
         EVENT_OVERHEAD_BYTES + self.payload.len()
     }
+
+    /// Whether it is this row of `realtime.messages`: then the `meta` begins with the row's id.
+    pub(super) fn is_row(&self, id: Uuid) -> bool {
+        self.meta.starts_with(format!(r#"{{"id":"{id}""#).as_bytes())
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -230,18 +235,26 @@ impl Window {
         events.range(events.partition_point(|kept| kept.position <= after)..)
     }
 
+    /// Where a row of `realtime.messages` was sent to a topic.
+    pub(super) fn position_of(&self, topic: &Topic, row: Uuid) -> Option<Position> {
+        // Clients come back with one of the last.
+        let events = &self.channels.get(topic)?.events;
+        events.iter().rev().find(|kept| kept.is_row(row)).map(|kept| kept.position)
+    }
+
     /// Where to begin so that everything committed at or after `since` follows, at most `limit` events; and whether
     /// that is everything.
     pub(super) fn since(&self, topic: &Topic, since: Timestamp, limit: usize) -> (Position, bool) {
         let floor = self.floor_of(topic);
         // Commits are in the order of their positions, their times only nearly: the first that is late enough counts.
-        let start = match self.commits.iter().position(|commit| commit.committed_at >= since) {
-            Some(0) => floor,
-            Some(first) => self.commits[first - 1].position.max(floor),
+        let before = match self.commits.iter().position(|commit| commit.committed_at >= since) {
+            Some(0) => self.floor,
+            Some(first) => self.commits[first - 1].position,
             None => self.head,
         };
         let known_since = self.floor_at.or(self.commits.front().map(|commit| commit.committed_at));
-        let complete = known_since.is_some_and(|known| known < since) && floor <= start;
+        let complete = known_since.is_some_and(|known| known < since) && floor <= before;
+        let start = before.max(floor);
         let mut found = self.after(topic, start);
         match found.len().checked_sub(limit) {
             None | Some(0) => (start, complete),
@@ -500,6 +513,26 @@ mod tests {
         window.expire(seconds(311));
         let (start, complete) = window.since(&topic(1), seconds(15), 10);
         assert_eq!((lsns(&window, &topic(1), start), complete), (vec![20, 30, 40], true));
+    }
+
+    #[test]
+    fn since_is_not_complete_where_the_channel_has_lost_events() {
+        let mut window = window();
+        for lsn in 10..200 {
+            commit(&mut window, lsn, &topic(1), 1_000);
+        }
+        window.advance(at(200), seconds(200));
+        let floor = window.floor_of(&topic(1));
+        assert!(floor > at(100), "{floor:?}");
+        let check = |lsn: u64, expected: (Position, bool)| {
+            assert_eq!(window.since(&topic(1), seconds(lsn as i64), 1_000), expected, "since {lsn}");
+        };
+        check(100, (floor, false));
+        check(floor.commit_lsn.0, (floor, false));
+        check(floor.commit_lsn.0 + 1, (floor, true));
+        check(200, (at(199), true));
+        // Another topic has lost nothing.
+        assert_eq!(window.since(&topic(2), seconds(100), 10), (at(99), true));
     }
 
     #[test]

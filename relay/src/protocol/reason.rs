@@ -52,6 +52,8 @@ pub enum Reason {
     ReplayNotAllowed,
     /// `replay` is none of the forms that exist.
     ReplayNotValid,
+    /// What was sent cannot be read now; joining again may do.
+    ReplayUnavailable,
     /// The database's rows cannot be had now; joining again may do.
     SnapshotUnavailable,
     /// The agent's row went, or became inactive.
@@ -107,7 +109,9 @@ impl Reason {
             Self::TokenSigner | Self::UnknownKey { .. } => "JwtSignerError",
             Self::PostgresChangesNotSupported => "PostgresChangesNotSupported",
             Self::InvalidPresenceKey => "InvalidPresenceKey",
-            Self::ReplayNotAllowed | Self::ReplayNotValid => "UnableToReplayMessages",
+            Self::ReplayNotAllowed | Self::ReplayNotValid | Self::ReplayUnavailable => {
+                "UnableToReplayMessages"
+            }
             Self::SnapshotUnavailable => "SnapshotUnavailable",
             Self::TooManyChannels => "ChannelRateLimitReached",
             Self::EventNotAllowed => "EventNotAllowed",
@@ -161,6 +165,7 @@ impl Reason {
             }
             Self::ReplayNotAllowed => "Replay is not allowed for public channels",
             Self::ReplayNotValid => "Replay params are not valid",
+            Self::ReplayUnavailable => "Realtime was unable to replay messages",
             Self::SnapshotUnavailable => "The snapshot could not be read now; join again in a moment",
             Self::AgentGone => "The agent is no longer active in this organization",
             Self::ConversationGone => "The conversation was deleted or moved",

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use super::super::{ClientInput, HubInput, SnapshotFailure, SnapshotRow, SnapshotRows, SocketId};
 use super::world::*;
 use crate::auth::Credential;
+use crate::protocol::Encoding;
 use crate::route::{ControlChange, DatabaseTag, Topic};
 use crate::wal::Lsn;
 
 const WANTS: &str = r#"{"broadcast":{"replay":{"snapshot":50}}}"#;
 
 pub(super) fn row(event: &str) -> SnapshotRow {
-    SnapshotRow { event: event.into(), payload: "{}".into() }
+    SnapshotRow { id: None, event: event.into(), encoding: Encoding::Json, payload: "{}".into() }
 }
 
 impl World {
@@ -23,7 +24,7 @@ impl World {
     }
 
     /// Answers the request that waits longest.
-    fn answer(&mut self, outcome: Result<SnapshotRows, SnapshotFailure>) {
+    pub(super) fn answer(&mut self, outcome: Result<SnapshotRows, SnapshotFailure>) {
         let request = self.requests.try_recv().expect("a request waits");
         self.hub.apply(HubInput::Snapshot { socket: request.socket, ticket: request.ticket, outcome });
     }
@@ -39,14 +40,14 @@ impl World {
 }
 
 /// The part of the reply about the replay, and what came after it.
-fn split(mut frames: Vec<Value>) -> (Value, Vec<String>) {
+pub(super) fn split(mut frames: Vec<Value>) -> (Value, Vec<String>) {
     let reply = frames.remove(0)["payload"].take();
     assert_eq!(reply["status"], "ok", "{reply}");
     let name = |frame: &Value| frame["payload"]["event"].as_str().unwrap_or("system").to_owned();
     (reply["response"]["replay"].clone(), frames.iter().map(name).collect())
 }
 
-fn reason(frames: &[Value]) -> &str {
+pub(super) fn reason(frames: &[Value]) -> &str {
     frames[0]["payload"]["response"]["reason"].as_str().unwrap()
 }
 
@@ -136,7 +137,7 @@ fn without_rows_the_join_is_refused_and_may_be_tried_again() {
         assert_eq!(reason(&world.take(socket)), UNAVAILABLE);
     }
     world.ask(socket, &channel, agent());
-    let large = SnapshotRow { event: "e".into(), payload: vec![b' '; 20_000].into() };
+    let large = SnapshotRow { payload: vec![b' '; 20_000].into(), ..row("e") };
     let snapshot: crate::wal::Snapshot = "1:1:".parse().unwrap();
     world.answer(Ok(SnapshotRows { snapshot, lsn: Lsn(0), rows: vec![large] }));
     assert_eq!(reason(&world.take(socket)), UNAVAILABLE);

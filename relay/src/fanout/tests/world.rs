@@ -1,7 +1,6 @@
 //! A hub with clients around it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -12,7 +11,7 @@ use super::super::{
     ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
     SnapshotRequest, SocketId, WindowLimits,
 };
-use crate::auth::{ApiKeys, ClaimPaths, Credential, Keys, TokenError};
+use crate::auth::{ApiKeys, ClaimPaths, Credential, Grants, Keys, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics::Metrics;
 use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Ref, UserBroadcast, Vsn};
@@ -27,7 +26,7 @@ pub(super) const USER: Uuid = Uuid::from_u128(0xd);
 pub(super) struct World {
     pub(super) hub: Hub,
     pub(super) outboxes: Vec<Arc<Outbox>>,
-    pub(super) applied: Arc<AtomicU64>,
+    pub(super) applied: Arc<watch::Sender<Lsn>>,
     pub(super) ready: watch::Receiver<bool>,
     /// What the hub asked of the database.
     pub(super) requests: mpsc::Receiver<SnapshotRequest>,
@@ -57,7 +56,7 @@ impl World {
             },
             snapshot_bytes_max: 10_000,
         };
-        let applied = Arc::new(AtomicU64::new(0));
+        let applied = Arc::new(watch::Sender::new(Lsn::INVALID));
         let (ready_tx, ready) = watch::channel(false);
         let (snapshots, requests) = mpsc::channel(2);
         let mut hub = Hub::new(settings, Metrics::default(), snapshots, Arc::clone(&applied), ready_tx);
@@ -89,6 +88,18 @@ impl World {
         config: &str,
         credential: Result<Credential, TokenError>,
     ) {
+        self.join_granted(id, channel, config, credential, None);
+    }
+
+    /// The same with what the policies say.
+    pub(super) fn join_granted(
+        &mut self,
+        id: SocketId,
+        channel: &str,
+        config: &str,
+        credential: Result<Credential, TokenError>,
+        grants: Option<Grants>,
+    ) {
         let payload = format!(r#"{{"config":{config}}}"#);
         let join = Join {
             wire_topic: format!("realtime:{channel}").into(),
@@ -96,7 +107,7 @@ impl World {
             reference: reference("1"),
             payload: JoinPayload::parse(serde_json::from_str(&payload).unwrap(), false),
             credential,
-            grants: None,
+            grants: grants.map(Ok),
             within_rate: true,
         };
         self.client(id, ClientInput::Join(Box::new(join)));
@@ -147,26 +158,33 @@ impl World {
     }
 
     pub(super) fn route_at(&mut self, position: Position, events: Vec<Event>, control: Vec<ControlChange>) {
+        let row = events.iter().find_map(|event| event.message).map(|message| message.id.to_string());
+        let id = row.unwrap_or_else(|| format!("{:x}", position.commit_lsn.0));
+        let meta = format!(r#"{{"id":"{id}"}}"#).into_bytes().into();
         let routed = Routed { events, control, ..Routed::default() };
-        let meta = format!(r#"{{"id":"{:x}"}}"#, position.commit_lsn.0).into_bytes().into();
         let committed_at = Timestamp::from_unix_millis(1_000 * position.commit_lsn.0 as i64);
         let xid = Xid(position.commit_lsn.0 as u32);
         let changes = vec![HubChange { position, xid, committed_at, meta, routed }];
         self.hub.apply(HubInput::Changes { changes, applied: Some(position.commit_lsn) });
     }
 
-    /// What waits for a socket of 1.0.0.
-    pub(super) fn take(&self, id: SocketId) -> Vec<Value> {
+    /// What waits for a socket.
+    pub(super) fn frames(&self, id: SocketId) -> Vec<Frame> {
         let mut frames = Vec::new();
         let waker = std::task::Waker::noop();
         let mut taking = Box::pin(self.outboxes[id.0 as usize].take(&mut frames));
         let _ = taking.as_mut().poll(&mut std::task::Context::from_waker(waker));
         drop(taking);
+        frames
+    }
+
+    /// What waits for a socket of 1.0.0.
+    pub(super) fn take(&self, id: SocketId) -> Vec<Value> {
         let parse = |frame: Frame| match frame {
             Frame::Text(text) => serde_json::from_str(&text).unwrap(),
             Frame::Binary(bytes) => panic!("binary: {bytes:?}"),
         };
-        frames.into_iter().map(parse).collect()
+        self.frames(id).into_iter().map(parse).collect()
     }
 
     /// The frames that wait, short: `message:created`, `phx_close`, `system: text`, `phx_reply ok`.
