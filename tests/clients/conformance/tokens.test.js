@@ -5,9 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { agentClaims, openConversation, organization, sign, writeAs } from '../support.js'
 import { anonymous, connect, ends, feature, join, refresh } from './support.js'
 
-/** Claims that are good until the next second but one, and when that is. */
+/** Claims that are good for three to four seconds, time enough to join; and what waits until they are not. */
 function brief() {
-  const exp = Math.floor(Date.now() / 1000) + 3
+  const exp = Math.floor(Date.now() / 1000) + 4
   return [{ ...agentClaims(), exp }, () => sleep(Math.max(0, (exp + 1) * 1000 - Date.now()))]
 }
 

@@ -27,6 +27,8 @@ ORGANIZATION = os.environ["CAMPFIRE_ORGANIZATION"]
 AGENT = os.environ["CAMPFIRE_AGENT"]
 VERSION = importlib.metadata.version("realtime")
 PATIENCE = 20
+# Seconds after which a token expires: time enough to join.
+SOON = 4
 FEATURES = []
 
 
@@ -343,7 +345,7 @@ async def changes():
 
 @feature("tokens: a new one outlives the first")
 async def refresh():
-    expires = int(time.time()) + 3
+    expires = int(time.time()) + SOON
     client = await connect(agent_token(expires))
     conversation = open_conversation()
     joined = await join(client, f"org:{ORGANIZATION}:conv:{conversation}")
@@ -356,7 +358,7 @@ async def refresh():
 
 @feature("tokens: one that expires closes its channels and says so", NO_END)
 async def expiry():
-    joined = await join(await connect(agent_token(int(time.time()) + 3)), f"org:{ORGANIZATION}")
+    joined = await join(await connect(agent_token(int(time.time()) + SOON)), f"org:{ORGANIZATION}")
     assert "Token has expired" in str(await joined.becomes(RealtimeSubscribeStates.CHANNEL_ERROR))
     await joined.becomes(RealtimeSubscribeStates.CLOSED)
 
