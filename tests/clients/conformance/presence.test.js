@@ -1,7 +1,7 @@
 // Who is there.
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { Arrivals, Cable, connect, ends, feature, join, lacks } from './support.js'
+import { Arrivals, Cable, connect, ends, feature, join, lacks, subscribe } from './support.js'
 
 /** Joins with presence. `states` gets every sync, as key -> names; `news` what joined and left. */
 async function attend(client, room, key) {
@@ -85,6 +85,16 @@ feature('presence: seen without listening', async (t, vsn) => {
   const watcher = await attend(await connect(t, vsn), room, 'watcher')
   const { channel } = await join(await connect(t, vsn), room, { presence: { key: 'ann' } })
   assert.equal(await channel.track({ name: 'Ann' }), 'ok')
+  await shows(watcher, { ann: ['Ann'] })
+})
+
+feature('presence: track before the join is answered', async (t, vsn) => {
+  const room = `room:${randomUUID()}`
+  const watcher = await attend(await connect(t, vsn), room, 'watcher')
+  const { channel, statuses } = subscribe(await connect(t, vsn), room, { presence: { key: 'ann' } })
+  const tracked = channel.track({ name: 'Ann' })
+  assert.deepEqual(statuses.all, [])
+  assert.equal(await tracked, 'ok')
   await shows(watcher, { ann: ['Ann'] })
 })
 
