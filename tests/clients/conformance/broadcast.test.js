@@ -46,7 +46,8 @@ feature('broadcast: what is too much is refused', async (t, vsn) => {
   const receiver = await join(await connect(t, vsn), room)
   const answers = await Promise.all(Array.from({ length: 300 }, (_, n) => send(sender, { n })))
   const accepted = answers.flatMap((answer, n) => (answer === 'ok' ? [n] : []))
-  assert.ok(accepted.length >= 99 && answers.includes('error'), `${accepted.length} accepted`)
+  // A hundred at once, of which joins, tokens and beats of the client itself take a few.
+  assert.ok(accepted.length >= 90 && answers.includes('error'), `${accepted.length} accepted`)
   // The receiver loses nothing that was accepted, and stays.
   const events = await receiver.events.of(accepted.length)
   assert.deepEqual(events.map(({ payload }) => payload.n), accepted)
