@@ -124,6 +124,7 @@ impl App {
             limits,
             keys,
             api_keys,
+            presence_default: config.presence_default,
             jwks,
             policies: Policies::new(database.clone(), policy_limits, metrics.clone()),
             claim_paths: RwLock::new(ClaimPaths::default()),

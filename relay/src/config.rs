@@ -82,6 +82,10 @@ pub struct Config {
     #[arg(long, env = "CAMPFIRE_PUBLIC_CHANNELS", value_enum, default_value_t = PublicChannels::Deny)]
     pub public_channels: PublicChannels,
 
+    /// Whether a join that does not say `presence.enabled` wants presence; older releases of the clients never say.
+    #[arg(long, env = "CAMPFIRE_PRESENCE_DEFAULT", action = clap::ArgAction::Set, default_value_t = false)]
+    pub presence_default: bool,
+
     /// SQL sessions that ask the policies on realtime.messages about private channels outside `org:`.
     #[arg(long, env = "CAMPFIRE_POLICY_SESSIONS", default_value_t = 4)]
     pub policy_sessions: usize,
@@ -270,6 +274,7 @@ impl fmt::Debug for Config {
             .field("jwks", &self.jwks)
             .field("api_keys", &self.api_keys)
             .field("public_channels", &self.public_channels)
+            .field("presence_default", &self.presence_default)
             .field("window_seconds", &self.window_seconds)
             .field("window_wal_bytes", &self.window_wal_bytes)
             .field("slot_max_bytes", &self.slot_max_bytes)

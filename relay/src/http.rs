@@ -33,6 +33,8 @@ pub struct Shared {
     pub limits: Limits,
     pub keys: Keys,
     pub api_keys: ApiKeys,
+    /// Whether a join that does not say so wants presence.
+    pub presence_default: bool,
     /// Keeps the published keys current; None where only secrets verify.
     pub jwks: Option<Arc<Jwks>>,
     /// Decide about private channels outside `org:`.

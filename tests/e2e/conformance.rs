@@ -299,6 +299,16 @@ async fn j10_without_a_token_of_its_own_a_channel_runs_with_the_connections() {
                 socket.request(&organization, "presence", json!({})).await?.is_ok(),
                 "sb_ keys change nothing"
             );
+            // Nor do others: supabase-js pushes the key it connected with over a token that was set by hand.
+            let key = &scene.cluster.credentials.api_key;
+            let mut socket = Socket::try_connect(&address, key, vsn).await?.ok().context("a key")?;
+            let reply = socket.try_join(&organization, Some(&scene.agent()), default_config()).await?;
+            ensure!(reply.is_ok(), "{reply:?}");
+            socket.set_token(&organization, key).await?;
+            ensure!(
+                socket.request(&organization, "presence", json!({})).await?.is_ok(),
+                "the key is no token"
+            );
         }
         Ok(())
     })

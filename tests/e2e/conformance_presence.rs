@@ -35,6 +35,29 @@ async fn p1_a_state_follows_the_join() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_say_gets_a_state_where_that_is_the_default() {
+    for default in [true, false] {
+        let settings = |settings| reference(settings).env("CAMPFIRE_PRESENCE_DEFAULT", &default.to_string());
+        with_settings(settings, async |scene| {
+            for vsn in Vsn::BOTH {
+                for (presence, wanted) in [(json!({"key": ""}), default), (json!({"enabled": false}), false)]
+                {
+                    let mut config = default_config();
+                    config["presence"] = presence;
+                    let mut socket = joined(scene, vsn, "r", config).await?;
+                    if wanted {
+                        next_presence(&mut socket, "presence_state").await?;
+                    }
+                    silent(&mut socket).await?;
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p2_and_p3_tracking_changing_and_tracking_the_same() {
     with_settings(reference, async |scene| {
         for vsn in Vsn::BOTH {

@@ -103,7 +103,7 @@ impl Incoming {
 }
 
 /// The token in the payload of an `access_token` push. None if there is nothing to do: the token is null, missing, or
-/// an API key, which never replaces a token.
+/// by its prefix an API key, which never replaces a token.
 pub fn access_token(payload: &RawValue) -> Option<String> {
     let [token] = json::members(payload.get(), ["access_token"])?;
     token.and_then(json::string).filter(|token| !token.starts_with("sb_"))

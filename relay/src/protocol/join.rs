@@ -18,7 +18,7 @@ pub struct JoinPayload {
     pub replay: Option<Box<RawValue>>,
     /// `broadcast.replication_ready`: say so, once the database's changes stream.
     pub replication_ready: bool,
-    /// `presence.enabled`: wants `presence_state`.
+    /// `presence.enabled`: wants `presence_state`. Older clients do not say.
     pub presence_enabled: bool,
     /// `presence.key`; None: the relay makes one up.
     pub presence_key: Option<String>,
@@ -30,8 +30,9 @@ pub struct JoinPayload {
 }
 
 impl JoinPayload {
-    /// Reads the payload. Only what could never do what the client expects is an error.
-    pub fn parse(payload: &RawValue) -> Result<Self, Reason> {
+    /// Reads the payload, `presence_default` being what counts where it does not say whether presence is wanted. Only
+    /// what could never do what the client expects is an error.
+    pub fn parse(payload: &RawValue, presence_default: bool) -> Result<Self, Reason> {
         let mut reader = Reader { ill_typed: Vec::new() };
         let [config, access_token, user_token] =
             reader.object("payload", Some(payload), ["config", "access_token", "user_token"]);
@@ -55,13 +56,13 @@ impl JoinPayload {
         let (access_token, user_token) =
             (reader.text("access_token", access_token), reader.text("user_token", user_token));
         Ok(Self {
-            ack: reader.boolean("broadcast.ack", ack),
-            echo: reader.boolean("broadcast.self", echo),
+            ack: reader.boolean("broadcast.ack", ack, false),
+            echo: reader.boolean("broadcast.self", echo, false),
             replay: replay.map(ToOwned::to_owned),
-            replication_ready: reader.boolean("broadcast.replication_ready", replication_ready),
-            presence_enabled: reader.boolean("presence.enabled", enabled),
+            replication_ready: reader.boolean("broadcast.replication_ready", replication_ready, false),
+            presence_enabled: reader.boolean("presence.enabled", enabled, presence_default),
             presence_key,
-            private: reader.boolean("private", private),
+            private: reader.boolean("private", private, false),
             access_token: user_token.or(access_token).filter(|token| !token.starts_with("sb_")),
             ill_typed: reader.ill_typed,
         })
@@ -103,7 +104,7 @@ impl Reader {
     }
 
     /// Also `"true"` and `"false"` in any case, which some applications pass on from their own configuration.
-    fn boolean(&mut self, name: &'static str, value: Option<&RawValue>) -> bool {
+    fn boolean(&mut self, name: &'static str, value: Option<&RawValue>, default: bool) -> bool {
         let read = |value: &RawValue| match value.get() {
             "true" => Some(true),
             "false" => Some(false),
@@ -113,7 +114,7 @@ impl Reader {
                 _ => None,
             },
         };
-        self.read(name, value, read).unwrap_or_default()
+        self.read(name, value, read).unwrap_or(default)
     }
 
     fn text(&mut self, name: &'static str, value: Option<&RawValue>) -> Option<String> {
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     fn parse(payload: &str) -> Result<JoinPayload, Reason> {
-        JoinPayload::parse(serde_json::from_str(payload).unwrap())
+        JoinPayload::parse(serde_json::from_str(payload).unwrap(), false)
     }
 
     #[test]
@@ -149,6 +150,15 @@ mod tests {
         assert_eq!(join.presence_key.as_deref(), Some("user-1"));
         assert_eq!(join.access_token.as_deref(), Some("eyJ"));
         assert!(join.ill_typed.is_empty());
+    }
+
+    #[test]
+    fn presence_is_wanted_by_default_only_where_the_join_does_not_say() {
+        let wanted = |payload: &str| {
+            JoinPayload::parse(serde_json::from_str(payload).unwrap(), true).unwrap().presence_enabled
+        };
+        assert!(wanted("{}") && wanted(r#"{"config":{"presence":{"key":"","enabled":null}}}"#));
+        assert!(!wanted(r#"{"config":{"presence":{"enabled":false}}}"#));
     }
 
     #[test]
@@ -243,7 +253,7 @@ mod tests {
         #[test]
         fn no_payload_panics(value in "\\{\"config\":[\\[\\]{}\":,a-z0-9]{0,60}\\}|\\PC{0,40}") {
             if let Ok(raw) = serde_json::from_str::<&RawValue>(&value) {
-                let _ = JoinPayload::parse(raw);
+                let _ = JoinPayload::parse(raw, false);
             }
         }
     }

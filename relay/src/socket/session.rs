@@ -198,13 +198,16 @@ impl Session {
         let wire_topic: Arc<str> = topic.into();
         let input = match (event.as_str(), payload) {
             ("phx_join", Payload::Json(payload)) => {
-                let payload = JoinPayload::parse(&payload);
+                let payload = JoinPayload::parse(&payload, self.shared.presence_default);
                 return Some(self.join(wire_topic, join_ref, reference, payload, within_rate));
             }
             ("phx_leave", _) => ClientInput::Leave { wire_topic, join_ref, reference },
             ("access_token", Payload::Json(payload)) => match access_token(&payload) {
-                Some(token) => return Some(self.renew(wire_topic, reference, token)),
-                None => ClientInput::Other { wire_topic, reference },
+                // supabase-js pushes its key where it has no token of its own, also over one that was set by hand.
+                Some(token) if self.shared.api_keys.role(&token).is_none() => {
+                    return Some(self.renew(wire_topic, reference, token));
+                }
+                _ => ClientInput::Other { wire_topic, reference },
             },
             ("broadcast", Payload::Broadcast(broadcast)) => {
                 ClientInput::Broadcast { wire_topic, reference, broadcast, within_rate }

@@ -105,7 +105,7 @@ impl World {
             wire_topic: format!("realtime:{channel}").into(),
             join_ref: reference("1"),
             reference: reference("1"),
-            payload: JoinPayload::parse(serde_json::from_str(&payload).unwrap()),
+            payload: JoinPayload::parse(serde_json::from_str(&payload).unwrap(), false),
             credential,
             grants: grants.map(Ok),
             within_rate: true,
