@@ -11,7 +11,7 @@ fuzz_target!(|text: &str| {
     }
     let join = format!(r#"{{"config":{{"broadcast":{{"replay":{text}}}}}}}"#);
     if let Ok(payload) = serde_json::from_str(&join)
-        && let Ok(join) = JoinPayload::parse(payload)
+        && let Ok(join) = JoinPayload::parse(payload, false)
     {
         hub::join(join);
     }
@@ -20,10 +20,9 @@ fuzz_target!(|text: &str| {
 mod hub {
     use std::cell::RefCell;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicU64;
     use std::time::Duration;
 
-    use campfire_relay::auth::{Credential, Role};
+    use campfire_relay::auth::{Credential, Grants, Role};
     use campfire_relay::decode::Timestamp;
     use campfire_relay::fanout::{
         ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
@@ -31,17 +30,22 @@ mod hub {
     };
     use campfire_relay::metrics::Metrics;
     use campfire_relay::protocol::{JoinPayload, Ref, Vsn};
-    use campfire_relay::route::{DatabaseTag, Event, Position, Routed, Topic};
+    use campfire_relay::route::{DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
     use campfire_relay::wal::{Lsn, Xid};
     use tokio::sync::{mpsc, watch};
     use uuid::Uuid;
 
     const ORGANIZATION: Uuid = Uuid::from_u128(0xa);
+    const ROOM: &str = "room";
     const SOCKET: SocketId = SocketId(1);
     const BIG: usize = 1 << 24;
 
     thread_local! {
         static HUB: RefCell<Hub> = RefCell::new(with_history());
+    }
+
+    fn event(topic: Topic, message: Option<RealtimeMessage>) -> Event {
+        Event { topic, event: "e".into(), payload: b"{}".as_slice().into(), message }
     }
 
     fn with_history() -> Hub {
@@ -68,7 +72,8 @@ mod hub {
         };
         let (ready, _) = watch::channel(false);
         let (snapshots, _) = mpsc::channel(1);
-        let mut hub = Hub::new(settings, Metrics::default(), snapshots, Arc::new(AtomicU64::new(0)), ready);
+        let mut hub =
+            Hub::new(settings, Metrics::default(), snapshots, Arc::new(watch::Sender::new(Lsn(0))), ready);
         hub.apply(HubInput::Attached {
             agents: Vec::new(),
             agent_names: Vec::new(),
@@ -83,12 +88,13 @@ mod hub {
             committed_at: Timestamp::from_unix_millis(1_800_000_000_000 + n as i64),
             meta: Arc::from(b"{}".as_slice()),
             routed: Routed {
-                events: vec![Event {
-                    topic: Topic::channel_conversations(ORGANIZATION),
-                    event: "e".into(),
-                    payload: b"{}".as_slice().into(),
-                    message: None,
-                }],
+                events: vec![
+                    event(Topic::channel_conversations(ORGANIZATION), None),
+                    event(
+                        Topic::Other(ROOM.into()),
+                        Some(RealtimeMessage { id: ORGANIZATION, private: true, binary: n % 2 == 0 }),
+                    ),
+                ],
                 ..Routed::default()
             },
         });
@@ -97,19 +103,27 @@ mod hub {
         hub
     }
 
-    /// Joins as a server of the application, on a socket of its own.
+    /// Joins as a server of the application, on a socket of its own: an organization's channel and a private one.
     pub(super) fn join(payload: JoinPayload) {
+        let private = JoinPayload { private: true, ..payload.clone() };
+        join_channel(&format!("org:{ORGANIZATION}:conversations"), payload, None);
+        let all =
+            Grants { read_broadcast: true, read_presence: true, write_broadcast: true, write_presence: true };
+        join_channel(ROOM, private, Some(all));
+    }
+
+    fn join_channel(channel: &str, payload: JoinPayload, grants: Option<Grants>) {
         HUB.with_borrow_mut(|hub| {
             let outbox = Arc::new(Outbox::new(OutboxLimits { bytes_max: BIG, frames_max: 10_000 }));
             let mut say = |input| hub.apply(HubInput::Client(SOCKET, input));
             say(ClientInput::Connect { vsn: Vsn::V2, outbox: Arc::clone(&outbox) });
             say(ClientInput::Join(Box::new(Join {
-                wire_topic: format!("realtime:org:{ORGANIZATION}:conversations").into(),
+                wire_topic: format!("realtime:{channel}").into(),
                 join_ref: Ref::Null,
                 reference: Ref::Null,
                 payload: Ok(payload),
                 credential: Ok(Credential::ApiKey(Role::ServiceRole)),
-                grants: None,
+                grants: grants.map(Ok),
                 within_rate: true,
             })));
             say(ClientInput::Refill);

@@ -19,7 +19,7 @@ fuzz_target!(|text: &str| {
         match incoming.payload {
             Payload::Json(payload) => {
                 access_token(&payload);
-                if let Ok(join) = JoinPayload::parse(&payload) {
+                if let Ok(join) = JoinPayload::parse(&payload, false) {
                     assert!(join.presence_key.is_none_or(|key| !key.is_empty()));
                 }
             }
