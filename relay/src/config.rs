@@ -224,6 +224,15 @@ pub struct Limits {
     #[arg(long = "max-org-payload-bytes", env = "CAMPFIRE_MAX_ORG_PAYLOAD_BYTES", default_value_t = 64 * 1024)]
     pub org_payload_bytes_max: usize,
 
+    /// Largest WebSocket message read from a client, in bytes; a larger one closes the socket with code 1009. The
+    /// default is the reference server's (protocol.md section 1.5).
+    #[arg(long = "max-frame-bytes", env = "CAMPFIRE_MAX_FRAME_BYTES", default_value_t = 5_000_000)]
+    pub frame_bytes_max: usize,
+
+    /// Largest body of a broadcast over HTTP, in bytes; the default is the reference server's (section 5.2).
+    #[arg(long = "max-body-bytes", env = "CAMPFIRE_MAX_BODY_BYTES", default_value_t = 8_000_000)]
+    pub body_bytes_max: usize,
+
     /// Bytes that may wait for a slow socket before it is closed with code 1013.
     #[arg(long = "max-outbox-bytes", env = "CAMPFIRE_MAX_OUTBOX_BYTES", default_value_t = 1 << 20)]
     pub outbox_bytes_max: usize,

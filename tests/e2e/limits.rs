@@ -5,6 +5,7 @@ use campfire_tests::relay::Settings;
 use campfire_tests::socket::{Refused, Vsn, ack_config, default_config};
 use campfire_tests::{ORGANIZATION, Socket, chat, eventually};
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::scene::{Scene, with_settings};
 
@@ -114,6 +115,34 @@ async fn who_sends_too_fast_is_told_and_nobody_else_suffers() {
             ensure!(other.reply(&push).await?.is_ok());
             fast.expect("room", "mine").await?;
         }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_large_to_be_read_ends_its_socket_with_the_reason() {
+    let settings = |settings| public(settings).env("CAMPFIRE_MAX_FRAME_BYTES", "100000");
+    with_settings(settings, async |scene| {
+        for vsn in Vsn::BOTH {
+            let mut socket = scene.socket(vsn).await?;
+            let mut other = scene.socket(vsn).await?;
+            let largest = " ".repeat(100_000);
+            socket.send_raw(Message::text(largest.clone())).await?;
+            ensure!(socket.heartbeat().await?.is_ok(), "it is malformed, and short enough");
+            // Far more than what is in flight when the relay stops reading.
+            socket.send_raw(Message::text(largest.repeat(30))).await.ok();
+            ensure!(socket.wait_for_close().await? == Some(1009));
+            // A text that is not UTF-8, which no library sends: a frame with mask 0.
+            other.send_bytes(&[0x81, 0x81, 0, 0, 0, 0, 0xff]).await?;
+            ensure!(other.wait_for_close().await? == Some(1007));
+            let mut other = scene.socket(vsn).await?;
+            // Reserved bits.
+            other.send_bytes(&[0xf1, 0x80, 0, 0, 0, 0]).await?;
+            ensure!(other.wait_for_close().await? == Some(1002));
+        }
+        let closed = scene.relay.metric("campfire_sockets_closed_total").await?;
+        ensure!(closed >= Some(6.0), "{closed:?}");
         Ok(())
     })
     .await;

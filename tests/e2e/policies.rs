@@ -268,11 +268,16 @@ async fn r3_private_broadcasts_over_http_are_decided_by_the_policies_too() {
             ensure!(response.status == status, "{room}: {response:?}");
         }
         let message = |room: &str| json!({"topic": room, "event": "batch", "payload": {}, "private": true});
-        let body = json!({"messages": [message("open"), message("shut")]});
+        let body = json!({"messages": [message("open"), message("shut"), message("open"), message("shut")]});
+        let questions = async || scene.relay.metric("campfire_policy_questions_total").await;
+        let before = questions().await?;
         let response = scene.relay.post("/api/broadcast", &headers, &body).await?;
         ensure!(response.status == 202 && response.body.is_empty(), "{response:?}");
-        open.expect("open", "single").await?;
-        open.expect("open", "batch").await?;
+        let asked = questions().await?.unwrap_or_default() - before.unwrap_or_default();
+        ensure!(asked == 2.0, "{asked} questions for two topics");
+        for event in ["single", "batch", "batch"] {
+            open.expect("open", event).await?;
+        }
         silent(&mut shut).await
     })
     .await;

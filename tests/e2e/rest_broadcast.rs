@@ -282,8 +282,14 @@ async fn senders_are_charged_and_the_applications_own_servers_are_not() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_and_payloads_have_bounds() {
-    let settings = |settings| public(settings).env("CAMPFIRE_MAX_PAYLOAD_BYTES", "1000");
+    let settings = |settings| {
+        public(settings).env("CAMPFIRE_MAX_PAYLOAD_BYTES", "1000").env("CAMPFIRE_MAX_BODY_BYTES", "3000")
+    };
     with_settings(settings, async |scene| {
+        let many = json!([{"topic": "room", "event": "e", "payload": {"x": "x".repeat(900)}}]);
+        let many = many.as_array().map(|one| one.repeat(4)).unwrap_or_default();
+        let response = batch(scene, many.into()).await?;
+        ensure!(response.status == 413, "{response:?}");
         let large = json!({"x": "x".repeat(1000)});
         let response = batch(scene, json!([{"topic": "room", "event": "e", "payload": large}])).await?;
         let errors = json!([{"payload": ["Payload size exceeds tenant limit"]}]);

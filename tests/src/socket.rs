@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -253,6 +254,11 @@ impl Socket {
     /// Sends a message as it is, also a malformed one.
     pub async fn send_raw(&mut self, message: Message) -> Result<()> {
         self.stream.send(message).await.context("cannot send")
+    }
+
+    /// Sends bytes that may be no frame.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.get_mut().write_all(bytes).await.context("cannot send")
     }
 
     fn new_ref(&mut self) -> String {

@@ -26,12 +26,22 @@ pub enum CloseReason {
     Idle,
     /// The relay is stopping.
     Shutdown,
+    /// The client sent a message that is too large.
+    FrameTooLarge,
+    /// What the client sent is not WebSocket.
+    ProtocolError,
+    /// A text that is not UTF-8.
+    InvalidText,
 }
 
 impl CloseReason {
-    /// WebSocket close code: 1013 try again later, 1000 normal, 1012 service restart (RFC 6455 and its registry).
+    /// WebSocket close code: 1013 try again later, 1000 normal, 1012 service restart, 1009 message too big, 1002 protocol
+    /// error, 1007 invalid data (RFC 6455 and its registry).
     pub fn code(self) -> u16 {
         match self {
+            Self::FrameTooLarge => 1009,
+            Self::ProtocolError => 1002,
+            Self::InvalidText => 1007,
             Self::SlowConsumer => 1013,
             Self::Idle => 1000,
             Self::Shutdown => 1012,
@@ -44,6 +54,9 @@ impl CloseReason {
             Self::SlowConsumer => "slow_consumer",
             Self::Idle => "idle",
             Self::Shutdown => "shutdown",
+            Self::FrameTooLarge => "frame_too_large",
+            Self::ProtocolError => "protocol_error",
+            Self::InvalidText => "invalid_text",
         }
     }
 
@@ -53,6 +66,9 @@ impl CloseReason {
             Self::SlowConsumer => "slow consumer: the outbox overflowed",
             Self::Idle => "idle: no frame from the client",
             Self::Shutdown => "the relay is restarting",
+            Self::FrameTooLarge => "message too large: see CAMPFIRE_MAX_FRAME_BYTES",
+            Self::ProtocolError => "not a WebSocket frame",
+            Self::InvalidText => "a text that is not UTF-8",
         }
     }
 }

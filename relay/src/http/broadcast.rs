@@ -3,6 +3,7 @@
 //! Answers are the reference's, word for word where clients read them. Never 404 once a route matched: clients take
 //! that for a server too old to know it.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,9 +29,6 @@ use crate::protocol::json::{is_null, members, string};
 use crate::protocol::{Encoding, Reason, UserBroadcast, is_relayable};
 use crate::route::Topic;
 use crate::socket::RateLimit;
-
-/// Largest body, as the reference's parser has it.
-const BODY_BYTES_MAX: usize = 8_000_000;
 
 const ALLOWED_HEADERS: &str =
     "authorization, apikey, content-type, x-client-info, traceparent, tracestate, baggage";
@@ -84,7 +82,7 @@ pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -
     let answer = async {
         let (head, body) = request.into_parts();
         let caller = authenticate(&shared, &head).await?;
-        let body = read(body).await?;
+        let body = read(&shared, body).await?;
         let publications = parse_batch(&shared, &body)?;
         let count = u32::try_from(publications.len()).unwrap_or(u32::MAX);
         let burst = shared.limits.client_messages_burst;
@@ -94,8 +92,20 @@ pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -
         }
         let rates = admit(&shared, &caller, count)?;
         let mut publications = publications;
+        // Asked once for a request and topic.
+        let mut known = HashMap::new();
         for publication in &mut publications {
-            publication.is_granted = is_granted(&shared, &caller, publication).await.unwrap_or_default();
+            if !is_policed(publication) {
+                continue;
+            }
+            publication.is_granted = match known.get(&publication.topic) {
+                Some(is_granted) => *is_granted,
+                None => {
+                    let is_granted = is_granted(&shared, &caller, publication).await.unwrap_or_default();
+                    known.insert(publication.topic.clone(), is_granted);
+                    is_granted
+                }
+            };
         }
         // What the caller may not send is dropped without a word, as the reference does; it is counted.
         publish(&shared, caller.credential, publications).await?;
@@ -115,7 +125,7 @@ pub(super) async fn single(
         let (head, body) = request.into_parts();
         let caller = authenticate(&shared, &head).await?;
         let encoding = encoding(&head.headers)?;
-        let body = read(body).await?;
+        let body = read(&shared, body).await?;
         let (encoding, payload) = match encoding {
             Some(Encoding::Json) if !body.is_empty() => (Encoding::Json, body),
             Some(Encoding::Binary) => (Encoding::Binary, body),
@@ -141,13 +151,18 @@ pub(super) async fn single(
     answer.await.unwrap_or_else(Refusal::into_response)
 }
 
+/// Whether policies decide about a message.
+fn is_policed(publication: &Publication) -> bool {
+    publication.private && publication.topic.organization().is_none()
+}
+
 /// Whether policies allow a message, where they decide.
 async fn is_granted(
     shared: &Shared,
     caller: &Caller,
     publication: &Publication,
 ) -> Result<bool, PolicyError> {
-    if !publication.private || publication.topic.organization().is_some() {
+    if !is_policed(publication) {
         return Ok(false);
     }
     let name = publication.topic.to_string();
@@ -210,8 +225,8 @@ fn bearer(header: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' ')).then_some(token)
 }
 
-async fn read(body: Body) -> Result<Bytes, Refusal> {
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+async fn read(shared: &Shared, body: Body) -> Result<Bytes, Refusal> {
+    match Limited::new(body, shared.limits.body_bytes_max).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
             Err(Refusal::message(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large"))

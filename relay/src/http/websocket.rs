@@ -21,9 +21,6 @@ use crate::fanout::SocketId;
 use crate::protocol::Vsn;
 use crate::socket::Session;
 
-/// Largest frame read from a client; the reference server's bound (`protocol.md` §1.5).
-const FRAME_BYTES_MAX: usize = 5_000_000;
-
 /// Read and write buffers of a socket start at this size. Most sockets are idle most of the time.
 const BUFFER_BYTES: usize = 2 * 1024;
 
@@ -70,14 +67,15 @@ pub(super) async fn upgrade(
     let upgrading = hyper::upgrade::on(&mut request);
     let id = SocketId(shared.next_socket.fetch_add(1, Ordering::Relaxed));
     let session = Session::new(id, vsn, credential, seen_by_policies(&headers), place, Arc::clone(&shared));
+    let frame_bytes_max = shared.limits.frame_bytes_max;
     let serve = async move {
         match upgrading.await {
             Ok(upgraded) => {
                 let config = WebSocketConfig::default()
                     .read_buffer_size(BUFFER_BYTES)
                     .write_buffer_size(BUFFER_BYTES)
-                    .max_message_size(Some(FRAME_BYTES_MAX))
-                    .max_frame_size(Some(FRAME_BYTES_MAX));
+                    .max_message_size(Some(frame_bytes_max))
+                    .max_frame_size(Some(frame_bytes_max));
                 let io = TokioIo::new(upgraded);
                 session.run(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
             }

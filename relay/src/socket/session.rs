@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
@@ -95,9 +96,8 @@ impl Session {
         let reason = match end {
             End::Client(reason) => reason,
             End::Server(reason) => {
-                let frame = CloseFrame { code: reason.code().into(), reason: reason.text().into() };
                 // The peer of a half-open socket never answers; there is nobody to tell.
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(Some(frame))).await;
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, close(&mut socket, reason)).await;
                 reason.label()
             }
         };
@@ -158,7 +158,7 @@ impl Session {
                 message = socket.next(), if waiting.is_none() => {
                     let message = match message {
                         Some(Ok(message)) => message,
-                        Some(Err(error)) => return End::Client(describe(&error)),
+                        Some(Err(error)) => return End::of(&error),
                         None => return End::Client("closed by client"),
                     };
                     heard_at = Instant::now();
@@ -305,11 +305,33 @@ async fn drain(stop: &CancellationToken, sockets: prometheus_client::metrics::ga
     tokio::time::sleep(spread.mul_f64(rand::random())).await;
 }
 
-fn describe(error: &tungstenite::Error) -> &'static str {
-    match error {
-        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => "closed by client",
-        tungstenite::Error::Capacity(_) => "frame too large",
-        tungstenite::Error::Protocol(_) | tungstenite::Error::Utf8(_) => "protocol error",
-        _ => "connection lost",
+impl End {
+    /// What it means that nothing more can be read.
+    fn of(error: &tungstenite::Error) -> Self {
+        use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
+        match error {
+            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
+                Self::Client("closed by client")
+            }
+            tungstenite::Error::Capacity(_) => Self::Server(CloseReason::FrameTooLarge),
+            tungstenite::Error::Utf8(_) => Self::Server(CloseReason::InvalidText),
+            tungstenite::Error::Protocol(ResetWithoutClosingHandshake) => Self::Client("connection lost"),
+            tungstenite::Error::Protocol(_) => Self::Server(CloseReason::ProtocolError),
+            _ => Self::Client("connection lost"),
+        }
     }
+}
+
+/// Says goodbye. Where the client was cut short, it may still be sending: closing a connection with unread input takes
+/// back what the peer has not read yet, the goodbye included, so that is read first.
+async fn close(socket: &mut WebSocket, reason: CloseReason) -> Result<(), tungstenite::Error> {
+    let frame = CloseFrame { code: reason.code().into(), reason: reason.text().into() };
+    socket.close(Some(frame)).await?;
+    if let CloseReason::FrameTooLarge | CloseReason::ProtocolError | CloseReason::InvalidText = reason {
+        let stream = socket.get_mut();
+        stream.shutdown().await?;
+        let mut unread = vec![0; 16 * 1024];
+        while stream.read(&mut unread).await? > 0 {}
+    }
+    Ok(())
 }
