@@ -286,9 +286,8 @@ async fn bodies_and_payloads_have_bounds() {
         public(settings).env("CAMPFIRE_MAX_PAYLOAD_BYTES", "1000").env("CAMPFIRE_MAX_BODY_BYTES", "3000")
     };
     with_settings(settings, async |scene| {
-        let many = json!([{"topic": "room", "event": "e", "payload": {"x": "x".repeat(900)}}]);
-        let many = many.as_array().map(|one| one.repeat(4)).unwrap_or_default();
-        let response = batch(scene, many.into()).await?;
+        let one = json!({"topic": "room", "event": "e", "payload": {"x": "x".repeat(900)}});
+        let response = batch(scene, vec![one; 4].into()).await?;
         ensure!(response.status == 413, "{response:?}");
         let large = json!({"x": "x".repeat(1000)});
         let response = batch(scene, json!([{"topic": "room", "event": "e", "payload": large}])).await?;
