@@ -77,7 +77,7 @@ impl Shared {
     ) -> Option<Result<Grants, Reason>> {
         let (name, credential) = (name?, credential.as_ref().ok()?);
         let answer = self.policies.ask(name, credential, headers).await;
-        Some(answer.map_err(|error| error.reason(name)))
+        Some(answer.map(|findings| findings.grants).map_err(|error| error.reason(name)))
     }
 
     /// The credential of a channel on a connection. Waits only for published keys.

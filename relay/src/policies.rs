@@ -40,7 +40,15 @@ struct Question {
     headers: Arc<str>,
 }
 
-type Answer = Result<Grants, PolicyError>;
+/// What the policies say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    pub grants: Grants,
+    /// One failed when it was asked about writing: then nothing may be written, and who may read still may.
+    pub write_failed: bool,
+}
+
+type Answer = Result<Findings, PolicyError>;
 
 /// Why the policies cannot be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -145,7 +153,7 @@ impl Policies {
 
     fn remember(&self, question: Question, answer: Answer, now: Instant) {
         let is_denial = match answer {
-            Ok(grants) => !grants.read_broadcast && !grants.read_presence,
+            Ok(Findings { grants, .. }) => !grants.read_broadcast && !grants.read_presence,
             Err(error) => matches!(error, PolicyError::NotInstalled | PolicyError::Failed),
         };
         if !is_denial {
@@ -254,7 +262,7 @@ async fn probe(
     question: &Question,
     claims: Option<&Claims>,
     timeout: Duration,
-) -> Result<Grants, tokio_postgres::Error> {
+) -> Result<Findings, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     // A statement ends before its join does, so that the session can be used again.
     let timeout = format!("set local statement_timeout = {}", (timeout * 4 / 5).as_millis().max(1));
@@ -269,7 +277,7 @@ async fn try_all(
     transaction: &Transaction<'_>,
     question: &Question,
     claims: Option<&Claims>,
-) -> Result<Grants, tokio_postgres::Error> {
+) -> Result<Findings, tokio_postgres::Error> {
     // Rows to look for, written by the table's owner, whom no policy binds.
     let probes = transaction
         .query(
@@ -284,17 +292,26 @@ async fn try_all(
     let visible: Vec<Uuid> = match visible {
         Ok(rows) => rows.iter().map(|row| row.get(0)).collect(),
         // The role may not select at all: as good as no policy.
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Ok(Grants::default()),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            return Ok(Findings::default());
+        }
         Err(error) => return Err(error),
     };
     let reads =
         |extension: &str| probes.iter().any(|(probed, id)| probed == extension && visible.contains(id));
-    Ok(Grants {
-        read_broadcast: reads(BROADCAST),
-        read_presence: reads(PRESENCE),
-        write_broadcast: try_to_write(transaction, &question.topic, BROADCAST).await?,
-        write_presence: try_to_write(transaction, &question.topic, PRESENCE).await?,
-    })
+    let (read_broadcast, read_presence) = (reads(BROADCAST), reads(PRESENCE));
+    let mut write_failed = false;
+    let mut writes = async |extension| match try_to_write(transaction, &question.topic, extension).await {
+        Err(error) if kind_of(&error) == PolicyError::Failed => {
+            info!(topic = question.topic, extension, %error, "a policy failed that was asked about writing");
+            write_failed = true;
+            Ok(false)
+        }
+        outcome => outcome,
+    };
+    let (write_broadcast, write_presence) = (writes(BROADCAST).await?, writes(PRESENCE).await?);
+    let grants = Grants { read_broadcast, read_presence, write_broadcast, write_presence };
+    Ok(Findings { grants, write_failed })
 }
 
 /// From here on the transaction is the caller, as PostgREST would make it.
@@ -362,10 +379,11 @@ mod tests {
         let start = Instant::now();
         let all =
             Grants { read_broadcast: true, read_presence: true, write_broadcast: true, write_presence: true };
+        let found = |grants| Ok(Findings { grants, write_failed: false });
         for (topic, answer, is_remembered) in [
-            ("granted", Ok(all), false),
-            ("denied", Ok(Grants::default()), true),
-            ("written only", Ok(Grants { write_broadcast: true, ..Grants::default() }), true),
+            ("granted", found(all), false),
+            ("denied", found(Grants::default()), true),
+            ("written only", found(Grants { write_broadcast: true, ..Grants::default() }), true),
             ("failed", Err(PolicyError::Failed), true),
             ("not installed", Err(PolicyError::NotInstalled), true),
             ("unreachable", Err(PolicyError::Unreachable), false),

@@ -247,6 +247,19 @@ async fn a_policy_that_fails_is_a_no_and_harms_nobody_else() {
         let reply = socket.try_join("bad", Some(&scene.agent()), private("k", false)).await?;
         ensure!(reply.reason().starts_with("Unauthorized: "), "{reply:?}");
         ensure!(socket.try_join("good", Some(&scene.agent()), private("k", false)).await?.is_ok());
+        // One that fails when it is asked about writing keeps nobody from reading.
+        let insert = policy("insert", "broadcast", "1 / (length(realtime.topic()) - 4) = 0");
+        scene.database.batch_execute(&insert).await?;
+        let mut socket = member(scene, Vsn::V2, "good", &scene.agent(), false).await?;
+        socket.broadcast("good", "e", json!({})).await?;
+        silent(&mut socket).await?;
+        let bearer = format!("Bearer {}", scene.agent());
+        let path = "/api/broadcast/good/events/e?private=true";
+        let response = scene.relay.post(path, &[("authorization", bearer.as_str())], &json!({})).await?;
+        ensure!(
+            response.status == 422 && response.json()? == json!({"message": "RLS policy error"}),
+            "{response:?}"
+        );
         Ok(())
     })
     .await;

@@ -213,7 +213,7 @@ impl Hub {
             return Err(Reason::TopicNameRequired);
         }
         if !join.within_rate {
-            return Err(Reason::TooManyMessages);
+            return Err(Reason::TooManyJoins);
         }
         let topic = Topic::parse(name).map_err(Reason::InvalidTopic)?;
         let payload = join.payload.as_ref().map_err(Reason::clone)?;

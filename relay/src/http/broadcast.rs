@@ -166,8 +166,8 @@ async fn is_granted(
         return Ok(false);
     }
     let name = publication.topic.to_string();
-    let grants = shared.policies.ask(&name, &caller.credential, &caller.headers).await?;
-    Ok(grants.write_broadcast)
+    let findings = shared.policies.ask(&name, &caller.credential, &caller.headers).await?;
+    if findings.write_failed { Err(PolicyError::Failed) } else { Ok(findings.grants.write_broadcast) }
 }
 
 /// What one message is answered where the policies could not be asked.

@@ -63,6 +63,8 @@ pub enum Reason {
     /// Only the relay may send events of this name, or this client may not send it here.
     EventNotAllowed,
     PayloadTooLarge,
+    /// A join among more messages than the socket may send.
+    TooManyJoins,
     TooManyMessages,
     /// `track` with something other than an object.
     PresenceNotAnObject,
@@ -116,6 +118,7 @@ impl Reason {
             Self::TooManyChannels => "ChannelRateLimitReached",
             Self::EventNotAllowed => "EventNotAllowed",
             Self::PayloadTooLarge => "PayloadTooLarge",
+            Self::TooManyJoins => "ClientJoinRateLimitReached",
             Self::TooManyMessages => "MessagePerSecondRateLimitReached",
             Self::PresenceNotAnObject => "InvalidPresencePayload",
             Self::PresenceTooLarge => "PresencePayloadTooLarge",
@@ -173,6 +176,7 @@ impl Reason {
             Self::TooManyChannels => "Too many channels",
             Self::EventNotAllowed => "You may not send this event on this channel",
             Self::PayloadTooLarge => "payload_size_exceeded",
+            Self::TooManyJoins => "Too many joins per second",
             Self::TooManyMessages => "Too many messages per second",
             Self::PresenceNotAnObject => "Presence track payload must be a map",
             Self::PresenceTooLarge => "Track message size exceeded",
