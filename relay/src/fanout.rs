@@ -4,6 +4,7 @@ mod channel;
 mod dashboards;
 mod event_rate;
 mod hub;
+mod join;
 mod outbox;
 mod presence;
 mod publish;
@@ -11,6 +12,7 @@ mod replay;
 mod resume;
 mod room;
 mod roster;
+mod send;
 mod snapshot;
 mod status;
 #[cfg(test)]
