@@ -1,7 +1,8 @@
 //! The rows of a channel, and what exactly the transaction that read them saw.
 //!
-//! [`read_snapshot`] runs with the role and the claims of whoever joins, so that row-level security decides which rows there are. Which
-//! columns, and under which event, the routes say, as they stand in the same snapshot.
+//! Those of an organization's channel are read with the role and the claims of whoever joins, so that row-level security
+//! decides which there are. Which columns, and under which event, the routes say, as they stand in the same snapshot.
+//! Those of a private channel are messages that SQL has sent there; whom the policies let join may have them.
 
 use std::time::Duration;
 

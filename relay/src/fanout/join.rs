@@ -11,9 +11,8 @@ use super::presence::Attendance;
 use super::replay::{Opening, ReplayRequest};
 use super::resume::{Cursor, replay_response};
 use super::room::RoomKey;
-use super::window::Kept;
 use crate::auth::{self, Claims, Credential, Fingerprint, Grants, Identity, TokenError};
-use crate::protocol::{Encoding, Envelope, Reason, Ref, Vsn};
+use crate::protocol::{Envelope, Reason, Ref, Vsn};
 use crate::route::{Topic, strip_wire_prefix};
 
 impl Hub {
@@ -36,9 +35,8 @@ impl Hub {
                 let response = match opening {
                     None => Some(r#"{"postgres_changes":[]}"#.to_owned()),
                     Some(Opening::Window(start)) => {
-                        let is_told = |kept: &&Kept| kept.encoding == Encoding::Json || vsn == Vsn::V2;
                         let events = self.window.after(&channel.room.topic, start.position);
-                        let count = events.filter(is_told).count();
+                        let count = events.filter(|kept| kept.encoding.is_for(vsn)).count();
                         Some(replay_response(start.complete, count, &self.window, self.tag))
                     }
                     // With its rows.

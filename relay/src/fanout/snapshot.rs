@@ -22,7 +22,7 @@ use super::window::{Kept, Window};
 use crate::auth::Credential;
 use crate::decode::Timestamp;
 use crate::metrics;
-use crate::protocol::{Encoding, Reason, Ref, Vsn};
+use crate::protocol::{Encoding, Reason, Ref};
 use crate::route::{Position, Topic};
 use crate::wal::{Lsn, Snapshot};
 
@@ -206,12 +206,11 @@ impl Hub {
             }
         };
         let vsn = socket.vsn;
-        let is_told = |encoding: Encoding| encoding == Encoding::Json || vsn == Vsn::V2;
         let follows = |kept: &&Kept| {
-            is_told(kept.encoding) && cut.as_ref().is_none_or(|cut| !cut.snapshot.shows(kept.xid))
+            kept.encoding.is_for(vsn) && cut.as_ref().is_none_or(|cut| !cut.snapshot.shows(kept.xid))
         };
         let missed = self.window.after(topic, position).filter(follows).count();
-        let count = missed + rows.iter().filter(|row| is_told(row.encoding)).count();
+        let count = missed + rows.iter().filter(|row| row.encoding.is_for(vsn)).count();
         let response = replay_response(complete, count, &self.window, self.tag);
         let reference = pending.reference.clone();
         let (rows, undelivered) = (rows.into(), Some(undelivered));

@@ -25,6 +25,13 @@ pub enum Encoding {
     Binary,
 }
 
+impl Encoding {
+    /// Whether a serialization can carry it: 1.0.0 has no binary frames.
+    pub fn is_for(self, vsn: Vsn) -> bool {
+        self == Self::Json || vsn == Vsn::V2
+    }
+}
+
 /// A broadcast to be delivered.
 #[derive(Clone, Copy, Debug)]
 pub struct Broadcast<'a> {
