@@ -18,6 +18,9 @@ const CALM_BEFORE: Duration = Duration::from_secs(3);
 /// Between one fault and the next.
 const PAUSE_MS: std::ops::Range<u64> = 800..4_000;
 
+/// Memory for the replay window in every fourth seed: events of a few seconds, so that they leave for want of room.
+const SMALL_WINDOW_BYTES: u32 = 3_000_000;
+
 /// How a client behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Manner {
@@ -139,6 +142,8 @@ pub struct Plan {
     pub clients: Vec<ClientSpec>,
     pub hostile: usize,
     pub writers: usize,
+    /// Memory for the replay window, where it is less than the relay's default.
+    pub window_bytes: Option<u32>,
     /// When, from the beginning on.
     pub faults: Vec<(Duration, Fault)>,
 }
@@ -177,7 +182,9 @@ impl Plan {
         let clients =
             manners.enumerate().map(|(number, manner)| client(&mut rng, &world, number, manner)).collect();
         let faults = faults(&mut rng, lasts);
-        Self { seed, lasts, world, clients, hostile: crowd.hostile, writers: crowd.writers, faults }
+        let window_bytes = seed.is_multiple_of(4).then_some(SMALL_WINDOW_BYTES);
+        let Crowd { hostile, writers, .. } = crowd;
+        Self { seed, lasts, world, clients, hostile, writers, window_bytes, faults }
     }
 
     /// The same without faults.
@@ -277,6 +284,9 @@ impl fmt::Display for Plan {
             self.writers,
             self.faults.len()
         )?;
+        if let Some(bytes) = self.window_bytes {
+            writeln!(f, "  the replay window has {bytes} bytes")?;
+        }
         for (at, fault) in &self.faults {
             writeln!(f, "  {:>6.1} s  {fault:?}", at.as_secs_f64())?;
         }

@@ -50,7 +50,7 @@ pub struct Options {
 /// Carries out a plan. An error is the harness's own; what the relay does wrong is in the report.
 pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     let saboteur = options.sabotage.map(|(kind, one_in)| Arc::new(Saboteur::new(kind, one_in)));
-    let mut stage = Stage::build(options.relay.clone(), saboteur.clone()).await?;
+    let mut stage = Stage::build(options.relay.clone(), saboteur.clone(), plan.window_bytes).await?;
     let database = stage.database().await?;
     plan.world.settle(&database).await?;
     let mut truth = Truth::begin(&database).await?;
@@ -122,8 +122,8 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     ended?;
     journals.sort_by_key(|journal| journal.client.number);
 
-    let context =
-        Context { losses, starts: stage.starts.clone(), window_micros: WINDOW_MICROS, last_event: LAST };
+    let window_micros = if plan.window_bytes.is_some() { None } else { Some(WINDOW_MICROS) };
+    let context = Context { losses, starts: stage.starts.clone(), window_micros, last_event: LAST };
     let disagreement = truth.disagreement(&stage.database().await?).await?;
     report.verdict = checker::check(&truth, &journals, &context);
     let nobodys = |kind, what| Violation { kind, client: None, channel: String::new(), what };

@@ -40,7 +40,11 @@ pub struct Stage {
 
 impl Stage {
     /// Boots Postgres, and no relay yet.
-    pub async fn build(binary: Option<PathBuf>, saboteur: Option<Arc<Saboteur>>) -> Result<Self> {
+    pub async fn build(
+        binary: Option<PathBuf>,
+        saboteur: Option<Arc<Saboteur>>,
+        window_bytes: Option<u32>,
+    ) -> Result<Self> {
         let settings = [("max_slot_wal_keep_size", "-1"), ("max_connections", "200")];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let cluster = tokio::task::block_in_place(|| {
@@ -58,6 +62,9 @@ impl Stage {
                 .env("CAMPFIRE_SHUTDOWN_GRACE_SECONDS", "2");
             if let Some(binary) = &binary {
                 settings = settings.binary(binary);
+            }
+            if let Some(bytes) = window_bytes {
+                settings = settings.env("CAMPFIRE_WINDOW_BYTES", &bytes.to_string());
             }
             let proxy = Proxy::start(settings.port, saboteur.clone()).await?;
             seats.push(Seat { settings, relay: None, proxy });

@@ -88,7 +88,7 @@ fn check_with(truth: &Truth, context: &Context, mut stays: Vec<Stay>, expected: 
 }
 
 fn context() -> Context {
-    Context { losses: Vec::new(), starts: Vec::new(), window_micros: 1_000_000, last_event: "said" }
+    Context { losses: Vec::new(), starts: Vec::new(), window_micros: Some(1_000_000), last_event: "said" }
 }
 
 fn check(stays: Vec<Stay>, expected: &[Kind]) {
@@ -253,6 +253,23 @@ fn a_snapshot_and_its_events_are_everything_and_nothing_twice() {
     check_snapshot(&[1, 2], &[4], 10, &[Kind::Gap]);
     check_snapshot(&[1, 2, 3], &[3, 4], 10, &[Kind::Duplicate]);
     check_snapshot(&[1, 2, 2, 3], &[4], 10, &[Kind::Duplicate]);
+}
+
+#[test]
+fn a_small_window_may_overtake_a_reader_and_must_say_so() {
+    let small = Context { window_micros: None, ..context() };
+    let reply = |complete| Some(Reply { complete, position: at(40), count: 3 });
+    let read = |complete, records: Vec<Record>| stay(Asked::After(at(10)), reply(complete), records);
+    let notice = || Record::Loss { at: 16 };
+    let overtaken = vec![event(20, true), notice(), event(40, true)];
+    check_with(&truth(), &small, vec![read(true, overtaken)], &[]);
+    // The first notice after an incomplete answer is of the answer.
+    let again = vec![notice(), event(20, true), notice(), event(40, false)];
+    check_with(&truth(), &small, vec![read(false, again)], &[]);
+    let once = vec![notice(), event(20, true), event(40, false)];
+    check_with(&truth(), &small, vec![read(false, once)], &[Kind::Count, Kind::Gap]);
+    let silent = vec![event(20, true), event(40, true)];
+    check_with(&truth(), &small, vec![read(true, silent)], &[Kind::Gap]);
 }
 
 #[test]
