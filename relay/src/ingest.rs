@@ -137,13 +137,15 @@ impl Ingest {
         let (attachment, stream) = wal::attach(&self.wal, &sql).await?;
         // After START_REPLICATION, so that no change can fall between what is loaded and what is streamed.
         let control = db::load_control(&mut sql).await?;
-        wal::send_heartbeat(&sql).await?;
+        // Behind all that was loaded: who is let in before the stream has passed it would get what committed in between
+        // by routes that were loaded and were not in force yet.
+        let fence = wal::send_heartbeat(&sql).await?;
         *self.shared.claim_paths.write().unwrap_or_else(PoisonError::into_inner) = control.claim_paths;
         info!(
             slot_created = attachment.slot_created,
             timeline = attachment.timeline,
             lsn = %attachment.confirmed_flush_lsn,
-            fence = %attachment.wal_flush_lsn,
+            %fence,
             routes = control.routes.len(),
             "attached to the slot"
         );
@@ -181,7 +183,7 @@ impl Ingest {
         let router = Router::new(routes, control.schemas, control.domains);
         let keys = db::message_keys(&sql, attachment.database_oid).await?;
         let transactions = AtomicU64::new(0);
-        let mut streaming = Streaming::new(self, &attachment, router, routing, keys, &transactions);
+        let mut streaming = Streaming::new(self, &attachment, fence, router, routing, keys, &transactions);
         let outcome = tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(()),
@@ -263,13 +265,13 @@ impl<'a> Streaming<'a> {
     fn new(
         ingest: &'a Ingest,
         attachment: &'a Attachment,
+        fence: Lsn,
         router: Router,
         routing: Routing,
         keys: MessageKeys,
         transactions: &'a AtomicU64,
     ) -> Self {
         let now = Instant::now();
-        let fence = attachment.wal_flush_lsn;
         Self {
             ingest,
             decoder: Decoder::new(),

@@ -17,9 +17,9 @@ use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, Snap
 use crate::metrics::Metrics;
 use crate::wal::{self, Conninfo, Lsn};
 
-/// The values as the stream's own session has them. Nothing is written but heartbeats, for which no standby need wait.
+/// The values as the stream's own session has them.
 const SETTINGS: &str = "set datestyle = 'ISO'; set intervalstyle = 'postgres'; set timezone = 'UTC';
-    set extra_float_digits = 3; set bytea_output = 'hex'; set jit = off; set synchronous_commit = local";
+    set extra_float_digits = 3; set bytea_output = 'hex'; set jit = off";
 
 /// The part of the memory for rows that one snapshot may take.
 const SHARE_OF_BYTES: usize = 16;

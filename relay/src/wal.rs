@@ -71,9 +71,6 @@ pub struct Attachment {
     pub slot_replaced: bool,
     /// Earlier timelines, and the LSN at which each was left. What was read beyond it does not exist any more.
     pub timeline_history: Vec<(u32, Lsn)>,
-    /// The end of the flushed WAL, read after the stream was started: whoever wants to know that all of the past has
-    /// come waits until the stream passes it.
-    pub wal_flush_lsn: Lsn,
     pub server_version_num: u32,
 }
 
@@ -100,7 +97,6 @@ mod tests {
             slot_created: false,
             slot_replaced: false,
             timeline_history: vec![(1, Lsn(100)), (3, Lsn(200))],
-            wal_flush_lsn: Lsn(0),
             server_version_num: 170_000,
         };
         let timelines = [0, 99, 100, 199, 200, 1000].map(|lsn| attachment.timeline_at(Lsn(lsn)));

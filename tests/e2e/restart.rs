@@ -211,3 +211,19 @@ async fn come_back(scene: &mut Scene, conversation: Uuid, conv: &str, dashboard:
 fn expect_outage(relay: &mut Relay) {
     relay.expect_log("not attached to the slot");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_starts_while_a_synchronous_standby_is_dead() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        scene.name_dead_standby().await?;
+        scene.relay.kill_9().await?;
+        scene.relay.start_again().await?;
+        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        scene.write_messages(conversation, &numbered("while it is dead", 1)).await?;
+        ensure!(contents(&[dashboard.next_event().await?]) == ["while it is dead 1"]);
+        Ok(())
+    })
+    .await;
+}

@@ -6,7 +6,7 @@ use campfire_tests::cluster::Options;
 use campfire_tests::fence::Fence;
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::Vsn;
-use campfire_tests::{AGENT, Cluster, ORGANIZATION, Relay, Socket, chat, token};
+use campfire_tests::{AGENT, Cluster, ORGANIZATION, Relay, Socket, chat, eventually, token};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -84,6 +84,19 @@ impl Scene {
         let mut witness = self.dashboard(Vsn::V2, &[&list]).await?;
         let fence = Fence::conversation(&self.database, ORGANIZATION).await?;
         witness.events_before(&fence, &list).await.map(drop)
+    }
+
+    /// From here on commits wait for a synchronous standby that does not exist; those of our own session do not.
+    pub(crate) async fn name_dead_standby(&self) -> Result<()> {
+        self.database.batch_execute("set synchronous_commit = local").await?;
+        self.database.batch_execute("alter system set synchronous_standby_names = 'nobody'").await?;
+        self.database.batch_execute("select pg_reload_conf()").await?;
+        eventually("a standby is waited for", async || {
+            let row = self.database.query_one("show synchronous_standby_names", &[]).await.ok()?;
+            (row.get::<_, &str>(0) == "nobody").then_some(())
+        })
+        .await;
+        Ok(())
     }
 
     /// A socket that has joined nothing.

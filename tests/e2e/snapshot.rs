@@ -348,14 +348,7 @@ async fn a_commit_that_waits_for_a_standby_is_an_event_and_no_row() {
         let mut witness = scene.dashboard(Vsn::V2, &[&conv]).await?;
         scene.write_messages(conversation, &numbered("before", 3)).await?;
         witness.next_events(3).await?;
-        scene.database.batch_execute("alter system set synchronous_standby_names = 'nobody'").await?;
-        scene.database.batch_execute("set synchronous_commit = local").await?;
-        scene.database.batch_execute("select pg_reload_conf()").await?;
-        eventually("a standby is waited for", async || {
-            let row = scene.database.query_one("show synchronous_standby_names", &[]).await.ok()?;
-            (row.get::<_, &str>(0) == "nobody").then_some(())
-        })
-        .await;
+        scene.name_dead_standby().await?;
         let (waiting, pid) = commit_and_wait(&scene.cluster, conversation, "waits").await?;
         // It is streamed,
         ensure!(contents(&[witness.next_event().await?]) == ["waits"]);

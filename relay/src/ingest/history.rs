@@ -148,7 +148,6 @@ mod tests {
             slot_created: false,
             slot_replaced: false,
             timeline_history: (1..timeline).map(|older| (older, Lsn(u64::from(older) * 1000))).collect(),
-            wal_flush_lsn: Lsn(confirmed),
             server_version_num: 150_000,
         }
     }

@@ -77,7 +77,6 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
     // otherwise make a loss that nobody notices.
     let Some(slot) = slot::find(sql, &config.slot_name).await? else { return Err(WalError::StreamEnded) };
     let settings = StreamSettings::new(config, sender_timeout, slot.confirmed_flush_lsn);
-    let wal_flush_lsn = slot::wal_flush_lsn(sql).await?;
     info!(slot = %config.slot_name, lsn = %slot.confirmed_flush_lsn, "attached");
     let attachment = Attachment {
         system_identifier: system.identifier.parse().map_err(|_| bad_answer("IDENTIFY_SYSTEM"))?,
@@ -87,7 +86,6 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         slot_created,
         slot_replaced: slot_created && slot_replaced,
         timeline_history,
-        wal_flush_lsn,
         server_version_num: server.version_num,
     };
     Ok((attachment, spawn(connection, settings)))

@@ -34,9 +34,11 @@ pub async fn health(sql: &Client, slot_name: &str) -> Result<Option<Health>, Wal
 }
 
 /// Writes a message into the WAL behind everything that has committed, so that the stream passes that point even if
-/// nobody else writes what is published. Returns where it stands.
+/// nobody else writes what is published. Returns where it stands. Waits for no standby: one that is dead must not keep
+/// the relay from its work.
 pub async fn send_heartbeat(sql: &Client) -> Result<Lsn, WalError> {
-    let query = "select pg_logical_emit_message(true, 'campfire.heartbeat', '')::text";
+    let query = "select pg_logical_emit_message(true, 'campfire.heartbeat', '')::text,
+                        set_config('synchronous_commit', 'local', true)";
     let row = sql.query_one(query, &[]).await?;
     row.get::<_, &str>(0).parse().map_err(|error: super::ParseLsnError| WalError::Protocol(error.to_string()))
 }

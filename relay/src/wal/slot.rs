@@ -258,11 +258,6 @@ pub(super) async fn explain_refusal(
     }
 }
 
-pub(super) async fn wal_flush_lsn(sql: &Client) -> Result<Lsn, WalError> {
-    let row = sql.query_one("select pg_current_wal_flush_lsn()::text", &[]).await?;
-    parse_lsn(row.get(0))
-}
-
 /// The oldest transaction that is writing, prepared ones included.
 async fn blocker(sql: &Client, own_pid: i32) -> Result<Blocker, WalError> {
     let row = sql

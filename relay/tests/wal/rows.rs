@@ -181,6 +181,7 @@ async fn pitfall_3_13_what_was_not_confirmed_comes_again_under_the_same_ids() {
     assert!(!reader.attachment.slot_created);
     let again = [reader.unconfirmed_transaction().await, reader.unconfirmed_transaction().await];
     assert_eq!(again, first);
-    assert!(reader.attachment.wal_flush_lsn >= first[1].commit_lsn, "the fence lies behind all of the past");
+    let fence = campfire_relay::wal::send_heartbeat(&sql).await.expect("written");
+    assert!(fence >= first[1].commit_lsn, "the fence lies behind all of the past");
     assert_ne!(reader.attachment.confirmed_flush_lsn, Lsn::INVALID);
 }
