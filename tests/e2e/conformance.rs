@@ -102,6 +102,26 @@ async fn h1_to_h5_handshakes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_handshake_is_400_once_the_key_is_good() {
+    with_settings(reference, async |scene| {
+        let path = |key: &str| format!("/realtime/v1/websocket?apikey={key}&vsn=2.0.7");
+        let good = path(&scene.cluster.credentials.api_key);
+        for response in [scene.relay.get(&good).await?, scene.relay.post(&good, &[], &json!({})).await?] {
+            ensure!(response.status == 400, "{response:?}");
+        }
+        ensure!(scene.relay.get(&path("garbage")).await?.status == 401, "the key is looked at first");
+        ensure!(handshake(scene, &good, &[]).await?.is_ok(), "2.0.7 is 2.0.0");
+        // What a copied token picks up on its way.
+        let token = scene.agent();
+        for mangled in [token.replace('.', "%252E"), format!("%20{token}%0A")] {
+            ensure!(handshake(scene, &path(&mangled), &[]).await?.is_ok(), "{mangled}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h6_a_heartbeat_without_a_ref_is_answered_with_a_null_ref() {
     with_settings(reference, async |scene| {
         for vsn in Vsn::BOTH {

@@ -295,6 +295,30 @@ async fn who_comes_back_goes_on_after_the_rows_id_or_the_position() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_misses_nothing_of_a_relay_that_was_killed() {
+    with_open_rooms(async |scene| {
+        for vsn in Vsn::BOTH {
+            let mut socket = member(scene, vsn, private()).await?;
+            send(&scene.database, [1, 2]).await?;
+            let seen = socket.next_events(2).await?;
+            scene.relay.kill_9().await?;
+            send(&scene.database, [3, 4]).await?;
+            scene.relay.start_again().await?;
+            let (mut again, said, events) = replay(scene, vsn, json!({"after": seen[0].meta["id"]})).await?;
+            ensure!(said["complete"] == true && numbers(&events) == [2, 3, 4], "{said} {events:?}");
+            ensure!(
+                events[0].meta["position"] == seen[1].meta["position"],
+                "another position after a restart"
+            );
+            send(&scene.database, [5]).await?;
+            ensure!(again.expect(ROOM, "e").await?.payload["n"] == 5);
+        }
+        Ok(())
+    })
+    .await;
+}
+
 const ONE_SECOND: (&str, &str) = ("CAMPFIRE_WINDOW_SECONDS", "1");
 
 /// A cluster that knows when transactions committed, and a relay whose window is short.

@@ -216,6 +216,32 @@ mod tests {
         check(Reason::MalformedToken, "MalformedJWT: The token provided is not a valid JWT");
         check(Reason::TokenSignature, "JwtSignatureError: Failed to validate JWT signature");
         check(Reason::TooManyChannels, "ChannelRateLimitReached: Too many channels");
+        check(Reason::TooManySockets, "ConnectionRateLimitReached: Too many connected users");
+        check(Reason::TooManyJoins, "ClientJoinRateLimitReached: Too many joins per second");
+        check(Reason::TooManyMessages, "MessagePerSecondRateLimitReached: Too many messages per second");
+        check(
+            Reason::TokenSigner,
+            "JwtSignerError: Failed to generate JWT signer, check your JWT secret or JWKS configuration",
+        );
+        check(
+            Reason::UnknownKey { kid: "k".into() },
+            "JwtSignerError: Failed to generate JWT signer for key ID (kid) \"k\", check your JWT secret or JWKS configuration",
+        );
+        check(
+            Reason::DatabaseUnreachable,
+            "UnableToConnectToProject: Realtime was unable to connect to the project database",
+        );
+        check(
+            Reason::PolicySessionsExhausted,
+            "IncreaseConnectionPool: Please increase your connection pool size",
+        );
+        for (reason, text) in [
+            (Reason::ReplayNotAllowed, "Replay is not allowed for public channels"),
+            (Reason::ReplayNotValid, "Replay params are not valid"),
+            (Reason::ReplayUnavailable, "Realtime was unable to replay messages"),
+        ] {
+            check(reason, &format!("UnableToReplayMessages: {text}"));
+        }
     }
 
     #[test]
@@ -234,6 +260,19 @@ mod tests {
 
     #[test]
     fn system_messages_are_the_text_alone() {
-        assert_eq!(Reason::TokenExpired { seconds_ago: 0 }.message(), "Token has expired 0 seconds ago");
+        for (reason, text) in [
+            (Reason::TokenExpired { seconds_ago: 0 }, "Token has expired 0 seconds ago"),
+            (
+                Reason::NoLongerAuthorized { topic: "r".into() },
+                "You no longer have permission to read from this Channel topic: r",
+            ),
+            (Reason::TooManyMessages, "Too many messages per second"),
+            (Reason::TooManyPresenceCalls, "Client presence rate limit exceeded"),
+            (Reason::PresenceTooLarge, "Track message size exceeded"),
+            (Reason::PresenceNotAnObject, "Presence track payload must be a map"),
+            (Reason::ReplicationNotEstablished, "Replication connection was not established in time"),
+        ] {
+            assert_eq!(reason.message(), text);
+        }
     }
 }
