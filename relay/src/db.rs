@@ -168,27 +168,19 @@ pub async fn domains(sql: &Client) -> Result<Domains, DbError> {
     Ok(Domains::new(rows.iter().map(|row| (row.get(0), row.get(1)))))
 }
 
-/// The keys under which the extension signs its messages; version 0.1.0 of it has none.
+/// The keys under which the extension signs its messages.
 pub async fn message_keys(sql: &Client, database_oid: u32) -> Result<MessageKeys, DbError> {
-    let exists = "select to_regclass('campfire.broadcast_keys') is not null";
-    if !sql.query_one(exists, &[]).await?.get::<_, bool>(0) {
-        return Ok(MessageKeys::default());
-    }
     let rows = sql.query("select id::bigint, key from campfire.broadcast_keys", &[]).await?;
     Ok(MessageKeys::new(database_oid, rows.iter().map(|row| (row.get(0), row.get(1)))))
 }
 
-/// Has partitions of `realtime.messages` made and dropped, where the database has that schema. After an error the
+/// Has partitions of `realtime.messages` made and dropped, if the database has that schema. After an error the
 /// session is of no use any more.
 pub async fn maintain_supabase_api(sql: &Client) -> Result<(), DbError> {
-    let exists = "select to_regprocedure('campfire.maintain_supabase_api()') is not null";
-    if sql.query_one(exists, &[]).await?.get::<_, bool>(0) {
-        // Somebody's lock must not keep the caller from its other work.
-        let maintain =
-            "begin; set local statement_timeout = '5s'; select campfire.maintain_supabase_api(); commit";
-        sql.batch_execute(maintain).await?;
-    }
-    Ok(())
+    // Somebody's lock must not keep the caller from its other work.
+    let maintain =
+        "begin; set local statement_timeout = '5s'; select campfire.maintain_supabase_api(); commit";
+    Ok(sql.batch_execute(maintain).await?)
 }
 
 fn route(row: &tokio_postgres::Row) -> Result<Route, DbError> {

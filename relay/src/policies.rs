@@ -242,7 +242,7 @@ impl Drop for Waiting<'_> {
 
 fn kind_of(error: &tokio_postgres::Error) -> PolicyError {
     match error.code() {
-        // The extension says so by 55000; one that is older than the schema has no function.
+        // The extension says so by 55000.
         Some(
             &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
             | &SqlState::UNDEFINED_TABLE

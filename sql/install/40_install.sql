@@ -37,8 +37,6 @@ begin
       raise notice 'campfire % is already installed in schema "%"', installed_version, schema;
       return;
     end if;
-    -- 0.2.0: the id of a message is the database's. See install_rights().
-    execute format('revoke insert (id) on table %I.messages from anon, authenticated', schema);
     update campfire.installations as i set version = current_version where i.schema_name = schema;
     perform campfire.create_publication();
     raise notice 'campfire in schema "%" went from % to %', schema, installed_version, current_version;

@@ -165,7 +165,6 @@ fn package(server: &Server, cargo_pgrx: &Path, profile: Profile) -> Result<PathB
         build.arg("--debug");
     }
     step::run(&mut build)?;
-    add_released_scripts(&within(&out, &server.extension_dir))?;
     add_unversioned_name(&within(&out, &server.library_dir))?;
     Ok(out)
 }
@@ -173,19 +172,6 @@ fn package(server: &Server, cargo_pgrx: &Path, profile: Profile) -> Result<PathB
 /// Where the package has what belongs to `dir`.
 fn within(package: &Path, dir: &Path) -> PathBuf {
     package.join(dir.strip_prefix("/").unwrap_or(dir))
-}
-
-/// cargo-pgrx packages the script of this version and the upgrades. The scripts of released versions are what
-/// upgrades are tested from.
-fn add_released_scripts(to: &Path) -> Result<()> {
-    let from = layout::repository().join("extension/sql");
-    for name in names_of_ours(&from)? {
-        let script = to.join(&name);
-        if !script.exists() {
-            std::fs::copy(from.join(&name), &script).with_context(|| script.display().to_string())?;
-        }
-    }
-    Ok(())
 }
 
 /// `shared_preload_libraries = 'campfire'` names no version, as the functions of the extension do. A link and not a

@@ -24,7 +24,8 @@ const SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 6] = [
     (c"row_security", c"off"),
 ];
 
-/// One row if the extension is in this database: whether its table of events is, which 0.1.0 did not have.
+/// One row if the extension is in this database: whether its table of events is, which a newer library than the
+/// installed script may not find.
 const EXTENSION: &str = "
     select exists (
         select from pg_depend as d join pg_class as c on c.oid = d.objid
