@@ -547,6 +547,48 @@ mod tests {
         }
     }
 
+    /// What `alter table … rename column` and `campfire.publish_without()` leave of a route.
+    #[test]
+    fn an_event_goes_out_without_columns_that_are_not_published_any_more() {
+        use Operation::{Insert, Update};
+        let gone = "columns that are gone";
+        let mut update = route(3, "messages", Update, "org:{organization_id}", "changed", &["id"]);
+        update.when_changed = Some(vec![gone.into()]);
+        let mut partly = route(4, "messages", Update, "mine", "changed", &["id"]);
+        partly.when_changed = Some(vec![gone.into(), "content".into()]);
+        let mut stream = Stream::new(vec![
+            route(1, "messages", Insert, "org:{organization_id}", "made", &["id", gone]),
+            route(2, "messages", Insert, "to:{columns that are gone}", "made", &["id"]),
+            update,
+            partly,
+        ]);
+        stream.relation("messages", b'f', MESSAGES);
+        let row = [Some(CONV), Some(ORG_A), Some("hi")];
+        let (topic, payload) = (format!("org:{ORG_A}"), format!(r#"{{"id":"{CONV}"}}"#));
+        check(&stream.insert(&row), &[(&topic, "made", &payload)]);
+        check(&stream.update(Some((b'O', &row)), &row), &[(&topic, "changed", &payload)]);
+        let changed = [Some(CONV), Some(ORG_A), Some("ho")];
+        check(
+            &stream.update(Some((b'O', &row)), &changed),
+            &[(&topic, "changed", &payload), ("mine", "changed", &payload)],
+        );
+    }
+
+    #[test]
+    fn a_column_that_a_partition_did_not_log_is_unknown_and_no_move() {
+        let mut routes = mirror_routes();
+        routes[2].when_changed = None;
+        let mut stream = Stream::new(routes);
+        stream.relation("realtime_conversations", b'i', MIRROR);
+        // The partition's own key is the id alone, whatever the table's index says.
+        let old = [Some(CONV), None, None, None];
+        let new = [Some(CONV), Some(ORG_A), Some("open"), Some("t1")];
+        let routed = stream.update(Some((b'K', &old)), &new);
+        let events: Vec<_> = routed.events.iter().map(|event| &*event.event).collect();
+        assert_eq!(events, ["conversation:updated", "conversation:updated"]);
+        assert_eq!((routed.unaddressed, routed.control), (0, Vec::new()));
+    }
+
     #[test]
     fn a_route_that_does_not_fit_is_reported_once_a_relation() {
         let routes =

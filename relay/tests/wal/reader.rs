@@ -179,7 +179,7 @@ fn old_row(relation: &Relation, old: &OldTuple) -> String {
         OldTuple::Key(_) => "key",
         OldTuple::Full(_) => "full",
     };
-    format!("{kind}{}", columns(relation, |index| old.get(index, relation)))
+    format!("{kind}{}", columns(relation, |index| old.get(index)))
 }
 
 /// `(id=1 body=null)`; long values by their length.
