@@ -89,10 +89,13 @@ begin
     or exists (select from campfire.builtin_table(root) as b where not b.listed) then
     -- Routed by every column, so it must stay full.
     return format('alter table %s drop column %I;', campfire.qualified_name(relation), generated);
-  elsif relation <> root then
-    return campfire.suggested_identity(relation);
   end if;
-  return campfire.publish_anew(publication, root, campfire.suggested_identity(root));
+  -- Of a partitioned table, each partition has an identity of its own.
+  return campfire.publish_anew(publication, root, (
+    select string_agg(campfire.suggested_identity(t.relid), ' ' order by t.relid <> root, t.relid)
+    from (select root as relid union select p.relid from pg_partition_tree(root) as p) as t
+    where campfire.replica_identity_columns(t.relid) && array(
+      select a.attname from pg_attribute as a where a.attrelid = t.relid and a.attgenerated <> '' and not a.attisdropped)));
 end
 $$;
 comment on function campfire.generated_identity_fix(name, regclass, regclass, name) is

@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 use campfire_tests::Cluster;
 use campfire_tests::seed::DATABASE;
+use campfire_tests::wait::eventually;
 
 use crate::life_cycle::{path, program};
 
@@ -46,9 +47,7 @@ fn problems(cluster: &Cluster) -> Result<String> {
 fn ensure_in_order(cluster: &Cluster, number: u32) -> Result<()> {
     ensure!(problems(cluster)?.is_empty(), "{}", problems(cluster)?);
     write(cluster, number)?;
-    let differences = "select * from campfire.verify_projection('orders')
-        union all select * from campfire.verify_projection('conversations')";
-    let differences = cluster.psql(DATABASE, differences)?;
+    let differences = cluster.psql(DATABASE, DIFFERENCES)?;
     ensure!(differences.is_empty(), "{differences}");
     let plan = cluster.psql(DATABASE, &format!("select plan from realtime_orders where id = {number}"))?;
     ensure!(plan.trim() == format!("plan {number}"), "{plan}");
@@ -194,21 +193,95 @@ fn a_schema_that_goes_elsewhere_is_adopted() -> Result<()> {
     Ok(())
 }
 
-/// What a publication, a slot and a mirror are to a load of rows alone.
+/// Differences between both tables of the chat and the application, and their mirrors.
+const DIFFERENCES: &str = "select * from campfire.verify_projection('orders')
+    union all select * from campfire.verify_projection('conversations')";
+
+/// A database with the same tables, and no rows.
+fn empty(cluster: &Cluster, database: &str) -> Result<()> {
+    cluster.psql("postgres", &format!("create database {database}"))?;
+    for statement in [
+        "set client_min_messages = warning; create extension campfire; select campfire.install()",
+        "create table orders (id int primary key, status text, customer jsonb)",
+        "call campfire.create_projection('orders', array['id', 'status as state', 'customer ->> ''plan'' as plan'])",
+    ] {
+        cluster.psql(database, statement)?;
+    }
+    Ok(())
+}
+
+/// What docs/extension.md says of rows alone.
 #[test]
-fn rows_alone_are_loaded_without_the_mirrors_triggers() -> Result<()> {
+fn sections_and_rows_alone_restore_as_documented() -> Result<()> {
     let cluster = lived()?;
-    let schema = dump(&cluster, &["-F", "custom"])?;
+    let file = dump(&cluster, &["-F", "custom"])?;
     cluster.psql("postgres", "create database sections")?;
     let url = cluster.superuser_url("sections");
     for section in ["pre-data", "data", "post-data"] {
-        program(&cluster, "pg_restore", &["--exit-on-error", "--section", section, "-d", &url, &schema])?;
+        program(&cluster, "pg_restore", &["--exit-on-error", "--section", section, "-d", &url, &file])?;
     }
-    let differences = "select * from campfire.verify_projection('orders')
-        union all select * from campfire.verify_projection('conversations')";
-    ensure!(cluster.psql("sections", differences)?.is_empty());
+    ensure!(cluster.psql("sections", DIFFERENCES)?.is_empty());
     ensure!(
         cluster.psql("sections", "select problem from campfire.check_publication('campfire')")?.is_empty()
     );
+
+    empty(&cluster, "rows")?;
+    let url = cluster.superuser_url("rows");
+    let load = ["--exit-on-error", "--section=data", "--disable-triggers", "-d", &url, &file];
+    program(&cluster, "pg_restore", &[&load[..], &["-n", "public"]].concat())?;
+    ensure!(cluster.psql("rows", "select count(*) from realtime_orders")?.trim() == "1");
+    ensure!(cluster.psql("rows", DIFFERENCES)?.is_empty());
+
+    empty(&cluster, "one_table")?;
+    let url = cluster.superuser_url("one_table");
+    let load = ["--exit-on-error", "--section=data", "--disable-triggers", "-d", &url, &file, "-t", "orders"];
+    program(&cluster, "pg_restore", &load)?;
+    ensure!(cluster.psql("one_table", DIFFERENCES)?.contains("missing"));
+    cluster.psql("one_table", "call campfire.repair_projection('orders')")?;
+    ensure!(cluster.psql("one_table", DIFFERENCES)?.is_empty());
+    Ok(())
+}
+
+/// What docs/postgres.md says of a subscription into a projected table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_fills_the_mirror_if_its_trigger_always_fires() -> Result<()> {
+    let cluster = lived()?;
+    empty(&cluster, "subscriber")?;
+    // In one cluster the slot must be there first.
+    cluster.psql(DATABASE, "create publication rows_of_orders for table orders")?;
+    cluster.psql(DATABASE, "select pg_create_logical_replication_slot('orders', 'pgoutput')")?;
+    let url = cluster.superuser_url(DATABASE);
+    cluster.psql(
+        "subscriber",
+        &format!("create subscription orders connection '{url}' publication rows_of_orders with (create_slot = false)"),
+    )?;
+    let arrives = async |query: &str, expected: &str| {
+        eventually(query, async || {
+            (cluster.psql("subscriber", query).ok()?.trim() == expected).then_some(())
+        })
+        .await;
+    };
+    arrives("select count(*) from orders", "1").await;
+    ensure!(cluster.psql("subscriber", DIFFERENCES)?.contains("missing"));
+
+    cluster.psql(
+        "subscriber",
+        "alter table orders enable always trigger sync_realtime_orders_trigger, enable always trigger sync_realtime_orders_truncate_trigger",
+    )?;
+    cluster.psql("subscriber", "call campfire.repair_projection('orders')")?;
+    write(&cluster, 2)?;
+    cluster.psql(DATABASE, "update orders set status = 'sent' where id = 1")?;
+    arrives(
+        "select string_agg(id || state || plan, ',' order by id) from realtime_orders",
+        "1sentpro,2newplan 2",
+    )
+    .await;
+    cluster.psql(DATABASE, "truncate orders")?;
+    arrives("select count(*) from realtime_orders", "0").await;
+    ensure!(cluster.psql("subscriber", DIFFERENCES)?.is_empty());
+    ensure!(
+        cluster.psql("subscriber", "select problem from campfire.check_publication('campfire')")?.is_empty()
+    );
+    cluster.psql("subscriber", "drop subscription orders")?;
     Ok(())
 }
