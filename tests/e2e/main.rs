@@ -22,6 +22,7 @@ mod policies;
 mod presence;
 mod rest_broadcast;
 mod restart;
+mod restore_of_a_part;
 mod resume;
 mod row_level_security;
 mod scene;
