@@ -130,6 +130,7 @@ impl Ingest {
     /// Attaches and streams until the connection ends, which it always does with an error.
     async fn session(&self, history: &mut History) -> Result<(), DbError> {
         let mut sql = db::connect(&self.wal.database).await?;
+        db::check_role(&sql).await?;
         db::check_publications(&sql, &self.wal.publications).await?;
         if !history.attached_before {
             wal::warn_of_missing_bounds(&sql).await?;

@@ -21,7 +21,7 @@ use crate::auth::{Claims, Credential, Fingerprint, Grants, Role};
 use crate::db;
 use crate::metrics::Metrics;
 use crate::protocol::Reason;
-use crate::wal::Conninfo;
+use crate::wal::{self, Conninfo, Purpose};
 
 /// Denials remembered at most: about 2 MiB.
 const DENIALS_KEPT: usize = 10_000;
@@ -191,7 +191,7 @@ impl Policies {
         let kept = lock(&self.idle).pop().filter(|client| !client.is_closed());
         let mut client = match kept {
             Some(client) => client,
-            None => db::connect(&self.database).await.map_err(|error| {
+            None => db::connect_for(&self.database, Purpose::Policies).await.map_err(|error| {
                 debug!(%error, "no session for policies");
                 PolicyError::Unreachable
             })?,
@@ -202,14 +202,19 @@ impl Policies {
         }
         outcome.map_err(|error| {
             let kind = kind_of(&error);
-            let message = error.as_db_error().map(|error| error.message()).unwrap_or_default();
+            let error = wal::cause(&error);
             match kind {
                 PolicyError::NotInstalled => info!(
                     topic = question.topic,
-                    message,
+                    error,
                     "private channels need the schema realtime: run `select campfire.install_supabase_api();`"
                 ),
-                _ => info!(topic = question.topic, role = question.role.name(), %error, message, "policies could not be asked"),
+                _ => info!(
+                    topic = question.topic,
+                    role = question.role.name(),
+                    error,
+                    "policies could not be asked"
+                ),
             }
             kind
         })
@@ -303,7 +308,12 @@ async fn try_all(
     let mut write_failed = false;
     let mut writes = async |extension| match try_to_write(transaction, &question.topic, extension).await {
         Err(error) if kind_of(&error) == PolicyError::Failed => {
-            info!(topic = question.topic, extension, %error, "a policy failed that was asked about writing");
+            info!(
+                topic = question.topic,
+                extension,
+                error = wal::cause(&error),
+                "a policy failed that was asked about writing"
+            );
             write_failed = true;
             Ok(false)
         }

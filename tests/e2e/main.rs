@@ -27,6 +27,7 @@ mod resume;
 mod row_level_security;
 mod scene;
 mod secrets;
+mod session_settings;
 mod slot_guard;
 mod slot_life;
 mod snapshot;
