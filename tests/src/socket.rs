@@ -90,6 +90,22 @@ impl Reply {
     }
 }
 
+/// The server closed the socket.
+#[derive(Debug)]
+pub struct Closed {
+    /// None: without a close frame, or without a code in it.
+    pub code: Option<u16>,
+    pub reason: String,
+}
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the server closed the socket: {:?} {}", self.code, self.reason)
+    }
+}
+
+impl std::error::Error for Closed {}
+
 /// A handshake that was refused.
 #[derive(Debug)]
 pub struct Refused {
@@ -382,7 +398,11 @@ impl Socket {
             match self.stream.next().await {
                 None => bail!("the server closed the socket"),
                 Some(Err(error)) => return Err(error).context("cannot read"),
-                Some(Ok(Message::Close(close))) => bail!("the server closed the socket: {close:?}"),
+                Some(Ok(Message::Close(close))) => {
+                    let code = close.as_ref().map(|close| close.code.into());
+                    let reason = close.map(|close| close.reason.as_str().to_owned()).unwrap_or_default();
+                    bail!(Closed { code, reason });
+                }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(message)) => return Ok(message),
             }
