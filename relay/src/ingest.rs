@@ -6,7 +6,7 @@
 mod history;
 mod keeper;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::fanout::{HubChange, HubInput};
 use crate::http::Shared;
 use crate::metrics::Reason;
 use crate::route::{
-    ControlChange, DatabaseTag, MessageKeys, Position, RealtimeMessage, Refused, Routed, Router,
+    ControlChange, DatabaseTag, MessageKeys, Misaddress, Position, RealtimeMessage, Refused, Routed, Router,
     SignedMessage,
 };
 use crate::wal::{self, Attachment, Lsn, Snapshot, WalConfig, WalError, WalFrame, WalStream, Xid};
@@ -222,6 +222,8 @@ struct Streaming<'a> {
     handed: Handed,
     /// The end of what came whole.
     progress: Lsn,
+    /// Tables of which a row named no channel.
+    unaddressed: HashSet<String>,
 }
 
 /// How the routes that are in force relate to what is read.
@@ -291,6 +293,7 @@ impl<'a> Streaming<'a> {
             transactions,
             handed: Handed::default(),
             progress: attachment.confirmed_flush_lsn,
+            unaddressed: HashSet::new(),
         }
     }
 
@@ -350,6 +353,7 @@ impl<'a> Streaming<'a> {
                             }
                             _ => self.router.route(&change),
                         };
+                        self.report_misaddress(&change.kind, routed.misaddress.as_ref());
                         let id = position.id(self.tag).to_string();
                         for event in &routed.events {
                             trace!(target: "campfire_relay::route", %id, event = %event.event, topic = %event.topic, "routed");
@@ -433,6 +437,23 @@ impl<'a> Streaming<'a> {
         };
         for (route, problem) in self.router.new_misfits(relation) {
             warn!(route, problem, "route does not fit its table and is left out");
+        }
+    }
+
+    /// Says once a table that rows of it name no channel.
+    fn report_misaddress(&mut self, kind: &ChangeKind, misaddress: Option<&Misaddress>) {
+        use ChangeKind::{Delete, Insert, Update};
+        let (Insert { relation, .. } | Update { relation, .. } | Delete { relation, .. }) = kind else {
+            return;
+        };
+        let Some(Misaddress { route, problem }) = misaddress else { return };
+        let table = format!("{}.{}", relation.namespace, relation.name);
+        if !self.unaddressed.contains(&table) {
+            warn!(
+                table,
+                route, problem, "a row names no channel; further ones of this table are only counted"
+            );
+            self.unaddressed.insert(table);
         }
     }
 

@@ -6,6 +6,7 @@
 mod agent_status;
 mod authorization_cut;
 mod broadcast;
+mod burst;
 mod channel_names;
 mod conformance;
 mod conformance_presence;

@@ -89,7 +89,7 @@ async fn a1_a_private_channel_needs_a_policy_that_lets_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a2_who_may_only_read_sends_nothing_and_is_not_told_so() {
+async fn a2_who_may_only_read_sends_nothing_and_is_told_so() {
     with_scene(async |scene| {
         let read = [policy("select", "broadcast", "true"), policy("select", "presence", "true")];
         install(scene, &read).await?;
@@ -97,8 +97,10 @@ async fn a2_who_may_only_read_sends_nothing_and_is_not_told_so() {
             let mut reader = member(scene, vsn, "r", &scene.agent(), true).await?;
             let mut other = member(scene, vsn, "r", &scene.agent(), false).await?;
             next_presence(&mut reader, "presence_state").await?;
-            reader.broadcast("r", "e", json!({})).await?;
-            silent(&mut reader).await?;
+            let push = reader.broadcast("r", "e", json!({})).await?;
+            let reply = reader.reply(&push).await?;
+            let reason = "Unauthorized: You do not have permissions to write to this Channel topic: r";
+            ensure!(reply.status == "error" && reply.reason() == reason, "{reply:?}");
             silent(&mut other).await?;
             let call = json!({"type": "presence", "event": "track", "payload": {}});
             let reply = reader.request("r", "presence", call).await?;

@@ -71,11 +71,6 @@ impl Cursor {
     fn lagging(position: Position, cut: Option<Arc<Cut>>) -> Self {
         Self { cut, is_replay: false, ..Self::at(position) }
     }
-
-    /// The gate of the channel's place in its room until it is live.
-    pub(super) fn gate(&self) -> Gate {
-        if self.is_replay { Gate::Shut } else { Gate::Lagging }
-    }
 }
 
 impl Hub {

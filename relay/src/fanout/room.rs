@@ -68,9 +68,9 @@ struct Member {
 /// What a member gets of what is delivered to its room.
 #[derive(Clone, Debug)]
 pub(super) enum Gate {
-    /// Nothing: what it missed is still being sent.
+    /// Nothing: its join is not answered yet.
     Shut,
-    /// It was live and goes on from the window, which has the events. What else is said waits for its turn among them.
+    /// It is sent the events out of the window. What else is said waits for its turn among them.
     Lagging,
     /// What its snapshot does not show.
     Behind(Arc<Cut>),

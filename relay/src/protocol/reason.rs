@@ -16,6 +16,10 @@ pub enum Reason {
     Unauthorized {
         topic: String,
     },
+    /// The policies do not let the channel send. The channel's name, without `realtime:`.
+    SendUnauthorized {
+        topic: String,
+    },
     /// A new token grants less than the one before. The channel's name, without `realtime:`.
     NoLongerAuthorized {
         topic: String,
@@ -93,6 +97,7 @@ impl Reason {
             Self::TopicNameRequired => "TopicNameRequired",
             Self::InvalidTopic(_) => "InvalidTopic",
             Self::Unauthorized { .. }
+            | Self::SendUnauthorized { .. }
             | Self::NoLongerAuthorized { .. }
             | Self::AgentGone
             | Self::ConversationGone => "Unauthorized",
@@ -135,6 +140,9 @@ impl Reason {
             Self::Unauthorized { topic } => {
                 return format!("You do not have permissions to read from this Channel topic: {topic}")
                     .into();
+            }
+            Self::SendUnauthorized { topic } => {
+                return format!("You do not have permissions to write to this Channel topic: {topic}").into();
             }
             Self::NoLongerAuthorized { topic } => {
                 return format!("You no longer have permission to read from this Channel topic: {topic}")
