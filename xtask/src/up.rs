@@ -341,6 +341,9 @@ async fn start_relay(
     let address = format!("127.0.0.1:{port}");
     step::announce(&format!("starting the relay on {address}"));
     let mut command = Command::new(program);
+    for name in not_of_the_relay(program)? {
+        command.env_remove(name);
+    }
     // Both in argv and in the environment, so that a script can start it again
     // from either.
     command
@@ -375,4 +378,15 @@ async fn start_relay(
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Variables of our own environment that the relay would refuse: a developer's shell may have those of tests and clients.
+fn not_of_the_relay(program: &Path) -> Result<Vec<String>> {
+    let help = Command::new(program).args(["run", "--help"]).output();
+    let help = help.with_context(|| format!("cannot run {}", program.display()))?;
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let is_setting =
+        |name: &str| help.contains(&format!("[env: {name}=")) || help.contains(&format!("[env: {name}]"));
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    Ok(names.filter(|name| name.starts_with("CAMPFIRE_") && !is_setting(name)).collect())
 }
