@@ -350,6 +350,9 @@ impl Hub {
             let broadcast = Broadcast { event, payload, meta: Some(&change.meta) };
             let delivery = self.rooms.deliver_event(&room, &broadcast, xid);
             self.settle(delivery);
+            if !private && topic.organization().is_none() && !self.settings.public_channels {
+                self.metrics.events_unheard.inc();
+            }
             // Public channels have no replay, and what was public must not become part of the private room's history.
             if private || topic.organization().is_some() {
                 let (event, payload, meta) = (Arc::clone(event), bytes.clone(), Arc::clone(&change.meta));

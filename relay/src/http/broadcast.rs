@@ -167,14 +167,17 @@ async fn is_granted(
     }
     let name = publication.topic.to_string();
     let findings = shared.policies.ask(&name, &caller.credential, &caller.headers).await?;
-    if findings.write_failed { Err(PolicyError::Failed) } else { Ok(findings.grants.write_broadcast) }
+    match findings.write_failed {
+        Some(cause) => Err(PolicyError::Failed(cause)),
+        None => Ok(findings.grants.write_broadcast),
+    }
 }
 
 /// What one message is answered where the policies could not be asked.
 fn unanswered(error: PolicyError) -> Refusal {
     let (status, text) = match error {
         PolicyError::NotInstalled => (StatusCode::FORBIDDEN, "Unauthorized"),
-        PolicyError::Failed => (StatusCode::UNPROCESSABLE_ENTITY, "RLS policy error"),
+        PolicyError::Failed(_) => (StatusCode::UNPROCESSABLE_ENTITY, "RLS policy error"),
         PolicyError::Cancelled => (StatusCode::UNPROCESSABLE_ENTITY, "Query canceled"),
         PolicyError::NoPartition => (StatusCode::UNPROCESSABLE_ENTITY, "Missing messages partition"),
         PolicyError::Unreachable => (StatusCode::UNPROCESSABLE_ENTITY, "Tenant database unavailable"),
