@@ -20,6 +20,8 @@ grant execute on function
   campfire.require_superuser(text)
 to public;
 
+grant select on campfire.help to public;
+
 -- Each asks whether its caller owns the table, or does only what any owner could do by himself.
 grant select on campfire.projections to public;
 grant execute on routine
@@ -83,6 +85,8 @@ grant execute on function
   campfire.builtin_table(regclass),
   campfire.filter_columns(name, regclass),
   campfire.has_supabase_api(),
+  campfire.supabase_api_damage(),
+  campfire.check_supabase_api(),
   campfire.require_supabase_api(),
   campfire.realtime_probe(text, text[]),
   campfire.realtime_history(text, timestamptz, integer),

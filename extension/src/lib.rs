@@ -88,7 +88,23 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/install/40_install.sql", name = "install", requires = ["install_rights"]);
 extension_sql_file!("../../sql/80_supabase_api.sql", name = "supabase_api", requires = ["install"]);
-extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["supabase_api"], finalize);
+extension_sql_file!(
+    "../../sql/81_supabase_partitions.sql",
+    name = "supabase_partitions",
+    requires = ["supabase_api"]
+);
+extension_sql_file!(
+    "../../sql/82_supabase_relay.sql",
+    name = "supabase_relay",
+    requires = ["supabase_partitions"]
+);
+extension_sql_file!(
+    "../../sql/83_supabase_check.sql",
+    name = "supabase_check",
+    requires = ["supabase_relay"]
+);
+extension_sql_file!("../../sql/85_help.sql", name = "help", requires = ["supabase_check"]);
+extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["help"], finalize);
 
 /// Called by Postgres when a session loads the library, or once for all, if the server preloads it. What is registered
 /// then, sessions inherit.

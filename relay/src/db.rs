@@ -207,13 +207,31 @@ pub async fn message_keys(sql: &Client, database_oid: u32) -> Result<MessageKeys
     Ok(MessageKeys::new(database_oid, rows.iter().map(|row| (row.get(0), row.get(1)))))
 }
 
-/// Has partitions of `realtime.messages` made and dropped, if the database has that schema. After an error the
-/// session is of no use any more.
-pub async fn maintain_supabase_api(sql: &Client) -> Result<(), DbError> {
+/// Tells the database whether anybody can join public channels, so that it can warn who sends to one. After the slot was
+/// registered.
+pub async fn tell_public_channels(sql: &Client, slot_name: &str, are_allowed: bool) -> Result<(), DbError> {
+    let tell = "update campfire.slots set public_channels = $2
+                where slot_name = $1::text and public_channels is distinct from $2";
+    sql.execute(tell, &[&slot_name, &are_allowed]).await?;
+    Ok(())
+}
+
+/// What keeps schema `realtime` from working, and SQL that mends it.
+#[derive(Debug)]
+pub struct SupabaseProblem {
+    pub problem: String,
+    pub fix: String,
+}
+
+/// Has partitions of `realtime.messages` made and dropped, if the database has that schema, and says what is wrong with
+/// it. After an error the session is of no use any more.
+pub async fn maintain_supabase_api(sql: &Client) -> Result<Vec<SupabaseProblem>, DbError> {
     // Somebody's lock must not keep the caller from its other work.
     let maintain = "begin; set local lock_timeout = '5s'; set local statement_timeout = '60s';
          select campfire.maintain_supabase_api(); commit";
-    Ok(sql.batch_execute(maintain).await?)
+    sql.batch_execute(maintain).await?;
+    let problems = sql.query("select problem, fix from campfire.check_supabase_api()", &[]).await?;
+    Ok(problems.iter().map(|row| SupabaseProblem { problem: row.get(0), fix: row.get(1) }).collect())
 }
 
 fn route(row: &tokio_postgres::Row) -> Result<Route, DbError> {

@@ -17,7 +17,7 @@ use tracing::{debug, error, info, trace, warn};
 
 use self::history::History;
 use self::keeper::Keeper;
-use crate::config::{Config, OnLostSlot, Standby};
+use crate::config::{Config, OnLostSlot, PublicChannels, Standby};
 use crate::db::{self, DbError};
 use crate::decode::{ChangeKind, Decoded, Decoder, Timestamp};
 use crate::fanout::{HubChange, HubInput};
@@ -136,6 +136,8 @@ impl Ingest {
             wal::warn_of_missing_bounds(&sql).await?;
         }
         let (attachment, stream) = wal::attach(&self.wal, &sql).await?;
+        let public_channels = self.config.public_channels == PublicChannels::Allow;
+        db::tell_public_channels(&sql, &self.wal.slot_name, public_channels).await?;
         // After START_REPLICATION, so that no change can fall between what is loaded and what is streamed.
         let control = db::load_control(&mut sql).await?;
         // Behind all that was loaded: who is let in before the stream has passed it would get what committed in between

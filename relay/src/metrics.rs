@@ -31,12 +31,14 @@ pub struct Metrics {
     pub events: Counter,
     pub events_collided: Counter,
     pub events_unaddressed: Counter,
+    pub events_unheard: Counter,
     pub deliveries: Counter,
     pub messages_refused: Family<Reason, Counter>,
     pub client_messages: Counter,
     pub client_messages_dropped: Family<Reason, Counter>,
     pub policy_askers: Gauge,
     pub policy_questions: Counter,
+    pub policy_failures: Counter,
     pub presences: Gauge,
     pub presence_differences: Counter,
     pub replays: Family<Completeness, Counter>,
@@ -143,6 +145,11 @@ impl Metrics {
             self.events_unaddressed.clone(),
         );
         registry.register(
+            "events_unheard",
+            "Messages of SQL to public channels outside org:, which nobody can join while they are denied",
+            self.events_unheard.clone(),
+        );
+        registry.register(
             "messages_refused",
             "Logical messages under a name of campfire's that were not believed, by reason",
             self.messages_refused.clone(),
@@ -167,6 +174,11 @@ impl Metrics {
             "policy_questions",
             "Times the database's policies were asked about a private channel",
             self.policy_questions.clone(),
+        );
+        registry.register(
+            "policy_failures",
+            "Questions to the policies that ended in an error of the database; the log has its SQLSTATE",
+            self.policy_failures.clone(),
         );
         registry.register("presences", "Channels that are present in a room now", self.presences.clone());
         registry.register(

@@ -357,6 +357,9 @@ impl Hub {
             let lagging = std::mem::take(&mut delivery.lagging);
             self.settle(delivery);
             lagging.iter().for_each(|(socket, wire_topic)| self.lag(*socket, wire_topic, sent));
+            if !private && topic.organization().is_none() && !self.settings.public_channels {
+                self.metrics.events_unheard.inc();
+            }
             if is_kept {
                 let (event, payload, meta) = (Arc::clone(event), bytes.clone(), Arc::clone(&change.meta));
                 self.window.keep(topic, Kept { position, xid, event, encoding, payload, meta });
