@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use campfire_tests::relay::{self, Settings};
 use campfire_tests::socket::Vsn;
-use campfire_tests::{Cluster, ORGANIZATION, Relay, chat, cluster, eventually, server};
+use campfire_tests::{Cluster, ORGANIZATION, Relay, chat, eventually, port, server};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -250,7 +250,7 @@ async fn a_unix_socket_has_the_mode_and_group_that_a_proxy_needs() -> Result<()>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_and_metrics_can_have_an_address_of_their_own() -> Result<()> {
     let cluster = Cluster::boot()?;
-    let inner = format!("127.0.0.1:{}", cluster::free_port()?);
+    let inner = format!("127.0.0.1:{}", port::reserve()?);
     let settings =
         Settings::of(&cluster)?.env("CAMPFIRE_METRICS_LISTEN", &inner).env("CAMPFIRE_HEADER_SECONDS", "1");
     let relay = settings.spawn()?;
