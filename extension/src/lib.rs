@@ -5,9 +5,12 @@
 
 mod cache;
 mod error;
+mod message_id;
 mod owner;
 mod projection;
+mod refusal;
 mod rls;
+mod signing;
 mod slot_guard;
 mod spi;
 mod touch;
@@ -29,7 +32,10 @@ extension_sql_file!(
         owner::start_projection,
         owner::backfill_batch,
         owner::drop_projection,
-        owner::require_no_transaction
+        owner::mend_projection,
+        owner::alter_projection,
+        owner::require_no_transaction,
+        refusal::refuse_command
     ]
 );
 extension_sql_file!("../../sql/30_publication.sql", name = "publication", requires = ["projection"]);
@@ -56,8 +62,13 @@ extension_sql_file!(
     requires = ["projection_mend"]
 );
 extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["projection_guard"]);
-extension_sql_file!("../../sql/42_routes.sql", name = "routes", requires = ["channels"]);
-extension_sql_file!("../../sql/50_broadcast.sql", name = "broadcast", requires = ["routes"]);
+extension_sql_file!(
+    "../../sql/41_projection_restore.sql",
+    name = "projection_restore",
+    requires = ["channels"]
+);
+extension_sql_file!("../../sql/42_routes.sql", name = "routes", requires = ["projection_restore"]);
+extension_sql_file!("../../sql/50_broadcast.sql", name = "broadcast", requires = ["routes", signing::emit]);
 extension_sql_file!(
     "../../sql/60_rls.sql",
     name = "rls",
@@ -68,7 +79,7 @@ extension_sql_file!("../../sql/install/10_tables.sql", name = "install_tables", 
 extension_sql_file!(
     "../../sql/install/20_triggers.sql",
     name = "install_triggers",
-    requires = ["install_tables", touch::touch_conversations]
+    requires = ["install_tables", touch::touch_conversations, message_id::message_id]
 );
 extension_sql_file!(
     "../../sql/install/30_rights.sql",
@@ -77,7 +88,23 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/install/40_install.sql", name = "install", requires = ["install_rights"]);
 extension_sql_file!("../../sql/80_supabase_api.sql", name = "supabase_api", requires = ["install"]);
-extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["supabase_api"], finalize);
+extension_sql_file!(
+    "../../sql/81_supabase_partitions.sql",
+    name = "supabase_partitions",
+    requires = ["supabase_api"]
+);
+extension_sql_file!(
+    "../../sql/82_supabase_relay.sql",
+    name = "supabase_relay",
+    requires = ["supabase_partitions"]
+);
+extension_sql_file!(
+    "../../sql/83_supabase_check.sql",
+    name = "supabase_check",
+    requires = ["supabase_relay"]
+);
+extension_sql_file!("../../sql/85_help.sql", name = "help", requires = ["supabase_check"]);
+extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["help"], finalize);
 
 /// Called by Postgres when a session loads the library, or once for all, if the server preloads it. What is registered
 /// then, sessions inherit.

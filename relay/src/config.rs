@@ -39,7 +39,8 @@ pub enum Command {
 )]
 pub struct Config {
     /// Postgres to read, as a libpq-style URL or key=value pairs, with sslmode up to verify-full; what it leaves out
-    /// is taken from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and their kin. The role needs REPLICATION and membership of campfire_relay.
+    /// is taken from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and their kin. The role is one made
+    /// by: create role relay login replication password '…' in role campfire_relay.
     #[arg(
         long,
         env = "CAMPFIRE_DATABASE_URL",

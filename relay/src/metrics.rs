@@ -31,16 +31,20 @@ pub struct Metrics {
     pub events: Counter,
     pub events_collided: Counter,
     pub events_unaddressed: Counter,
+    pub events_unheard: Counter,
     pub deliveries: Counter,
     pub messages_refused: Family<Reason, Counter>,
     pub client_messages: Counter,
     pub client_messages_dropped: Family<Reason, Counter>,
     pub policy_askers: Gauge,
     pub policy_questions: Counter,
+    pub policy_failures: Counter,
     pub presences: Gauge,
     pub presence_differences: Counter,
     pub replays: Family<Completeness, Counter>,
     pub replayed_events: Counter,
+    pub channels_lagged: Counter,
+    pub replays_overtaken: Counter,
     pub snapshots: Counter,
     pub snapshots_refused: Family<Reason, Counter>,
     pub snapshot_seconds: Seconds,
@@ -141,6 +145,11 @@ impl Metrics {
             self.events_unaddressed.clone(),
         );
         registry.register(
+            "events_unheard",
+            "Messages of SQL to public channels outside org:, which nobody can join while they are denied",
+            self.events_unheard.clone(),
+        );
+        registry.register(
             "messages_refused",
             "Logical messages under a name of campfire's that were not believed, by reason",
             self.messages_refused.clone(),
@@ -166,6 +175,11 @@ impl Metrics {
             "Times the database's policies were asked about a private channel",
             self.policy_questions.clone(),
         );
+        registry.register(
+            "policy_failures",
+            "Questions to the policies that ended in an error of the database; the log has its SQLSTATE",
+            self.policy_failures.clone(),
+        );
         registry.register("presences", "Channels that are present in a room now", self.presences.clone());
         registry.register(
             "presence_differences",
@@ -181,6 +195,16 @@ impl Metrics {
             "replayed_events",
             "Events sent again out of the window",
             self.replayed_events.clone(),
+        );
+        registry.register(
+            "channels_lagged",
+            "Times a live channel went on from the window because its socket had no room",
+            self.channels_lagged.clone(),
+        );
+        registry.register(
+            "replays_overtaken",
+            "Times the window had lost what a channel was still to be sent, and the client was told",
+            self.replays_overtaken.clone(),
         );
         registry.register("snapshots", "Joins that got a snapshot", self.snapshots.clone());
         registry.register(

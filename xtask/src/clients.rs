@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 use campfire_tests::cluster::{Cluster, Options};
 use campfire_tests::relay::Settings;
 use campfire_tests::server::Server;
-use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed};
+use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed, token};
 use serde::Deserialize;
 
 use crate::tally::{self, Tally};
-use crate::{node, step, system, up};
+use crate::{node, runtimes, step, system, up};
 
 /// Packages of tests/clients/versions, oldest first. The current release is that of tests/clients.
 const OLDER_JS: [&str; 7] = [
@@ -83,6 +83,8 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
         // As the reference is set up for older clients, too. Nobody waits for who is lost longer than need be.
         let settings = Settings::of(&cluster)?.env("CAMPFIRE_PUBLIC_CHANNELS", "allow");
         let settings = settings.env("CAMPFIRE_PRESENCE_DEFAULT", "true");
+        // However long the twenty-one calls of one test take.
+        let settings = settings.env("CAMPFIRE_PRESENCE_CALLS_SECONDS", "3600");
         let relay = settings.env("CAMPFIRE_PRESENCE_GRACE_SECONDS", "1").start().await?;
         let older = if every_client { OLDER_JS.as_slice() } else { &[] };
         for package in older.iter().copied().map(Some).chain([None]) {
@@ -95,6 +97,35 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
             environment(&mut command, server, &cluster, &relay);
             command.env("CAMPFIRE_CONFORMANCE", &results);
             sum.include(package.unwrap_or("supabase-js"), || tally::watch(&mut command, tally::node));
+        }
+        let mut command = node.command("tests/clients");
+        command.args(["--test", "--test-reporter=spec", "--test-force-exit", "phoenix/phoenix.test.js"]);
+        environment(&mut command, server, &cluster, &relay);
+        command.env("CAMPFIRE_CONFORMANCE", &results);
+        sum.include("phoenix.js", || tally::watch(&mut command, tally::node));
+        if every_client {
+            let suites = SUITES.map(|suite| format!("conformance/{suite}.test.js"));
+            let files: Vec<&str> =
+                suites.iter().map(String::as_str).chain(["runtimes/helper.test.js"]).collect();
+            for runtime in &runtimes::ALL {
+                sum.include(&format!("supabase-js on {}", runtime.label()), || {
+                    runtime.test(&files, |command| {
+                        environment(command, server, &cluster, &relay);
+                        command.env("CAMPFIRE_CONFORMANCE", &results);
+                    })
+                });
+            }
+            sum.include("clients in Rust", || {
+                let mut command = rust_clients("test");
+                environment(&mut command, server, &cluster, &relay);
+                let token = token::agent(&cluster.credentials.jwt_secret, ORGANIZATION, AGENT);
+                command.env("CAMPFIRE_CONFORMANCE", &results).env("CAMPFIRE_TOKEN", token);
+                // One of them links the system's OpenSSL.
+                if step::run(rust_clients("build").arg("--tests")).is_err() {
+                    system::install(&["build-essential", "pkg-config", "libssl-dev"])?;
+                }
+                tally::watch(&mut command, tally::libtest)
+            });
         }
         let skipped = if every_client { 0 } else { PYTHON.len() - 1 };
         for version in &PYTHON[skipped..] {
@@ -113,6 +144,14 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
         write_table(&results)?;
     }
     Ok(sum)
+}
+
+/// Cargo on tests/clients/rust, which is no member of the workspace.
+fn rust_clients(subcommand: &str) -> Command {
+    let mut command = step::cargo();
+    command.args([subcommand, "--locked", "--manifest-path", "tests/clients/rust/Cargo.toml"]);
+    command.env("CARGO_TARGET_DIR", layout::target().join("rust-clients"));
+    command
 }
 
 /// What the suites must know.

@@ -92,7 +92,7 @@ pub enum TokenError {
     /// Claims that are no object, `exp` or `iat` that are no number.
     #[error("Claims of the JWT have unexpected types")]
     ClaimInvalid,
-    #[error("Role not allowed")]
+    #[error("{}", crate::protocol::ROLE_NOT_ALLOWED)]
     RoleNotAllowed,
 }
 

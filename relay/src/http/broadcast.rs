@@ -204,8 +204,8 @@ async fn is_granted(
         return Ok(*is_granted);
     }
     let findings = shared.policies.ask(&topic.to_string(), &caller.credential, &caller.headers).await?;
-    if findings.write_failed {
-        return Err(PolicyError::Failed);
+    if let Some(cause) = findings.write_failed {
+        return Err(PolicyError::Failed(cause));
     }
     known.insert(topic.clone(), findings.grants.write_broadcast);
     Ok(findings.grants.write_broadcast)
@@ -215,7 +215,7 @@ async fn is_granted(
 fn unanswered(error: PolicyError) -> Refusal {
     let (status, text) = match error {
         PolicyError::NotInstalled => (StatusCode::FORBIDDEN, "Unauthorized"),
-        PolicyError::Failed => (StatusCode::UNPROCESSABLE_ENTITY, "RLS policy error"),
+        PolicyError::Failed(_) => (StatusCode::UNPROCESSABLE_ENTITY, "RLS policy error"),
         PolicyError::Cancelled => (StatusCode::UNPROCESSABLE_ENTITY, "Query canceled"),
         PolicyError::NoPartition => (StatusCode::UNPROCESSABLE_ENTITY, "Missing messages partition"),
         PolicyError::Unreachable => (StatusCode::UNPROCESSABLE_ENTITY, "Tenant database unavailable"),

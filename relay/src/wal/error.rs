@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
@@ -154,7 +154,7 @@ pub enum WalError {
     Server(ServerError),
 
     /// An ordinary session failed, but not by the server's word.
-    #[error("SQL session: {}", with_cause(.0))]
+    #[error("SQL session: {}", cause(.0))]
     Sql(#[source] tokio_postgres::Error),
 }
 
@@ -218,14 +218,29 @@ impl From<ServerError> for WalError {
 impl From<tokio_postgres::Error> for WalError {
     fn from(error: tokio_postgres::Error) -> WalError {
         match error.as_db_error() {
-            Some(server) => ServerError {
-                code: server.code().code().to_owned(),
-                message: server.message().to_owned(),
-                hint: server.hint().map(str::to_owned),
-            }
-            .into(),
+            Some(server) => ServerError::from(server).into(),
             None => WalError::Sql(error),
         }
+    }
+}
+
+impl From<&DbError> for ServerError {
+    fn from(error: &DbError) -> ServerError {
+        ServerError {
+            code: error.code().code().to_owned(),
+            message: error.message().to_owned(),
+            hint: error.hint().map(str::to_owned),
+        }
+    }
+}
+
+/// An error of an ordinary session with its cause: SQLSTATE and message where the server reports it, which the client's
+/// own text, "db error", leaves out.
+pub fn cause(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), error.source()) {
+        (Some(server), _) => ServerError::from(server).to_string(),
+        (None, Some(cause)) => format!("{error}: {cause}"),
+        (None, None) => error.to_string(),
     }
 }
 
@@ -278,14 +293,6 @@ impl fmt::Display for Blocker {
             Blocker::PreparedTransaction { gid } => write!(f, "the prepared transaction '{gid}'"),
             Blocker::Unknown => f.write_str("a transaction that is not shown in pg_stat_activity"),
         }
-    }
-}
-
-/// The client's own errors name their kind only.
-fn with_cause(error: &tokio_postgres::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 use tracing::warn;
 
-use super::WalError;
+use super::{WalError, cause};
 
 /// Watches the walsender that holds the slot. Its `reply_time` is stamped by the other relay's clock, so it is not
 /// compared with ours; what counts is that it moves.
@@ -60,7 +60,11 @@ impl HolderWatch {
             }
             // Somebody else may have the right, and the server's own wal_sender_timeout needs none.
             Err(error) => {
-                warn!(pid, %error, "the relay on the slot hangs, and its walsender cannot be ended; grant pg_signal_backend");
+                warn!(
+                    pid,
+                    error = cause(&error),
+                    "the relay on the slot hangs, and its walsender cannot be ended; grant pg_signal_backend"
+                );
                 Ok(None)
             }
         }
