@@ -35,11 +35,10 @@ pub(super) fn client(
 ) -> Result<IpAddr, Doubt> {
     const X_FORWARDED_FOR: &str = "x-forwarded-for";
     let is_plain = header == ForwardedHeader::XForwardedFor && headers.contains_key(X_FORWARDED_FOR);
-    let (name, split): (_, fn(&[u8]) -> Vec<&[u8]>) =
-        if is_plain { (X_FORWARDED_FOR, hops_of_list) } else { (FORWARDED.as_str(), hops_of_elements) };
+    let name = if is_plain { X_FORWARDED_FOR } else { FORWARDED.as_str() };
     let mut hops: Vec<&[u8]> = Vec::new();
-    for list in headers.get_all(name) {
-        hops.extend(split(list.as_bytes()));
+    for list in headers.get_all(name).iter().map(|list| list.as_bytes()) {
+        hops.extend(if is_plain { hops_of_list(list) } else { hops_of_elements(list) });
     }
     let hop = hops.len().checked_sub(trusted_proxies.max(1)).map(|index| hops[index]);
     let hop = hop.ok_or(Doubt::TooFewHops)?;

@@ -192,8 +192,7 @@ impl Seat {
     pub(super) fn for_tests() -> Arc<Self> {
         let limits = tests::limits(1, 0);
         let lobby = Lobby::new(limits, Metrics::default());
-        let seat = lobby.seat(&mut lobby.lock(), Origin::Local);
-        seat
+        lobby.seat(&mut lobby.lock(), Origin::Local)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whom a request is counted with, and what policies see of it.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -25,6 +26,17 @@ pub(crate) enum Origin {
     Network(IpAddr),
     /// Behind proxies that did not say where it comes from, over a unix socket. All these are one.
     Untold,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("this machine"),
+            Self::Network(IpAddr::V4(address)) => write!(f, "{address}"),
+            Self::Network(IpAddr::V6(network)) => write!(f, "{network}/64"),
+            Self::Untold => f.write_str("untold"),
+        }
+    }
 }
 
 impl Origin {
@@ -127,5 +139,7 @@ mod tests {
         check(Some("2001:db8:1:2:3:4:5:6"), &[], 0, network("2001:db8:1:2::"));
         check(Some("10.0.0.1"), &["[2001:db8:1:2::9]:443"], 1, network("2001:db8:1:2::"));
         check(Some("10.0.0.1"), &["2001:db8:1:3::9"], 1, network("2001:db8:1:3::"));
+        assert_eq!(network("2001:db8:1:3::").to_string(), "2001:db8:1:3::/64");
+        assert_eq!(network("10.0.0.1").to_string(), "10.0.0.1");
     }
 }

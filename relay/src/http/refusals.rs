@@ -39,7 +39,7 @@ impl Shared {
             && let Some(others) = self.refusals.admit("origin", "untold")
         {
             info!(
-                %doubt, others, counted_as = ?origin,
+                %doubt, others, counted_as = %origin,
                 "the proxies do not say where a request comes from; all such requests count as one address"
             );
         }
@@ -47,10 +47,12 @@ impl Shared {
     }
 
     /// Counts a refused handshake, and logs it.
-    pub(super) fn note_refused_handshake(&self, reason: &'static str, text: &str, origin: Option<Origin>) {
+    pub(super) fn note_refused_handshake(&self, reason: &'static str, text: &str, origin: Origin) {
         self.metrics.handshakes_refused.get_or_create(&Reason { reason }).inc();
         if let Some(others) = self.refusals.admit("handshake", reason) {
-            info!(reason, others, ?origin, "handshake refused: {text}");
+            // A token's own words may stand in it.
+            let text: String = text.chars().take(100).collect();
+            info!(reason, others, %origin, text, "handshake refused");
         }
     }
 
@@ -62,10 +64,11 @@ impl Shared {
         }
     }
 
-    /// Logs a connection that was closed because the relay waited for it in vain.
+    /// Logs a connection that was closed because its client kept the relay waiting.
     pub(super) fn note_closed(&self, reason: &'static str) {
         if let Some(others) = self.refusals.admit("connection", reason) {
-            info!(reason, others, "connection closed that is no WebSocket and sent no request in time");
+            let why = if reason == "evicted" { "others need its place" } else { "its client took too long" };
+            info!(reason, others, "connection closed that is no WebSocket: {why}");
         }
     }
 }

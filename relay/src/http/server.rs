@@ -53,7 +53,7 @@ pub(crate) async fn serve(listener: Listener, router: Router, shared: Arc<Shared
                 if let Some(others) = full.admit(Instant::now()) {
                     info!(
                         others,
-                        ?origin,
+                        %origin,
                         "connection refused: all that CAMPFIRE_MAX_CONNECTIONS allows are being answered"
                     );
                 }

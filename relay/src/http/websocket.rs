@@ -35,7 +35,7 @@ pub(super) async fn upgrade(
 ) -> Response {
     let origin = shared.origin(request.extensions(), &headers);
     let refuse = |status: StatusCode, reason: &'static str, text: &str| {
-        shared.note_refused_handshake(reason, text, Some(origin));
+        shared.note_refused_handshake(reason, text, origin);
         (status, Json(json!({ "error": text }))).into_response()
     };
     if !*shared.ready.borrow() {
@@ -61,7 +61,7 @@ pub(super) async fn upgrade(
     };
     let Ok(vsn) = Vsn::negotiate(query.get("vsn").map(String::as_str)) else {
         let text = "this serialization is not spoken";
-        shared.note_refused_handshake("vsn", text, Some(origin));
+        shared.note_refused_handshake("vsn", text, origin);
         return StatusCode::FORBIDDEN.into_response();
     };
     let says =
@@ -71,7 +71,7 @@ pub(super) async fn upgrade(
         (upgrades, says("sec-websocket-version", "13"), headers.get(header::SEC_WEBSOCKET_KEY))
     else {
         let text = "this address speaks WebSocket, version 13";
-        shared.note_refused_handshake("no_websocket", text, Some(origin));
+        shared.note_refused_handshake("no_websocket", text, origin);
         return (StatusCode::BAD_REQUEST, format!("{text}\n")).into_response();
     };
     let accept = derive_accept_key(key.as_bytes());
