@@ -10,6 +10,7 @@ mod burst;
 mod channel_names;
 mod conformance;
 mod conformance_presence;
+mod emptied;
 mod handshake;
 mod harness;
 mod isolation;
