@@ -11,6 +11,7 @@ mod channel_names;
 mod conformance;
 mod conformance_presence;
 mod connections;
+mod emptied;
 mod handshake;
 mod harness;
 mod isolation;
