@@ -33,3 +33,4 @@ mod stability;
 mod supabase_api;
 mod tokens;
 mod transactions;
+mod types;
