@@ -40,3 +40,4 @@ mod stability;
 mod supabase_api;
 mod tokens;
 mod transactions;
+mod types;
