@@ -236,6 +236,14 @@ begin
     where t.tgfoid = 'campfire.sync_realtime_conversations()'::regprocedure and t.tgparentid = 0 and t.tgtype & 1 = 1
     union
     select to_regclass(r.source) from campfire.projection_remains as r where to_regclass(r.mirror) is not null
+    union
+    -- Both came back without the trigger.
+    select s.oid
+    from pg_class as m
+    join pg_class as s on s.relnamespace = m.relnamespace and s.relkind in ('r', 'p') and not s.relispartition
+      and m.relname = campfire.name_around('realtime_', s.relname::text, '')
+    where m.relkind = 'r' and m.relname like 'realtime\_%' and starts_with(obj_description(m.oid, 'pg_class'), 'campfire: ')
+      and not exists (select from campfire.projection_registry as p where p.mirror = m.oid)
   ) as lost
   where lost.source is not null and not exists (
     select from campfire.projections as p

@@ -38,6 +38,12 @@ update orders set status = 'kept' where id = 3;
 select * from realtime_orders where id = 3;
 select columns, definitions from campfire.projections where source = 'orders'::regclass;
 
+-- The same without the trigger.
+delete from campfire.projection_registry where source = 'orders'::regclass;
+drop trigger sync_realtime_orders_trigger on orders;
+select problem, fix from campfire.check_projections();
+select campfire.mend_projection('orders');
+select columns, definitions from campfire.projections where source = 'orders'::regclass;
 -- Without a mirror there is nothing to go on with.
 delete from campfire.projection_registry where source = 'orders'::regclass;
 drop table realtime_orders;
