@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use campfire_tests::relay::{self, Settings};
 use campfire_tests::socket::Vsn;
-use campfire_tests::{Cluster, ORGANIZATION, Relay, chat, cluster, eventually, server};
+use campfire_tests::{Cluster, ORGANIZATION, Relay, chat, eventually, port, server};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -89,6 +89,33 @@ async fn silent_connections_are_closed_and_nobody_else_suffers() {
         ensure!(log.contains("connection closed that is no WebSocket"), "{log}");
         // Those that are sockets stay for as long as they like.
         ensure!(before.heartbeat().await?.is_ok());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_handshakes_is_served_whole() {
+    let settings = |settings: Settings| settings.env("CAMPFIRE_MAX_CONNECTIONS", "4");
+    with_settings(settings, async |scene| {
+        let key = &scene.cluster.credentials.api_key;
+        let head = format!(
+            "GET /realtime/v1/websocket?apikey={key}&vsn=2.0.0 HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        // As after a restart: all have come before the first is looked at.
+        server::signal(scene.relay.pid(), "STOP");
+        let mut clients = Vec::new();
+        for _ in 0..150 {
+            clients.push(open(&scene.relay, head.as_bytes()).await?);
+        }
+        server::signal(scene.relay.pid(), "CONT");
+        for (number, client) in clients.iter_mut().enumerate() {
+            let mut status = [0; 12];
+            let read = tokio::time::timeout(PATIENCE, client.read_exact(&mut status)).await?;
+            read.with_context(|| format!("handshake {number}"))?;
+            ensure!(&status == b"HTTP/1.1 101", "handshake {number}: {}", String::from_utf8_lossy(&status));
+        }
         Ok(())
     })
     .await;
@@ -250,7 +277,7 @@ async fn a_unix_socket_has_the_mode_and_group_that_a_proxy_needs() -> Result<()>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_and_metrics_can_have_an_address_of_their_own() -> Result<()> {
     let cluster = Cluster::boot()?;
-    let inner = format!("127.0.0.1:{}", cluster::free_port()?);
+    let inner = format!("127.0.0.1:{}", port::reserve()?);
     let settings =
         Settings::of(&cluster)?.env("CAMPFIRE_METRICS_LISTEN", &inner).env("CAMPFIRE_HEADER_SECONDS", "1");
     let relay = settings.spawn()?;

@@ -274,7 +274,7 @@ impl Plan {
                 PlannedPiece::Literal(text) => name.push_str(text),
                 PlannedPiece::Column { number, is_padded } => {
                     let column = || format!("column {:?}", self.relation.columns[*number].name);
-                    let text = match row.get(*number, &self.relation) {
+                    let text = match row.get(*number) {
                         Column::Text(text) => {
                             str::from_utf8(text).map_err(|_| format!("{} is no text", column()))?
                         }
