@@ -1,6 +1,6 @@
 //! Builds the relay from its settings, runs it, and stops it in the order in which data flows.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -135,6 +135,7 @@ impl App {
             lobby: Lobby::new(lobby, metrics.clone()),
             metrics,
             ready,
+            standing_by: AtomicBool::new(false),
             next_socket: AtomicU64::new(1),
             addresses: Addresses::default(),
             refusals: Refusals::default(),

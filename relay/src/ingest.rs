@@ -77,6 +77,7 @@ impl Ingest {
         match &cause {
             DbError::Wal(WalError::SlotActive { pid, .. }) if self.config.standby == Standby::Wait => {
                 if !std::mem::replace(&mut history.standing_by, true) {
+                    self.shared.standing_by.store(true, Ordering::Relaxed);
                     info!(pid, "another relay reads the slot; waiting to take over");
                 }
                 self.watch_holder(history).await;
@@ -160,6 +161,7 @@ impl Ingest {
             "attached to the slot"
         );
         history.standing_by = false;
+        self.shared.standing_by.store(false, Ordering::Relaxed);
         let arrival = history.arrive(&attachment);
         if arrival.is_elsewhere {
             // What the hub reports until it has seen something new would confirm LSNs of another history.

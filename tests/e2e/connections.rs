@@ -95,6 +95,33 @@ async fn silent_connections_are_closed_and_nobody_else_suffers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_handshakes_is_served_whole() {
+    let settings = |settings: Settings| settings.env("CAMPFIRE_MAX_CONNECTIONS", "4");
+    with_settings(settings, async |scene| {
+        let key = &scene.cluster.credentials.api_key;
+        let head = format!(
+            "GET /realtime/v1/websocket?apikey={key}&vsn=2.0.0 HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        // As after a restart: all have come before the first is looked at.
+        server::signal(scene.relay.pid(), "STOP");
+        let mut clients = Vec::new();
+        for _ in 0..150 {
+            clients.push(open(&scene.relay, head.as_bytes()).await?);
+        }
+        server::signal(scene.relay.pid(), "CONT");
+        for (number, client) in clients.iter_mut().enumerate() {
+            let mut status = [0; 12];
+            let read = tokio::time::timeout(PATIENCE, client.read_exact(&mut status)).await?;
+            read.with_context(|| format!("handshake {number}"))?;
+            ensure!(&status == b"HTTP/1.1 101", "handshake {number}: {}", String::from_utf8_lossy(&status));
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_is_kept_for_its_time_and_used_again() {
     let settings = |settings: Settings| settings.env("CAMPFIRE_HEADER_SECONDS", "1");
     with_settings(settings, async |scene| {

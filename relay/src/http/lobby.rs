@@ -101,16 +101,13 @@ impl Lobby {
                     return None;
                 }
             }
-            self.metrics.close_connection("evicted");
             freed.await;
         }
     }
 
     /// Closes the connection that has been waited for longest, to have its file.
     pub(super) fn make_room(&self) {
-        if self.lock().evict_oldest(None) {
-            self.metrics.close_connection("evicted");
-        }
+        self.lock().evict_oldest(None);
     }
 
     fn seat(self: &Arc<Self>, seats: &mut Seats, origin: Origin) -> Arc<Seat> {
@@ -130,6 +127,7 @@ impl Lobby {
 }
 
 impl Seats {
+    /// Asks the one that has been waited for longest to make room; false if none is waited for.
     fn evict_oldest(&mut self, origin: Option<Origin>) -> bool {
         let of = |number: &u64| self.taken.get(number).map(|taken| taken.origin);
         let fits = |(_, number): &&(Instant, u64)| origin.is_none() || of(number) == origin;
@@ -186,6 +184,16 @@ impl Seat {
     /// Resolves when somebody else needs the place.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
+    }
+
+    /// Whether this connection is to go, then. If its client has asked something meanwhile it stays, and another is
+    /// looked for.
+    pub(super) fn gives_way(&self) -> bool {
+        let is_waited_for = self.awaited().is_some();
+        if !is_waited_for {
+            self.lobby.freed.notify_waiters();
+        }
+        is_waited_for
     }
 
     #[cfg(test)]
@@ -288,6 +296,17 @@ mod tests {
         assert!(lobby.enter(Origin::Local).now_or_never().is_none() && is_evicted(&seats[1]));
         drop((reading, answering));
         assert_eq!(seats[0].awaited().map(|(awaited, _)| awaited), Some(Awaited::Next));
+    }
+
+    #[test]
+    fn one_that_has_asked_meanwhile_stays_and_another_goes() {
+        let lobby = lobby(2, 0);
+        let seats: Vec<_> = (1..=2).map(|host| enter(&lobby, host).unwrap()).collect();
+        let mut waiting = Box::pin(lobby.enter(Origin::Local));
+        assert!(waiting.as_mut().now_or_never().is_none() && is_evicted(&seats[0]));
+        let _answering = seats[0].answering();
+        assert!(!seats[0].gives_way());
+        assert!(waiting.as_mut().now_or_never().is_none() && is_evicted(&seats[1]) && seats[1].gives_way());
     }
 
     #[test]
