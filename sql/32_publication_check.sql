@@ -47,6 +47,13 @@ begin atomic
   -- A list beside replica identity full is never enough, even of all columns.
   where w.list is not null and (c.relreplident = 'f' or not w.list @> w.identity_columns)
   union all
+  -- Postgres 18 refuses every UPDATE and DELETE of such a table; before, it kept generated columns to itself.
+  select 'identity_generated', w.root::regclass, w.relation::regclass, a.attname, null, null,
+    pg_catalog.format('generated column %s.%I is in the replica identity: its rows cannot be updated or deleted', w.leaf_name, a.attname)
+  from written as w
+  join pg_catalog.pg_attribute as a on a.attrelid = w.relation and a.attgenerated <> '' and a.attname = any (w.identity_columns)
+  where pg_catalog.current_setting('server_version_num')::int >= 180000
+  union all
   select 'filter_uncovered', w.root::regclass, w.relation::regclass, a.attname, null, null,
     pg_catalog.format('the row filter of %s uses column %I, which the replica identity does not cover: its rows cannot be updated or deleted',
       w.leaf_name, a.attname)
@@ -70,8 +77,29 @@ begin atomic
 end;
 comment on function campfire.publication_verdict(name) is
   'Internal. The one verdict on a publication''s tables, asked by campfire.check_publication() and by the guard: what in it would '
-  'break a subscriber (kinds all_tables, schema, column), a writer (identity_missing, identity_uncovered, filter_uncovered), or the '
+  'break a subscriber (kinds all_tables, schema, column), a writer (identity_missing, identity_uncovered, identity_generated, '
+  'filter_uncovered), or the '
   'routing of deleted and moved rows (identity_unroutable).';
+
+create function campfire.generated_identity_fix(publication name, root regclass, relation regclass, generated name) returns text
+language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+begin
+  if exists (select from campfire.projections as p where p.mirror = root)
+    or exists (select from campfire.builtin_table(root) as b where not b.listed) then
+    -- Routed by every column, so it must stay full.
+    return format('alter table %s drop column %I;', campfire.qualified_name(relation), generated);
+  end if;
+  -- Of a partitioned table, each partition has an identity of its own.
+  return campfire.publish_anew(publication, root, (
+    select string_agg(campfire.suggested_identity(t.relid), ' ' order by t.relid <> root, t.relid)
+    from (select root as relid union select p.relid from pg_partition_tree(root) as p) as t
+    where campfire.replica_identity_columns(t.relid) && array(
+      select a.attname from pg_attribute as a where a.attrelid = t.relid and a.attgenerated <> '' and not a.attisdropped)));
+end
+$$;
+comment on function campfire.generated_identity_fix(name, regclass, regclass, name) is
+  'Internal. SQL that takes a generated column out of a replica identity.';
 
 create function campfire.check_publication(publication name)
 returns table (relation regclass, column_name name, type_name text, problem text, fix text)
@@ -153,9 +181,14 @@ begin
     where r.prqual is not null;
   end if;
 
+  if not control then
+    return query select p.* from campfire.check_projections() as p;
+  end if;
+
   return query
   select v.root, v.column_name, v.type_name, v.problem,
     case
+      when v.kind = 'identity_generated' then campfire.generated_identity_fix(publication, v.root, v.relation, v.column_name)
       when v.kind = 'column' and (t.is_full or v.column_name = any (t.identity_columns))
         then campfire.suggested_identity(v.root) || format(' select campfire.publish(%L, %L);', publication, t.qualified)
       when v.kind = 'column' then format('select campfire.publish(%L, %L, %L);', publication, t.qualified, (

@@ -8,6 +8,7 @@ mod error;
 mod message_id;
 mod owner;
 mod projection;
+mod refusal;
 mod rls;
 mod signing;
 mod slot_guard;
@@ -31,7 +32,10 @@ extension_sql_file!(
         owner::start_projection,
         owner::backfill_batch,
         owner::drop_projection,
-        owner::require_no_transaction
+        owner::mend_projection,
+        owner::alter_projection,
+        owner::require_no_transaction,
+        refusal::refuse_command
     ]
 );
 extension_sql_file!("../../sql/30_publication.sql", name = "publication", requires = ["projection"]);
@@ -58,7 +62,12 @@ extension_sql_file!(
     requires = ["projection_mend"]
 );
 extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["projection_guard"]);
-extension_sql_file!("../../sql/42_routes.sql", name = "routes", requires = ["channels"]);
+extension_sql_file!(
+    "../../sql/41_projection_restore.sql",
+    name = "projection_restore",
+    requires = ["channels"]
+);
+extension_sql_file!("../../sql/42_routes.sql", name = "routes", requires = ["projection_restore"]);
 extension_sql_file!("../../sql/50_broadcast.sql", name = "broadcast", requires = ["routes", signing::emit]);
 extension_sql_file!(
     "../../sql/60_rls.sql",

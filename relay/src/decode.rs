@@ -7,6 +7,7 @@ mod decoder;
 mod error;
 mod json;
 mod message;
+mod partitions;
 mod reader;
 mod relation;
 #[cfg(test)]

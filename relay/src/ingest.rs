@@ -6,7 +6,7 @@
 mod history;
 mod keeper;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::fanout::{HubChange, HubInput};
 use crate::http::Shared;
 use crate::metrics::Reason;
 use crate::route::{
-    ControlChange, DatabaseTag, MessageKeys, Position, RealtimeMessage, Refused, Routed, Router,
+    ControlChange, DatabaseTag, MessageKeys, Misaddress, Position, RealtimeMessage, Refused, Routed, Router,
     SignedMessage,
 };
 use crate::wal::{self, Attachment, Lsn, Snapshot, WalConfig, WalError, WalFrame, WalStream, Xid};
@@ -130,6 +130,7 @@ impl Ingest {
     /// Attaches and streams until the connection ends, which it always does with an error.
     async fn session(&self, history: &mut History) -> Result<(), DbError> {
         let mut sql = db::connect(&self.wal.database).await?;
+        db::check_role(&sql).await?;
         db::check_publications(&sql, &self.wal.publications).await?;
         if !history.attached_before {
             wal::warn_of_missing_bounds(&sql).await?;
@@ -138,10 +139,17 @@ impl Ingest {
         let public_channels = self.config.public_channels == PublicChannels::Allow;
         db::tell_public_channels(&sql, &self.wal.slot_name, public_channels).await?;
         // After START_REPLICATION, so that no change can fall between what is loaded and what is streamed.
-        let control = db::load_control(&mut sql).await?;
-        // Behind all that was loaded: who is let in before the stream has passed it would get what committed in between
-        // by routes that were loaded and were not in force yet.
-        let fence = wal::send_heartbeat(&sql).await?;
+        let load = async {
+            let what = "the tables of agents and routes, which somebody may have locked";
+            let control = wal::answered(what, db::load_control(&mut sql)).await?;
+            // Behind all that was loaded: who is let in before the stream has passed it would get what committed in
+            // between by routes that were loaded and were not in force yet.
+            let fence = wal::answered("a message into the WAL", wal::send_heartbeat(&sql)).await?;
+            let keys = db::message_keys(&sql, attachment.database_oid);
+            Ok::<_, DbError>((control, fence, wal::answered("the keys of broadcasts", keys).await?))
+        };
+        let Some(loaded) = self.stop.run_until_cancelled(load).await else { return Ok(()) };
+        let (control, fence, keys) = loaded?;
         *self.shared.claim_paths.write().unwrap_or_else(PoisonError::into_inner) = control.claim_paths;
         info!(
             slot_created = attachment.slot_created,
@@ -160,12 +168,12 @@ impl Ingest {
         if let Some(cause) = arrival.loss {
             error!(cause, "events are missing");
             self.shared.metrics.slot_losses.inc();
-            self.hub.send(HubInput::Loss { cause }).await.ok();
         }
         if std::mem::replace(&mut history.attached_before, true) {
             self.shared.metrics.slot_reconnects.inc();
         }
         let attached = HubInput::Attached {
+            loss: arrival.loss,
             agents: control.agents,
             agent_names: control.agent_names,
             snapshot: control.snapshot.clone(),
@@ -183,7 +191,6 @@ impl Ingest {
             }
         };
         let router = Router::new(routes, control.schemas, control.domains);
-        let keys = db::message_keys(&sql, attachment.database_oid).await?;
         let transactions = AtomicU64::new(0);
         let mut streaming = Streaming::new(self, &attachment, fence, router, routing, keys, &transactions);
         let outcome = tokio::select! {
@@ -223,6 +230,8 @@ struct Streaming<'a> {
     handed: Handed,
     /// The end of what came whole.
     progress: Lsn,
+    /// Tables of which a row named no channel.
+    unaddressed: HashSet<String>,
 }
 
 /// How the routes that are in force relate to what is read.
@@ -292,6 +301,7 @@ impl<'a> Streaming<'a> {
             transactions,
             handed: Handed::default(),
             progress: attachment.confirmed_flush_lsn,
+            unaddressed: HashSet::new(),
         }
     }
 
@@ -351,6 +361,7 @@ impl<'a> Streaming<'a> {
                             }
                             _ => self.router.route(&change),
                         };
+                        self.report_misaddress(&change.kind, routed.misaddress.as_ref());
                         let id = position.id(self.tag).to_string();
                         for event in &routed.events {
                             trace!(target: "campfire_relay::route", %id, event = %event.event, topic = %event.topic, "routed");
@@ -434,6 +445,23 @@ impl<'a> Streaming<'a> {
         };
         for (route, problem) in self.router.new_misfits(relation) {
             warn!(route, problem, "route does not fit its table and is left out");
+        }
+    }
+
+    /// Says once a table that rows of it name no channel.
+    fn report_misaddress(&mut self, kind: &ChangeKind, misaddress: Option<&Misaddress>) {
+        use ChangeKind::{Delete, Insert, Update};
+        let (Insert { relation, .. } | Update { relation, .. } | Delete { relation, .. }) = kind else {
+            return;
+        };
+        let Some(Misaddress { route, problem }) = misaddress else { return };
+        let table = format!("{}.{}", relation.namespace, relation.name);
+        if !self.unaddressed.contains(&table) {
+            warn!(
+                table,
+                route, problem, "a row names no channel; further ones of this table are only counted"
+            );
+            self.unaddressed.insert(table);
         }
     }
 

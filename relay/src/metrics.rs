@@ -13,6 +13,11 @@ use prometheus_client::registry::Registry;
 /// Handles to count with; cheap to clone, safe to share.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
+    pub connections: Gauge,
+    pub connections_closed: Family<Reason, Counter>,
+    pub accept_failures: Counter,
+    pub handshakes_refused: Family<Reason, Counter>,
+    pub requests_refused: Family<Reason, Counter>,
     pub sockets: Gauge,
     pub sockets_opened: Counter,
     pub sockets_closed: Family<Reason, Counter>,
@@ -38,6 +43,8 @@ pub struct Metrics {
     pub presence_differences: Counter,
     pub replays: Family<Completeness, Counter>,
     pub replayed_events: Counter,
+    pub channels_lagged: Counter,
+    pub replays_overtaken: Counter,
     pub snapshots: Counter,
     pub snapshots_refused: Family<Reason, Counter>,
     pub snapshot_seconds: Seconds,
@@ -79,6 +86,31 @@ impl Metrics {
     pub fn render(&self) -> String {
         let mut registry = Registry::with_prefix("campfire");
         let mut text = String::new();
+        registry.register(
+            "connections",
+            "Connections open now that are no WebSocket, or not yet",
+            self.connections.clone(),
+        );
+        registry.register(
+            "connections_closed",
+            "Connections closed before they were a WebSocket, because the relay waited too long or had no room",
+            self.connections_closed.clone(),
+        );
+        registry.register(
+            "accept_failures",
+            "Times a connection could not be accepted, as for want of file descriptors",
+            self.accept_failures.clone(),
+        );
+        registry.register(
+            "handshakes_refused",
+            "WebSocket handshakes refused, by reason",
+            self.handshakes_refused.clone(),
+        );
+        registry.register(
+            "requests_refused",
+            "Requests to broadcast over HTTP refused, by reason",
+            self.requests_refused.clone(),
+        );
         registry.register("sockets", "WebSockets open now", self.sockets.clone());
         registry.register("sockets_opened", "WebSockets opened", self.sockets_opened.clone());
         registry.register(
@@ -164,6 +196,16 @@ impl Metrics {
             "Events sent again out of the window",
             self.replayed_events.clone(),
         );
+        registry.register(
+            "channels_lagged",
+            "Times a live channel went on from the window because its socket had no room",
+            self.channels_lagged.clone(),
+        );
+        registry.register(
+            "replays_overtaken",
+            "Times the window had lost what a channel was still to be sent, and the client was told",
+            self.replays_overtaken.clone(),
+        );
         registry.register("snapshots", "Joins that got a snapshot", self.snapshots.clone());
         registry.register(
             "snapshots_refused",
@@ -210,6 +252,11 @@ impl Metrics {
         );
         encode(&mut text, &registry).expect("writing to a String cannot fail");
         text
+    }
+
+    /// Counts a connection that the relay ends.
+    pub fn close_connection(&self, reason: &'static str) {
+        self.connections_closed.get_or_create(&Reason { reason }).inc();
     }
 
     /// Counts a join that is refused.

@@ -22,7 +22,7 @@ pub use self::failure::{Cause, PolicyError};
 use crate::auth::{Claims, Credential, Fingerprint, Grants, Role};
 use crate::db;
 use crate::metrics::Metrics;
-use crate::wal::Conninfo;
+use crate::wal::{Conninfo, Purpose};
 
 /// Denials remembered at most: about 2 MiB.
 const DENIALS_KEPT: usize = 10_000;
@@ -164,7 +164,7 @@ impl Policies {
         let kept = lock(&self.idle).pop().filter(|client| !client.is_closed());
         let mut client = match kept {
             Some(client) => client,
-            None => db::connect(&self.database).await.map_err(|error| {
+            None => db::connect_for(&self.database, Purpose::Policies).await.map_err(|error| {
                 debug!(%error, "no session for policies");
                 PolicyError::Unreachable
             })?,

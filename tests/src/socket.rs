@@ -17,9 +17,10 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use crate::frame::{self, Frame};
 use crate::relay::Relay;
 use crate::timestamp;
+use crate::wait::DEADLINE;
 
-/// How long an expected frame may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// After so much silence it is time for a heartbeat.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// A serialization, as the client asks for it in the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,22 @@ impl Reply {
     }
 }
 
+/// The server closed the socket.
+#[derive(Debug)]
+pub struct Closed {
+    /// None: without a close frame, or without a code in it.
+    pub code: Option<u16>,
+    pub reason: String,
+}
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the server closed the socket: {:?} {}", self.code, self.reason)
+    }
+}
+
+impl std::error::Error for Closed {}
+
 /// A handshake that was refused.
 #[derive(Debug)]
 pub struct Refused {
@@ -116,6 +133,18 @@ impl Socket {
         }
     }
 
+    /// [`Socket::connect`] with a receive buffer so small that the server's writes stall soon if nobody reads.
+    pub async fn connect_narrow(relay: &Relay, api_key: &str, vsn: Vsn) -> Result<Self> {
+        let path = format!("/realtime/v1/websocket?apikey={api_key}&vsn={}", vsn.parameter());
+        let request = format!("ws://{}{path}", relay.address()).into_client_request()?;
+        let narrow = tokio::net::TcpSocket::new_v4()?;
+        narrow.set_recv_buffer_size(4096)?;
+        let tcp = narrow.connect(relay.address().parse()?).await.context("no relay there")?;
+        let (stream, _) =
+            tokio_tungstenite::client_async(request, tcp).await.context("the handshake failed")?;
+        Ok(Self { stream, vsn, last_ref: 0, waiting: VecDeque::new(), join_refs: HashMap::new() })
+    }
+
     /// Connects, or tells with which status that was refused.
     pub async fn try_connect(address: &str, api_key: &str, vsn: Vsn) -> Result<Result<Self, Refused>> {
         let path = format!("/realtime/v1/websocket?apikey={api_key}&vsn={}", vsn.parameter());
@@ -135,7 +164,8 @@ impl Socket {
         }
         let tcp = TcpStream::connect(address).await.context("no relay there")?;
         tcp.set_nodelay(true)?;
-        match tokio_tungstenite::client_async(request, tcp).await {
+        let shaking = tokio_tungstenite::client_async(request, tcp);
+        match tokio::time::timeout(DEADLINE, shaking).await.context("the handshake is not answered")? {
             Ok((stream, _)) => {
                 Ok(Ok(Self { stream, vsn, last_ref: 0, waiting: VecDeque::new(), join_refs: HashMap::new() }))
             }
@@ -303,7 +333,7 @@ impl Socket {
     /// after 20 seconds of silence, when it is time for a heartbeat.
     pub async fn event_or_silence(&mut self) -> Result<Option<Event>> {
         while !self.waiting.iter().any(|frame| frame.event == "broadcast" && !is_status(frame)) {
-            match tokio::time::timeout(PATIENCE, self.read()).await {
+            match tokio::time::timeout(SILENCE, self.read()).await {
                 Err(_) => return Ok(None),
                 Ok(frame) => self.waiting.push_back(frame?),
             }
@@ -337,11 +367,11 @@ impl Socket {
         if let Some(index) = self.waiting.iter().position(&wanted) {
             return Ok(self.waiting.remove(index).expect("the index was just found"));
         }
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             let frame = tokio::time::timeout_at(deadline, self.read())
                 .await
-                .with_context(|| format!("waited {PATIENCE:?} for {what}; got {:?}", self.waiting))?
+                .with_context(|| format!("waited {DEADLINE:?} for {what}; got {:?}", self.waiting))?
                 .with_context(|| format!("while waiting for {what}"))?;
             if wanted(&frame) {
                 return Ok(frame);
@@ -360,20 +390,30 @@ impl Socket {
     }
 
     async fn read(&mut self) -> Result<Frame> {
+        let message = self.next_message().await?;
+        frame::decode(message, self.vsn)
+    }
+
+    /// The next message as it came, past all frames that wait: for those who read too many to take them apart.
+    pub async fn next_message(&mut self) -> Result<Message> {
         loop {
             match self.stream.next().await {
                 None => bail!("the server closed the socket"),
                 Some(Err(error)) => return Err(error).context("cannot read"),
-                Some(Ok(Message::Close(close))) => bail!("the server closed the socket: {close:?}"),
+                Some(Ok(Message::Close(close))) => {
+                    let code = close.as_ref().map(|close| close.code.into());
+                    let reason = close.map(|close| close.reason.as_str().to_owned()).unwrap_or_default();
+                    bail!(Closed { code, reason });
+                }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Ok(message)) => return frame::decode(message, self.vsn),
+                Some(Ok(message)) => return Ok(message),
             }
         }
     }
 
     /// Waits for the close frame and returns its code.
     pub async fn wait_for_close(&mut self) -> Result<Option<u16>> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             let message = tokio::time::timeout_at(deadline, self.stream.next())
                 .await

@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use campfire_tests::cluster::{Cluster, Options};
 use campfire_tests::relay::Settings;
 use campfire_tests::server::Server;
-use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed};
+use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed, token};
 use serde::Deserialize;
 
+use crate::node::{self, Node};
 use crate::tally::{self, Tally};
-use crate::{node, step, system, up};
+use crate::{runtimes, step, system, up};
 
 /// Packages of tests/clients/versions, oldest first. The current release is that of tests/clients.
 const OLDER_JS: [&str; 7] = [
@@ -38,16 +39,22 @@ const CONFORMANCE_SQL: &str = include_str!("../../tests/clients/conformance.sql"
 /// Stands around the table in docs/clients.md.
 const MARKS: [&str; 2] = ["<!-- written by `cargo xtask test clients --every-client` -->\n", "<!-- end -->"];
 
-/// Builds web/campfire-client, which the clients' tests use as well, and runs its unit tests.
-pub(crate) fn helper() -> Result<Tally> {
-    const DIR: &str = "web/campfire-client";
-    let node = node::ensure()?;
-    node.ensure_packages(DIR)?;
+const HELPER: &str = "web/campfire-client";
+
+/// Builds web/campfire-client, which the clients' tests use as well.
+fn build_helper(node: &Node) -> Result<()> {
+    node.ensure_packages(HELPER)?;
     // What was compiled of a file that is gone would be run too.
-    let _ = std::fs::remove_dir_all(layout::repository().join(DIR).join("dist"));
-    step::run(node.command(DIR).arg("node_modules/typescript/bin/tsc"))?;
+    let _ = std::fs::remove_dir_all(layout::repository().join(HELPER).join("dist"));
+    step::run(node.command(HELPER).arg("node_modules/typescript/bin/tsc"))
+}
+
+/// Builds web/campfire-client, and runs its unit tests.
+pub(crate) fn helper() -> Result<Tally> {
+    let node = node::ensure()?;
+    build_helper(&node)?;
     // The stock client keeps a timer of ten seconds when it disconnects.
-    let mut command = node.command(DIR);
+    let mut command = node.command(HELPER);
     command.args(["--test", "--test-reporter=spec", "--test-force-exit", "dist/test/"]);
     tally::watch(&mut command, tally::node)
 }
@@ -62,6 +69,31 @@ pub(crate) fn stock(server: &Server) -> Result<Tally> {
         let mut command = node.command("tests/clients");
         command.args(["--test", "--test-reporter=spec", "--test-force-exit", "test/"]);
         environment(&mut command, server, &cluster, &relay);
+        tally::watch(&mut command, tally::node)
+    })
+}
+
+/// The helper in the Chromium of the distribution.
+pub(crate) fn browser(server: &Server) -> Result<Tally> {
+    const DIR: &str = "tests/browser";
+    let node = node::ensure()?;
+    for dir in [DIR, "tests/clients"] {
+        node.ensure_packages(dir)?;
+    }
+    build_helper(&node)?;
+    let found =
+        || ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(system::find_program);
+    if found().is_none() {
+        system::install(&["chromium"])?;
+    }
+    let chromium = found().context("there is no Chromium: install the package chromium")?;
+    let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
+    up::block_on(async {
+        let relay = Relay::start(&cluster).await?;
+        let mut command = node.command(DIR);
+        command.args(["--test", "--test-reporter=spec", "--test-force-exit", "content_policy.test.js"]);
+        environment(&mut command, server, &cluster, &relay);
+        command.env("CAMPFIRE_CHROMIUM", chromium);
         tally::watch(&mut command, tally::node)
     })
 }
@@ -83,6 +115,8 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
         // As the reference is set up for older clients, too. Nobody waits for who is lost longer than need be.
         let settings = Settings::of(&cluster)?.env("CAMPFIRE_PUBLIC_CHANNELS", "allow");
         let settings = settings.env("CAMPFIRE_PRESENCE_DEFAULT", "true");
+        // However long the twenty-one calls of one test take.
+        let settings = settings.env("CAMPFIRE_PRESENCE_CALLS_SECONDS", "3600");
         let relay = settings.env("CAMPFIRE_PRESENCE_GRACE_SECONDS", "1").start().await?;
         let older = if every_client { OLDER_JS.as_slice() } else { &[] };
         for package in older.iter().copied().map(Some).chain([None]) {
@@ -95,6 +129,35 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
             environment(&mut command, server, &cluster, &relay);
             command.env("CAMPFIRE_CONFORMANCE", &results);
             sum.include(package.unwrap_or("supabase-js"), || tally::watch(&mut command, tally::node));
+        }
+        let mut command = node.command("tests/clients");
+        command.args(["--test", "--test-reporter=spec", "--test-force-exit", "phoenix/phoenix.test.js"]);
+        environment(&mut command, server, &cluster, &relay);
+        command.env("CAMPFIRE_CONFORMANCE", &results);
+        sum.include("phoenix.js", || tally::watch(&mut command, tally::node));
+        if every_client {
+            let suites = SUITES.map(|suite| format!("conformance/{suite}.test.js"));
+            let files: Vec<&str> =
+                suites.iter().map(String::as_str).chain(["runtimes/helper.test.js"]).collect();
+            for runtime in &runtimes::ALL {
+                sum.include(&format!("supabase-js on {}", runtime.label()), || {
+                    runtime.test(&files, |command| {
+                        environment(command, server, &cluster, &relay);
+                        command.env("CAMPFIRE_CONFORMANCE", &results);
+                    })
+                });
+            }
+            sum.include("clients in Rust", || {
+                let mut command = rust_clients("test");
+                environment(&mut command, server, &cluster, &relay);
+                let token = token::agent(&cluster.credentials.jwt_secret, ORGANIZATION, AGENT);
+                command.env("CAMPFIRE_CONFORMANCE", &results).env("CAMPFIRE_TOKEN", token);
+                // One of them links the system's OpenSSL.
+                if step::run(rust_clients("build").arg("--tests")).is_err() {
+                    system::install(&["build-essential", "pkg-config", "libssl-dev"])?;
+                }
+                tally::watch(&mut command, tally::libtest)
+            });
         }
         let skipped = if every_client { 0 } else { PYTHON.len() - 1 };
         for version in &PYTHON[skipped..] {
@@ -113,6 +176,14 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
         write_table(&results)?;
     }
     Ok(sum)
+}
+
+/// Cargo on tests/clients/rust, which is no member of the workspace.
+fn rust_clients(subcommand: &str) -> Command {
+    let mut command = step::cargo();
+    command.args([subcommand, "--locked", "--manifest-path", "tests/clients/rust/Cargo.toml"]);
+    command.env("CARGO_TARGET_DIR", layout::target().join("rust-clients"));
+    command
 }
 
 /// What the suites must know.

@@ -17,6 +17,7 @@ mod fuzz;
 mod install;
 mod node;
 mod page;
+mod runtimes;
 mod step;
 mod system;
 mod tally;

@@ -136,6 +136,23 @@ pub(crate) fn node(line: &str) -> Option<Tally> {
     }
 }
 
+/// ` 4 pass` and ` 0 fail`, each on a line.
+pub(crate) fn bun(line: &str) -> Option<Tally> {
+    let (count, word) = line.trim().split_once(' ')?;
+    let count = count.parse().ok()?;
+    match word {
+        "pass" => Some(Tally::of(count, 0)),
+        "fail" => Some(Tally::of(0, count)),
+        _ => None,
+    }
+}
+
+/// `ok | 4 passed | 0 failed (2s)`
+pub(crate) fn deno(line: &str) -> Option<Tally> {
+    let counts = line.strip_prefix("ok | ").or_else(|| line.strip_prefix("FAILED | "))?;
+    Some(Tally::of(number_before(counts, " passed")?, number_before(counts, " failed")?))
+}
+
 /// `12 passed, 0 failed`: our own last line, of a run inside another.
 pub(crate) fn xtask(line: &str) -> Option<Tally> {
     let (passed, failed) = line.strip_suffix(" failed")?.split_once(" passed, ")?;
@@ -182,6 +199,17 @@ mod tests {
         check(node, "ℹ cancelled 2", Some((0, 2)));
         check(node, "ℹ tests 7", None);
         check(node, "ℹ pass 4 of them", None);
+    }
+
+    #[test]
+    fn the_runners_of_bun_and_deno_are_understood() {
+        check(bun, " 101 pass", Some((101, 0)));
+        check(bun, " 2 fail", Some((0, 2)));
+        check(bun, " 3 skip", None);
+        check(bun, "(pass) 2.119.1 on Bun 1.4.5, 1.0.0: presence: change [12.00ms]", None);
+        check(deno, "ok | 101 passed | 0 failed (35s)", Some((101, 0)));
+        check(deno, "FAILED | 4 passed | 1 failed | 2 ignored (1s)", Some((4, 1)));
+        check(deno, "channels: join ... ok (12ms)", None);
     }
 
     #[test]

@@ -12,10 +12,10 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use campfire_tests::cluster::{self, Cluster};
+use campfire_tests::cluster::Cluster;
 use campfire_tests::extension::{self, Profile};
 use campfire_tests::server::{self, Server};
-use campfire_tests::{ORGANIZATION, layout, relay, seed};
+use campfire_tests::{ORGANIZATION, layout, port, relay, seed};
 use serde_json::json;
 use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -320,15 +320,15 @@ fn stop_stale_relay(dir: &Path) {
 
 fn relay_port(wanted: Option<u16>) -> Result<u16> {
     match wanted {
-        Some(port) => {
+        Some(number) => {
             ensure!(
-                cluster::is_free(port),
-                "port {port} is taken: choose another by --port, or leave it out for any free one"
+                port::is_free(number),
+                "port {number} is taken: choose another by --port, or leave it out for any free one"
             );
-            Ok(port)
+            Ok(number)
         }
-        None if cluster::is_free(8080) => Ok(8080),
-        None => cluster::free_port(),
+        None if port::is_free(8080) => Ok(8080),
+        None => Ok(port::reserve()?),
     }
 }
 
@@ -341,6 +341,9 @@ async fn start_relay(
     let address = format!("127.0.0.1:{port}");
     step::announce(&format!("starting the relay on {address}"));
     let mut command = Command::new(program);
+    for name in not_of_the_relay(program)? {
+        command.env_remove(name);
+    }
     // Both in argv and in the environment, so that a script can start it again
     // from either.
     command
@@ -375,4 +378,15 @@ async fn start_relay(
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Variables of our own environment that the relay would refuse: a developer's shell may have those of tests and clients.
+fn not_of_the_relay(program: &Path) -> Result<Vec<String>> {
+    let help = Command::new(program).args(["run", "--help"]).output();
+    let help = help.with_context(|| format!("cannot run {}", program.display()))?;
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let is_setting =
+        |name: &str| help.contains(&format!("[env: {name}=")) || help.contains(&format!("[env: {name}]"));
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    Ok(names.filter(|name| name.starts_with("CAMPFIRE_") && !is_setting(name)).collect())
 }

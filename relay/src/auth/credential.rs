@@ -93,6 +93,15 @@ impl Keys {
 }
 
 impl ConnectError {
+    /// A word of a fixed vocabulary, for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::KeyMissing => "key_missing",
+            Self::Token(TokenError::Expired { .. }) => "token_expired",
+            Self::Token(_) => "key_or_token_refused",
+        }
+    }
+
     pub fn status(&self) -> StatusCode {
         match self {
             // The reference has no word for it, and answers as for a fault of its own.

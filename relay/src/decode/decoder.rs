@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Change, ChangeKind, DecodeError, Message, Relation, Transaction, Tuple};
+use super::partitions::Partitions;
+use super::{Change, ChangeKind, DecodeError, Message, OldTuple, Relation, Transaction, Tuple};
 use crate::wal::Lsn;
 
 /// What one message meant.
@@ -33,6 +34,7 @@ pub enum Decoded {
 #[derive(Debug, Default)]
 pub struct Decoder {
     relations: HashMap<u32, Arc<Relation>>,
+    partitions: Partitions,
     open: Option<Open>,
 }
 
@@ -71,30 +73,37 @@ impl Decoder {
                 Ok(Decoded::Commit { transaction: open.transaction, end_lsn })
             }
             Message::Relation(relation) => {
+                self.partitions.describe(relation.id, relation.replica_identity);
                 let relation = Arc::new(relation);
                 self.relations.insert(relation.id, Arc::clone(&relation));
                 Ok(Decoded::Relation(relation))
             }
             Message::Origin { .. } | Message::Type { .. } => Ok(Decoded::Nothing),
             Message::Insert { relation_id, new } => {
+                self.partitions.write_to(relation_id);
                 let relation = self.relation(relation_id)?;
                 check_columns(&relation, &new)?;
                 self.change('I', ChangeKind::Insert { relation, new })
             }
             Message::Update { relation_id, old, new } => {
+                self.partitions.write_to(relation_id);
                 let relation = self.relation(relation_id)?;
                 check_columns(&relation, &new)?;
                 if let Some(old) = &old {
                     check_columns(&relation, old.tuple())?;
                 }
+                let old = old.map(|old| self.as_logged(relation_id, old));
                 self.change('U', ChangeKind::Update { relation, old, new })
             }
             Message::Delete { relation_id, old } => {
+                self.partitions.write_to(relation_id);
                 let relation = self.relation(relation_id)?;
                 check_columns(&relation, old.tuple())?;
+                let old = self.as_logged(relation_id, old);
                 self.change('D', ChangeKind::Delete { relation, old })
             }
             Message::Truncate { relation_ids, cascade, restart_identity } => {
+                self.partitions.forget_described();
                 let relations = relation_ids.iter().map(|&id| self.relation(id)).collect::<Result<_, _>>()?;
                 self.change('T', ChangeKind::Truncate { relations, cascade, restart_identity })
             }
@@ -104,6 +113,14 @@ impl Decoder {
             Message::Logical { transactional: false, lsn, prefix, content } => {
                 Ok(Decoded::NonTransactionalMessage { lsn, prefix, content })
             }
+        }
+    }
+
+    /// An old row as its own table logged it. The server calls it whole by the identity of the table that is published.
+    fn as_logged(&self, relation_id: u32, old: OldTuple) -> OldTuple {
+        match old {
+            OldTuple::Full(tuple) if self.partitions.log_keys_only(relation_id) => OldTuple::Key(tuple),
+            old => old,
         }
     }
 
@@ -250,9 +267,47 @@ mod tests {
     #[test]
     fn columns_outside_the_key_of_an_old_row_are_not_values() {
         let row = tuple(&[Column::Text(b"1"), Column::Null]);
-        assert_eq!(OldTuple::Key(row.clone()).get(0, &notes()), Column::Text(b"1"));
-        assert_eq!(OldTuple::Key(row.clone()).get(1, &notes()), Column::Unchanged);
-        assert_eq!(OldTuple::Full(row).get(1, &notes()), Column::Null);
+        assert_eq!(OldTuple::Key(row.clone()).get(0), Column::Text(b"1"));
+        assert_eq!(OldTuple::Key(row.clone()).get(1), Column::Unchanged);
+        assert_eq!(OldTuple::Full(row).get(1), Column::Null);
+    }
+
+    /// Rows of partitions come under the name of the partitioned table, which says `full`.
+    #[test]
+    fn an_old_row_is_whole_only_if_every_partition_logs_it_so() {
+        let table = |id, identity| Message::Relation(relation(id, identity, &[("id", true), ("body", true)]));
+        let root = || table(1, ReplicaIdentity::Full);
+        let row = tuple(&[Column::Text(b"1"), Column::Null]);
+        let delete = || Message::Delete { relation_id: 1, old: OldTuple::Full(row.clone()) };
+        let old = |messages: &[Message]| {
+            let messages = [&[Message::Begin(TRANSACTION)], messages, &[delete()]].concat();
+            let Ok(Decoded::Change(Change { kind: ChangeKind::Delete { old, .. }, .. })) =
+                decode(&messages).1
+            else {
+                panic!("a delete")
+            };
+            old
+        };
+        let (full, key) = (OldTuple::Full(row.clone()), OldTuple::Key(row.clone()));
+        use ReplicaIdentity::{Default, Full};
+        assert_eq!(old(&[root()]), full, "not partitioned");
+        assert_eq!(old(&[root(), table(2, Full)]), full);
+        assert_eq!(old(&[root(), table(2, Default)]), key);
+        let one_of_two = [root(), table(2, Default), delete(), root(), table(3, Full)];
+        assert_eq!(old(&one_of_two), key, "either may have logged it");
+        let mended = [root(), table(2, Default), delete(), root(), table(2, Full)];
+        assert_eq!(old(&mended), full);
+        // Another table's description is no partition's: its own row follows.
+        let insert = Message::Insert { relation_id: 2, new: row.clone() };
+        assert_eq!(old(&[root(), delete(), table(2, Default), insert]), full);
+        let truncate =
+            Message::Truncate { relation_ids: vec![1, 2], cascade: false, restart_identity: false };
+        assert_eq!(old(&[root(), table(2, Default), truncate]), full);
+        let update =
+            Message::Update { relation_id: 1, old: Some(OldTuple::Full(row.clone())), new: row.clone() };
+        let messages = [Message::Begin(TRANSACTION), root(), table(2, Default), update];
+        let Ok(Decoded::Change(change)) = decode(&messages).1 else { panic!("a change") };
+        assert!(matches!(change.kind, ChangeKind::Update { old: Some(OldTuple::Key(_)), .. }));
     }
 
     #[test]

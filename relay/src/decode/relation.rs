@@ -17,11 +17,12 @@ pub struct RelationColumn {
     /// For a domain this is the domain's oid, not its base type's.
     pub type_oid: u32,
     pub type_modifier: i32,
-    /// Belongs to the replica identity. Under `Full` every column does.
+    /// Belongs to the replica identity, under `Full` every column. Not to be believed of a partitioned table.
     pub is_key: bool,
 }
 
-/// Which old values an update or delete carries.
+/// Which old values an update or delete carries. Of a partitioned table this is its own, and each of its partitions,
+/// which hold the rows, has another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplicaIdentity {
     /// The primary key, if there is one.

@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 
+use super::DecodeError;
 use super::reader::Reader;
-use super::{DecodeError, Relation};
 
 /// A column's value in text format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,21 +91,23 @@ fn split_value(bytes: &[u8], column: usize) -> Result<(Column<'_>, &[u8]), Decod
 /// What an update or delete says of the row as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OldTuple {
-    /// Only the replica identity's columns are values; the others stand there as null and mean nothing.
+    /// Only what the replica identity of the row's own table covers are values; the other columns stand there as null
+    /// and mean nothing. The columns of such an identity are never null, so a null always means that.
     Key(Tuple),
     /// The whole row, by `REPLICA IDENTITY FULL`.
     Full(Tuple),
 }
 
 impl OldTuple {
-    /// A column's old value, as far as the server told it.
-    pub fn get(&self, column: usize, relation: &Relation) -> Column<'_> {
+    /// A column's old value, as far as the server told it. Not by what the relation says of its replica identity: that
+    /// is the partitioned table's, and the row was logged by its partition's.
+    pub fn get(&self, column: usize) -> Column<'_> {
         match self {
             OldTuple::Full(tuple) => tuple.get(column),
-            OldTuple::Key(tuple) if relation.columns.get(column).is_some_and(|column| column.is_key) => {
-                tuple.get(column)
-            }
-            OldTuple::Key(_) => Column::Unchanged,
+            OldTuple::Key(tuple) => match tuple.get(column) {
+                Column::Null => Column::Unchanged,
+                value => value,
+            },
         }
     }
 

@@ -20,6 +20,7 @@ use super::presence::PresenceLimits;
 use super::publish::Publish;
 use super::room::{Delivery, RoomKey, Rooms};
 use super::roster::Roster;
+use super::shared_frames::SharedFrames;
 use super::snapshot::{Cut, SnapshotFailure, SnapshotRequest, SnapshotRows};
 use super::status::AgentNames;
 use super::token_use::TokenUse;
@@ -55,8 +56,10 @@ pub enum HubInput {
     Client(SocketId, ClientInput),
     Publish(Publish),
     /// Attached to the slot: the agents as a snapshot showed them; from here on what it does not show moves them.
-    /// Commits from `confirmed_flush_lsn` on will come.
+    /// Commits from `confirmed_flush_lsn` on will come. `loss`: why committed events cannot be had any more, if so.
+    /// Told together, because a join in between would be promised what is lost.
     Attached {
+        loss: Option<&'static str>,
         agents: Vec<(Uuid, Uuid, bool)>,
         agent_names: Vec<(Uuid, Uuid, String)>,
         snapshot: Snapshot,
@@ -78,10 +81,6 @@ pub enum HubInput {
         socket: SocketId,
         ticket: u64,
         outcome: Result<SnapshotRows, SnapshotFailure>,
-    },
-    /// Committed events can not be had any more.
-    Loss {
-        cause: &'static str,
     },
 }
 
@@ -189,10 +188,9 @@ pub struct Hub {
     pub(super) token_use: TokenUse,
     pub(super) event_rate: EventRate,
     pub(super) window: Window,
+    pub(super) shared_frames: SharedFrames,
     /// Of the database we are attached to. None before the first time.
     pub(super) tag: Option<DatabaseTag>,
-    /// Events are missing from the window: it begins anew at the next attach.
-    pub(super) window_broken: bool,
     /// Counts the times we attached.
     pub(super) attachment: u64,
     /// What showed the agents; None before the first time.
@@ -231,9 +229,9 @@ impl Hub {
             token_use: TokenUse::default(),
             event_rate: EventRate::new(settings.events_per_second_max),
             window,
+            shared_frames: SharedFrames::default(),
             settings,
             tag: None,
-            window_broken: false,
             attachment: 0,
             agents_shown: None,
             passed: Lsn::INVALID,
@@ -275,13 +273,26 @@ impl Hub {
         match input {
             HubInput::Client(socket, input) => self.apply_client(socket, input),
             HubInput::Publish(publish) => self.publish(publish),
-            HubInput::Attached { agents, agent_names, snapshot, tag, timeline, confirmed_flush_lsn } => {
+            HubInput::Attached {
+                loss,
+                agents,
+                agent_names,
+                snapshot,
+                tag,
+                timeline,
+                confirmed_flush_lsn,
+            } => {
                 let is_first = self.tag.replace(tag).is_none();
-                if is_first || std::mem::take(&mut self.window_broken) {
+                if is_first || loss.is_some() {
                     self.window.start_at(Position::before(timeline, confirmed_flush_lsn));
                     self.forget_snapshots(confirmed_flush_lsn);
                 }
+                if let Some(cause) = loss {
+                    self.fail_pending(SnapshotFailure::Loss);
+                    self.announce_loss(cause);
+                }
                 self.attachment += 1;
+                self.shared_frames.clear();
                 self.agents_shown = Some(snapshot);
                 self.agents = agents
                     .into_iter()
@@ -314,11 +325,6 @@ impl Hub {
                 }
             }
             HubInput::Snapshot { socket, ticket, outcome } => self.apply_snapshot(socket, ticket, outcome),
-            HubInput::Loss { cause } => {
-                self.window_broken = true;
-                self.fail_pending(SnapshotFailure::Loss);
-                self.announce_loss(cause);
-            }
         }
         self.metrics.topics.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
     }
@@ -335,6 +341,8 @@ impl Hub {
             self.metrics.changes_skipped.inc();
             return;
         }
+        // Channels that are live have everything up to here.
+        let sent = self.window.head();
         self.window.advance(position, committed_at);
         self.metrics.events_collided.inc_by(change.routed.collisions.into());
         self.metrics.events_unaddressed.inc_by(change.routed.unaddressed.into());
@@ -348,20 +356,22 @@ impl Hub {
             };
             let payload = BroadcastPayload::new(encoding, bytes);
             let broadcast = Broadcast { event, payload, meta: Some(&change.meta) };
-            let delivery = self.rooms.deliver_event(&room, &broadcast, xid);
+            let is_kept = room.has_history();
+            let mut delivery = self.rooms.deliver_event(&room, &broadcast, xid, is_kept);
+            let lagging = std::mem::take(&mut delivery.lagging);
             self.settle(delivery);
+            lagging.iter().for_each(|(socket, wire_topic)| self.lag(*socket, wire_topic, sent));
             if !private && topic.organization().is_none() && !self.settings.public_channels {
                 self.metrics.events_unheard.inc();
             }
-            // Public channels have no replay, and what was public must not become part of the private room's history.
-            if private || topic.organization().is_some() {
+            if is_kept {
                 let (event, payload, meta) = (Arc::clone(event), bytes.clone(), Arc::clone(&change.meta));
                 self.window.keep(topic, Kept { position, xid, event, encoding, payload, meta });
             }
         }
         // After the events: `conversation:deleted`, two ids that the channel's own name tells, is its last word.
         for control in &change.routed.control {
-            self.apply_to_conversations(control);
+            self.apply_to_conversations(control, xid, sent);
         }
     }
 
@@ -400,6 +410,7 @@ impl Hub {
             }
             ControlChange::ConversationGone { .. }
             | ControlChange::AllConversationsGone
+            | ControlChange::Emptied { .. }
             | ControlChange::RoutedAnewUntilHere => return,
         };
         match (is_shown, is_new) {
@@ -409,7 +420,8 @@ impl Hub {
         }
     }
 
-    fn apply_to_conversations(&mut self, control: &ControlChange) {
+    /// `sent`: what channels that are live had been sent before this change.
+    fn apply_to_conversations(&mut self, control: &ControlChange, xid: Xid, sent: Position) {
         match *control {
             ControlChange::Agent { .. } | ControlChange::AgentNamed { .. } | ControlChange::AllAgentsGone => {
             }
@@ -420,6 +432,10 @@ impl Hub {
                 ] {
                     self.close_room(&RoomKey { topic, private: false }, &Reason::ConversationGone);
                 }
+            }
+            ControlChange::Emptied { ref channels } => {
+                self.window.empty(channels, xid);
+                self.announce_emptied(channels, xid, sent);
             }
             // Whoever goes on from before would miss events that were, or get some that were not.
             ControlChange::RoutedAnewUntilHere => self.window.start_at(self.window.head()),
@@ -438,11 +454,22 @@ impl Hub {
         self.metrics.window_events.set(i64::try_from(self.window.event_count()).unwrap_or(i64::MAX));
     }
 
-    /// Counts a delivery, and forgets the sockets that could not take it.
+    /// Counts a delivery, forgets the sockets that could not take it, and keeps it for those that are not that far.
     pub(super) fn settle(&mut self, delivery: Delivery) {
+        self.settle_held(delivery, false);
+    }
+
+    /// The same, where what has to wait may be lost.
+    pub(super) fn settle_held(&mut self, delivery: Delivery, is_expendable: bool) {
         self.metrics.deliveries.inc_by(delivery.delivered);
         for socket in delivery.closed {
             self.disconnect(socket);
+        }
+        for (socket, wire_topic, frame) in delivery.held {
+            self.hold(socket, &wire_topic, frame, is_expendable);
+        }
+        for (socket, wire_topic) in delivery.untold {
+            self.tell_state_later(socket, &wire_topic);
         }
     }
 }

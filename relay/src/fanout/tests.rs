@@ -1,5 +1,6 @@
 //! The hub as a state machine: no runtime, no sockets. Inputs go in, frames are read from outboxes.
 
+mod burst;
 mod cut;
 mod model;
 mod presence;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use self::world::*;
 use super::{ClientInput, HubInput, OutboxLimits, SocketId};
-use crate::auth::{Credential, Role, TokenError};
+use crate::auth::{Credential, Grants, Role, TokenError};
 use crate::protocol::{Encoding, Frame, UserBroadcast, Vsn};
 use crate::route::{ControlChange, Event, Position, RealtimeMessage, Topic};
 use crate::wal::Lsn;
@@ -247,15 +248,16 @@ fn a_socket_that_does_not_read_is_given_up_and_nobody_else() {
     let mut world = World::new();
     let slow = world.connect_with(Vsn::V1, OutboxLimits { bytes_max: 1 << 20, frames_max: 4 });
     let good = world.connect();
-    for socket in [slow, good] {
+    let sender = world.connect();
+    for socket in [slow, good, sender] {
         assert_eq!(world.join(socket, &conversation().to_string(), agent()), "ok");
     }
     for _ in 0..10 {
-        world.change(&[(&conversation(), "event")], vec![]);
+        world.send(sender, &conversation().to_string(), "said once", "{}");
     }
     assert_eq!(world.heard(good).len(), 10);
     assert_eq!(world.heard(slow), [""; 0]);
-    assert_eq!(world.hub.metrics.channels.get(), 1);
+    assert_eq!(world.hub.metrics.channels.get(), 2);
 }
 
 #[test]
@@ -308,7 +310,7 @@ fn a_loss_is_told_to_every_channel() {
     let socket = world.connect();
     world.join(socket, "lobby", agent());
     world.join(socket, &organization().to_string(), agent());
-    world.hub.apply(HubInput::Loss { cause: "the slot was dropped" });
+    world.hub.apply(attached_after_loss(1000, true));
     let told = "system: ReplayIncomplete: the slot was dropped; fetch anew what you show";
     assert_eq!(world.heard(socket), [told, told]);
 }
@@ -357,6 +359,25 @@ fn too_many_events_end_their_receivers_channels_where_that_is_asked_for() {
     world.join(receiver, &conversation().to_string(), agent());
     world.change(&[(&conversation(), "row")], vec![]);
     assert_eq!(world.heard(receiver), ["row"]);
+}
+
+#[test]
+fn who_may_not_send_is_told_where_an_answer_was_asked_for() {
+    let mut world = World::new();
+    let grants = Grants { read_broadcast: true, ..Grants::default() };
+    for (ack, expected) in [("true", 1), ("false", 0)] {
+        let socket = world.connect();
+        let config = format!(r#"{{"private":true,"broadcast":{{"ack":{ack}}}}}"#);
+        world.join_granted(socket, "room", &config, Ok(agent()), Some(grants));
+        world.take(socket);
+        world.send(socket, "room", "e", "{}");
+        let told = world.take(socket);
+        assert_eq!(told.len(), expected, "{told:?}");
+        if let [reply] = &told[..] {
+            let reason = "Unauthorized: You do not have permissions to write to this Channel topic: room";
+            assert_eq!(reply["payload"]["response"]["reason"], reason);
+        }
+    }
 }
 
 #[test]
@@ -438,9 +459,6 @@ fn binary_payloads_reach_2_0_0_only() {
         ClientInput::Broadcast { wire_topic, reference: reference("9"), broadcast, within_rate: true },
     );
     assert_eq!(world.heard(one), [""; 0]);
-    let mut frames = Vec::new();
-    let mut taking = Box::pin(world.outboxes[two.0 as usize].take(&mut frames));
-    let _ = taking.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
-    drop(taking);
+    let frames = world.frames(two);
     assert!(matches!(&frames[..], [Frame::Text(_), Frame::Binary(bytes)] if bytes.ends_with(b"\xde\xad")));
 }

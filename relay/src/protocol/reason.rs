@@ -20,6 +20,10 @@ pub enum Reason {
     Unauthorized {
         topic: String,
     },
+    /// The policies do not let the channel send. The channel's name, without `realtime:`.
+    SendUnauthorized {
+        topic: String,
+    },
     /// A policy raised an error, so nothing was decided. The channel's name, without `realtime:`, and the error's
     /// SQLSTATE and message.
     PolicyFailed {
@@ -103,6 +107,7 @@ impl Reason {
             Self::TopicNameRequired => "TopicNameRequired",
             Self::InvalidTopic(_) => "InvalidTopic",
             Self::Unauthorized { .. }
+            | Self::SendUnauthorized { .. }
             | Self::PolicyFailed { .. }
             | Self::NoLongerAuthorized { .. }
             | Self::AgentGone
@@ -146,6 +151,9 @@ impl Reason {
             Self::Unauthorized { topic } => {
                 return format!("You do not have permissions to read from this Channel topic: {topic}")
                     .into();
+            }
+            Self::SendUnauthorized { topic } => {
+                return format!("You do not have permissions to write to this Channel topic: {topic}").into();
             }
             Self::PolicyFailed { topic, cause } => {
                 return format!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::router::{ControlChange, ControlTable, Event, Operation, Route, Routed};
+use super::router::{ControlChange, ControlTable, Event, Misaddress, Operation, Route, Routed};
 use super::template::Piece;
 use super::topic::Topic;
 use crate::decode::{self, Column, Domains, OldTuple, Relation, Tuple};
@@ -24,13 +24,13 @@ impl<'a> Row<'a> {
         Self::New { tuple, old }
     }
 
-    fn get(self, column: usize, relation: &Relation) -> Column<'a> {
+    fn get(self, column: usize) -> Column<'a> {
         match self {
             Self::New { tuple, old } => match tuple.get(column) {
-                Column::Unchanged => old.map_or(Column::Unchanged, |old| old.get(column, relation)),
+                Column::Unchanged => old.map_or(Column::Unchanged, |old| old.get(column)),
                 known => known,
             },
-            Self::Old(old) => old.get(column, relation),
+            Self::Old(old) => old.get(column),
         }
     }
 }
@@ -41,11 +41,13 @@ pub(super) struct Plan {
     routes: Vec<PlannedRoute>,
     payloads: Vec<PayloadPlan>,
     control: Option<ControlPlan>,
+    /// Routes that the relation does not have all columns for, and what that means.
     pub(super) misfits: Vec<(i64, String)>,
 }
 
 #[derive(Debug)]
 struct PlannedRoute {
+    id: i64,
     operation: Operation,
     on_move: bool,
     channel: Vec<PlannedPiece>,
@@ -57,8 +59,15 @@ struct PlannedRoute {
 #[derive(Debug)]
 enum PlannedPiece {
     Literal(String),
-    Column(usize),
+    /// `is_padded`: of type char(n), whose values come filled up with spaces that mean nothing.
+    Column {
+        number: usize,
+        is_padded: bool,
+    },
 }
+
+/// Type oid of char(n).
+const BPCHAR: u32 = 1042;
 
 /// The fields of a payload.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,10 +109,7 @@ impl Plan {
             misfits: Vec::new(),
         };
         for route in routes {
-            if let Err(missing) = plan.add(route, domains) {
-                let table = format!("{}.{}", relation.namespace, relation.name);
-                plan.misfits.push((route.id, format!("column {missing:?} of {table} is not published")));
-            }
+            plan.add(route, domains);
         }
         plan.control = control.and_then(|table| {
             let column = |name| column_of(relation, name).ok();
@@ -118,25 +124,45 @@ impl Plan {
         plan
     }
 
-    fn add(&mut self, route: &Route, domains: &Domains) -> Result<(), String> {
-        let column = |name: &String| column_of(&self.relation, name);
+    /// Adds a route as far as the relation has its columns: an event goes out without a column that is not published any
+    /// more, and without its condition if that names none that is. Only a channel cannot do without a column.
+    fn add(&mut self, route: &Route, domains: &Domains) {
+        let relation = Arc::clone(&self.relation);
+        let column = |name: &String| column_of(&relation, name);
         let channel = route.channel.pieces().iter().map(|piece| match piece {
             Piece::Literal(text) => Ok(PlannedPiece::Literal(text.clone())),
-            Piece::Column(name) => column(name).map(PlannedPiece::Column),
+            Piece::Column(name) => column(name).map(|number| {
+                let is_padded = domains.base_type(self.relation.columns[number].type_oid) == BPCHAR;
+                PlannedPiece::Column { number, is_padded }
+            }),
         });
-        let fields = route.columns.iter().map(|name| {
-            let number = column(name)?;
-            let mut key = Vec::new();
-            decode::write_json_string(&mut key, name.as_bytes());
-            key.push(b':');
-            let type_oid = domains.base_type(self.relation.columns[number].type_oid);
-            Ok(Field { key, column: number, type_oid })
-        });
-        let channel = channel.collect::<Result<_, String>>()?;
-        let payload = PayloadPlan { fields: fields.collect::<Result<_, String>>()? };
-        let when_changed =
-            route.when_changed.as_ref().map(|names| names.iter().map(column).collect::<Result<_, _>>());
-        let when_changed = when_changed.transpose()?;
+        let channel = match channel.collect::<Result<_, _>>() {
+            Ok(channel) => channel,
+            Err(missing) => {
+                return self.misfit(route, &missing, "so the route has no channel and is left out");
+            }
+        };
+        let mut fields = Vec::with_capacity(route.columns.len());
+        for name in &route.columns {
+            match column(name) {
+                Ok(number) => {
+                    let mut key = Vec::new();
+                    decode::write_json_string(&mut key, name.as_bytes());
+                    key.push(b':');
+                    let type_oid = domains.base_type(relation.columns[number].type_oid);
+                    fields.push(Field { key, column: number, type_oid });
+                }
+                Err(missing) => self.misfit(route, &missing, "so events go out without it"),
+            }
+        }
+        let mut when_changed = Vec::new();
+        for name in route.when_changed.iter().flatten() {
+            match column(name) {
+                Ok(number) => when_changed.push(number),
+                Err(missing) => self.misfit(route, &missing, "so nobody sees whether it changed"),
+            }
+        }
+        let payload = PayloadPlan { fields };
         let payload = match self.payloads.iter().position(|known| *known == payload) {
             Some(known) => known,
             None => {
@@ -145,14 +171,20 @@ impl Plan {
             }
         };
         self.routes.push(PlannedRoute {
+            id: route.id,
             operation: route.operation,
             on_move: route.on_move,
             channel,
             event: route.event.as_str().into(),
             payload,
-            when_changed,
+            when_changed: Some(when_changed).filter(|columns| !columns.is_empty()),
         });
-        Ok(())
+    }
+
+    fn misfit(&mut self, route: &Route, column: &str, consequence: &str) {
+        let Relation { namespace, name, .. } = &*self.relation;
+        let problem = format!("column {column:?} of {namespace}.{name} is not published, {consequence}");
+        self.misfits.push((route.id, problem));
     }
 
     pub(super) fn is_for(&self, relation: &Arc<Relation>) -> bool {
@@ -212,9 +244,13 @@ impl Plan {
     }
 
     fn fire(&self, route: &PlannedRoute, row: Row<'_>, payloads: &mut [Option<Bytes>], routed: &mut Routed) {
-        let Some(topic) = self.channel(route, row).and_then(|name| Topic::parse(&name).ok()) else {
-            routed.unaddressed += 1;
-            return;
+        let topic = match self.channel(route, row) {
+            Ok(topic) => topic,
+            Err(problem) => {
+                routed.unaddressed += 1;
+                routed.misaddress.get_or_insert(Misaddress { route: route.id, problem });
+                return;
+            }
         };
         if routed.events.iter().any(|event| event.topic == topic) {
             routed.collisions += 1;
@@ -230,15 +266,26 @@ impl Plan {
         vec![None; self.payloads.len()]
     }
 
-    fn channel(&self, route: &PlannedRoute, row: Row<'_>) -> Option<String> {
+    /// The channel that a row names, or why it names none. The reason says nothing of the row's values.
+    fn channel(&self, route: &PlannedRoute, row: Row<'_>) -> Result<Topic, String> {
         let mut name = String::with_capacity(96);
         for piece in &route.channel {
             match piece {
                 PlannedPiece::Literal(text) => name.push_str(text),
-                PlannedPiece::Column(column) => name.push_str(self.text(*column, row)?),
+                PlannedPiece::Column { number, is_padded } => {
+                    let column = || format!("column {:?}", self.relation.columns[*number].name);
+                    let text = match row.get(*number) {
+                        Column::Text(text) => {
+                            str::from_utf8(text).map_err(|_| format!("{} is no text", column()))?
+                        }
+                        Column::Null => return Err(format!("{} is null", column())),
+                        Column::Unchanged => return Err(format!("the value of {} was not sent", column())),
+                    };
+                    name.push_str(if *is_padded { text.trim_end_matches(' ') } else { text });
+                }
             }
         }
-        Some(name)
+        Topic::parse(&name).map_err(|error| error.to_string())
     }
 
     /// A JSON object. A column whose value the server did not send (unchanged TOAST without a whole old row, or
@@ -246,7 +293,7 @@ impl Plan {
     fn payload(&self, plan: &PayloadPlan, row: Row<'_>) -> Bytes {
         let mut json = Vec::with_capacity(256);
         for field in &plan.fields {
-            let value = row.get(field.column, &self.relation);
+            let value = row.get(field.column);
             if matches!(value, Column::Unchanged) {
                 continue;
             }
@@ -267,7 +314,7 @@ impl Plan {
     fn moved(&self, route: &PlannedRoute, old: Row<'_>, new: Row<'_>) -> bool {
         route.channel.iter().any(|piece| match piece {
             PlannedPiece::Literal(_) => false,
-            PlannedPiece::Column(column) => self.differs(*column, old, new) == Some(true),
+            PlannedPiece::Column { number, .. } => self.differs(*number, old, new) == Some(true),
         })
     }
 
@@ -282,7 +329,7 @@ impl Plan {
 
     /// Whether a column differs, or None where the old value was not sent.
     fn differs(&self, column: usize, old: Row<'_>, new: Row<'_>) -> Option<bool> {
-        match (old.get(column, &self.relation), new.get(column, &self.relation)) {
+        match (old.get(column), new.get(column)) {
             (_, Column::Unchanged) => Some(false),
             (Column::Unchanged, _) => None,
             (old, new) => Some(old != new),
@@ -321,7 +368,7 @@ impl Plan {
     }
 
     fn text<'a>(&self, column: usize, row: Row<'a>) -> Option<&'a str> {
-        match row.get(column, &self.relation) {
+        match row.get(column) {
             Column::Text(text) => str::from_utf8(text).ok(),
             Column::Null | Column::Unchanged => None,
         }

@@ -31,6 +31,12 @@ pub struct Route {
     pub when_changed: Option<Vec<String>>,
 }
 
+impl Route {
+    fn is_of(&self, relation: &Relation) -> bool {
+        self.schema == relation.namespace && self.table == relation.name
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Insert,
@@ -87,6 +93,9 @@ pub enum ControlChange {
     AllConversationsGone,
     /// What lies before was read again, and routed as is right only from here on.
     RoutedAnewUntilHere,
+    /// Tables were emptied (TRUNCATE) whose rows went to channels of these names: what came of them there tells of rows
+    /// that are gone.
+    Emptied { channels: Vec<Template> },
 }
 
 /// What a change leads to.
@@ -98,6 +107,16 @@ pub struct Routed {
     pub collisions: u32,
     /// Events whose channel could not be built: a column of the template is null, unknown or no uuid.
     pub unaddressed: u32,
+    /// The first of those, for the log.
+    pub misaddress: Option<Misaddress>,
+}
+
+/// A row that names no channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misaddress {
+    pub route: i64,
+    /// Without any value of the row.
+    pub problem: String,
 }
 
 /// Which relations hold control state, in each schema that `campfire.install()` made.
@@ -166,6 +185,16 @@ impl Router {
                 self.plan(relation).delete(Row::Old(old), &mut routed);
             }
             ChangeKind::Truncate { relations, .. } => {
+                let is_of = |route: &&Route| relations.iter().any(|relation| route.is_of(relation));
+                let mut channels: Vec<Template> = Vec::new();
+                for Route { channel, .. } in self.routes.iter().filter(is_of) {
+                    if !channels.contains(channel) {
+                        channels.push(channel.clone());
+                    }
+                }
+                if !channels.is_empty() {
+                    routed.control.push(ControlChange::Emptied { channels });
+                }
                 for relation in relations {
                     match self.plan(relation).control() {
                         Some(ControlTable::Agents) => routed.control.push(ControlChange::AllAgentsGone),
@@ -193,10 +222,7 @@ impl Router {
             Some("realtime_conversations") => Some(ControlTable::Conversations),
             _ => None,
         };
-        let routes = self
-            .routes
-            .iter()
-            .filter(|route| route.schema == relation.namespace && route.table == relation.name);
+        let routes = self.routes.iter().filter(|route| route.is_of(relation));
         let plan = Arc::new(Plan::new(relation, routes, control, &self.domains));
         self.plans.insert(relation.id, Arc::clone(&plan));
         plan
@@ -447,7 +473,10 @@ mod tests {
         assert_eq!(routed.events.len(), 2);
         let (organization, conversation) = (ORG_A.parse().unwrap(), CONV.parse().unwrap());
         assert_eq!(routed.control, [ControlChange::ConversationGone { organization, conversation }]);
-        assert_eq!(mirror().truncate().control, [ControlChange::AllConversationsGone]);
+        let channels = ["org:{organization_id}", "org:{organization_id}:conv:{id}"];
+        let channels = channels.iter().map(|channel| Template::parse(channel).unwrap()).collect();
+        let emptied = ControlChange::Emptied { channels };
+        assert_eq!(mirror().truncate().control, [emptied, ControlChange::AllConversationsGone]);
     }
 
     const MESSAGES: &[(&str, u32, bool)] =
@@ -544,7 +573,65 @@ mod tests {
         for content in [None, Some("no uuid")] {
             let routed = stream.insert(&[Some(CONV), Some(ORG_A), content]);
             assert_eq!((routed.events.len(), routed.unaddressed), (0, 1));
+            let problem = routed.misaddress.map(|misaddress| (misaddress.route, misaddress.problem)).unwrap();
+            let expected = match content {
+                None => "column \"content\" is null",
+                Some(_) => "org: is followed by the organization's uuid, in lower case",
+            };
+            assert_eq!(problem, (1, expected.to_owned()));
         }
+    }
+
+    /// What `alter table … rename column` and `campfire.publish_without()` leave of a route.
+    #[test]
+    fn an_event_goes_out_without_columns_that_are_not_published_any_more() {
+        use Operation::{Insert, Update};
+        let gone = "columns that are gone";
+        let mut update = route(3, "messages", Update, "org:{organization_id}", "changed", &["id"]);
+        update.when_changed = Some(vec![gone.into()]);
+        let mut partly = route(4, "messages", Update, "mine", "changed", &["id"]);
+        partly.when_changed = Some(vec![gone.into(), "content".into()]);
+        let mut stream = Stream::new(vec![
+            route(1, "messages", Insert, "org:{organization_id}", "made", &["id", gone]),
+            route(2, "messages", Insert, "to:{columns that are gone}", "made", &["id"]),
+            update,
+            partly,
+        ]);
+        stream.relation("messages", b'f', MESSAGES);
+        let row = [Some(CONV), Some(ORG_A), Some("hi")];
+        let (topic, payload) = (format!("org:{ORG_A}"), format!(r#"{{"id":"{CONV}"}}"#));
+        check(&stream.insert(&row), &[(&topic, "made", &payload)]);
+        check(&stream.update(Some((b'O', &row)), &row), &[(&topic, "changed", &payload)]);
+        let changed = [Some(CONV), Some(ORG_A), Some("ho")];
+        check(
+            &stream.update(Some((b'O', &row)), &changed),
+            &[(&topic, "changed", &payload), ("mine", "changed", &payload)],
+        );
+    }
+
+    #[test]
+    fn a_column_that_a_partition_did_not_log_is_unknown_and_no_move() {
+        let mut routes = mirror_routes();
+        routes[2].when_changed = None;
+        let mut stream = Stream::new(routes);
+        stream.relation("realtime_conversations", b'i', MIRROR);
+        // The partition's own key is the id alone, whatever the table's index says.
+        let old = [Some(CONV), None, None, None];
+        let new = [Some(CONV), Some(ORG_A), Some("open"), Some("t1")];
+        let routed = stream.update(Some((b'K', &old)), &new);
+        let events: Vec<_> = routed.events.iter().map(|event| &*event.event).collect();
+        assert_eq!(events, ["conversation:updated", "conversation:updated"]);
+        assert_eq!((routed.unaddressed, routed.control), (0, Vec::new()));
+    }
+
+    #[test]
+    fn padding_is_no_part_of_a_channels_name() {
+        const BPCHAR: u32 = 1042;
+        let mut stream =
+            Stream::new(vec![route(1, "shops", Operation::Insert, "shop:{code}:{name}", "x", &["code"])]);
+        stream.relation("shops", b'd', &[("code", BPCHAR, true), ("name", TEXT, false)]);
+        let routed = stream.insert(&[Some("b7  "), Some("a ")]);
+        check(&routed, &[("shop:b7:a ", "x", r#"{"code":"b7  "}"#)]);
     }
 
     #[test]

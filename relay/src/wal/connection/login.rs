@@ -6,13 +6,8 @@ use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256
 use postgres_protocol::message::frontend;
 
 use super::{Connection, Frame, parse_error, unexpected};
-use crate::wal::WalError;
 use crate::wal::conninfo::{ChannelBinding, Conninfo};
-
-/// Values reach clients as the walsender prints them, so what decides the print is pinned here: an `ALTER ROLE … SET`
-/// must not change it.
-const PINNED_OPTIONS: &str =
-    "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=3 -c bytea_output=hex";
+use crate::wal::{Purpose, WalError, settings};
 
 // Codes of the Authentication message.
 const OK: u32 = 0;
@@ -32,10 +27,7 @@ pub(super) struct Login<'a> {
 
 impl Connection {
     pub(super) async fn log_in(&mut self, login: &Login<'_>) -> Result<(), WalError> {
-        let options = match &login.conninfo.options {
-            Some(theirs) => format!("{theirs} {PINNED_OPTIONS}"),
-            None => PINNED_OPTIONS.to_owned(),
-        };
+        let options = settings::options(login.conninfo.options.as_deref(), Purpose::Control);
         let parameters = [
             ("user", login.conninfo.user.as_str()),
             ("database", login.conninfo.database.as_str()),
