@@ -9,6 +9,13 @@ create schema campfire;
 comment on schema campfire is 'campfire: makes committed rows live. Start with: select campfire.install();';
 grant usage on schema campfire to public;
 
+-- Postgres notes the schema that CREATE EXTENSION found first, and would drop the extension with it: with public, in most
+-- databases, where nothing of it is. A schema in the control file would refuse the dumps of databases that noted another.
+update pg_extension set extnamespace = 'pg_catalog'::regnamespace where extname = 'campfire';
+delete from pg_depend
+where classid = 'pg_extension'::regclass and objid = (select oid from pg_extension where extname = 'campfire')
+  and refclassid = 'pg_namespace'::regclass;
+
 -- Roles ---------------------------------------------------------------------------------------------------------
 
 do $roles$

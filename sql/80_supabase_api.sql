@@ -282,7 +282,10 @@ begin
     realtime.history(text, timestamptz, integer)
   to campfire_relay;
 
-  -- Also where a role that is no superuser had them.
+  -- Also where a role that is no superuser had them: see campfire.supabase_api_damage().
+  if (select not r.rolsuper from pg_class as c join pg_roles as r on r.oid = c.relowner where c.oid = 'realtime.messages'::regclass) then
+    alter table realtime.messages owner to current_user;
+  end if;
   for made in select p.oid::regprocedure as signature from pg_proc as p join pg_roles as r on r.oid = p.proowner and not r.rolsuper
     where p.pronamespace = 'realtime'::regnamespace and p.proname = any (campfire.supabase_api_functions())
   loop

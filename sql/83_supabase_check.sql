@@ -17,6 +17,11 @@ begin
   ) then
     return query values ('the trigger of realtime.messages that sends its rows is missing or disabled');
   end if;
+  -- The functions below write to it with the rights of a superuser, and so its owner's triggers would run with them.
+  return query
+    select format('table realtime.messages belongs to %I, who is no superuser', r.rolname)
+    from pg_class as c join pg_roles as r on r.oid = c.relowner
+    where c.oid = to_regclass('realtime.messages') and not r.rolsuper;
   -- The relay runs them with its own rights, so a role that could replace them would have these.
   return query
     select case when p.oid is null then format('function realtime.%s is missing', f.signature)

@@ -21,7 +21,7 @@ begin
       left_over := (select count(*) from campfire.check_supabase_api());
       perform campfire.maintain_supabase_api();
       works := (select count(*) from campfire.realtime_probe('room:7', '{broadcast}')) = 1
-        and (select count(*) from pg_policy as p where p.polrelid = 'realtime.messages'::regclass and p.polname = 'members') = (case when after like '%table%' then 0 else 1 end);
+        and (select count(*) from pg_policy as p where p.polrelid = 'realtime.messages'::regclass and p.polname = 'members') = (case when after = 'the table dropped' then 0 else 1 end);
       return next;
     end loop;
     raise exception sqlstate 'UNDO1';
@@ -39,6 +39,7 @@ select t.* from (values
   ('the trigger disabled', 'alter table realtime.messages disable trigger user'),
   ('a function dropped', 'drop function realtime.maintain()'),
   ('another owner of a function', 'alter function realtime.probe(text, text[]) owner to campfire_regress_app'),
+  ('another owner of messages', 'alter table realtime.messages owner to campfire_regress_app'),
   ('the table dropped', 'drop table realtime.messages; comment on schema realtime is null'),
   ('the relay without its grants', 'revoke all on schema realtime from campfire_relay'),
   ('the relay without a function', 'revoke all on function realtime.probe(text, text[]) from campfire_relay'),

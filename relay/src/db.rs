@@ -210,8 +210,10 @@ pub async fn message_keys(sql: &Client, database_oid: u32) -> Result<MessageKeys
 /// Tells the database whether anybody can join public channels, so that it can warn who sends to one. After the slot was
 /// registered.
 pub async fn tell_public_channels(sql: &Client, slot_name: &str, are_allowed: bool) -> Result<(), DbError> {
-    let tell = "update campfire.slots set public_channels = $2
-                where slot_name = $1::text and public_channels is distinct from $2";
+    // A synchronous standby that is away must not keep the relay from its stream.
+    let tell = "with waiting as materialized (select set_config('synchronous_commit', 'local', true))
+                update campfire.slots as s set public_channels = $2 from waiting
+                where s.slot_name = $1::text and s.public_channels is distinct from $2";
     sql.execute(tell, &[&slot_name, &are_allowed]).await?;
     Ok(())
 }

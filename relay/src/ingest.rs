@@ -140,10 +140,17 @@ impl Ingest {
         let public_channels = self.config.public_channels == PublicChannels::Allow;
         db::tell_public_channels(&sql, &self.wal.slot_name, public_channels).await?;
         // After START_REPLICATION, so that no change can fall between what is loaded and what is streamed.
-        let control = db::load_control(&mut sql).await?;
-        // Behind all that was loaded: who is let in before the stream has passed it would get what committed in between
-        // by routes that were loaded and were not in force yet.
-        let fence = wal::send_heartbeat(&sql).await?;
+        let load = async {
+            let what = "the tables of agents and routes, which somebody may have locked";
+            let control = wal::answered(what, db::load_control(&mut sql)).await?;
+            // Behind all that was loaded: who is let in before the stream has passed it would get what committed in
+            // between by routes that were loaded and were not in force yet.
+            let fence = wal::answered("a message into the WAL", wal::send_heartbeat(&sql)).await?;
+            let keys = db::message_keys(&sql, attachment.database_oid);
+            Ok::<_, DbError>((control, fence, wal::answered("the keys of broadcasts", keys).await?))
+        };
+        let Some(loaded) = self.stop.run_until_cancelled(load).await else { return Ok(()) };
+        let (control, fence, keys) = loaded?;
         *self.shared.claim_paths.write().unwrap_or_else(PoisonError::into_inner) = control.claim_paths;
         info!(
             slot_created = attachment.slot_created,
@@ -186,7 +193,6 @@ impl Ingest {
             }
         };
         let router = Router::new(routes, control.schemas, control.domains);
-        let keys = db::message_keys(&sql, attachment.database_oid).await?;
         let transactions = AtomicU64::new(0);
         let mut streaming = Streaming::new(self, &attachment, fence, router, routing, keys, &transactions);
         let outcome = tokio::select! {

@@ -146,7 +146,7 @@ impl Metrics {
         );
         registry.register(
             "events_unheard",
-            "Messages of SQL to public channels outside org:, which nobody can join while they are denied",
+            "Events for public channels outside org:, which nobody can join while they are denied",
             self.events_unheard.clone(),
         );
         registry.register(

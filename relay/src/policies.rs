@@ -7,7 +7,7 @@
 mod failure;
 mod probe;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +26,11 @@ use crate::wal::{Conninfo, Purpose};
 
 /// Denials remembered at most: about 2 MiB.
 const DENIALS_KEPT: usize = 10_000;
+
+/// Headers that prove who somebody is. Policies see the claims instead: what is passed to SQL may be logged, as a
+/// parameter of a slow statement or by pgaudit.
+const CREDENTIALS: [&str; 6] =
+    ["apikey", "authorization", "cookie", "proxy-authorization", "sec-websocket-protocol", "x-api-key"];
 
 /// What is asked: all that a policy can see.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -95,7 +100,7 @@ impl Policies {
             topic: topic.to_owned(),
             role: credential.role(),
             token: credential.claims().map(|claims| claims.fingerprint),
-            headers: Arc::clone(headers),
+            headers: without_credentials(headers),
         };
         if let Some(denial) = self.remembered(&question, Instant::now()) {
             return denial;
@@ -179,6 +184,17 @@ impl Policies {
     }
 }
 
+/// A JSON object of headers, as policies may see it.
+fn without_credentials(headers: &Arc<str>) -> Arc<str> {
+    let Ok(mut shown) = serde_json::from_str::<BTreeMap<String, String>>(headers) else { return "{}".into() };
+    let count = shown.len();
+    shown.retain(|name, _| !CREDENTIALS.contains(&name.as_str()));
+    if shown.len() == count {
+        return Arc::clone(headers);
+    }
+    serde_json::to_string(&shown).expect("text is JSON").into()
+}
+
 /// One who asks; counted until dropped.
 struct Asker<'a>(&'a Gauge);
 
@@ -252,6 +268,15 @@ mod tests {
                 "{topic}"
             );
         }
+    }
+
+    #[test]
+    fn policies_see_no_keys_and_tokens() {
+        let shown = |headers: &str| without_credentials(&headers.into()).to_string();
+        let headers = r#"{"authorization":"Bearer a.b.c","apikey":"k","x-api-key":"k","x-tenant":"blue"}"#;
+        assert_eq!(shown(headers), r#"{"x-tenant":"blue"}"#);
+        assert_eq!(shown(r#"{"x-tenant":"blue"}"#), r#"{"x-tenant":"blue"}"#);
+        assert_eq!(shown("{}"), "{}");
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use attach::attach;
+pub use attach::{answered, attach};
 pub use backoff::Backoff;
 pub use conninfo::Conninfo;
 pub use error::{Blocker, ServerError, WalError, cause};

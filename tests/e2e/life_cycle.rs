@@ -401,6 +401,34 @@ async fn a_restore_with_clean_gives_the_same() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schema_realtime_survives_a_restore_that_leaves_things_out() -> Result<()> {
+    let (cluster, _) = lived()?;
+    let file = dump(&cluster, "c")?;
+    let check = "select problem || ' -> ' || fix from campfire.check_supabase_api()";
+    // What is left out, and whether the schema has to be mended then.
+    let cases: [(&[&str], bool); 3] = [
+        (&["--no-comments"], false),
+        (&["--no-comments", "--no-owner"], false),
+        (&["--no-comments", "--no-owner", "--no-acl"], true),
+    ];
+    for (number, (options, is_damaged)) in cases.into_iter().enumerate() {
+        let database = format!("restored_{number}");
+        cluster.psql("postgres", &format!("create database {database}"))?;
+        let url = cluster.superuser_url(&database);
+        program(&cluster, "pg_restore", &[options, &["--exit-on-error", "-d", &url, path(&file)]].concat())?;
+        ensure!(cluster.psql(&database, "select campfire.has_supabase_api()")?.trim() == "t", "{options:?}");
+        let found = cluster.psql(&database, check)?;
+        ensure!(found.trim().is_empty() != is_damaged, "{options:?}: {found}");
+        cluster.psql(&database, "select campfire.install_supabase_api()")?;
+        let found = cluster.psql(&database, check)?;
+        ensure!(found.trim().is_empty(), "{options:?}: {found}");
+        cluster
+            .psql(&database, "set role campfire_relay; select campfire.realtime_probe('r', '{broadcast}')")?;
+    }
+    Ok(())
+}
+
 /// The extension goes, and the tables are kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn removal_leaves_every_row_and_nothing_else() -> Result<()> {

@@ -253,6 +253,32 @@ async fn on_an_organizations_channels_rights_and_reserved_events_hold_over_http_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn typists_behind_one_service_end_each_by_itself() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let channel = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut agent = scene.dashboard(Vsn::V1, &[&channel]).await?;
+        let claims = json!({"role": "service_role", "exp": token::now() + 3600});
+        let bearer = format!("Bearer {}", token::mint(scene.secret(), &claims));
+        for (event, who) in [("typing:start", "a"), ("typing:start", "b"), ("typing:stop", "a")] {
+            let path = format!("/api/broadcast/{channel}/events/{event}");
+            let headers = [("authorization", bearer.as_str())];
+            let response = scene.relay.post(&path, &headers, &json!({"user_id": who})).await?;
+            ensure!(response.status == 202, "{response:?}");
+            ensure!(agent.expect(&channel, event).await?.payload == json!({"user_id": who}));
+        }
+        // By the relay, when the time is over.
+        let stop = agent.expect(&channel, "typing:stop").await?;
+        ensure!(stop.payload == json!({"user_id": "b"}), "{stop:?}");
+        ensure!(stop.meta == json!({"sender": {"type": "service", "id": null}}), "{stop:?}");
+        let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
+        ensure!(agent.events_before(&fence, &channel).await?.is_empty());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn senders_are_charged_and_the_applications_own_servers_are_not() {
     // As many would be allowed again only after a minute.
     const BURST: usize = 60;

@@ -172,7 +172,7 @@ fn a_table_that_comes_back_alone_is_named_and_mended() -> Result<()> {
 /// Into a database that has the extension and never had the tables.
 #[test]
 fn a_schema_that_goes_elsewhere_is_adopted() -> Result<()> {
-    let mut cluster = lived()?;
+    let cluster = lived()?;
     let file = dump(&cluster, &["-F", "custom", "--no-publications"])?;
     cluster.psql("postgres", "create database elsewhere")?;
     cluster.psql("elsewhere", "set client_min_messages = warning; create extension campfire")?;

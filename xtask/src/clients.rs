@@ -12,8 +12,9 @@ use campfire_tests::server::Server;
 use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed, token};
 use serde::Deserialize;
 
+use crate::node::{self, Node};
 use crate::tally::{self, Tally};
-use crate::{node, runtimes, step, system, up};
+use crate::{runtimes, step, system, up};
 
 /// Packages of tests/clients/versions, oldest first. The current release is that of tests/clients.
 const OLDER_JS: [&str; 7] = [
@@ -38,16 +39,22 @@ const CONFORMANCE_SQL: &str = include_str!("../../tests/clients/conformance.sql"
 /// Stands around the table in docs/clients.md.
 const MARKS: [&str; 2] = ["<!-- written by `cargo xtask test clients --every-client` -->\n", "<!-- end -->"];
 
-/// Builds web/campfire-client, which the clients' tests use as well, and runs its unit tests.
-pub(crate) fn helper() -> Result<Tally> {
-    const DIR: &str = "web/campfire-client";
-    let node = node::ensure()?;
-    node.ensure_packages(DIR)?;
+const HELPER: &str = "web/campfire-client";
+
+/// Builds web/campfire-client, which the clients' tests use as well.
+fn build_helper(node: &Node) -> Result<()> {
+    node.ensure_packages(HELPER)?;
     // What was compiled of a file that is gone would be run too.
-    let _ = std::fs::remove_dir_all(layout::repository().join(DIR).join("dist"));
-    step::run(node.command(DIR).arg("node_modules/typescript/bin/tsc"))?;
+    let _ = std::fs::remove_dir_all(layout::repository().join(HELPER).join("dist"));
+    step::run(node.command(HELPER).arg("node_modules/typescript/bin/tsc"))
+}
+
+/// Builds web/campfire-client, and runs its unit tests.
+pub(crate) fn helper() -> Result<Tally> {
+    let node = node::ensure()?;
+    build_helper(&node)?;
     // The stock client keeps a timer of ten seconds when it disconnects.
-    let mut command = node.command(DIR);
+    let mut command = node.command(HELPER);
     command.args(["--test", "--test-reporter=spec", "--test-force-exit", "dist/test/"]);
     tally::watch(&mut command, tally::node)
 }
@@ -62,6 +69,31 @@ pub(crate) fn stock(server: &Server) -> Result<Tally> {
         let mut command = node.command("tests/clients");
         command.args(["--test", "--test-reporter=spec", "--test-force-exit", "test/"]);
         environment(&mut command, server, &cluster, &relay);
+        tally::watch(&mut command, tally::node)
+    })
+}
+
+/// The helper in the Chromium of the distribution.
+pub(crate) fn browser(server: &Server) -> Result<Tally> {
+    const DIR: &str = "tests/browser";
+    let node = node::ensure()?;
+    for dir in [DIR, "tests/clients"] {
+        node.ensure_packages(dir)?;
+    }
+    build_helper(&node)?;
+    let found =
+        || ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(system::find_program);
+    if found().is_none() {
+        system::install(&["chromium"])?;
+    }
+    let chromium = found().context("there is no Chromium: install the package chromium")?;
+    let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
+    up::block_on(async {
+        let relay = Relay::start(&cluster).await?;
+        let mut command = node.command(DIR);
+        command.args(["--test", "--test-reporter=spec", "--test-force-exit", "content_policy.test.js"]);
+        environment(&mut command, server, &cluster, &relay);
+        command.env("CAMPFIRE_CHROMIUM", chromium);
         tally::watch(&mut command, tally::node)
     })
 }

@@ -1,7 +1,7 @@
 //! What the operating system has to provide, and how it gets it: by its own
 //! package manager, only what is missing, after saying so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -116,8 +116,13 @@ fn has_libclang() -> bool {
 
 /// Whether the path names such a program.
 pub(crate) fn has_program(name: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
+    find_program(name).is_some()
+}
+
+/// The program that the path names.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|program| program.is_file())
 }
 
 /// Installs packages, as root or through sudo.

@@ -43,6 +43,8 @@ enum Part {
     E2e,
     /// Unmodified supabase-js and realtime (Python) against the relay
     Clients,
+    /// The client helper in Chromium, under content policies; not part of a run without parts, for Chromium is large
+    Browser,
     /// One minute of faults, checked by an oracle, and the checker itself tried
     Chaos,
     /// Everything there is, also older clients, on Postgres 17, and the SQL on 18
@@ -65,7 +67,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(tally.exit_code());
     }
     let everything = arguments.parts.is_empty() || arguments.parts.contains(&Part::All);
-    let wants = |part| everything || arguments.parts.contains(&part);
+    let is_named = |part| arguments.parts.contains(&part);
+    let wants = |part| match part {
+        Part::Browser => is_named(part) || is_named(Part::All),
+        _ => everything || is_named(part),
+    };
     let mut tally = Tally::default();
 
     if everything {
@@ -81,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         lints(&mut tally);
         tally.attempt("lints of the extension", || extension_lints(&server));
     }
-    if [Part::Regress, Part::E2e, Part::Clients, Part::Chaos].into_iter().any(wants) {
+    if [Part::Regress, Part::E2e, Part::Clients, Part::Browser, Part::Chaos].into_iter().any(wants) {
         // Nothing that follows means anything without the extension.
         let installed = tally.attempt("the extension builds and installs", || {
             install::ensure_installed(&server, Profile::Debug)
@@ -131,7 +137,7 @@ fn with_extension(
         tally.include("pg_regress", || regress(server, &Regress::SQL));
         tally.include("pg_isolation_regress", || regress(server, &Regress::RACES));
     }
-    let needs_relay = [Part::E2e, Part::Clients, Part::Chaos].into_iter().any(&wants);
+    let needs_relay = [Part::E2e, Part::Clients, Part::Browser, Part::Chaos].into_iter().any(&wants);
     if !needs_relay || !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {
         return;
     }
@@ -142,6 +148,9 @@ fn with_extension(
         tally.include("the client helper", clients::helper);
         tally.include("stock clients", || clients::stock(server));
         tally.include("conformance of stock clients", || clients::conformance(server, every_client));
+    }
+    if wants(Part::Browser) {
+        tally.include("the client helper in a browser", || clients::browser(server));
     }
     if wants(Part::Chaos) {
         let sabotages = if thorough { Sabotage::ALL.as_slice() } else { &chaos::COMMON };

@@ -110,6 +110,17 @@ impl Delivery {
     }
 }
 
+impl Member {
+    /// Whether its gate lets something through, now or later.
+    fn takes(&self, matter: Matter) -> bool {
+        match (&self.gate, matter) {
+            (Gate::Shut, _) | (Gate::Lagging, Matter::Event { .. }) => false,
+            (Gate::Behind(cut), Matter::Event { xid, .. }) => !cut.snapshot.shows(xid),
+            (Gate::Lagging | Gate::Behind(_), Matter::Word) | (Gate::Open, _) => true,
+        }
+    }
+}
+
 /// What is delivered to a room.
 #[derive(Clone, Copy, Debug)]
 enum Matter {
@@ -283,24 +294,25 @@ impl Rooms {
         let mut delivery = Delivery::default();
         let Some(room) = self.rooms.get(room) else { return delivery };
         for Group { key, members } in &room.groups {
+            let hears = |(socket, member): &(&SocketId, &Member)| {
+                member.hears_broadcasts && !except.is(**socket, &key.wire_topic)
+            };
+            let mut members =
+                members.iter().filter(hears).filter(|(_, member)| member.takes(matter)).peekable();
+            if members.peek().is_none() {
+                continue;
+            }
             // Binary payloads cannot be told to clients of 1.0.0.
             let Some(frame) = encode_broadcast(key.vsn, &key.wire_topic, &broadcast(key.visitor)) else {
                 continue;
             };
-            let hears = |(socket, member): &(&SocketId, &Member)| {
-                member.hears_broadcasts && !except.is(**socket, &key.wire_topic)
-            };
-            for (socket, member) in members.iter().filter(hears) {
+            for (socket, member) in members {
                 match (&member.gate, matter) {
-                    (Gate::Shut, _) | (Gate::Lagging, Matter::Event { .. }) => {}
-                    (Gate::Behind(cut), Matter::Event { xid, .. }) if cut.snapshot.shows(xid) => {}
-                    (Gate::Lagging, Matter::Word) => {
+                    (Gate::Lagging, _) => {
                         delivery.held.push((*socket, Arc::clone(&key.wire_topic), frame.clone()));
                     }
-                    (Gate::Open | Gate::Behind(_), Matter::Event { is_kept: true, .. }) => {
-                        delivery.offer(*socket, key, member, &frame);
-                    }
-                    (Gate::Open | Gate::Behind(_), _) => delivery.push(*socket, member, &frame),
+                    (_, Matter::Event { is_kept: true, .. }) => delivery.offer(*socket, key, member, &frame),
+                    _ => delivery.push(*socket, member, &frame),
                 }
             }
         }

@@ -15,6 +15,20 @@ pub enum WalError {
     #[error("Postgres at {address} did not answer within {} s", timeout.as_secs_f32())]
     ConnectTimeout { address: String, timeout: Duration },
 
+    #[error(
+        "Postgres did not answer within {} s: {what}; if a pooler (PgBouncer, Pgpool-II) stands in between, \
+         CAMPFIRE_DATABASE_URL must have the address of Postgres itself",
+        timeout.as_secs_f32()
+    )]
+    NoAnswer { what: &'static str, timeout: Duration },
+
+    /// What only a pooler says to a connection like ours.
+    #[error(
+        "a pooler (PgBouncer, Pgpool-II or the like) answers instead of Postgres: {0}; replication needs a server process \
+         of its own: put the address of Postgres itself into CAMPFIRE_DATABASE_URL"
+    )]
+    Pooler(ServerError),
+
     #[error("lost the replication connection: {0}")]
     ConnectionLost(#[source] io::Error),
 
@@ -164,6 +178,7 @@ impl WalError {
         match self {
             WalError::Connect { .. }
             | WalError::ConnectTimeout { .. }
+            | WalError::NoAnswer { .. }
             | WalError::ConnectionLost(_)
             | WalError::StreamEnded
             | WalError::Silent { .. }
@@ -177,7 +192,8 @@ impl WalError {
             // of the connection string.
             WalError::Sql(error) => error.source().is_none_or(|cause| cause.is::<io::Error>()),
             WalError::Server(error) => error.is_transient(),
-            WalError::Authentication { .. }
+            WalError::Pooler(_)
+            | WalError::Authentication { .. }
             | WalError::AuthenticationMethod { .. }
             | WalError::PasswordMissing { .. }
             | WalError::Tls { .. }
@@ -210,6 +226,8 @@ impl From<ServerError> for WalError {
             "57P01" | "57P02" | "57P03" => WalError::Unavailable(error),
             "28P01" | "28000" => WalError::Authentication(error),
             "53300" => WalError::TooManyConnections(error),
+            // Postgres knows all that we ask for at the start of a session.
+            "08P01" if error.message.starts_with("unsupported startup parameter") => WalError::Pooler(error),
             _ => WalError::Server(error),
         }
     }
