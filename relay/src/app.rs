@@ -99,6 +99,8 @@ impl App {
         let lobby = LobbyLimits {
             connections_max: limits.connections_max,
             connections_per_origin_max: limits.connections_per_ip_max,
+            // One is always allowed, however large.
+            bodies_bytes_max: limits.bodies_bytes_max.max(limits.body_bytes_max),
             header: Duration::from_secs(limits.header_seconds),
             body: Duration::from_secs(limits.body_seconds),
             keep_alive: Duration::from_secs(limits.keep_alive_seconds),
