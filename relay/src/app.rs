@@ -1,7 +1,7 @@
 //! Builds the relay from its settings, runs it, and stops it in the order in which data flows.
 
 use std::os::unix::fs::FileTypeExt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -130,6 +130,7 @@ impl App {
             claim_paths: RwLock::new(ClaimPaths::default()),
             metrics,
             ready,
+            standing_by: AtomicBool::new(false),
             next_socket: AtomicU64::new(1),
             addresses: Addresses::default(),
             rates: Rates::default(),

@@ -4,7 +4,7 @@ mod broadcast;
 mod peer;
 mod websocket;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -44,6 +44,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// True while caught up with Postgres.
     pub ready: watch::Receiver<bool>,
+    /// True while another relay reads the slot and this one waits for it.
+    pub standing_by: AtomicBool,
     pub next_socket: AtomicU64,
     pub(crate) addresses: Addresses,
     pub(crate) rates: Rates,
@@ -120,10 +122,14 @@ pub fn router(shared: Arc<Shared>) -> Router {
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     if *shared.ready.borrow() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not caught up with Postgres yet\n").into_response()
+        return "ready\n".into_response();
     }
+    let why = if shared.standing_by.load(Ordering::Relaxed) {
+        "standing by: another relay reads the slot\n"
+    } else {
+        "not caught up with Postgres yet\n"
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

@@ -113,8 +113,12 @@ async fn a_second_relay_waits_and_takes_over() {
             standby.get("/healthz").await.ok().filter(|answer| answer.status == 200)
         })
         .await;
-        let ready = standby.get("/readyz").await?;
-        ensure!(ready.status == 503, "{ready:?}");
+        ensure!(standby.get("/readyz").await?.status == 503);
+        eventually("it says what it waits for", async || {
+            let ready = standby.get("/readyz").await.ok()?;
+            (ready.status == 503 && ready.body == "standing by: another relay reads the slot\n").then_some(())
+        })
+        .await;
 
         // What was written before it took over is old, and never sent as live.
         scene.write_messages(conversation, &numbered("old", 3)).await?;

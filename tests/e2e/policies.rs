@@ -59,10 +59,8 @@ async fn without_the_schema_private_channels_are_refused_by_name() {
         let reply = socket.try_join("room", Some(&scene.agent()), private("k", false)).await?;
         let reason = "PoliciesNotInstalled: Private channels outside org: are not set up in this database";
         ensure!(reply.reason() == reason, "{reply:?}");
-        ensure!(
-            scene.relay.log_text().contains("campfire.install_supabase_api()"),
-            "the operator is told what to do"
-        );
+        // The operator is told what to do.
+        scene.relay.wait_for_log("campfire.install_supabase_api()").await;
         Ok(())
     })
     .await;

@@ -112,8 +112,6 @@ async fn last_line(cluster: &Cluster) -> Result<String> {
 async fn a_right_that_is_missing_is_told_as_what_it_is() -> Result<()> {
     let cluster = Cluster::boot()?;
     let set = |script: &str| cluster.psql("campfire", script);
-    let drops_the_slot =
-        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active";
 
     set("alter role relay noinherit")?;
     let line = last_line(&cluster).await?;
