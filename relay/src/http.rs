@@ -149,13 +149,14 @@ fn health() -> Router<Arc<Shared>> {
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     if *shared.ready.borrow() {
-        "ready\n".into_response()
-    } else if shared.standing_by.load(Ordering::Relaxed) {
-        let text = "standing by: another relay reads the slot, and this one takes over when it goes\n";
-        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not caught up with Postgres yet\n").into_response()
+        return "ready\n".into_response();
     }
+    let why = if shared.standing_by.load(Ordering::Relaxed) {
+        "standing by: another relay reads the slot\n"
+    } else {
+        "not caught up with Postgres yet\n"
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

@@ -168,7 +168,16 @@ impl Ingest {
             self.applied.send_replace(Lsn::INVALID);
         }
         if let Some(cause) = arrival.loss {
-            error!(cause, "events are missing");
+            if history.attached_before {
+                error!(cause, "events are missing");
+            } else {
+                // Nobody is connected yet.
+                warn!(
+                    cause,
+                    "a new slot is read; clients that come back from before it are told that events are missing. If the \
+                     old one was dropped on purpose, nothing is wrong"
+                );
+            }
             self.shared.metrics.slot_losses.inc();
         }
         if std::mem::replace(&mut history.attached_before, true) {
