@@ -333,6 +333,22 @@ async fn health_and_metrics_can_have_an_address_of_their_own() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_is_heard_while_the_relay_starts() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    // Keys that are published by somebody who never answers.
+    let publisher = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let source = format!("http://{}/keys", publisher.local_addr()?);
+    let mut relay = Settings::of(&cluster)?.env("CAMPFIRE_JWKS", &source).spawn()?;
+    let (_asking, _) = tokio::time::timeout(PATIENCE, publisher.accept()).await??;
+    let asked_at = Instant::now();
+    ensure!(relay.terminate().await?.success());
+    // The relay itself gives up after 5 s.
+    let log = relay.finished_log();
+    ensure!(log.contains("stopped before it had started"), "after {:?}: {log}", asked_at.elapsed());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn signals_that_mean_nothing_to_it_do_not_end_the_relay() {
     with_scene(async |scene| {
         for name in ["HUP", "USR1", "USR2", "PIPE"] {
