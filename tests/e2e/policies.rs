@@ -238,14 +238,15 @@ async fn a5_a6_a_new_token_is_asked_about_again() {
         for vsn in Vsn::BOTH {
             let mut socket = member(scene, vsn, "r", &mint(&["read"]), false).await?;
             let mut other = member(scene, vsn, "r", &mint(&["read", "send"]), false).await?;
-            socket.broadcast("r", "denied", json!({})).await?;
+            let push = socket.broadcast("r", "denied", json!({})).await?;
+            ensure!(socket.reply(&push).await?.reason().starts_with("Unauthorized: "));
             socket.set_token("r", &mint(&["read", "send"])).await?;
             let push = socket.broadcast("r", "granted", json!({})).await?;
             ensure!(socket.reply(&push).await?.is_ok());
             other.expect("r", "granted").await?;
             socket.set_token("r", &mint(&["read"])).await?;
-            socket.broadcast("r", "denied again", json!({})).await?;
-            silent(&mut socket).await?;
+            let push = socket.broadcast("r", "denied again", json!({})).await?;
+            ensure!(socket.reply(&push).await?.reason().starts_with("Unauthorized: "));
             silent(&mut other).await?;
             let mut both = member(scene, vsn, "r", &mint(&["read", "see"]), true).await?;
             for (member, allowed, message) in [
@@ -282,8 +283,8 @@ async fn a_policy_that_fails_is_a_no_and_harms_nobody_else() {
         let insert = policy("insert", "broadcast", "1 / (length(realtime.topic()) - 4) = 0");
         scene.database.batch_execute(&insert).await?;
         let mut socket = member(scene, Vsn::V2, "good", &scene.agent(), false).await?;
-        socket.broadcast("good", "e", json!({})).await?;
-        silent(&mut socket).await?;
+        let push = socket.broadcast("good", "e", json!({})).await?;
+        ensure!(socket.reply(&push).await?.reason().starts_with("Unauthorized: "));
         let bearer = format!("Bearer {}", scene.agent());
         let path = "/api/broadcast/good/events/e?private=true";
         let response = scene.relay.post(path, &[("authorization", bearer.as_str())], &json!({})).await?;
