@@ -38,8 +38,9 @@ declare
 begin
   select r.* into found from campfire.projection_remains as r
   join pg_class as c on c.oid = to_regclass(r.mirror)
-  -- Somebody else may have taken the name.
-  where r.source = campfire.qualified_name(source) and c.relowner = class.relowner;
+  -- Somebody else, or another table, may have taken the name.
+  where r.source = campfire.qualified_name(source) and c.relowner = class.relowner and c.relkind = 'r' and r.columns <@ array(
+    select a.attname from pg_attribute as a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped);
   if found.source is not null then
     return found;
   end if;
