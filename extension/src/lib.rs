@@ -57,7 +57,10 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["projection_guard"]);
 extension_sql_file!("../../sql/42_routes.sql", name = "routes", requires = ["channels"]);
-extension_sql_file!("../../sql/50_broadcast.sql", name = "broadcast", requires = ["routes"]);
+extension_sql_file!("../../sql/43_installation_check.sql", name = "installation_check", requires = ["routes"]);
+extension_sql_file!("../../sql/44_route_check.sql", name = "route_check", requires = ["installation_check"]);
+extension_sql_file!("../../sql/46_replace_table.sql", name = "replace_table", requires = ["route_check"]);
+extension_sql_file!("../../sql/50_broadcast.sql", name = "broadcast", requires = ["replace_table"]);
 extension_sql_file!(
     "../../sql/60_rls.sql",
     name = "rls",
@@ -76,7 +79,8 @@ extension_sql_file!(
     requires = ["install_triggers"]
 );
 extension_sql_file!("../../sql/install/40_install.sql", name = "install", requires = ["install_rights"]);
-extension_sql_file!("../../sql/80_supabase_api.sql", name = "supabase_api", requires = ["install"]);
+extension_sql_file!("../../sql/install/50_uninstall.sql", name = "uninstall", requires = ["install"]);
+extension_sql_file!("../../sql/80_supabase_api.sql", name = "supabase_api", requires = ["uninstall"]);
 extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["supabase_api"], finalize);
 
 /// Called by Postgres when a session loads the library, or once for all, if the server preloads it. What is registered
