@@ -3,6 +3,9 @@
 -- pg_logical_emit_message() is open to every role. What the relay shall believe is therefore signed, under a key that
 -- only superusers and the relay can read, together with the database and the transaction: a message that was copied
 -- from the WAL into another transaction is worth nothing.
+--
+-- No statement has a key as a constant, and no function as a variable, parameter or result: pgaudit and auto_explain
+-- write all of these into the server log. So what signs is in Rust and reads the key by itself.
 
 insert into campfire.setting_defaults (name, value, description) values
   ('broadcast_bytes_max', '3072000', 'How long the payload of campfire.broadcast() may be, as text in bytes.'),
@@ -43,34 +46,6 @@ comment on function campfire.rotate_broadcast_key() is
 
 select campfire.rotate_broadcast_key();
 
-create function campfire.hmac_sha256(key bytea, message bytea) returns bytea
-language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp as $$
-declare
-  padded constant bytea := key || decode(repeat('00', 64 - octet_length(key)), 'hex');
-  inner_key bytea := padded;
-  outer_key bytea := padded;
-begin
-  for i in 0 .. 63 loop
-    inner_key := set_byte(inner_key, i, get_byte(padded, i) # 54);
-    outer_key := set_byte(outer_key, i, get_byte(padded, i) # 92);
-  end loop;
-  return sha256(outer_key || sha256(inner_key || message));
-end
-$$;
-comment on function campfire.hmac_sha256(bytea, bytea) is
-  'Internal. HMAC-SHA256 (RFC 2104) with a key of at most 64 bytes; here so that pgcrypto need not be.';
-
-create function campfire.emit(prefix text, body text) returns pg_lsn
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-declare
-  signer campfire.broadcast_keys;
-begin
-  select k.* into strict signer from campfire.broadcast_keys as k order by k.id desc limit 1;
-  return pg_logical_emit_message(true, prefix, format(e'v1 %s %s\n%s', signer.id, encode(campfire.hmac_sha256(signer.key, convert_to(
-    format(e'%s\n%s\n%s\n%s', prefix, (select d.oid from pg_database as d where d.datname = current_database()),
-      pg_current_xact_id()::xid, body), 'UTF8')), 'hex'), body));
-end
-$$;
 comment on function campfire.emit(text, text) is
   'Internal. Writes a signed, transactional logical message: "v1 KEY HMAC", a line feed, the body. The HMAC-SHA256, in hexadecimal, is '
   'over prefix, oid of the database, xid of the transaction and body, with line feeds between them, in UTF-8.';

@@ -11,6 +11,7 @@ grant execute on function
   campfire.channel_conversations(uuid),
   campfire.channel_widget(uuid, uuid),
   campfire.parse_channel(text),
+  campfire.message_id(uuid, uuid),
   campfire.is_scalar(regtype),
   campfire.publishable_columns(regclass),
   campfire.qualified_name(regclass),

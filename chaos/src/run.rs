@@ -30,6 +30,9 @@ const END_PATIENCE: Duration = Duration::from_secs(180);
 /// How often the oracle reads, so that its slot does not hold back a whole run.
 const READ_EVERY: Duration = Duration::from_secs(3);
 
+/// When a run ends that waits for sabotage.
+const LONGEST: Duration = Duration::from_secs(300);
+
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// The relay's default window, less what clocks and queues may take.
@@ -41,6 +44,8 @@ pub struct Options {
     pub relay: Option<PathBuf>,
     /// What goes wrong on purpose, with one frame in so many.
     pub sabotage: Option<(Sabotage, u64)>,
+    /// How often something went wrong before the run ends.
+    pub strikes_min: u64,
     /// How long the end may take; by default very long, because a busy machine is no violation.
     pub patience: Option<Duration>,
     /// Says now and then how far it is.
@@ -89,8 +94,14 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
         writers.spawn(writer.run(writers_stopped.clone()));
     }
 
-    let mut play =
-        Play { plan, options: &options, shared: &shared, report: Report::default(), losses: Vec::new() };
+    let mut play = Play {
+        plan,
+        options: &options,
+        shared: &shared,
+        saboteur: saboteur.as_deref(),
+        report: Report::default(),
+        losses: Vec::new(),
+    };
     play.report.seed = plan.seed;
     play.report.clients = plan.clients.len();
     play.report.hostile = plan.hostile;
@@ -147,6 +158,7 @@ struct Play<'a> {
     plan: &'a Plan,
     options: &'a Options,
     shared: &'a Arc<Shared>,
+    saboteur: Option<&'a Saboteur>,
     report: Report,
     losses: Vec<faults::Loss>,
 }
@@ -160,7 +172,7 @@ impl Play<'_> {
         let mut progress_at = began + PROGRESS_EVERY;
         loop {
             let now = Instant::now();
-            if now >= began + self.plan.lasts {
+            if now >= began + self.plan.lasts && (self.has_enough() || now >= began + LONGEST) {
                 return Ok(());
             }
             if let Some((_, fault)) = next.filter(|(at, _)| now >= began + *at) {
@@ -189,8 +201,15 @@ impl Play<'_> {
                 progress_at = now + PROGRESS_EVERY;
             }
             let due = next.map_or(look_at, |(at, _)| (began + *at).min(look_at));
-            sleep_until(due.min(began + self.plan.lasts)).await;
+            sleep_until(if now < began + self.plan.lasts { due.min(began + self.plan.lasts) } else { due })
+                .await;
         }
+    }
+
+    /// A saboteur strikes by frames, of which a busy machine brings few in a given time.
+    fn has_enough(&self) -> bool {
+        let struck = self.saboteur.map(|saboteur| saboteur.struck.load(Ordering::Relaxed));
+        struck.is_none_or(|struck| struck >= self.options.strikes_min)
     }
 
     fn say(&self, began: Instant) {

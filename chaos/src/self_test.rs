@@ -13,6 +13,10 @@ use crate::sabotage::Sabotage;
 /// One frame in so many: rare enough that most of a run is sound, often enough that a short run has some.
 const ONE_IN: u64 = 400;
 
+/// Some hit who would not notice, such as a client that has just left.
+const STRIKES_MIN: u64 = 10;
+
+/// At least; a busy machine takes longer until enough has gone wrong.
 const LASTS: Duration = Duration::from_secs(8);
 
 /// Who was kept from the end of a channel never gets to the end of the run: not worth long waiting.
@@ -26,20 +30,20 @@ const CROWD: Crowd = Crowd { resuming: 30, slow: 0, since: 0, snapshot: 0, stock
 pub async fn try_out(sabotage: Sabotage) -> Result<Report> {
     let mut plan = Plan::new(SEED, LASTS, CROWD).calm();
     let seconds = Duration::from_secs;
-    let one_in = match sabotage {
+    let (one_in, strikes_min) = match sabotage {
         Sabotage::HushLoss => {
             plan.faults = vec![(seconds(3), Fault::SlotDropped), (seconds(5), Fault::SlotAdvanced)];
-            1
+            (1, 1)
         }
         Sabotage::CryWolf => {
             plan.faults = vec![(seconds(3), Fault::SocketsCut { share: 100 })];
-            10
+            (10, 1)
         }
-        Sabotage::OutstayCut => 1,
-        _ => ONE_IN,
+        Sabotage::OutstayCut => (1, 1),
+        _ => (ONE_IN, STRIKES_MIN),
     };
-    run(&plan, Options { sabotage: Some((sabotage, one_in)), patience: Some(PATIENCE), ..Options::default() })
-        .await
+    let sabotage = Some((sabotage, one_in));
+    run(&plan, Options { sabotage, strikes_min, patience: Some(PATIENCE), ..Options::default() }).await
 }
 
 /// What a sabotage must be caught as.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use campfire_tests::cluster::Options as ClusterOptions;
 use campfire_tests::relay::Settings;
+use campfire_tests::wait::DEADLINE;
 use campfire_tests::{Cluster, Relay, server};
 use tokio_postgres::Client;
 
@@ -54,6 +55,7 @@ impl Stage {
         let mut seats = Vec::new();
         for _ in 0..2 {
             let mut settings = Settings::of(&cluster)?
+                .impatient()
                 .env("CAMPFIRE_DATABASE_URL", &cluster.relay_url_by(postgres.port))
                 .env("CAMPFIRE_LOG", "info")
                 .env("CAMPFIRE_MAX_SOCKETS", "2000")
@@ -124,7 +126,7 @@ impl Stage {
 
     /// Asks until it is so.
     pub async fn wait_for(&self, what: &str, query: &str) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             if let Ok(database) = self.database().await
                 && let Ok(row) = database.query_one(query, &[]).await
@@ -132,7 +134,7 @@ impl Stage {
             {
                 return Ok(());
             }
-            anyhow::ensure!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
+            anyhow::ensure!(tokio::time::Instant::now() < deadline, "waited {DEADLINE:?} for: {what}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -47,6 +47,9 @@ pub(crate) enum Error {
     /// Something that is not a table was given as the table of agents: 42809.
     #[error("{relation} is not a table")]
     NotATable { relation: String },
+    /// The keys were deleted by hand: 55000.
+    #[error("campfire.broadcast_keys is empty: nothing can be signed")]
+    NoKey,
 }
 
 impl Error {
@@ -55,7 +58,8 @@ impl Error {
             Self::NotProjected { .. }
             | Self::MirrorMissing { .. }
             | Self::MalformedDefinition { .. }
-            | Self::WrongTrigger { .. } => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            | Self::WrongTrigger { .. }
+            | Self::NoKey => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NotARowExpression { .. } => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::NotImmutable { .. } => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
             Self::ExpressionFailed { sqlstate, .. } => *sqlstate,
@@ -103,6 +107,7 @@ impl Error {
                 Some("Messages and conversations must be in one schema.".to_owned())
             }
             Self::NotATable { .. } => None,
+            Self::NoKey => Some("select campfire.rotate_broadcast_key();".to_owned()),
         }
     }
 }

@@ -5,9 +5,11 @@
 
 mod cache;
 mod error;
+mod message_id;
 mod owner;
 mod projection;
 mod rls;
+mod signing;
 mod slot_guard;
 mod spi;
 mod touch;
@@ -57,10 +59,18 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["projection_guard"]);
 extension_sql_file!("../../sql/42_routes.sql", name = "routes", requires = ["channels"]);
-extension_sql_file!("../../sql/43_installation_check.sql", name = "installation_check", requires = ["routes"]);
+extension_sql_file!(
+    "../../sql/43_installation_check.sql",
+    name = "installation_check",
+    requires = ["routes"]
+);
 extension_sql_file!("../../sql/44_route_check.sql", name = "route_check", requires = ["installation_check"]);
 extension_sql_file!("../../sql/46_replace_table.sql", name = "replace_table", requires = ["route_check"]);
-extension_sql_file!("../../sql/50_broadcast.sql", name = "broadcast", requires = ["replace_table"]);
+extension_sql_file!(
+    "../../sql/50_broadcast.sql",
+    name = "broadcast",
+    requires = ["replace_table", signing::emit]
+);
 extension_sql_file!(
     "../../sql/60_rls.sql",
     name = "rls",
@@ -71,7 +81,7 @@ extension_sql_file!("../../sql/install/10_tables.sql", name = "install_tables", 
 extension_sql_file!(
     "../../sql/install/20_triggers.sql",
     name = "install_triggers",
-    requires = ["install_tables", touch::touch_conversations]
+    requires = ["install_tables", touch::touch_conversations, message_id::message_id]
 );
 extension_sql_file!(
     "../../sql/install/30_rights.sql",

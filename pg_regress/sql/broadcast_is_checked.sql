@@ -35,7 +35,6 @@ select campfire.broadcast('news', 'e', '{"id": 70000}');
 select key from campfire.broadcast_keys;
 select campfire.rotate_broadcast_key();
 select campfire.emit('campfire.broadcast', 'x');
-select campfire.hmac_sha256('', '');
 set role authenticated;
 select campfire.broadcast('news', 'e', '{}');
 set role anon;
@@ -43,9 +42,6 @@ select campfire.broadcast('news', 'e', '{}');
 set role campfire_relay;
 select count(*), min(octet_length(key)) from campfire.broadcast_keys;
 reset role;
--- The test vectors of RFC 4231, cases 1 and 2.
-select encode(campfire.hmac_sha256(decode(repeat('0b', 20), 'hex'), 'Hi There'), 'hex');
-select encode(campfire.hmac_sha256('Jefe', 'what do ya want for nothing?'), 'hex');
 -- One key before the newest is kept.
 select campfire.rotate_broadcast_key() > 1 as rotated, campfire.rotate_broadcast_key() > 1 as again;
 select count(*), count(distinct key) from campfire.broadcast_keys;

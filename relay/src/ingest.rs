@@ -158,12 +158,12 @@ impl Ingest {
         if let Some(cause) = arrival.loss {
             error!(cause, "events are missing");
             self.shared.metrics.slot_losses.inc();
-            self.hub.send(HubInput::Loss { cause }).await.ok();
         }
         if std::mem::replace(&mut history.attached_before, true) {
             self.shared.metrics.slot_reconnects.inc();
         }
         let attached = HubInput::Attached {
+            loss: arrival.loss,
             agents: control.agents,
             agent_names: control.agent_names,
             snapshot: control.snapshot.clone(),

@@ -36,6 +36,8 @@ pub struct Metrics {
     pub presence_differences: Counter,
     pub replays: Family<Completeness, Counter>,
     pub replayed_events: Counter,
+    pub channels_lagged: Counter,
+    pub replays_overtaken: Counter,
     pub snapshots: Counter,
     pub snapshots_refused: Family<Reason, Counter>,
     pub snapshot_seconds: Seconds,
@@ -151,6 +153,16 @@ impl Metrics {
             "replayed_events",
             "Events sent again out of the window",
             self.replayed_events.clone(),
+        );
+        registry.register(
+            "channels_lagged",
+            "Times a live channel went on from the window because its socket had no room",
+            self.channels_lagged.clone(),
+        );
+        registry.register(
+            "replays_overtaken",
+            "Times the window had lost what a channel was still to be sent, and the client was told",
+            self.replays_overtaken.clone(),
         );
         registry.register("snapshots", "Joins that got a snapshot", self.snapshots.clone());
         registry.register(

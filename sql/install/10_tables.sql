@@ -69,10 +69,13 @@ begin
     metadata jsonb not null default '{}',
     attachments jsonb not null default '[]',
     created_at timestamptz not null default now(),
+    client_key uuid,
     foreign key (organization_id, conversation_id) references conversations (organization_id, id)
       on update cascade on delete cascade
   );
   comment on table messages is 'campfire: messages of conversations. Inserting one touches its conversation.';
+  comment on column messages.client_key is
+    'campfire: chosen by the sender, so that an insert can be repeated: id is then campfire.message_id(conversation_id, client_key). Not published.';
   create unique index messages_replica_identity on messages (id, conversation_id, organization_id);
   comment on index messages_replica_identity is 'campfire: the replica identity, so that a deleted message is known by its channels.';
   alter table messages replica identity using index messages_replica_identity;

@@ -24,6 +24,11 @@ begin
   perform campfire.attach_projection('conversations'::regclass, 'realtime_conversations'::regclass, '{id}',
     '{id,organization_id,customer_name,customer_email,status,priority,assignee_id,created_at,updated_at}', null);
 
+  create trigger mint_message_id_trigger
+    before insert on messages
+    for each row when (new.client_key is not null) execute function campfire.mint_message_id();
+  comment on trigger mint_message_id_trigger on messages is
+    'campfire: derives the id of a message from its client_key, and skips a row that is there already.';
   create trigger touch_conversations_trigger
     after insert on messages referencing new table as inserted
     for each statement execute function campfire.touch_conversations();
@@ -46,6 +51,31 @@ begin
 end
 $$;
 comment on function campfire.keep_updated_at() is 'Trigger: keeps the old updated_at where an update would set it back.';
+
+comment on function campfire.message_id(uuid, uuid) is
+  'Id of the message with this client_key in this conversation: the UUIDv5 of the key, as text in lower case, in the namespace of the '
+  'conversation''s id. Libraries compute the same: uuidv5(client_key, conversation_id). Null for null. '
+  'Example: select campfire.message_id(''11111111-1111-4111-8111-111111111111'', ''22222222-2222-4222-8222-222222222222'');';
+
+create function campfire.mint_message_id() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  is_there boolean := false;
+begin
+  if new.conversation_id is null then
+    return new; -- refused by the column
+  end if;
+  new.id := campfire.message_id(new.conversation_id, new.client_key);
+  -- With the rights of the sender: a row that a policy hides is treated as if it were not there, so this tells nothing.
+  if has_column_privilege(tg_relid, 'id', 'select') then
+    execute format('select exists (select from %s as m where m.id = $1)', tg_relid::regclass) into is_there using new.id;
+  end if;
+  return case when not is_there then new end;
+end
+$$;
+comment on function campfire.mint_message_id() is
+  'Trigger before insert on messages, for each row with a client_key: sets id to campfire.message_id(conversation_id, client_key), '
+  'whatever was given. A row whose id the sender can see already is skipped: INSERT 0 0, nothing returned, no event.';
 
 comment on function campfire.touch_conversations() is
   'Trigger after insert on messages, for each statement, with the new rows as "inserted": raises updated_at of their conversations '

@@ -24,8 +24,9 @@ begin
         insert (id, organization_id, customer_name, customer_email, customer_ip, customer, metadata)
     on conversations to anon;
   -- The id is the database's too: it is unique among all organizations, and one that is taken would tell of another's.
+  -- client_key is the sender's, and makes an id that only this conversation can have.
   grant select (id, conversation_id, organization_id, content, sender_type, sender_name, created_at),
-        insert (conversation_id, organization_id, content, sender_type, sender_name, sender_email)
+        insert (conversation_id, organization_id, content, sender_type, sender_name, sender_email, client_key)
     on messages to anon;
   grant select (id, organization_id, status, updated_at) on realtime_conversations to anon;
   -- Not reader_id: a visitor sees no agent's id.
@@ -59,7 +60,8 @@ begin
   grant update (customer_name, customer_email, status, priority, assignee_id, assignment_metadata, customer, metadata,
       ai_metadata, tags, updated_at)
     on conversations to authenticated;
-  grant insert (conversation_id, organization_id, content, sender_type, sender_name, sender_email, metadata, attachments)
+  grant insert (conversation_id, organization_id, content, sender_type, sender_name, sender_email, metadata, attachments,
+      client_key)
     on messages to authenticated;
   grant insert (conversation_id, organization_id, reader_type, reader_id, last_read_message_id, read_at),
         update (last_read_message_id, read_at)

@@ -6,23 +6,45 @@ import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { DEADLINE_MS } from './support.js'
 
 const words = async (file) => (await readFile(file, 'utf8')).split('\0').filter(Boolean)
 
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address()
-  server.close()
-  await once(server, 'close')
-  return port
+const listens = async (where) => {
+  const server = createServer().listen(where)
+  try {
+    await once(server, 'listening')
+    return server
+  } catch {
+    return null
+  }
+}
+
+/**
+ * A port that nobody else gets while this process lives, though nobody listens on it yet. It lies below those of
+ * outgoing connections, and other tests see it claimed by an abstract socket, as in tests/src/port.rs.
+ */
+async function reservePort() {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 22_000)
+    const claim = await listens({ path: `\0campfire-port-${port}` })
+    if (!claim) continue
+    const free = await listens({ port, host: '127.0.0.1' })
+    if (free) {
+      free.close()
+      await once(free, 'close')
+      claim.unref()
+      return port
+    }
+    claim.close()
+  }
 }
 
 export class OwnRelay {
   /** Starts one like the process `pid`, on the slot `campfire_<name>`. */
   static async start(pid, name, environment = {}) {
     const relay = new OwnRelay()
-    relay.port = await freePort()
+    relay.port = await reservePort()
     const [program, ...rest] = await words(`/proc/${pid}/cmdline`)
     relay.program = program
     relay.slot = `campfire_${name}`
@@ -55,7 +77,7 @@ export class OwnRelay {
       'sh', ['-c', 'read -r _; kill -s KILL "$1"', 'watchdog', String(this.child.pid)],
       { stdio: ['pipe', 'ignore', 'ignore'], detached: true },
     )
-    const deadline = Date.now() + 30_000
+    const deadline = Date.now() + DEADLINE_MS
     for (;;) {
       if (this.child.exitCode !== null) throw new Error(`the relay exited before it was ready:\n${this.log}`)
       const answer = await fetch(`${this.url}/readyz`).catch(() => null)

@@ -24,7 +24,13 @@ struct Ended {
 }
 
 /// Joins by one of the ways there are, again and again until refused or closed; reads on until the channel closes.
-async fn hear(mut socket: Socket, channel: String, token: String, replay: Option<Value>) -> Result<Ended> {
+async fn hear(
+    mut socket: Socket,
+    channel: String,
+    token: String,
+    replay: Option<Value>,
+    heard: Arc<AtomicUsize>,
+) -> Result<Ended> {
     let mut config = default_config();
     if let Some(replay) = replay {
         config["broadcast"]["replay"] = replay;
@@ -42,7 +48,10 @@ async fn hear(mut socket: Socket, channel: String, token: String, replay: Option
         loop {
             let frame = socket.frame_where("an event or the end", |_| true).await?;
             match frame.event.as_str() {
-                "broadcast" => events.push(frame.payload),
+                "broadcast" => {
+                    heard.fetch_add(1, Ordering::Relaxed);
+                    events.push(frame.payload);
+                }
                 "system" if frame.payload["status"] == "error" => {
                     let close = socket.frame_where("the close", |_| true).await?;
                     ensure!(close.event == "phx_close", "{close:?}");
@@ -100,6 +109,7 @@ async fn race(scene: &mut Scene, state: &str, change: &str) -> Result<Vec<Ended>
         let url = scene.cluster.superuser_url("campfire");
         writers.spawn(write_until(url, Arc::clone(&stop), Arc::clone(&written), conversation, state.clone()));
     }
+    let heard = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for number in 0..12 {
         let socket = scene.socket(Vsn::BOTH[number % 2]).await?;
@@ -108,11 +118,12 @@ async fn race(scene: &mut Scene, state: &str, change: &str) -> Result<Vec<Ended>
             1 => Some(json!({"after": start})),
             _ => Some(json!({"snapshot": 20})),
         };
-        clients.spawn(hear(socket, conv.clone(), scene.agent(), replay));
+        clients.spawn(hear(socket, conv.clone(), scene.agent(), replay, Arc::clone(&heard)));
     }
     let before = written.load(Ordering::Relaxed);
     eventually("traffic among the joins", async || {
-        (written.load(Ordering::Relaxed) >= before + 100).then_some(())
+        let is_going_on = written.load(Ordering::Relaxed) >= before + 100;
+        (is_going_on && heard.load(Ordering::Relaxed) >= 100).then_some(())
     })
     .await;
     scene.database.batch_execute(&change).await?;

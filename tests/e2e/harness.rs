@@ -2,11 +2,11 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::Result;
 use campfire_tests::cluster::{Cluster, Options};
 use campfire_tests::seed::Seed;
+use campfire_tests::wait::DEADLINE;
 use campfire_tests::{eventually, layout, server};
 
 fn bare() -> Result<Cluster> {
@@ -41,7 +41,7 @@ fn a_dropped_cluster_leaves_neither_process_nor_directory() -> Result<()> {
     let (dir, pid) = (cluster.dir.clone(), cluster.pid().expect("it runs"));
     drop(cluster);
     assert!(!dir.exists());
-    assert!(server::wait_for_end(pid, Duration::from_secs(5)), "postmaster {pid} still runs");
+    assert!(server::wait_for_end(pid, DEADLINE), "postmaster {pid} still runs");
     Ok(())
 }
 
@@ -74,7 +74,7 @@ async fn a_watchdog_acts_when_its_process_is_killed() -> Result<()> {
     let script = "sh -c 'while read -r _; do :; done; touch \"$1\"' watchdog \"$1\"";
     // A stand-in for the test process: it holds the pipe's only writing end.
     let mut owner =
-        Command::new("sh").args(["-c", &format!("sleep 60 | {script}"), "owner"]).arg(&mark).spawn()?;
+        Command::new("sh").args(["-c", &format!("sleep 3600 | {script}"), "owner"]).arg(&mark).spawn()?;
     let sleeper = eventually("the owner's sleep runs", async || sleeping_child(owner.id())).await;
     assert!(!mark.exists());
     assert!(server::signal(sleeper, "KILL"));

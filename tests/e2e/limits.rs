@@ -88,6 +88,7 @@ async fn a_socket_has_so_many_channels() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_sends_too_fast_is_told_and_nobody_else_suffers() {
+    const PUSHES: usize = 60;
     let settings = |settings| {
         public(settings)
             .env("CAMPFIRE_CLIENT_MESSAGES_PER_SECOND", "1")
@@ -100,24 +101,28 @@ async fn who_sends_too_fast_is_told_and_nobody_else_suffers() {
             for socket in [&mut fast, &mut other] {
                 ensure!(socket.try_join("room", None, ack_config()).await?.is_ok());
             }
-            let mut refused = 0;
-            for number in 0..20 {
-                let push = fast.broadcast("room", "e", json!({"n": number})).await?;
-                let reply = fast.reply(&push).await?;
-                if !reply.is_ok() {
-                    let reason = "MessagePerSecondRateLimitReached: Too many messages per second";
-                    ensure!(reply.reason() == reason, "{reply:?}");
-                    refused += 1;
+            // Sent all at once: the relay reads them faster than one a second, whatever else the machine does. Joins
+            // count too.
+            let mut pushes = Vec::new();
+            for number in 0..PUSHES {
+                pushes.push(fast.broadcast("room", "e", json!({"n": number})).await?);
+            }
+            let mut joins = Vec::new();
+            for number in 0..PUSHES {
+                joins.push(fast.send_join(&format!("room {number}"), None, default_config()).await?);
+            }
+            for (references, reason) in [
+                (pushes, "MessagePerSecondRateLimitReached: Too many messages per second"),
+                (joins, "ClientJoinRateLimitReached: Too many joins per second"),
+            ] {
+                let mut refused = 0;
+                for reference in references {
+                    let reply = fast.reply(&reference).await?;
+                    ensure!(reply.is_ok() || reply.reason() == reason, "{reply:?}");
+                    refused += usize::from(!reply.is_ok());
                 }
+                ensure!(refused > 0, "all of {PUSHES} went through");
             }
-            ensure!(refused >= 5, "{refused} of 20 were refused");
-            // Joins count too; a second may have passed for the first of these.
-            let mut reasons = Vec::new();
-            for room in ["a", "b", "c"] {
-                reasons.push(fast.try_join(room, None, default_config()).await?.reason().to_owned());
-            }
-            let reason = "ClientJoinRateLimitReached: Too many joins per second".to_owned();
-            ensure!(reasons.contains(&reason), "{reasons:?}");
             let push = other.broadcast("room", "mine", json!({})).await?;
             ensure!(other.reply(&push).await?.is_ok());
             fast.expect("room", "mine").await?;

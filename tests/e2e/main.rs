@@ -25,6 +25,7 @@ mod restart;
 mod resume;
 mod row_level_security;
 mod scene;
+mod secrets;
 mod slot_guard;
 mod slot_life;
 mod snapshot;

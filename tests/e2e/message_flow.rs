@@ -7,6 +7,8 @@ use campfire_tests::fence::Fence;
 use campfire_tests::socket::{Event, Vsn};
 use campfire_tests::{AGENT, ORGANIZATION, timestamp};
 use serde_json::json;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 use crate::scene::with_scene;
 
@@ -200,6 +202,57 @@ async fn a_deleted_conversation_is_told_and_its_channels_are_closed() {
         dashboard
             .frame_where("the close of a deleted conversation's channel", |frame| frame.event == "phx_close")
             .await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_sent_again_is_one_row_and_one_event() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        let callers = [
+            (Caller::Visitor { organization: ORGANIZATION, conversation }, "visitor"),
+            (Caller::Agent { organization: ORGANIZATION, user: AGENT }, "agent"),
+        ];
+        let insert =
+            "insert into messages (conversation_id, organization_id, content, sender_type, client_key)
+                      values ($1, $2, 'once', $3, $4)";
+        for (caller, sender) in callers {
+            let key = Uuid::new_v4();
+            let known: Uuid = scene
+                .database
+                .query_one("select campfire.message_id($1, $2)", &[&conversation, &key])
+                .await?
+                .get(0);
+            for conflict in ["", "on conflict (id) do nothing", ""] {
+                let transaction = caller.begin(&mut scene.database).await?;
+                let statement = format!("{insert} {conflict}");
+                transaction.execute(&statement, &[&conversation, &ORGANIZATION, &sender, &key]).await?;
+                let found = "select content from messages where id = $1";
+                let answered: String = transaction.query_one(found, &[&known]).await?.get(0);
+                ensure!(answered == "once", "{answered}");
+                transaction.commit().await?;
+            }
+            // The reply of one that still runs is lost, too: the second waits for it, and is none.
+            let key = Uuid::new_v4();
+            let mut second = scene.cluster.connect().await?;
+            let first = caller.begin(&mut scene.database).await?;
+            first.execute(insert, &[&conversation, &ORGANIZATION, &sender, &key]).await?;
+            let second = caller.begin(&mut second).await?;
+            let statement = format!("{insert} on conflict (id) do nothing");
+            let parameters: [&(dyn ToSql + Sync); 4] = [&conversation, &ORGANIZATION, &sender, &key];
+            let (written, committed) = tokio::join!(second.execute(&statement, &parameters), first.commit());
+            committed?;
+            ensure!(written? == 0);
+            second.commit().await?;
+        }
+        let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
+        let events = dashboard.events_before(&fence, &conv).await?;
+        let created = events.iter().filter(|event| event.name == "message:created").count();
+        ensure!(created == 4, "{created} events of 4 messages: {events:?}");
         Ok(())
     })
     .await;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::{Vsn, default_config};
+use campfire_tests::wait::DEADLINE;
 use campfire_tests::{ORGANIZATION, Socket, chat, eventually};
 use serde_json::{Value, json};
 
@@ -45,7 +46,8 @@ async fn member(scene: &Scene, vsn: Vsn, channel: &str, key: &str) -> Result<(So
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reconnects_within_the_grace_was_never_away() {
-    with_settings(public, async |scene| {
+    let settings = |settings| public(settings).env("CAMPFIRE_PRESENCE_GRACE_SECONDS", "3600");
+    with_settings(settings, async |scene| {
         for vsn in Vsn::BOTH {
             let room = format!("lobby {vsn:?}");
             let (mut watcher, _) = member(scene, vsn, &room, "watcher").await?;
@@ -78,7 +80,7 @@ async fn who_reconnects_within_the_grace_was_never_away() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_open_socket_leaves_no_ghost() {
     let settings = |settings| {
-        public(settings).env("CAMPFIRE_IDLE_SECONDS", "3").env("CAMPFIRE_PRESENCE_GRACE_SECONDS", "1")
+        public(settings).env("CAMPFIRE_IDLE_SECONDS", "15").env("CAMPFIRE_PRESENCE_GRACE_SECONDS", "1")
     };
     with_settings(settings, async |scene| {
         let (mut watcher, _) = member(scene, Vsn::V2, "lobby", "watcher").await?;
@@ -98,7 +100,7 @@ async fn a_half_open_socket_leaves_no_ghost() {
                 }
             }
         };
-        let diff = tokio::time::timeout(Duration::from_secs(30), beating).await.context("a ghost")??;
+        let diff = tokio::time::timeout(DEADLINE, beating).await.context("a ghost")??;
         ensure!(diff["leaves"]["ann"]["metas"][0]["name"] == "Ann" && diff["joins"] == json!({}), "{diff}");
         ensure!(ann.wait_for_close().await? == Some(1000));
         Ok(())

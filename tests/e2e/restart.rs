@@ -74,7 +74,7 @@ async fn a_relay_killed_with_9_decodes_again_what_was_unconfirmed_with_the_same_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_begins_at_the_first_unconfirmed_transaction() {
-    let short = |settings: campfire_tests::relay::Settings| settings.env("CAMPFIRE_WINDOW_SECONDS", "2");
+    let short = |settings: campfire_tests::relay::Settings| settings.env("CAMPFIRE_WINDOW_SECONDS", "1");
     with_settings(short, async |scene| {
         let (conversation, conv, mut dashboard) = conversation_with_dashboard(scene).await?;
         scene.write_messages(conversation, &numbered("confirmed", 3)).await?;
@@ -86,6 +86,11 @@ async fn a_restart_begins_at_the_first_unconfirmed_transaction() {
         })
         .await;
 
+        // From here on nothing leaves the window, however long the rest takes.
+        scene.relay.kill_9().await?;
+        scene.relay.set("CAMPFIRE_WINDOW_SECONDS", "3600");
+        scene.relay.start_again().await?;
+        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
         scene.write_messages(conversation, &numbered("unconfirmed", 3)).await?;
         let unconfirmed_ids: Vec<String> =
             dashboard.next_events(3).await?.iter().map(|event| event.id().to_owned()).collect();
@@ -106,7 +111,6 @@ async fn a_restart_never_sends_old_rows_as_live() {
         let conversation = scene.conversation().await?;
         let conv = chat::conversation_channel(ORGANIZATION, conversation);
         scene.relay.kill_9().await?;
-        // Much, so that catching up takes long enough to try and come in meanwhile.
         scene
             .database
             .execute(
@@ -118,15 +122,24 @@ async fn a_restart_never_sends_old_rows_as_live() {
 
         let key = scene.cluster.credentials.api_key.clone();
         let address = scene.relay.address();
+        // Until it has the agents the relay cannot be through, so that somebody can try and come in meanwhile.
+        let mut locker = scene.cluster.connect().await?;
+        let lock = locker.transaction().await?;
+        lock.batch_execute("lock table agents in access exclusive mode").await?;
         let knock = async {
-            let mut refused = 0;
+            let mut lock = Some(lock);
             loop {
                 // Nobody listens at first; then the answer is 503; then a socket.
                 match Socket::try_connect(&address, &key, Vsn::V2).await {
-                    Ok(Ok(socket)) => return anyhow::Ok((socket, refused)),
+                    Ok(Ok(socket)) => {
+                        ensure!(lock.is_none(), "a socket is let in although there are no agents");
+                        return Ok(socket);
+                    }
                     Ok(Err(answer)) => {
                         ensure!(answer.status == 503, "{answer:?}");
-                        refused += 1;
+                        if let Some(lock) = lock.take() {
+                            lock.rollback().await?;
+                        }
                     }
                     Err(_) => {}
                 }
@@ -135,8 +148,7 @@ async fn a_restart_never_sends_old_rows_as_live() {
         };
         let (started, knocked) = tokio::join!(scene.relay.start_again(), knock);
         started?;
-        let (mut dashboard, refused) = knocked?;
-        ensure!(refused > 0, "no handshake met the catching-up");
+        let mut dashboard = knocked?;
         dashboard.join(&conv, &scene.agent()).await?;
         let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
         let events = dashboard.events_before(&fence, &conv).await?;
@@ -172,9 +184,9 @@ async fn a_fast_shutdown_of_postgres_does_not_wait_for_the_relay() {
         scene.write_messages(conversation, &numbered("before", 50)).await?;
         dashboard.next_events(50).await?;
 
+        // Fails if it has to wait for the window: that is longer than the harness waits for anything.
         let took = scene.cluster.stop("fast")?;
         println!("fast shutdown with the relay attached: {took:?}");
-        ensure!(took < Duration::from_secs(2), "a fast shutdown took {took:?}");
 
         come_back(scene, conversation, &conv, &mut dashboard).await
     })

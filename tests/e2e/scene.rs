@@ -1,12 +1,12 @@
 //! What nearly every test starts with: a cluster, a relay that has caught up, and
 //! a superuser's session.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use campfire_tests::cluster::Options;
 use campfire_tests::fence::Fence;
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::Vsn;
-use campfire_tests::{AGENT, Cluster, ORGANIZATION, Relay, Socket, chat, eventually, token};
+use campfire_tests::{AGENT, Cluster, ORGANIZATION, Relay, Socket, chat, eventually, server, token};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -97,6 +97,26 @@ impl Scene {
         })
         .await;
         Ok(())
+    }
+
+    /// Runs `work` while nobody reads the slot. The relay is stopped meanwhile, so that it cannot come back to it.
+    pub(crate) async fn with_free_slot(&self, work: impl AsyncFnOnce(&Client) -> Result<()>) -> Result<()> {
+        let pid = self.relay.pid();
+        ensure!(server::signal(pid, "STOP"), "the relay runs");
+        let done = async {
+            let end = "select pg_terminate_backend(active_pid) from pg_replication_slots
+                       where slot_name = 'campfire' and active";
+            self.database.execute(end, &[]).await?;
+            eventually("nobody reads the slot", async || {
+                let free = "select from pg_replication_slots where slot_name = 'campfire' and not active";
+                self.database.query_opt(free, &[]).await.ok()?.map(drop)
+            })
+            .await;
+            work(&self.database).await
+        };
+        let outcome = done.await;
+        ensure!(server::signal(pid, "CONT"), "the relay runs still");
+        outcome
     }
 
     /// A socket that has joined nothing.

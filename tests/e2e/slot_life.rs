@@ -1,7 +1,5 @@
 //! What may become of the slot under a running relay, and what the relay makes of it.
 
-use std::time::Duration;
-
 use anyhow::ensure;
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::Vsn;
@@ -31,9 +29,15 @@ async fn pitfall_3_25_a_poison_row_stops_the_stream_by_name_and_is_never_skipped
         let pid = scene.relay.pid();
         ensure!(scene.relay.get("/readyz").await?.status == 503);
         ensure!(scene.relay.get("/healthz").await?.status == 200, "the process lives");
-        let reports = |scene: &Scene| scene.relay.log_text().matches("stopped: the stream").count();
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        ensure!(reports(scene) == 1 && scene.relay.pid() == pid, "told once, and retried slowly");
+        let count = |text: &str| {
+            let said = scene.relay.log_of("campfire_relay::ingest");
+            let messages = said.iter().filter_map(|line| line["fields"]["message"].as_str());
+            messages.filter(|message| message.starts_with(text)).count()
+        };
+        eventually("it is told", async || (count("stopped: the stream") > 0).then_some(())).await;
+        // As often as CAMPFIRE_STOP_AFTER_FAILURES says, then once a minute.
+        ensure!(count("attached to the slot") == 3 && count("stopped: the stream") == 1);
+        ensure!(scene.relay.log_text().contains(r#""retry_in_seconds":60"#) && scene.relay.pid() == pid);
 
         // One of the operator's choices.
         scene.relay.terminate().await?;
@@ -81,20 +85,14 @@ async fn pitfall_3_13_a_slot_advanced_by_hand_is_announced_as_a_loss() {
         }
         let conversation = scene.conversation().await?;
         // The relay is kept from the slot while it is moved beyond what was delivered.
-        let script = "update pg_database set datallowconn = datallowconn;
-            select pg_terminate_backend(active_pid) from pg_replication_slots where active;";
-        let writer = scene.cluster.connect().await?;
-        let mut advanced = false;
-        for _ in 0..50 {
-            writer.batch_execute(script).await?;
-            scene.write_messages(conversation, &numbered("skipped", 1)).await?;
-            let advance = "select pg_replication_slot_advance('campfire', pg_current_wal_lsn())";
-            if writer.execute(advance, &[]).await.is_ok() {
-                advanced = true;
-                break;
-            }
-        }
-        ensure!(advanced, "the slot was never free");
+        scene
+            .with_free_slot(async |database| {
+                scene.write_messages(conversation, &numbered("skipped", 1)).await?;
+                let advance = "select pg_replication_slot_advance('campfire', pg_current_wal_lsn())";
+                database.execute(advance, &[]).await?;
+                Ok(())
+            })
+            .await?;
         eventually("the loss is announced", async || {
             (metric(scene, "campfire_slot_losses_total").await == 1.0).then_some(())
         })

@@ -1,7 +1,6 @@
 //! A Postgres cluster of one's own: slots, WAL and crashes are cluster-wide, so
 //! tests cannot share one.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
+use crate::port;
 use crate::seed::{self, DATABASE, RELAY_ROLE, Seed};
 use crate::server::{self, Server};
+use crate::wait::DEADLINE;
 use crate::watchdog::Watchdog;
 
 /// Secrets of one cluster and of the relay that serves it, kept beside the data.
@@ -51,7 +52,7 @@ impl Credentials {
     }
 }
 
-/// How long a restart waits for its own port before it takes another.
+/// How long a start waits for the port of the run before, which was not reserved meanwhile.
 const PORT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a test may want different.
@@ -171,18 +172,20 @@ impl Cluster {
         // For the same reason `pg_ctl start` refuses while init has not yet buried a
         // postmaster that was killed.
         if let Some(pid) = self.pid() {
-            server::wait_for_burial(pid, Duration::from_secs(30));
+            server::wait_for_burial(pid, DEADLINE);
         }
         let began = Instant::now();
-        let deadline = began + Duration::from_secs(30);
+        let deadline = began + DEADLINE;
         loop {
-            if self.port == 0 || (!is_free(self.port) && began.elapsed() > PORT_PATIENCE) {
-                self.port = free_port()?;
+            if self.port == 0 || (!port::is_free(self.port) && began.elapsed() > PORT_PATIENCE) {
+                self.port = port::reserve()?;
             }
             self.write_settings()?;
             let log_before = std::fs::read(self.log_path()).map_or(0, |log| log.len());
-            let started =
-                server::run(self.pg_ctl().arg("-l").arg(self.log_path()).args(["-w", "-t", "60", "start"]));
+            let seconds = DEADLINE.as_secs().to_string();
+            let started = server::run(
+                self.pg_ctl().arg("-l").arg(self.log_path()).args(["-w", "-t", &seconds, "start"]),
+            );
             let Err(error) = started else {
                 return Ok(());
             };
@@ -217,7 +220,8 @@ impl Cluster {
     pub fn stop(&self, mode: &str) -> Result<Duration> {
         let started = Instant::now();
         if self.is_running() {
-            server::run(self.pg_ctl().args(["-m", mode, "-w", "-t", "30", "stop"]))?;
+            let seconds = DEADLINE.as_secs().to_string();
+            server::run(self.pg_ctl().args(["-m", mode, "-w", "-t", &seconds, "stop"]))?;
         }
         Ok(started.elapsed())
     }
@@ -232,7 +236,7 @@ impl Cluster {
     pub fn kill_9(&self) -> Result<()> {
         let pid = self.pid().context("no postmaster to kill")?;
         server::signal(pid, "KILL");
-        ensure!(server::wait_for_end(pid, Duration::from_secs(5)), "postmaster {pid} survives a kill -9");
+        ensure!(server::wait_for_end(pid, DEADLINE), "postmaster {pid} survives a kill -9");
         Ok(())
     }
 
@@ -339,15 +343,4 @@ impl Cluster {
             url = self.superuser_url(DATABASE),
         );
     }
-}
-
-/// A port nobody listens on at this moment.
-pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port")?;
-    Ok(listener.local_addr()?.port())
-}
-
-/// Whether `port` could be listened on now. Port 0 is never one.
-pub fn is_free(port: u16) -> bool {
-    port != 0 && TcpListener::bind(("127.0.0.1", port)).is_ok()
 }

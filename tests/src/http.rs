@@ -1,11 +1,11 @@
 //! HTTP by hand: one request a connection, which is enough for tests, and no client crate that could hide a header.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::wait::DEADLINE;
 
 /// An HTTP answer.
 #[derive(Debug)]
@@ -48,9 +48,9 @@ pub async fn request(
         stream.read_to_string(&mut answer).await?;
         anyhow::Ok(answer)
     };
-    let answer = tokio::time::timeout(Duration::from_secs(10), exchange)
+    let answer = tokio::time::timeout(DEADLINE, exchange)
         .await
-        .with_context(|| format!("no answer to {method} {path} within ten seconds"))??;
+        .with_context(|| format!("no answer to {method} {path} within {DEADLINE:?}"))??;
     let (head, body) = answer.split_once("\r\n\r\n").context("an answer has a head")?;
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split_whitespace().nth(1)).context("a status")?.parse()?;

@@ -12,6 +12,7 @@ pub mod fence;
 pub mod frame;
 pub mod http;
 pub mod layout;
+pub mod port;
 pub mod relay;
 pub mod seed;
 pub mod server;

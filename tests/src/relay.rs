@@ -15,13 +15,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::cluster::{self, Cluster};
+use crate::cluster::Cluster;
 use crate::http::{self, Response};
+use crate::wait::DEADLINE;
 use crate::watchdog::Watchdog;
-use crate::{layout, server};
+use crate::{layout, port, server};
 
-/// How long a relay may take to be ready, or to go after SIGTERM.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// What bounds the relay's wait for somebody else.
+const PATIENCE: [&str; 5] = [
+    "CAMPFIRE_CREATE_SLOT_SECONDS",
+    "CAMPFIRE_IDLE_SECONDS",
+    "CAMPFIRE_POLICY_SECONDS",
+    "CAMPFIRE_SNAPSHOT_SECONDS",
+    "PGCONNECT_TIMEOUT",
+];
 
 /// How a relay is to be started.
 #[derive(Clone, Debug)]
@@ -33,9 +40,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// For `cluster`, with the secrets kept there, on a free port.
+    /// For `cluster`, with the secrets kept there, on a port of its own.
     pub fn of(cluster: &Cluster) -> Result<Self> {
-        let port = cluster::free_port()?;
+        let port = port::reserve()?;
         let credentials = &cluster.credentials;
         let settings = Self { port, env: Vec::new(), binary: None };
         Ok(settings
@@ -43,6 +50,7 @@ impl Settings {
             .env("CAMPFIRE_LISTEN", &format!("127.0.0.1:{port}"))
             .env("CAMPFIRE_JWT_SECRET", &credentials.jwt_secret)
             .env("CAMPFIRE_API_KEYS", &credentials.api_key)
+            .patient()
             // Below what a developer's open-file limit allows, or it would warn.
             .env("CAMPFIRE_MAX_SOCKETS", "200")
             // A test is many people with one token.
@@ -50,6 +58,19 @@ impl Settings {
             // The routed events of the trace are how a test sees what was decoded.
             .env("CAMPFIRE_LOG", "info,campfire_relay::route=trace")
             .env("CAMPFIRE_LOG_FORMAT", "json"))
+    }
+
+    /// What takes long on a busy machine is not given up: a test that is about such a limit sets it.
+    fn patient(self) -> Self {
+        // More than a whole test takes: sockets are idle while others are busy.
+        let seconds = (10 * DEADLINE).as_secs().to_string();
+        PATIENCE.iter().fold(self, |settings, name| settings.env(name, &seconds))
+    }
+
+    /// With the limits of time that the program has by itself.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        PATIENCE.iter().fold(self, |settings, name| settings.without(name))
     }
 
     /// Another build of the program than the one that was built with this.
@@ -162,7 +183,7 @@ impl Relay {
 
     /// Waits for `/readyz`; fails at once if the relay exits.
     pub async fn wait_until_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         let mut answer = String::from("no answer");
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -174,7 +195,7 @@ impl Relay {
                 Err(_) => {}
             }
             if Instant::now() > deadline {
-                bail!("the relay is not ready after {PATIENCE:?} ({answer}):\n{}", self.log_text());
+                bail!("the relay is not ready after {DEADLINE:?} ({answer}):\n{}", self.log_text());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -182,14 +203,14 @@ impl Relay {
 
     /// Waits until the process is gone and returns how it went.
     pub async fn wait_for_exit(&mut self) -> Result<ExitStatus> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(status) = self.child.try_wait()? {
                 self.finish_log();
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                bail!("the relay still runs after {PATIENCE:?}:\n{}", self.log_text());
+                bail!("the relay still runs after {DEADLINE:?}:\n{}", self.log_text());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -207,6 +228,11 @@ impl Relay {
         let status = self.wait_for_exit().await?;
         anyhow::ensure!(status.signal() == Some(9), "it ended by itself: {status}");
         Ok(())
+    }
+
+    /// Sets a variable of the environment of the next run.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings = self.settings.clone().env(name, value);
     }
 
     /// A second run with the same settings, after the first is gone. The log that

@@ -17,9 +17,10 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use crate::frame::{self, Frame};
 use crate::relay::Relay;
 use crate::timestamp;
+use crate::wait::DEADLINE;
 
-/// How long an expected frame may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// After so much silence it is time for a heartbeat.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// A serialization, as the client asks for it in the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +136,8 @@ impl Socket {
         }
         let tcp = TcpStream::connect(address).await.context("no relay there")?;
         tcp.set_nodelay(true)?;
-        match tokio_tungstenite::client_async(request, tcp).await {
+        let shaking = tokio_tungstenite::client_async(request, tcp);
+        match tokio::time::timeout(DEADLINE, shaking).await.context("the handshake is not answered")? {
             Ok((stream, _)) => {
                 Ok(Ok(Self { stream, vsn, last_ref: 0, waiting: VecDeque::new(), join_refs: HashMap::new() }))
             }
@@ -303,7 +305,7 @@ impl Socket {
     /// after 20 seconds of silence, when it is time for a heartbeat.
     pub async fn event_or_silence(&mut self) -> Result<Option<Event>> {
         while !self.waiting.iter().any(|frame| frame.event == "broadcast" && !is_status(frame)) {
-            match tokio::time::timeout(PATIENCE, self.read()).await {
+            match tokio::time::timeout(SILENCE, self.read()).await {
                 Err(_) => return Ok(None),
                 Ok(frame) => self.waiting.push_back(frame?),
             }
@@ -337,11 +339,11 @@ impl Socket {
         if let Some(index) = self.waiting.iter().position(&wanted) {
             return Ok(self.waiting.remove(index).expect("the index was just found"));
         }
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             let frame = tokio::time::timeout_at(deadline, self.read())
                 .await
-                .with_context(|| format!("waited {PATIENCE:?} for {what}; got {:?}", self.waiting))?
+                .with_context(|| format!("waited {DEADLINE:?} for {what}; got {:?}", self.waiting))?
                 .with_context(|| format!("while waiting for {what}"))?;
             if wanted(&frame) {
                 return Ok(frame);
@@ -373,7 +375,7 @@ impl Socket {
 
     /// Waits for the close frame and returns its code.
     pub async fn wait_for_close(&mut self) -> Result<Option<u16>> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             let message = tokio::time::timeout_at(deadline, self.stream.next())
                 .await

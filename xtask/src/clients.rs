@@ -83,6 +83,8 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
         // As the reference is set up for older clients, too. Nobody waits for who is lost longer than need be.
         let settings = Settings::of(&cluster)?.env("CAMPFIRE_PUBLIC_CHANNELS", "allow");
         let settings = settings.env("CAMPFIRE_PRESENCE_DEFAULT", "true");
+        // However long the twenty-one calls of one test take.
+        let settings = settings.env("CAMPFIRE_PRESENCE_CALLS_SECONDS", "3600");
         let relay = settings.env("CAMPFIRE_PRESENCE_GRACE_SECONDS", "1").start().await?;
         let older = if every_client { OLDER_JS.as_slice() } else { &[] };
         for package in older.iter().copied().map(Some).chain([None]) {

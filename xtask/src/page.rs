@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use campfire_tests::chat::Caller;
-use campfire_tests::{AGENT, ORGANIZATION, cluster, layout, token};
+use campfire_tests::{AGENT, ORGANIZATION, cluster, layout, port, token};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -41,7 +41,7 @@ impl Page {
 pub(crate) async fn bind(port: Option<u16>) -> Result<TcpListener> {
     let port = match port {
         Some(port) => port,
-        None if cluster::is_free(8090) => 8090,
+        None if port::is_free(8090) => 8090,
         None => 0,
     };
     TcpListener::bind(("127.0.0.1", port))

@@ -12,10 +12,10 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use campfire_tests::cluster::{self, Cluster};
+use campfire_tests::cluster::Cluster;
 use campfire_tests::extension::{self, Profile};
 use campfire_tests::server::{self, Server};
-use campfire_tests::{ORGANIZATION, layout, relay, seed};
+use campfire_tests::{ORGANIZATION, layout, port, relay, seed};
 use serde_json::json;
 use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -320,15 +320,15 @@ fn stop_stale_relay(dir: &Path) {
 
 fn relay_port(wanted: Option<u16>) -> Result<u16> {
     match wanted {
-        Some(port) => {
+        Some(number) => {
             ensure!(
-                cluster::is_free(port),
-                "port {port} is taken: choose another by --port, or leave it out for any free one"
+                port::is_free(number),
+                "port {number} is taken: choose another by --port, or leave it out for any free one"
             );
-            Ok(port)
+            Ok(number)
         }
-        None if cluster::is_free(8080) => Ok(8080),
-        None => cluster::free_port(),
+        None if port::is_free(8080) => Ok(8080),
+        None => Ok(port::reserve()?),
     }
 }
 

@@ -12,7 +12,7 @@ use super::presence::Attendance;
 use super::resume::Cursor;
 use super::room::{Gate, GroupKey, RoomKey};
 use super::snapshot::{Cut, Pending};
-use super::typing::Typist;
+use super::typing::Mouth;
 use crate::auth::{Fingerprint, Grants, Identity};
 use crate::decode::Timestamp;
 use crate::protocol::{Envelope, Reason, Ref, SystemStatus, Vsn, unmatched_topic};
@@ -71,7 +71,8 @@ pub(super) enum Stage {
 impl Stage {
     pub(super) fn gate(&self) -> Gate {
         match self {
-            Self::Pending(_) | Self::CatchingUp(_) => Gate::Shut,
+            Self::Pending(_) => Gate::Shut,
+            Self::CatchingUp(cursor) => cursor.gate(),
             Self::Behind(cut) => Gate::Behind(Arc::clone(cut)),
             Self::Live => Gate::Open,
         }
@@ -169,8 +170,8 @@ impl Hub {
         for (id, wire_topic) in self.channels_where(is_over) {
             self.close_channel(id, &wire_topic, &Reason::ReplicationNotEstablished);
         }
-        for (typist, room, identity) in self.typing.expired(now) {
-            self.end_typing(&typist, &room, &identity);
+        for (mouth, indicator) in self.typing.expired(now) {
+            self.end_typing(mouth.socket, indicator);
         }
         let over = |channel: &&Channel| channel.expires_at.is_some_and(|expires_at| expires_at <= wall);
         let expired: Vec<_> = self
@@ -277,14 +278,18 @@ impl Hub {
         }
     }
 
-    /// Tells every channel that committed events are missing from what it got.
+    /// Tells every channel that committed events are missing from what it got. What the window was still to give to one
+    /// is gone with them.
     pub(super) fn announce_loss(&mut self, cause: &str) {
         let message = format!("ReplayIncomplete: {cause}; fetch anew what you show");
+        let head = self.window.head();
         let mut closed = Vec::new();
-        for (id, socket) in &self.sockets {
-            for channel in &socket.channels {
-                if matches!(channel.stage, Stage::Pending(_)) {
-                    continue;
+        for (id, socket) in &mut self.sockets {
+            for channel in &mut socket.channels {
+                match &mut channel.stage {
+                    Stage::Pending(_) => continue,
+                    Stage::CatchingUp(cursor) => cursor.position = head,
+                    Stage::Behind(_) | Stage::Live => {}
                 }
                 let envelope =
                     Envelope { vsn: socket.vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
@@ -329,9 +334,9 @@ impl Hub {
         let group = channel.group(socket.vsn);
         self.rooms.leave(&channel.room, &group, id);
         self.metrics.channels.dec();
-        let typist = Typist { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
-        if let Some((room, identity)) = self.typing.stop(&typist) {
-            self.end_typing(&typist, &room, &identity);
+        let mouth = Mouth { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
+        for indicator in self.typing.silence(&mouth) {
+            self.end_typing(id, indicator);
         }
         let now = Instant::now();
         self.part(&channel, now);

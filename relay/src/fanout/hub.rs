@@ -55,8 +55,10 @@ pub enum HubInput {
     Client(SocketId, ClientInput),
     Publish(Publish),
     /// Attached to the slot: the agents as a snapshot showed them; from here on what it does not show moves them.
-    /// Commits from `confirmed_flush_lsn` on will come.
+    /// Commits from `confirmed_flush_lsn` on will come. `loss`: why committed events cannot be had any more, if so.
+    /// Told together, because a join in between would be promised what is lost.
     Attached {
+        loss: Option<&'static str>,
         agents: Vec<(Uuid, Uuid, bool)>,
         agent_names: Vec<(Uuid, Uuid, String)>,
         snapshot: Snapshot,
@@ -78,10 +80,6 @@ pub enum HubInput {
         socket: SocketId,
         ticket: u64,
         outcome: Result<SnapshotRows, SnapshotFailure>,
-    },
-    /// Committed events can not be had any more.
-    Loss {
-        cause: &'static str,
     },
 }
 
@@ -191,8 +189,6 @@ pub struct Hub {
     pub(super) window: Window,
     /// Of the database we are attached to. None before the first time.
     pub(super) tag: Option<DatabaseTag>,
-    /// Events are missing from the window: it begins anew at the next attach.
-    pub(super) window_broken: bool,
     /// Counts the times we attached.
     pub(super) attachment: u64,
     /// What showed the agents; None before the first time.
@@ -233,7 +229,6 @@ impl Hub {
             window,
             settings,
             tag: None,
-            window_broken: false,
             attachment: 0,
             agents_shown: None,
             passed: Lsn::INVALID,
@@ -275,11 +270,23 @@ impl Hub {
         match input {
             HubInput::Client(socket, input) => self.apply_client(socket, input),
             HubInput::Publish(publish) => self.publish(publish),
-            HubInput::Attached { agents, agent_names, snapshot, tag, timeline, confirmed_flush_lsn } => {
+            HubInput::Attached {
+                loss,
+                agents,
+                agent_names,
+                snapshot,
+                tag,
+                timeline,
+                confirmed_flush_lsn,
+            } => {
                 let is_first = self.tag.replace(tag).is_none();
-                if is_first || std::mem::take(&mut self.window_broken) {
+                if is_first || loss.is_some() {
                     self.window.start_at(Position::before(timeline, confirmed_flush_lsn));
                     self.forget_snapshots(confirmed_flush_lsn);
+                }
+                if let Some(cause) = loss {
+                    self.fail_pending(SnapshotFailure::Loss);
+                    self.announce_loss(cause);
                 }
                 self.attachment += 1;
                 self.agents_shown = Some(snapshot);
@@ -314,11 +321,6 @@ impl Hub {
                 }
             }
             HubInput::Snapshot { socket, ticket, outcome } => self.apply_snapshot(socket, ticket, outcome),
-            HubInput::Loss { cause } => {
-                self.window_broken = true;
-                self.fail_pending(SnapshotFailure::Loss);
-                self.announce_loss(cause);
-            }
         }
         self.metrics.topics.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
     }
@@ -335,6 +337,8 @@ impl Hub {
             self.metrics.changes_skipped.inc();
             return;
         }
+        // Channels that are live have everything up to here.
+        let sent = self.window.head();
         self.window.advance(position, committed_at);
         self.metrics.events_collided.inc_by(change.routed.collisions.into());
         self.metrics.events_unaddressed.inc_by(change.routed.unaddressed.into());
@@ -348,17 +352,19 @@ impl Hub {
             };
             let payload = BroadcastPayload::new(encoding, bytes);
             let broadcast = Broadcast { event, payload, meta: Some(&change.meta) };
-            let delivery = self.rooms.deliver_event(&room, &broadcast, xid);
+            let is_kept = room.has_history();
+            let mut delivery = self.rooms.deliver_event(&room, &broadcast, xid, is_kept);
+            let lagging = std::mem::take(&mut delivery.lagging);
             self.settle(delivery);
-            // Public channels have no replay, and what was public must not become part of the private room's history.
-            if private || topic.organization().is_some() {
+            lagging.iter().for_each(|(socket, wire_topic)| self.lag(*socket, wire_topic, sent));
+            if is_kept {
                 let (event, payload, meta) = (Arc::clone(event), bytes.clone(), Arc::clone(&change.meta));
                 self.window.keep(topic, Kept { position, xid, event, encoding, payload, meta });
             }
         }
         // After the events: `conversation:deleted`, two ids that the channel's own name tells, is its last word.
         for control in &change.routed.control {
-            self.apply_to_conversations(control);
+            self.apply_to_conversations(control, xid, sent);
         }
     }
 
@@ -397,6 +403,7 @@ impl Hub {
             }
             ControlChange::ConversationGone { .. }
             | ControlChange::AllConversationsGone
+            | ControlChange::Emptied { .. }
             | ControlChange::RoutedAnewUntilHere => return,
         };
         match (is_shown, is_new) {
@@ -406,7 +413,8 @@ impl Hub {
         }
     }
 
-    fn apply_to_conversations(&mut self, control: &ControlChange) {
+    /// `sent`: what channels that are live had been sent before this change.
+    fn apply_to_conversations(&mut self, control: &ControlChange, xid: Xid, sent: Position) {
         match *control {
             ControlChange::Agent { .. } | ControlChange::AgentNamed { .. } | ControlChange::AllAgentsGone => {
             }
@@ -417,6 +425,10 @@ impl Hub {
                 ] {
                     self.close_room(&RoomKey { topic, private: false }, &Reason::ConversationGone);
                 }
+            }
+            ControlChange::Emptied { ref channels } => {
+                self.window.empty(channels, xid);
+                self.announce_emptied(channels, xid, sent);
             }
             // Whoever goes on from before would miss events that were, or get some that were not.
             ControlChange::RoutedAnewUntilHere => self.window.start_at(self.window.head()),
@@ -435,11 +447,22 @@ impl Hub {
         self.metrics.window_events.set(i64::try_from(self.window.event_count()).unwrap_or(i64::MAX));
     }
 
-    /// Counts a delivery, and forgets the sockets that could not take it.
+    /// Counts a delivery, forgets the sockets that could not take it, and keeps it for those that are not that far.
     pub(super) fn settle(&mut self, delivery: Delivery) {
+        self.settle_held(delivery, false);
+    }
+
+    /// The same, where what has to wait may be lost.
+    pub(super) fn settle_held(&mut self, delivery: Delivery, is_expendable: bool) {
         self.metrics.deliveries.inc_by(delivery.delivered);
         for socket in delivery.closed {
             self.disconnect(socket);
+        }
+        for (socket, wire_topic, frame) in delivery.held {
+            self.hold(socket, &wire_topic, frame, is_expendable);
+        }
+        for (socket, wire_topic) in delivery.untold {
+            self.tell_state_later(socket, &wire_topic);
         }
     }
 }

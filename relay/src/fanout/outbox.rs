@@ -1,7 +1,8 @@
 //! What waits to be written to one socket.
 //!
-//! The hub pushes and never waits; the session takes what there is. The bound is the policy for slow clients:
-//! who lets it overflow is closed, and nobody else notices.
+//! The hub pushes and never waits; the session takes what there is. What the window can give again is offered and takes
+//! a share of the bound, so that it never overflows; what is said once is pushed, and a client that lets that overflow
+//! is closed. Nobody else notices either.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,8 @@ pub struct OutboxLimits {
 pub enum CloseReason {
     /// The outbox overflowed.
     SlowConsumer,
+    /// The client took nothing of what was written to it for the idle time.
+    NotReading,
     /// No frame came for the idle time.
     Idle,
     /// The relay is stopping.
@@ -42,7 +45,7 @@ impl CloseReason {
             Self::FrameTooLarge => 1009,
             Self::ProtocolError => 1002,
             Self::InvalidText => 1007,
-            Self::SlowConsumer => 1013,
+            Self::SlowConsumer | Self::NotReading => 1013,
             Self::Idle => 1000,
             Self::Shutdown => 1012,
         }
@@ -52,6 +55,7 @@ impl CloseReason {
     pub fn label(self) -> &'static str {
         match self {
             Self::SlowConsumer => "slow_consumer",
+            Self::NotReading => "not_reading",
             Self::Idle => "idle",
             Self::Shutdown => "shutdown",
             Self::FrameTooLarge => "frame_too_large",
@@ -64,6 +68,7 @@ impl CloseReason {
     pub fn text(self) -> &'static str {
         match self {
             Self::SlowConsumer => "slow consumer: the outbox overflowed",
+            Self::NotReading => "the client does not read",
             Self::Idle => "idle: no frame from the client",
             Self::Shutdown => "the relay is restarting",
             Self::FrameTooLarge => "message too large: see CAMPFIRE_MAX_FRAME_BYTES",
@@ -93,6 +98,36 @@ struct State {
     refill: bool,
 }
 
+/// How much of the bounds a frame that can be had again may fill. The rest is for what is said once: replies, closes,
+/// what clients send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// Out of the window.
+    Half,
+    /// Live.
+    ThreeQuarters,
+}
+
+impl Share {
+    fn of(self, bound: usize) -> usize {
+        match self {
+            Self::Half => bound / 2,
+            // Not `bound * 3 / 4`, which may overflow.
+            Self::ThreeQuarters => bound - bound / 4,
+        }
+    }
+}
+
+/// What became of a frame that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offered {
+    Queued,
+    /// There is no room now. Nothing has changed.
+    Full,
+    /// The socket is being closed.
+    Closed,
+}
+
 /// The frame was not queued: the socket is being closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
@@ -118,19 +153,51 @@ impl Outbox {
             self.filled.notify_one();
             Ok(())
         } else {
-            // What waits is lost with the socket; the client comes back and resumes.
-            *state = State { closed: Some(CloseReason::SlowConsumer), ..State::default() };
             drop(state);
-            self.filled.notify_one();
-            self.overflowed.notify_one();
+            self.overflow();
             Err(Closed)
         }
     }
 
-    /// Whether what waits takes less than half of both bounds. Replays stop here, so that what is live still fits.
-    pub fn has_room_for_replay(&self) -> bool {
+    /// Gives the socket up: what waits is lost with it, and the client comes back and resumes.
+    pub(super) fn overflow(&self) {
+        *self.lock() = State { closed: Some(CloseReason::SlowConsumer), ..State::default() };
+        self.filled.notify_one();
+        self.overflowed.notify_one();
+    }
+
+    /// Queues a frame if its share of the bounds has room for it, or if nothing waits: one that is larger than the
+    /// share by itself could never go out otherwise.
+    pub(super) fn offer(&self, frame: Frame, share: Share) -> Offered {
+        let OutboxLimits { bytes_max, frames_max } = self.limits;
+        let mut state = self.lock();
+        if state.closed.is_some() {
+            return Offered::Closed;
+        }
+        let fits =
+            state.bytes + frame.len() <= share.of(bytes_max) && state.frames.len() < share.of(frames_max);
+        if !fits && !state.frames.is_empty() {
+            return Offered::Full;
+        }
+        state.bytes += frame.len();
+        state.frames.push_back(frame);
+        drop(state);
+        self.filled.notify_one();
+        Offered::Queued
+    }
+
+    /// Whether what waits takes less than half of both bounds: worth encoding something for it.
+    pub(super) fn has_room_for_replay(&self) -> bool {
         let state = self.lock();
-        state.bytes < self.limits.bytes_max / 2 && state.frames.len() < self.limits.frames_max / 2
+        state.bytes < Share::Half.of(self.limits.bytes_max)
+            && state.frames.len() < Share::Half.of(self.limits.frames_max)
+            || state.frames.is_empty()
+    }
+
+    /// Whether so many bytes in so many frames that wait for their turn elsewhere are within the share that is for
+    /// what is said once.
+    pub(super) fn may_hold(&self, frames: usize, bytes: usize) -> bool {
+        frames <= self.limits.frames_max / 4 && bytes <= self.limits.bytes_max / 4
     }
 
     /// Whether a frame of so many bytes leaves room for what is live, or nothing waits at all.
@@ -158,24 +225,29 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// Moves what waits into `frames`, waiting for it if need be. Returns the reason to close once everything
-    /// queued before it was taken. Returns also, with nothing, for a request to refill. Cancel-safe.
-    pub async fn take(&self, frames: &mut Vec<Frame>) -> Option<CloseReason> {
+    /// Resolves when there is something to take: frames, the reason to close, or a request to refill. Cancel-safe.
+    pub async fn filled(&self) {
         loop {
             {
-                let mut state = self.lock();
-                if !state.frames.is_empty() {
-                    state.bytes = 0;
-                    // Taken whole, so that an idle socket keeps no buffer.
-                    frames.extend(std::mem::take(&mut state.frames));
-                    return None;
-                }
-                if state.closed.is_some() || state.refill {
-                    return state.closed;
+                let state = self.lock();
+                if !state.frames.is_empty() || state.closed.is_some() || state.refill {
+                    return;
                 }
             }
             self.filled.notified().await;
         }
+    }
+
+    /// Moves what waits into `frames`. Returns the reason to close once everything queued before it was taken.
+    pub fn take(&self, frames: &mut impl Extend<Frame>) -> Option<CloseReason> {
+        let mut state = self.lock();
+        if state.frames.is_empty() {
+            return state.closed;
+        }
+        state.bytes = 0;
+        // Taken whole, so that an idle socket keeps no buffer.
+        frames.extend(std::mem::take(&mut state.frames));
+        None
     }
 
     /// Resolves once, when the outbox has overflowed.
@@ -198,14 +270,14 @@ mod tests {
         Frame::text("x".repeat(bytes))
     }
 
-    #[tokio::test]
-    async fn frames_leave_in_order_and_free_their_room() {
+    #[test]
+    fn frames_leave_in_order_and_free_their_room() {
         let outbox = Outbox::new(LIMITS);
         let mut taken = Vec::new();
         for _ in 0..2 {
             outbox.push(frame(4)).unwrap();
             outbox.push(frame(6)).unwrap();
-            assert_eq!(outbox.take(&mut taken).await, None);
+            assert_eq!(outbox.take(&mut taken), None);
         }
         assert_eq!(taken.iter().map(Frame::len).collect::<Vec<_>>(), [4, 6, 4, 6]);
     }
@@ -220,28 +292,50 @@ mod tests {
             }
             assert_eq!(outbox.push(frame(*last)), Err(Closed));
             outbox.overflowed().await;
+            outbox.filled().await;
             let mut taken = Vec::new();
-            assert_eq!(outbox.take(&mut taken).await, Some(CloseReason::SlowConsumer));
+            assert_eq!(outbox.take(&mut taken), Some(CloseReason::SlowConsumer));
             assert!(taken.is_empty());
         }
     }
 
-    #[tokio::test]
-    async fn a_frame_over_the_bound_goes_out_alone() {
+    #[test]
+    fn a_frame_over_the_bound_goes_out_alone() {
         let outbox = Outbox::new(LIMITS);
         outbox.push(frame(100)).unwrap();
         assert_eq!(outbox.push(frame(1)), Err(Closed));
     }
 
-    #[tokio::test]
-    async fn a_close_comes_after_what_waits() {
+    #[test]
+    fn what_can_be_had_again_never_overflows() {
+        let outbox = Outbox::new(OutboxLimits { bytes_max: 100, frames_max: 8 });
+        let offer = |bytes, share| outbox.offer(frame(bytes), share);
+        assert_eq!(offer(200, Share::Half), Offered::Queued, "nothing waited");
+        assert_eq!(offer(1, Share::ThreeQuarters), Offered::Full);
+        let mut taken = Vec::new();
+        outbox.take(&mut taken);
+        assert_eq!(offer(50, Share::Half), Offered::Queued);
+        assert_eq!(offer(1, Share::Half), Offered::Full);
+        assert_eq!(offer(25, Share::ThreeQuarters), Offered::Queued);
+        assert_eq!(offer(1, Share::ThreeQuarters), Offered::Full);
+        assert_eq!(outbox.push(frame(25)), Ok(()), "the last quarter is for what is said once");
+        taken.clear();
+        outbox.take(&mut taken);
+        let queued = |share| (0..8).take_while(|_| offer(1, share) == Offered::Queued).count();
+        assert_eq!((queued(Share::Half), queued(Share::ThreeQuarters)), (4, 2));
+        outbox.close(CloseReason::Idle);
+        assert_eq!(offer(1, Share::Half), Offered::Closed);
+    }
+
+    #[test]
+    fn a_close_comes_after_what_waits() {
         let outbox = Outbox::new(LIMITS);
         outbox.push(frame(1)).unwrap();
         outbox.close(CloseReason::Shutdown);
         assert_eq!(outbox.push(frame(1)), Err(Closed));
         let mut taken = Vec::new();
-        assert_eq!(outbox.take(&mut taken).await, None);
-        assert_eq!(outbox.take(&mut taken).await, Some(CloseReason::Shutdown));
+        assert_eq!(outbox.take(&mut taken), None);
+        assert_eq!(outbox.take(&mut taken), Some(CloseReason::Shutdown));
         assert_eq!(taken.len(), 1);
     }
 }

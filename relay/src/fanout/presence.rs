@@ -201,6 +201,15 @@ impl Hub {
         }
     }
 
+    /// A channel could not be told who came and went: it is told who is there once it is live.
+    pub(super) fn tell_state_later(&mut self, id: SocketId, wire_topic: &str) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let vsn = socket.vsn;
+        let Some(channel) = socket.find_mut(wire_topic) else { return };
+        (channel.attendance.hears, channel.attendance.state_due) = (false, true);
+        self.rooms.hear_presence(&channel.room, &channel.group(vsn), id, false);
+    }
+
     fn begin_to_hear(&mut self, id: SocketId, wire_topic: &str) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let vsn = socket.vsn;

@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::hub::{Hub, SocketId};
 use super::room::{Except, RoomKey};
-use super::typing::Typist;
+use super::typing::Mouth;
 use crate::auth::{self, Credential, Identity};
 use crate::protocol::{Reason, UserBroadcast};
 use crate::route::Topic;
@@ -91,13 +91,13 @@ impl Hub {
             let stamped = |_| broadcast.stamped(meta.as_deref().map(str::as_bytes));
             return self.deliver_of_client(&RoomKey { topic, private }, stamped, Except::Nobody);
         };
-        let typist = Typist {
+        let mouth = Mouth {
             socket: SocketId::NONE,
             wire_topic: format!("{topic} {}", identity.sender_meta()).into(),
         };
         let room = RoomKey { topic, private: false };
         if Self::is_typing_on(&room, &broadcast) {
-            return self.relay_typing(typist, &room, identity, &broadcast, Instant::now());
+            return self.relay_typing(mouth, room, identity, &broadcast, Instant::now());
         }
         self.deliver_stamped(&room, &identity, &broadcast, Except::Nobody);
     }

@@ -1,19 +1,27 @@
-//! Channels that come back: what they missed out of the window, and then live.
+//! Channels that are sent what the window holds, and are live once they have it: those that come back, and those that
+//! were live until a burst filled their outbox.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, vec_deque};
+use std::iter::Peekable;
 use std::sync::Arc;
 
-use super::channel::{Socket, Stage};
+use super::channel::{Channel, Socket, Stage};
 use super::hub::{Hub, SocketId};
+use super::outbox::{Offered, Outbox, Share};
 use super::room::Gate;
 use super::snapshot::{Cut, SnapshotRow, Undelivered};
-use super::window::Window;
+use super::window::{Kept, Window};
 use crate::metrics;
-use crate::protocol::{Broadcast, BroadcastPayload, Envelope, Ref, SystemStatus, heartbeat_reply};
-use crate::route::{DatabaseTag, Position};
+use crate::protocol::{
+    Broadcast, BroadcastPayload, Envelope, Frame, Ref, SystemStatus, Vsn, encode_broadcast, heartbeat_reply,
+};
+use crate::route::{DatabaseTag, Position, Template, Topic};
+use crate::wal::Xid;
 
 /// Status ok, because an error would make the Python client rejoin.
 const REPLAY_INCOMPLETE: &str = "ReplayIncomplete: events are missing before this point; fetch them anew";
+
+const EMPTIED: &str = "ReplayIncomplete: rows were removed all at once (TRUNCATE); fetch anew what you show";
 
 /// The `meta` of a snapshot's row: it has neither id nor position.
 const ROW_META: &[u8] = br#"{"replayed":true,"snapshot":true}"#;
@@ -25,15 +33,48 @@ pub(super) struct Cursor {
     pub(super) rows: VecDeque<SnapshotRow>,
     /// Their memory.
     pub(super) undelivered: Option<Undelivered>,
-    /// Everything up to here was sent out of the window.
+    /// Everything up to here was sent.
     pub(super) position: Position,
     /// What its snapshot shows is not sent again.
     pub(super) cut: Option<Arc<Cut>>,
+    /// The client asked for what it missed, and is told which events are that. Otherwise it was live, and nothing about
+    /// its events tells that it is not.
+    pub(super) is_replay: bool,
+    /// What was said since that is no event, in its place among them.
+    pub(super) held: VecDeque<Held>,
+}
+
+/// Something that waits for the events before it.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// The head when it was said.
+    after: Position,
+    frame: Frame,
+    /// It may be lost, as nothing that was told before depends on it.
+    is_expendable: bool,
 }
 
 impl Cursor {
+    /// Of a client that comes back.
     pub(super) fn at(position: Position) -> Self {
-        Self { rows: VecDeque::new(), undelivered: None, position, cut: None }
+        Self {
+            rows: VecDeque::new(),
+            undelivered: None,
+            position,
+            cut: None,
+            is_replay: true,
+            held: VecDeque::new(),
+        }
+    }
+
+    /// Of a client that had everything up to a position as it happened.
+    fn lagging(position: Position, cut: Option<Arc<Cut>>) -> Self {
+        Self { cut, is_replay: false, ..Self::at(position) }
+    }
+
+    /// The gate of the channel's place in its room until it is live.
+    pub(super) fn gate(&self) -> Gate {
+        if self.is_replay { Gate::Shut } else { Gate::Lagging }
     }
 }
 
@@ -51,76 +92,138 @@ impl Hub {
         self.refill(id);
     }
 
-    /// Goes on with the replays of a socket. A channel whose cursor has reached the head is live from this turn on:
-    /// nothing can come between.
+    /// Goes on with what the channels of a socket are still to be sent, in the order in which it happened, as far as there
+    /// is room. A channel whose cursor has reached the head is live from this turn on: nothing can come between.
     pub(super) fn refill(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let Socket { vsn, outbox, channels } = socket;
-        let mut overflowed = false;
-        for channel in channels {
-            let group = channel.group(*vsn);
-            let envelope = Envelope { vsn: *vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
-            let Stage::CatchingUp(cursor) = &mut channel.stage else { continue };
-            let topic = &channel.room.topic;
-            let floor = self.window.floor_of(topic);
-            if cursor.position < floor {
-                // The client reads more slowly than the window moves.
-                overflowed |= outbox.push(envelope.system(SystemStatus::Ok, REPLAY_INCOMPLETE)).is_err();
-                cursor.position = floor;
-            }
-            let mut sent = 0;
-            while outbox.has_room_for_replay()
-                && let Some(SnapshotRow { id, event, encoding, payload }) = cursor.rows.pop_front()
-            {
-                let meta = id.map(|id| format!(r#"{{"id":"{id}","replayed":true}}"#));
-                let meta = Some(meta.as_ref().map_or(ROW_META, |meta| meta.as_bytes()));
-                let payload = BroadcastPayload::new(encoding, &payload);
-                let broadcast = Broadcast { event: &event, payload, meta };
-                if let Some(frame) = envelope.replayed(&broadcast) {
-                    overflowed |= outbox.push(frame).is_err();
-                }
-                sent += 1;
-            }
-            if cursor.rows.is_empty() {
-                cursor.undelivered = None;
-            }
-            let mut rest = self.window.after(topic, cursor.position);
-            while cursor.rows.is_empty()
-                && outbox.has_room_for_replay()
-                && let Some(kept) = rest.next()
-            {
-                cursor.position = kept.position;
-                if cursor.cut.as_ref().is_some_and(|cut| cut.snapshot.shows(kept.xid)) {
-                    continue;
-                }
-                let payload = BroadcastPayload::new(kept.encoding, &kept.payload);
-                let meta = replayed_meta(&kept.meta);
-                let broadcast = Broadcast { event: &kept.event, payload, meta: Some(&meta) };
-                if let Some(frame) = envelope.replayed(&broadcast) {
-                    overflowed |= outbox.push(frame).is_err();
-                }
-                sent += 1;
-            }
-            self.metrics.replayed_events.inc_by(sent);
-            if !cursor.rows.is_empty() || rest.len() > 0 {
-                outbox.request_refill();
-                continue;
-            }
-            let cut = cursor.cut.take().filter(|cut| cut.lsn > self.passed);
-            let (stage, gate) = match cut {
-                Some(cut) => {
-                    self.behind.push((id, Arc::clone(&channel.wire_topic), Arc::clone(&cut)));
-                    (Stage::Behind(Arc::clone(&cut)), Gate::Behind(cut))
-                }
-                None => (Stage::Live, Gate::Open),
-            };
-            channel.stage = stage;
-            self.rooms.set_gate(&channel.room, &group, id, gate);
+        let outlets = channels.iter_mut().filter_map(|channel| Outlet::new(*vsn, outbox, channel));
+        let mut outlets: Vec<Outlet<'_>> = outlets.collect();
+        for outlet in &mut outlets {
+            self.metrics.replays_overtaken.inc_by(outlet.begin(&self.window).into());
         }
-        if overflowed {
+        while outbox.has_room_for_replay() {
+            let due = outlets.iter_mut().filter_map(|outlet| Some((outlet.next_at()?, outlet)));
+            let Some((_, next)) = due.min_by_key(|(at, _)| *at) else { break };
+            if !next.send_next() {
+                break;
+            }
+        }
+        let mut is_closed = false;
+        let mut live = Vec::new();
+        for mut outlet in outlets {
+            let metrics = &self.metrics;
+            let sent = if outlet.cursor.is_replay { &metrics.replayed_events } else { &metrics.deliveries };
+            sent.inc_by(outlet.sent);
+            is_closed |= outlet.is_closed;
+            match outlet.is_done() {
+                true => live.push(Arc::clone(outlet.wire_topic)),
+                false => outbox.request_refill(),
+            }
+        }
+        if is_closed {
             return self.disconnect(id);
         }
+        live.iter().for_each(|wire_topic| self.go_live(id, wire_topic));
         self.tell_what_is_due(id);
+    }
+
+    fn go_live(&mut self, id: SocketId, wire_topic: &Arc<str>) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let vsn = socket.vsn;
+        let Some(channel) = socket.find_mut(wire_topic) else { return };
+        let Stage::CatchingUp(cursor) = &mut channel.stage else { return };
+        let cut = cursor.cut.take().filter(|cut| cut.lsn > self.passed);
+        let (stage, gate) = match cut {
+            Some(cut) => {
+                self.behind.push((id, Arc::clone(wire_topic), Arc::clone(&cut)));
+                (Stage::Behind(Arc::clone(&cut)), Gate::Behind(cut))
+            }
+            None => (Stage::Live, Gate::Open),
+        };
+        channel.stage = stage;
+        self.rooms.set_gate(&channel.room, &channel.group(vsn), id, gate);
+    }
+
+    /// A live channel's outbox has no room for more events: it goes on from the window, after what it was sent last.
+    pub(super) fn lag(&mut self, id: SocketId, wire_topic: &str, sent: Position) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let vsn = socket.vsn;
+        let outbox = Arc::clone(&socket.outbox);
+        let Some(channel) = socket.find_mut(wire_topic) else { return };
+        let cut = match &channel.stage {
+            Stage::Live => None,
+            Stage::Behind(cut) => Some(Arc::clone(cut)),
+            Stage::Pending(_) | Stage::CatchingUp(_) => return,
+        };
+        channel.stage = Stage::CatchingUp(Box::new(Cursor::lagging(sent, cut)));
+        self.rooms.set_gate(&channel.room, &channel.group(vsn), id, Gate::Lagging);
+        self.metrics.channels_lagged.inc();
+        outbox.request_refill();
+    }
+
+    /// Tells the channels to which rows of emptied tables went, at this place among their events. Those that are not live
+    /// learn of it when they come to it; a snapshot that shows the change shows the tables empty.
+    pub(super) fn announce_emptied(&mut self, templates: &[Template], xid: Xid, sent: Position) {
+        let mut lagging = Vec::new();
+        let mut closed = Vec::new();
+        for (id, socket) in &self.sockets {
+            for channel in &socket.channels {
+                let is_behind = match &channel.stage {
+                    Stage::Pending(_) | Stage::CatchingUp(_) => true,
+                    Stage::Behind(cut) => cut.snapshot.shows(xid),
+                    Stage::Live => false,
+                };
+                let topic = &channel.room.topic;
+                if is_behind || !templates.iter().any(|template| template.can_address(topic)) {
+                    continue;
+                }
+                let notice = socket.envelope(channel).system(SystemStatus::Ok, EMPTIED);
+                let offered = match channel.room.has_history() {
+                    true => socket.outbox.offer(notice, Share::ThreeQuarters),
+                    false => socket.outbox.push(notice).map_or(Offered::Closed, |()| Offered::Queued),
+                };
+                match offered {
+                    Offered::Queued => {}
+                    Offered::Full => lagging.push((*id, Arc::clone(&channel.wire_topic))),
+                    Offered::Closed => closed.push(*id),
+                }
+            }
+        }
+        lagging.iter().for_each(|(id, wire_topic)| self.lag(*id, wire_topic, sent));
+        closed.into_iter().for_each(|id| self.disconnect(id));
+    }
+
+    /// Keeps something that is no event until the events before it have been sent. There is room for a quarter of an
+    /// outbox: then the oldest gives way that may be lost, and if there is none, the socket is closed.
+    pub(super) fn hold(&mut self, id: SocketId, wire_topic: &str, frame: Frame, is_expendable: bool) {
+        let after = self.window.head();
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let Some(channel) = socket.find_mut(wire_topic) else { return };
+        let Stage::CatchingUp(cursor) = &mut channel.stage else { return };
+        cursor.held.push_back(Held { after, frame, is_expendable });
+        let Socket { outbox, channels, .. } = socket;
+        let mut queues: Vec<&mut VecDeque<Held>> = channels.iter_mut().filter_map(Channel::held).collect();
+        let held = queues.iter().flat_map(|held| held.iter());
+        let (frames, bytes) =
+            held.fold((0, 0), |(frames, bytes), held| (frames + 1, bytes + held.frame.len()));
+        if outbox.may_hold(frames, bytes) {
+            return;
+        }
+        let oldest = queues.iter_mut().filter_map(|queue| {
+            let index = queue.iter().position(|held| held.is_expendable)?;
+            Some((queue[index].after, index, queue))
+        });
+        match oldest.min_by_key(|(after, ..)| *after) {
+            Some((_, index, queue)) => {
+                queue.remove(index);
+                self.metrics.drop_message("lagging");
+            }
+            None => {
+                outbox.overflow();
+                self.disconnect(id);
+            }
+        }
     }
 
     /// Answers a heartbeat. If the socket has channels that resume, with a position: everything at or below it is
@@ -147,6 +250,132 @@ impl Hub {
         };
         let frame = heartbeat_reply(socket.vsn, reference, &response);
         self.push(id, frame);
+    }
+}
+
+impl Channel {
+    /// What waits for the events before it.
+    fn held(&mut self) -> Option<&mut VecDeque<Held>> {
+        match &mut self.stage {
+            Stage::CatchingUp(cursor) => Some(&mut cursor.held),
+            _ => None,
+        }
+    }
+}
+
+/// A channel that is sent what it lacks.
+struct Outlet<'a> {
+    vsn: Vsn,
+    outbox: &'a Outbox,
+    wire_topic: &'a Arc<str>,
+    join_ref: &'a Ref,
+    topic: &'a Topic,
+    cursor: &'a mut Cursor,
+    /// None until what comes first has been sent: rows, and the notice of a loss.
+    events: Option<Peekable<vec_deque::Iter<'a, Kept>>>,
+    is_closed: bool,
+    sent: u64,
+}
+
+impl<'a> Outlet<'a> {
+    /// None for a channel that lacks nothing.
+    fn new(vsn: Vsn, outbox: &'a Outbox, channel: &'a mut Channel) -> Option<Self> {
+        let Channel { wire_topic, join_ref, room, stage, .. } = channel;
+        let Stage::CatchingUp(cursor) = stage else { return None };
+        let topic = &room.topic;
+        Some(Self {
+            vsn,
+            outbox,
+            wire_topic,
+            join_ref,
+            topic,
+            cursor,
+            events: None,
+            is_closed: false,
+            sent: 0,
+        })
+    }
+
+    fn envelope(&self) -> Envelope<'a> {
+        Envelope { vsn: self.vsn, topic: self.wire_topic, join_ref: self.join_ref }
+    }
+
+    /// Sends what comes before the events. Tells whether events were lost.
+    fn begin(&mut self, window: &'a Window) -> bool {
+        if !self.outbox.has_room_for_replay() {
+            return false;
+        }
+        let is_overtaken = window.overtakes(self.topic, self.cursor.position);
+        if is_overtaken && !self.offer(self.envelope().system(SystemStatus::Ok, REPLAY_INCOMPLETE)) {
+            return false;
+        }
+        self.cursor.position = self.cursor.position.max(window.floor_of(self.topic));
+        while let Some(row) = self.cursor.rows.front() {
+            let meta = row.id.map(|id| format!(r#"{{"id":"{id}","replayed":true}}"#));
+            let meta = Some(meta.as_ref().map_or(ROW_META, |meta| meta.as_bytes()));
+            let payload = BroadcastPayload::new(row.encoding, &row.payload);
+            let frame = self.envelope().replayed(&Broadcast { event: &row.event, payload, meta });
+            if frame.is_some_and(|frame| !self.offer(frame)) {
+                return is_overtaken;
+            }
+            self.cursor.rows.pop_front();
+            self.sent += 1;
+        }
+        self.cursor.undelivered = None;
+        self.events = Some(window.after(self.topic, self.cursor.position).peekable());
+        is_overtaken
+    }
+
+    /// Where what comes next has its place: after the event of that position, if it is no event itself. None before
+    /// [`Outlet::begin`] is through, and when nothing is left.
+    fn next_at(&mut self) -> Option<(Position, /* no event */ bool)> {
+        let event = self.events.as_mut()?.peek().map(|kept| (kept.position, false));
+        let held = self.cursor.held.front().map(|held| (held.after, true));
+        event.into_iter().chain(held).min()
+    }
+
+    fn is_done(&mut self) -> bool {
+        self.events.is_some() && self.next_at().is_none()
+    }
+
+    /// Sends what comes next. False: there is no room for it.
+    fn send_next(&mut self) -> bool {
+        let Some((position, is_held)) = self.next_at() else { return true };
+        if is_held {
+            let frame = self.cursor.held.front().map(|held| held.frame.clone());
+            let is_sent = frame.is_none_or(|frame| self.offer(frame));
+            if is_sent {
+                self.cursor.held.pop_front();
+            }
+            return is_sent;
+        }
+        let Some(kept) = self.events.as_mut().and_then(|events| events.peek().copied()) else { return true };
+        let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.snapshot.shows(kept.xid));
+        if !is_shown {
+            if self.encode(kept).is_some_and(|frame| !self.offer(frame)) {
+                return false;
+            }
+            self.sent += 1;
+        }
+        self.cursor.position = position;
+        self.events.as_mut().and_then(Iterator::next);
+        true
+    }
+
+    fn encode(&self, kept: &Kept) -> Option<Frame> {
+        let payload = BroadcastPayload::new(kept.encoding, &kept.payload);
+        if self.cursor.is_replay {
+            let meta = replayed_meta(&kept.meta);
+            return self.envelope().replayed(&Broadcast { event: &kept.event, payload, meta: Some(&meta) });
+        }
+        let broadcast = Broadcast { event: &kept.event, payload, meta: Some(&kept.meta) };
+        encode_broadcast(self.vsn, self.wire_topic, &broadcast)
+    }
+
+    fn offer(&mut self, frame: Frame) -> bool {
+        let offered = self.outbox.offer(frame, Share::Half);
+        self.is_closed |= offered == Offered::Closed;
+        offered == Offered::Queued
     }
 }
 

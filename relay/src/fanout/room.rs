@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::hub::SocketId;
-use super::outbox::Outbox;
+use super::outbox::{Offered, Outbox, Share};
 use super::snapshot::Cut;
 use crate::protocol::{Broadcast, Envelope, Frame, Ref, Vsn, encode_broadcast};
 use crate::route::Topic;
@@ -17,6 +17,14 @@ use crate::wal::Xid;
 pub(super) struct RoomKey {
     pub(super) topic: Topic,
     pub(super) private: bool,
+}
+
+impl RoomKey {
+    /// Whether the window keeps its events. Public channels have no replay, and what was public must not become part of
+    /// the private room's history.
+    pub(super) fn has_history(&self) -> bool {
+        self.private || self.topic.organization().is_some()
+    }
 }
 
 /// What the members of a group share, so that one encoded frame serves them all.
@@ -62,6 +70,8 @@ struct Member {
 pub(super) enum Gate {
     /// Nothing: what it missed is still being sent.
     Shut,
+    /// It was live and goes on from the window, which has the events. What else is said waits for its turn among them.
+    Lagging,
     /// What its snapshot does not show.
     Behind(Arc<Cut>),
     Open,
@@ -74,6 +84,12 @@ pub(super) struct Delivery {
     pub(super) delivered: u64,
     /// Sockets whose outbox is closed: they are to be forgotten.
     pub(super) closed: Vec<SocketId>,
+    /// Channels whose outbox has no room for more events: they are to go on from the window.
+    pub(super) lagging: Vec<(SocketId, Arc<str>)>,
+    /// Channels that go on from the window, and what is to reach them in its place among the events.
+    pub(super) held: Vec<(SocketId, Arc<str>, Frame)>,
+    /// Channels that were not told who came and went: they are to be told who is there.
+    pub(super) untold: Vec<(SocketId, Arc<str>)>,
 }
 
 impl Delivery {
@@ -83,6 +99,24 @@ impl Delivery {
             Err(_) => self.closed.push(socket),
         }
     }
+
+    /// Queues what the window has too.
+    fn offer(&mut self, socket: SocketId, key: &GroupKey, member: &Member, frame: &Frame) {
+        match member.outbox.offer(frame.clone(), Share::ThreeQuarters) {
+            Offered::Queued => self.delivered += 1,
+            Offered::Full => self.lagging.push((socket, Arc::clone(&key.wire_topic))),
+            Offered::Closed => self.closed.push(socket),
+        }
+    }
+}
+
+/// What is delivered to a room.
+#[derive(Clone, Copy, Debug)]
+enum Matter {
+    /// An event of this transaction.
+    Event { xid: Xid, /* by the window */ is_kept: bool },
+    /// What is said once.
+    Word,
 }
 
 /// Who is not to receive a broadcast.
@@ -206,19 +240,27 @@ impl Rooms {
                 continue;
             }
             let frame = envelope.presence_diff(joins, leaves);
-            told.for_each(|(socket, member)| delivery.push(*socket, member, &frame));
+            for (socket, member) in told {
+                match member.gate {
+                    // However much changes meanwhile, one state says it all.
+                    Gate::Lagging => delivery.untold.push((*socket, Arc::clone(&key.wire_topic))),
+                    _ => delivery.push(*socket, member, &frame),
+                }
+            }
         }
         delivery
     }
 
-    /// Queues an event of a transaction for everybody in the room whose snapshot does not show it already.
-    pub(super) fn deliver_event(&self, room: &RoomKey, broadcast: &Broadcast<'_>, xid: Xid) -> Delivery {
-        let is_for = |_: SocketId, _: &GroupKey, gate: &Gate| match gate {
-            Gate::Open => true,
-            Gate::Shut => false,
-            Gate::Behind(cut) => !cut.snapshot.shows(xid),
-        };
-        self.deliver_where(room, |_| *broadcast, is_for)
+    /// Queues an event of a transaction for everybody in the room whose snapshot does not show it already. `is_kept`:
+    /// the window has it too, so that no socket need take it now.
+    pub(super) fn deliver_event(
+        &self,
+        room: &RoomKey,
+        broadcast: &Broadcast<'_>,
+        xid: Xid,
+        is_kept: bool,
+    ) -> Delivery {
+        self.deliver_where(room, |_| *broadcast, Except::Nobody, Matter::Event { xid, is_kept })
     }
 
     /// Like [`Rooms::deliver`], with one broadcast for visitors and another for everybody else.
@@ -228,17 +270,15 @@ impl Rooms {
         broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
         except: Except<'_>,
     ) -> Delivery {
-        let is_for = |socket: SocketId, key: &GroupKey, gate: &Gate| {
-            !except.is(socket, &key.wire_topic) && !matches!(gate, Gate::Shut)
-        };
-        self.deliver_where(room, broadcast, is_for)
+        self.deliver_where(room, broadcast, except, Matter::Word)
     }
 
     fn deliver_where<'b>(
         &self,
         room: &RoomKey,
         broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
-        is_for: impl Fn(SocketId, &GroupKey, &Gate) -> bool,
+        except: Except<'_>,
+        matter: Matter,
     ) -> Delivery {
         let mut delivery = Delivery::default();
         let Some(room) = self.rooms.get(room) else { return delivery };
@@ -247,11 +287,20 @@ impl Rooms {
             let Some(frame) = encode_broadcast(key.vsn, &key.wire_topic, &broadcast(key.visitor)) else {
                 continue;
             };
-            for (socket, member) in
-                members.iter().filter(|(socket, member)| is_for(**socket, key, &member.gate))
-            {
-                if member.hears_broadcasts {
-                    delivery.push(*socket, member, &frame);
+            let hears = |(socket, member): &(&SocketId, &Member)| {
+                member.hears_broadcasts && !except.is(**socket, &key.wire_topic)
+            };
+            for (socket, member) in members.iter().filter(hears) {
+                match (&member.gate, matter) {
+                    (Gate::Shut, _) | (Gate::Lagging, Matter::Event { .. }) => {}
+                    (Gate::Behind(cut), Matter::Event { xid, .. }) if cut.snapshot.shows(xid) => {}
+                    (Gate::Lagging, Matter::Word) => {
+                        delivery.held.push((*socket, Arc::clone(&key.wire_topic), frame.clone()));
+                    }
+                    (Gate::Open | Gate::Behind(_), Matter::Event { is_kept: true, .. }) => {
+                        delivery.offer(*socket, key, member, &frame);
+                    }
+                    (Gate::Open | Gate::Behind(_), _) => delivery.push(*socket, member, &frame),
                 }
             }
         }

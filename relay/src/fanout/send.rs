@@ -6,9 +6,9 @@ use std::time::Instant;
 use super::channel::Channel;
 use super::hub::{Hub, SocketId};
 use super::room::{Except, RoomKey};
-use super::typing::Typist;
+use super::typing::{Indicator, Mouth};
 use crate::auth::{self, Identity};
-use crate::protocol::{Broadcast, Encoding, Envelope, Reason, Ref, UserBroadcast};
+use crate::protocol::{Broadcast, Envelope, Reason, Ref, UserBroadcast};
 
 /// Largest payload of a typing indicator, in bytes.
 const TYPING_BYTES_MAX: usize = 1024;
@@ -77,8 +77,8 @@ impl Hub {
             return self.deliver_of_client(&room, |_| broadcast.stamped(None), except);
         };
         if Self::is_typing_on(&room, broadcast) {
-            let typist = Typist { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
-            return self.relay_typing(typist, &room, identity, broadcast, Instant::now());
+            let mouth = Mouth { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
+            return self.relay_typing(mouth, room, identity, broadcast, Instant::now());
         }
         let except = if channel.echo { Except::Nobody } else { Except::Channel(id, wire_topic) };
         self.deliver_stamped(&room, &identity, broadcast, except);
@@ -91,19 +91,21 @@ impl Hub {
 
     pub(super) fn relay_typing(
         &mut self,
-        typist: Typist,
-        room: &RoomKey,
+        mouth: Mouth,
+        room: RoomKey,
         identity: Identity,
         broadcast: &UserBroadcast,
         now: Instant,
     ) {
-        let from = typist.socket;
+        let from = mouth.socket;
+        let (payload, encoding) = (broadcast.payload.clone(), broadcast.encoding);
+        let indicator = Indicator { room: room.clone(), identity, payload, encoding };
         if broadcast.event == "typing:start" {
-            self.typing.start(typist, room.clone(), identity, now);
+            self.typing.start(mouth, indicator, now);
         } else {
-            self.typing.stop(&typist);
+            self.typing.stop(&mouth, &indicator);
         }
-        self.deliver_typing(room, from, &identity, broadcast);
+        self.deliver_typing(&room, from, &identity, broadcast);
     }
 
     /// Typing on a conversation reaches its channel and its widget alike, but never the socket it came from.
@@ -120,11 +122,11 @@ impl Hub {
         }
     }
 
-    /// Says that somebody types no more, in his place.
-    pub(super) fn end_typing(&mut self, typist: &Typist, room: &RoomKey, identity: &Identity) {
-        let stop =
-            UserBroadcast { event: "typing:stop".to_owned(), encoding: Encoding::Json, payload: "{}".into() };
-        self.deliver_typing(room, typist.socket, identity, &stop);
+    /// Says that somebody types no more, in place of the sender.
+    pub(super) fn end_typing(&mut self, from: SocketId, indicator: Indicator) {
+        let Indicator { room, identity, payload, encoding } = indicator;
+        let stop = UserBroadcast { event: "typing:stop".to_owned(), encoding, payload };
+        self.deliver_typing(&room, from, &identity, &stop);
     }
 
     pub(super) fn deliver_stamped(
@@ -159,9 +161,11 @@ impl Hub {
             }
             return;
         }
+        // A client that was told that somebody types must hear that it is over; the rest are moments that pass.
+        let is_expendable = broadcast(false).event != "typing:stop";
         let delivery = self.rooms.deliver_by_audience(room, broadcast, except);
-        self.event_rate.add(1 + delivery.delivered, now);
-        self.settle(delivery);
+        self.event_rate.add(1 + delivery.delivered + delivery.held.len() as u64, now);
+        self.settle_held(delivery, is_expendable);
     }
 }
 

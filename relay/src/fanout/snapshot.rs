@@ -189,9 +189,7 @@ impl Hub {
         let share = outcome.and_then(|read| {
             let undelivered = Undelivered::new(&read.rows, &self.metrics.snapshot_bytes);
             let bytes_max = i64::try_from(self.settings.snapshot_bytes_max).unwrap_or(i64::MAX);
-            if self.window_broken {
-                Err(SnapshotFailure::Loss)
-            } else if self.metrics.snapshot_bytes.get() > bytes_max {
+            if self.metrics.snapshot_bytes.get() > bytes_max {
                 Err(SnapshotFailure::TooLarge)
             } else {
                 Ok((Share::new(read, pending, &self.window, topic)?, undelivered))
@@ -214,7 +212,8 @@ impl Hub {
         let response = replay_response(complete, count, &self.window, self.tag);
         let reference = pending.reference.clone();
         let (rows, undelivered) = (rows.into(), Some(undelivered));
-        channel.stage = Stage::CatchingUp(Box::new(Cursor { rows, undelivered, position, cut }));
+        channel.stage =
+            Stage::CatchingUp(Box::new(Cursor { rows, undelivered, cut, ..Cursor::at(position) }));
         let frame = socket.envelope(&socket.channels[index]).reply_ok(&reference, &response);
         self.metrics.snapshots.inc();
         self.push(id, frame);
@@ -296,7 +295,7 @@ impl Share {
     ) -> Result<Self, SnapshotFailure> {
         let SnapshotRows { snapshot, lsn, rows } = read;
         let floor = window.floor_of(topic);
-        let complete = window.complements(&snapshot);
+        let complete = window.complements(&snapshot, topic);
         let has_gap = !complete && floor > pending.since;
         match pending.wanted {
             RowsWanted::Latest { .. } if has_gap => Err(SnapshotFailure::Evicted),

@@ -1,5 +1,6 @@
 //! The hub as a state machine: no runtime, no sockets. Inputs go in, frames are read from outboxes.
 
+mod burst;
 mod cut;
 mod model;
 mod presence;
@@ -247,15 +248,16 @@ fn a_socket_that_does_not_read_is_given_up_and_nobody_else() {
     let mut world = World::new();
     let slow = world.connect_with(Vsn::V1, OutboxLimits { bytes_max: 1 << 20, frames_max: 4 });
     let good = world.connect();
-    for socket in [slow, good] {
+    let sender = world.connect();
+    for socket in [slow, good, sender] {
         assert_eq!(world.join(socket, &conversation().to_string(), agent()), "ok");
     }
     for _ in 0..10 {
-        world.change(&[(&conversation(), "event")], vec![]);
+        world.send(sender, &conversation().to_string(), "said once", "{}");
     }
     assert_eq!(world.heard(good).len(), 10);
     assert_eq!(world.heard(slow), [""; 0]);
-    assert_eq!(world.hub.metrics.channels.get(), 1);
+    assert_eq!(world.hub.metrics.channels.get(), 2);
 }
 
 #[test]
@@ -308,7 +310,7 @@ fn a_loss_is_told_to_every_channel() {
     let socket = world.connect();
     world.join(socket, "lobby", agent());
     world.join(socket, &organization().to_string(), agent());
-    world.hub.apply(HubInput::Loss { cause: "the slot was dropped" });
+    world.hub.apply(attached_after_loss(1000, true));
     let told = "system: ReplayIncomplete: the slot was dropped; fetch anew what you show";
     assert_eq!(world.heard(socket), [told, told]);
 }
@@ -438,9 +440,6 @@ fn binary_payloads_reach_2_0_0_only() {
         ClientInput::Broadcast { wire_topic, reference: reference("9"), broadcast, within_rate: true },
     );
     assert_eq!(world.heard(one), [""; 0]);
-    let mut frames = Vec::new();
-    let mut taking = Box::pin(world.outboxes[two.0 as usize].take(&mut frames));
-    let _ = taking.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
-    drop(taking);
+    let frames = world.frames(two);
     assert!(matches!(&frames[..], [Frame::Text(_), Frame::Binary(bytes)] if bytes.ends_with(b"\xde\xad")));
 }

@@ -4,21 +4,35 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use serde::Deserialize;
+
 use super::hub::SocketId;
 use super::room::RoomKey;
 use crate::auth::Identity;
+use crate::protocol::Encoding;
 
-/// One typing indicator: a channel that said `typing:start` and not yet `typing:stop`.
+/// What may speak for typists: a channel of a socket, or whoever sends over HTTP under an identity.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Typist {
+pub(super) struct Mouth {
     pub(super) socket: SocketId,
     pub(super) wire_topic: Arc<str>,
 }
 
+/// One typing indicator that is on: `typing:start` was said and not yet `typing:stop`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Indicator {
+    pub(super) room: RoomKey,
+    pub(super) identity: Identity,
+    /// Of the last `typing:start`. Its end is told by the same, so that it says whose it is in the application's words.
+    pub(super) payload: Bytes,
+    pub(super) encoding: Encoding,
+}
+
 #[derive(Debug)]
 struct On {
-    room: RoomKey,
-    identity: Identity,
+    who: Option<Box<str>>,
+    indicator: Indicator,
     until: Instant,
 }
 
@@ -26,7 +40,7 @@ struct On {
 #[derive(Debug)]
 pub(super) struct Typing {
     timeout: Duration,
-    on: HashMap<Typist, On>,
+    on: HashMap<Mouth, Vec<On>>,
 }
 
 impl Typing {
@@ -34,42 +48,108 @@ impl Typing {
         Self { timeout, on: HashMap::new() }
     }
 
-    pub(super) fn start(&mut self, typist: Typist, room: RoomKey, identity: Identity, now: Instant) {
-        self.on.insert(typist, On { room, identity, until: now + self.timeout });
+    pub(super) fn start(&mut self, mouth: Mouth, indicator: Indicator, now: Instant) {
+        let who = who(&indicator);
+        let on = self.on.entry(mouth).or_default();
+        on.retain(|known| known.who != who);
+        on.push(On { who, indicator, until: now + self.timeout });
     }
 
-    /// Where it was on, and whose it was.
-    pub(super) fn stop(&mut self, typist: &Typist) -> Option<(RoomKey, Identity)> {
-        self.on.remove(typist).map(|On { room, identity, .. }| (room, identity))
+    /// What is said of this typist is over.
+    pub(super) fn stop(&mut self, mouth: &Mouth, indicator: &Indicator) {
+        let Some(on) = self.on.get_mut(mouth) else { return };
+        let who = who(indicator);
+        on.retain(|known| known.who != who);
+        if on.is_empty() {
+            self.on.remove(mouth);
+        }
+    }
+
+    /// Takes all that one spoke for.
+    pub(super) fn silence(&mut self, mouth: &Mouth) -> Vec<Indicator> {
+        let on = self.on.remove(mouth).unwrap_or_default();
+        on.into_iter().map(|on| on.indicator).collect()
     }
 
     /// Takes those whose time is over.
-    pub(super) fn expired(&mut self, now: Instant) -> Vec<(Typist, RoomKey, Identity)> {
-        let expired = self.on.extract_if(|_, on| on.until <= now);
-        expired.map(|(typist, On { room, identity, .. })| (typist, room, identity)).collect()
+    pub(super) fn expired(&mut self, now: Instant) -> Vec<(Mouth, Indicator)> {
+        let mut expired = Vec::new();
+        self.on.retain(|mouth, on| {
+            let over = on.extract_if(.., |on| on.until <= now);
+            expired.extend(over.map(|on| (mouth.clone(), on.indicator)));
+            !on.is_empty()
+        });
+        expired
     }
+}
+
+/// Which of the typists behind one identity it is. Agents and visitors are one person each, whatever they say; a
+/// service speaks for many, and names them by `user_id`, or in words of its own: then the whole payload tells them apart.
+fn who(indicator: &Indicator) -> Option<Box<str>> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        user_id: &'a serde_json::value::RawValue,
+    }
+    if indicator.identity != Identity::Service {
+        return None;
+    }
+    let named =
+        serde_json::from_slice::<Named<'_>>(&indicator.payload).map(|named| named.user_id.get().into());
+    Some(named.unwrap_or_else(|_| String::from_utf8_lossy(&indicator.payload).into()))
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::route::Topic;
 
+    fn indicator(identity: Identity, payload: &str) -> Indicator {
+        let room = RoomKey { topic: Topic::parse("lobby").unwrap(), private: false };
+        Indicator { room, identity, payload: payload.to_owned().into(), encoding: Encoding::Json }
+    }
+
+    fn mouth(socket: u64) -> Mouth {
+        Mouth { socket: SocketId(socket), wire_topic: "realtime:lobby".into() }
+    }
+
+    fn typing() -> (Typing, impl Fn(u64) -> Instant) {
+        let start = Instant::now();
+        (Typing::new(Duration::from_secs(5)), move |seconds| start + Duration::from_secs(seconds))
+    }
+
     #[test]
     fn an_indicator_expires_unless_renewed() {
-        let room = RoomKey { topic: Topic::parse("lobby").unwrap(), private: false };
-        let typist = |socket| Typist { socket: SocketId(socket), wire_topic: "realtime:lobby".into() };
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut typing = Typing::new(Duration::from_secs(5));
-        typing.start(typist(1), room.clone(), Identity::Service, start);
-        typing.start(typist(2), room.clone(), Identity::Service, start);
-        typing.start(typist(3), room.clone(), Identity::Service, start);
-        typing.start(typist(2), room.clone(), Identity::Service, at(3));
-        assert_eq!(typing.stop(&typist(3)), Some((room.clone(), Identity::Service)));
+        let (mut typing, at) = typing();
+        let on = indicator(Identity::Service, "{}");
+        for socket in 1..=3 {
+            typing.start(mouth(socket), on.clone(), at(0));
+        }
+        typing.start(mouth(2), on.clone(), at(3));
+        typing.stop(&mouth(3), &on);
         assert_eq!(typing.expired(at(4)), []);
-        assert_eq!(typing.expired(at(5)), [(typist(1), room.clone(), Identity::Service)]);
-        assert_eq!(typing.expired(at(8)), [(typist(2), room, Identity::Service)]);
-        assert_eq!(typing.stop(&typist(2)), None);
+        assert_eq!(typing.expired(at(5)), [(mouth(1), on.clone())]);
+        assert_eq!(typing.expired(at(8)), [(mouth(2), on)]);
+        assert_eq!(typing.silence(&mouth(2)), []);
+    }
+
+    #[test]
+    fn a_service_speaks_for_many_and_everybody_else_for_one() {
+        let (mut typing, at) = typing();
+        let of = |payload: &str| indicator(Identity::Service, payload);
+        let (ada, bob) = (r#"{"user_id":"ada","name":"Ada"}"#, r#"{"user_id":"bob"}"#);
+        typing.start(mouth(1), of(ada), at(0));
+        typing.start(mouth(1), of(bob), at(0));
+        typing.start(mouth(1), of(r#"{"nick":"cy"}"#), at(0));
+        typing.stop(&mouth(1), &of(r#"{ "user_id": "ada" }"#));
+        typing.stop(&mouth(1), &of(r#"{"nick":"cy"}"#));
+        assert_eq!(typing.silence(&mouth(1)), [of(bob)]);
+        let visitor =
+            Identity::Visitor { organization: Uuid::from_u128(1), conversation: Uuid::from_u128(2) };
+        typing.start(mouth(1), indicator(visitor, ada), at(0));
+        typing.stop(&mouth(1), &indicator(visitor, bob));
+        assert_eq!(typing.silence(&mouth(1)), []);
     }
 }

@@ -4,7 +4,7 @@
 //! killed reads it again. Bounded by time and bytes. Its hazard is silence: every event that leaves raises a floor,
 //! and whoever asks for something below the floor is told that it is incomplete.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque, vec_deque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::decode::Timestamp;
 use crate::protocol::Encoding;
-use crate::route::{Position, Topic};
+use crate::route::{Position, Template, Topic};
 use crate::wal::{Snapshot, Xid};
 
 /// Memory taken by an event besides its payload, in bytes: the entry itself, and its share of map and queues.
@@ -99,6 +99,15 @@ pub(super) struct Window {
     evicted: VecDeque<Xid>,
     /// The newest of those that are not remembered.
     forgotten: Option<Xid>,
+    /// Where tables were emptied last whose rows went to channels of a name.
+    emptied: Vec<Emptied>,
+}
+
+#[derive(Debug)]
+struct Emptied {
+    channels: Template,
+    position: Position,
+    xid: Xid,
 }
 
 /// Why a position is not one to go on from.
@@ -127,6 +136,7 @@ impl Window {
             head: Position::default(),
             evicted: VecDeque::new(),
             forgotten: None,
+            emptied: Vec::new(),
         }
     }
 
@@ -157,6 +167,15 @@ impl Window {
                 self.shrink();
             }
         }
+    }
+
+    /// The change last noted emptied tables: what came of their rows is not sent again, and a client that has some of it
+    /// is told. At most one entry a template, so there is no bound to keep.
+    pub(super) fn empty(&mut self, channels: &[Template], xid: Xid) {
+        let position = self.head;
+        self.emptied.retain(|known| !channels.contains(&known.channels));
+        let emptied = |channels: &Template| Emptied { channels: channels.clone(), position, xid };
+        self.emptied.extend(channels.iter().map(emptied));
     }
 
     /// Keeps an event of the change last noted.
@@ -205,6 +224,7 @@ impl Window {
             }
         }
         self.channels.retain(|_, channel| !channel.events.is_empty() || channel.floor > floor);
+        self.emptied.retain(|known| known.position > floor);
     }
 
     /// Whether a client that has everything of a topic up to `after` can go on from there without a gap.
@@ -223,13 +243,25 @@ impl Window {
         if is_known { Ok(()) } else { Err(Gap::UnknownCommit) }
     }
 
-    /// Everything of a topic above it is here.
+    /// Everything of a topic above it is here, and none of it tells of rows that were gone at a stroke.
     pub(super) fn floor_of(&self, topic: &Topic) -> Position {
-        self.channels.get(topic).map_or(self.floor, |channel| channel.floor.max(self.floor))
+        let floor = self.channels.get(topic).map_or(self.floor, |channel| channel.floor.max(self.floor));
+        self.emptied_of(topic).map(|known| known.position).fold(floor, Position::max)
+    }
+
+    fn emptied_of(&self, topic: &Topic) -> impl Iterator<Item = &Emptied> {
+        self.emptied.iter().filter(|known| known.channels.can_address(topic))
+    }
+
+    /// Whether the window has lost something of a topic above a position. Commits without events on it that have left
+    /// are no loss, except where nothing of the topic is remembered.
+    pub(super) fn overtakes(&self, topic: &Topic, position: Position) -> bool {
+        position < self.channels.get(topic).map_or(self.floor, |channel| channel.floor)
+            || self.emptied_of(topic).any(|known| position < known.position)
     }
 
     /// The events of a topic above a position, oldest first.
-    pub(super) fn after(&self, topic: &Topic, after: Position) -> impl ExactSizeIterator<Item = &Kept> {
+    pub(super) fn after(&self, topic: &Topic, after: Position) -> vec_deque::Iter<'_, Kept> {
         const NONE: &VecDeque<Kept> = &VecDeque::new();
         let events = self.channels.get(topic).map_or(NONE, |channel| &channel.events);
         events.range(events.partition_point(|kept| kept.position <= after)..)
@@ -239,7 +271,8 @@ impl Window {
     pub(super) fn position_of(&self, topic: &Topic, row: Uuid) -> Option<Position> {
         // Clients come back with one of the last.
         let events = &self.channels.get(topic)?.events;
-        events.iter().rev().find(|kept| kept.is_row(row)).map(|kept| kept.position)
+        let found = events.iter().rev().find(|kept| kept.is_row(row)).map(|kept| kept.position);
+        found.filter(|position| *position >= self.floor_of(topic))
     }
 
     /// Where to begin so that everything committed at or after `since` follows, at most `limit` events; and whether
@@ -262,11 +295,17 @@ impl Window {
         }
     }
 
-    /// Whether everything that a snapshot does not show, and that was streamed, is here.
-    pub(super) fn complements(&self, snapshot: &Snapshot) -> bool {
+    /// Whether everything that a snapshot does not show, and that was streamed to a topic, is here.
+    pub(super) fn complements(&self, snapshot: &Snapshot, topic: &Topic) -> bool {
         // Of what is not remembered it is certain only if it ended before all that the snapshot left out.
         let may_have_forgotten = self.forgotten.is_some_and(|newest| snapshot.is_recent(newest));
-        !may_have_forgotten && self.evicted.iter().all(|xid| snapshot.shows(*xid))
+        !may_have_forgotten
+            && self.evicted.iter().all(|xid| snapshot.shows(*xid))
+            && self.emptied_of(topic).all(|emptied| {
+                let before = self.channels.get(topic).into_iter().flat_map(|channel| &channel.events);
+                let mut before = before.take_while(|kept| kept.position <= emptied.position);
+                snapshot.shows(emptied.xid) && before.all(|kept| snapshot.shows(kept.xid))
+            })
     }
 
     fn oldest_of(&self, id: Uuid) -> Option<&Kept> {
@@ -541,7 +580,8 @@ mod tests {
         for lsn in 10..=20 {
             commit(&mut window, lsn, &topic(1), 10);
         }
-        let complements = |window: &Window, snapshot: &str| window.complements(&snapshot.parse().unwrap());
+        let complements =
+            |window: &Window, snapshot: &str| window.complements(&snapshot.parse().unwrap(), &topic(1));
         assert!(complements(&window, "1:1:"), "nothing was evicted");
         window.expire(seconds(312));
         assert!(complements(&window, "21:21:"));

@@ -19,7 +19,7 @@ use super::Shared;
 use super::peer;
 use crate::fanout::SocketId;
 use crate::protocol::Vsn;
-use crate::socket::Session;
+use crate::socket::{Progress, Session};
 
 /// Read and write buffers of a socket start at this size. Most sockets are idle most of the time.
 const BUFFER_BYTES: usize = 2 * 1024;
@@ -76,7 +76,7 @@ pub(super) async fn upgrade(
                     .write_buffer_size(BUFFER_BYTES)
                     .max_message_size(Some(frame_bytes_max))
                     .max_frame_size(Some(frame_bytes_max));
-                let io = TokioIo::new(upgraded);
+                let io = Progress::new(TokioIo::new(upgraded));
                 session.run(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
             }
             Err(error) => debug!(%error, "handshake not completed"),

@@ -31,6 +31,12 @@ pub struct Route {
     pub when_changed: Option<Vec<String>>,
 }
 
+impl Route {
+    fn is_of(&self, relation: &Relation) -> bool {
+        self.schema == relation.namespace && self.table == relation.name
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Insert,
@@ -87,6 +93,9 @@ pub enum ControlChange {
     AllConversationsGone,
     /// What lies before was read again, and routed as is right only from here on.
     RoutedAnewUntilHere,
+    /// Tables were emptied (TRUNCATE) whose rows went to channels of these names: what came of them there tells of rows
+    /// that are gone.
+    Emptied { channels: Vec<Template> },
 }
 
 /// What a change leads to.
@@ -166,6 +175,16 @@ impl Router {
                 self.plan(relation).delete(Row::Old(old), &mut routed);
             }
             ChangeKind::Truncate { relations, .. } => {
+                let is_of = |route: &&Route| relations.iter().any(|relation| route.is_of(relation));
+                let mut channels: Vec<Template> = Vec::new();
+                for Route { channel, .. } in self.routes.iter().filter(is_of) {
+                    if !channels.contains(channel) {
+                        channels.push(channel.clone());
+                    }
+                }
+                if !channels.is_empty() {
+                    routed.control.push(ControlChange::Emptied { channels });
+                }
                 for relation in relations {
                     match self.plan(relation).control() {
                         Some(ControlTable::Agents) => routed.control.push(ControlChange::AllAgentsGone),
@@ -193,10 +212,7 @@ impl Router {
             Some("realtime_conversations") => Some(ControlTable::Conversations),
             _ => None,
         };
-        let routes = self
-            .routes
-            .iter()
-            .filter(|route| route.schema == relation.namespace && route.table == relation.name);
+        let routes = self.routes.iter().filter(|route| route.is_of(relation));
         let plan = Arc::new(Plan::new(relation, routes, control, &self.domains));
         self.plans.insert(relation.id, Arc::clone(&plan));
         plan
@@ -447,7 +463,10 @@ mod tests {
         assert_eq!(routed.events.len(), 2);
         let (organization, conversation) = (ORG_A.parse().unwrap(), CONV.parse().unwrap());
         assert_eq!(routed.control, [ControlChange::ConversationGone { organization, conversation }]);
-        assert_eq!(mirror().truncate().control, [ControlChange::AllConversationsGone]);
+        let channels = ["org:{organization_id}", "org:{organization_id}:conv:{id}"];
+        let channels = channels.iter().map(|channel| Template::parse(channel).unwrap()).collect();
+        let emptied = ControlChange::Emptied { channels };
+        assert_eq!(mirror().truncate().control, [emptied, ControlChange::AllConversationsGone]);
     }
 
     const MESSAGES: &[(&str, u32, bool)] =

@@ -1,6 +1,6 @@
 //! Channel templates of routes: `org:{organization_id}:conv:{conversation_id}`.
 
-use super::topic::{OPTIONAL_PREFIX, Scope};
+use super::topic::{OPTIONAL_PREFIX, Scope, Topic};
 
 /// A channel name with columns in braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,44 @@ impl Template {
         &self.pieces
     }
 
+    /// Whether a row can make it name this topic.
+    pub fn can_address(&self, topic: &Topic) -> bool {
+        match self.of_organization() {
+            Some((scope, ..)) => topic.scope() == Some(scope),
+            None => self.can_make(&topic.to_string()),
+        }
+    }
+
+    /// Whether it can make this name. A column stands for any text.
+    fn can_make(&self, name: &str) -> bool {
+        let name = name.strip_prefix(OPTIONAL_PREFIX).unwrap_or(name);
+        let mut pieces = self.pieces.as_slice();
+        let mut rest = name;
+        if let Some((Piece::Literal(first), others)) = pieces.split_first() {
+            let Some(tail) = rest.strip_prefix(first.strip_prefix(OPTIONAL_PREFIX).unwrap_or(first)) else {
+                return false;
+            };
+            (pieces, rest) = (others, tail);
+            if pieces.is_empty() {
+                return rest.is_empty();
+            }
+        }
+        if let Some((Piece::Literal(last), others)) = pieces.split_last() {
+            let Some(head) = rest.strip_suffix(last.as_str()) else { return false };
+            (pieces, rest) = (others, head);
+        }
+        // What is left begins and ends with a column: the literals between have to come in order, wherever.
+        let literals = pieces.iter().filter_map(|piece| match piece {
+            Piece::Literal(text) => Some(text.as_str()),
+            Piece::Column(_) => None,
+        });
+        for literal in literals {
+            let Some((_, tail)) = rest.split_once(literal) else { return false };
+            rest = tail;
+        }
+        true
+    }
+
     /// Which of an organization's channels it makes, and the columns of the organization and of the conversation. None
     /// for other channels, and for those that a column alone does not name.
     pub fn of_organization(&self) -> Option<(Scope, &str, Option<&str>)> {
@@ -85,6 +123,9 @@ impl Template {
 mod tests {
     use super::*;
 
+    const ORG: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+    const CONV: &str = "0e37df36-f698-11e6-8dd4-cb9ced3df976";
+
     #[test]
     fn literals_and_columns_alternate() {
         let template = Template::parse("org:{organization_id}:conv:{id}").unwrap();
@@ -102,6 +143,30 @@ mod tests {
         for text in ["", "a}", "{a", "{}", "{{a}}", "org:{a}:{"] {
             assert!(Template::parse(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_template_knows_the_names_that_it_can_make() {
+        let check = |template: &str, name: &str, expected| {
+            let spell = |text: &str| text.replace("ORG", ORG).replace("CONV", CONV);
+            let topic = Topic::parse(&spell(name)).unwrap();
+            assert_eq!(Template::parse(template).unwrap().can_address(&topic), expected, "{template} {name}");
+        };
+        check("org:{o}", "org:ORG", true);
+        check("org:{o}", "org:ORG:conv:CONV", false);
+        check("org:{o}:conv:{c}", "bcast:org:ORG:conv:CONV", true);
+        check("bcast:org:{o}:conv:{c}", "org:ORG:conv:CONV", true);
+        check("org:{o}:conv:{c}", "org:ORG:widget:CONV", false);
+        check("org:{o}:conversations", "org:ORG:conversations", true);
+        check("org:{o}:conversations", "org:ORG", false);
+        check("shop:{a}:{b}:x", "shop:1:2:x", true);
+        check("shop:{a}:{b}:x", "shop:1:x", false);
+        check("shop:{a}", "org:ORG", false);
+        check("lobby", "lobby", true);
+        check("lobby", "lobby2", false);
+        check("{a}-{b}", "1-2", true);
+        check("{a}-{b}", "12", false);
+        check("a{x}a", "a", false);
     }
 
     #[test]

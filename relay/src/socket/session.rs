@@ -1,14 +1,18 @@
 //! One WebSocket: reads frames and hands them to the hub, writes what the hub queued.
 //!
 //! A session decides nothing about channels. It parses, verifies tokens, and keeps the order in which its client
-//! spoke; who is joined to what is the hub's. Its hazard is a client that stops reading: every write gives way to
-//! the outbox overflowing.
+//! spoke; who is joined to what is the hub's. Its hazard is a client that stops reading: reading from it goes on while
+//! it is written to, and a write gives way to the outbox overflowing, to a drain, and to the idle time.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{FutureExt, Sink, Stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +23,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
 
+use super::progress::Progress;
 use super::rate::RateLimit;
 use crate::auth::Credential;
 use crate::config::Limits;
@@ -28,7 +33,7 @@ use crate::metrics::Reason;
 use crate::protocol::{self, Frame, Incoming, JoinPayload, Payload, PresenceCall, Ref, Vsn, access_token};
 use crate::route::{Topic, strip_wire_prefix};
 
-/// How long a closing socket may take to accept the close frame.
+/// How long a closing socket may take to accept the close frame, and what waits before it without moving.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sockets whose closing a second of drain is spread over. Clients come back without jitter of their own.
@@ -50,7 +55,7 @@ pub struct Session {
     shared: Arc<Shared>,
 }
 
-type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
+type WebSocket = WebSocketStream<Progress<TokioIo<Upgraded>>>;
 
 /// Why a session ended.
 enum End {
@@ -111,42 +116,36 @@ impl Session {
         let mut rate =
             RateLimit::new(limits.client_messages_per_second, limits.client_messages_burst, Instant::now());
         let mut heard_at = Instant::now();
-        let idle_timer = tokio::time::sleep(idle);
-        tokio::pin!(idle_timer);
+        // Never further away than the idle time, so that it goes off before anything has lasted that long.
+        let timer = tokio::time::sleep(idle);
+        tokio::pin!(timer);
         let stop = self.shared.stop.clone();
         let drain = drain(&stop, self.shared.metrics.sockets.clone());
         tokio::pin!(drain);
         let mut draining = false;
-        let mut frames = Vec::new();
+        let mut frames = VecDeque::new();
+        // Since when there is something to write.
+        let mut writing = None::<Instant>;
+        let mut read_first = false;
         // What the client's last message waits for. Until it is there no other is read, so that order is kept; what
         // the hub queues goes out meanwhile.
         let mut waiting: Option<BoxFuture<'static, HubInput>> = None;
         loop {
+            let may_read = waiting.is_none();
             tokio::select! {
                 biased;
-                // Stop: what is queued still goes out before the close frame.
+                // Stop: what is queued still goes out before the close frame, as long as it moves.
                 () = &mut drain, if !draining => {
                     draining = true;
                     outbox.close(CloseReason::Shutdown);
+                    timer.as_mut().reset((Instant::now() + CLOSE_TIMEOUT).into());
                 }
                 // What the hub queued.
-                closed = outbox.take(&mut frames) => {
-                    if let Some(reason) = closed {
-                        return End::Server(reason);
-                    }
-                    tokio::select! {
-                        biased;
-                        () = outbox.overflowed() => return End::Server(CloseReason::SlowConsumer),
-                        written = write(socket, &mut frames) => if written.is_err() {
-                            return End::Client("write failed");
-                        }
-                    }
-                    if outbox.take_refill_request()
-                        && hub.send(HubInput::Client(self.id, ClientInput::Refill)).await.is_err()
-                    {
-                        return End::Server(CloseReason::Shutdown);
-                    }
-                }
+                () = outbox.filled(), if writing.is_none() => match outbox.take(&mut frames) {
+                    Some(reason) => return End::Server(reason),
+                    None => writing = Some(Instant::now()),
+                },
+                () = outbox.overflowed(), if writing.is_some() => return End::Server(CloseReason::SlowConsumer),
                 // What was looked up.
                 input = async { waiting.as_mut().expect("the arm is off without one").await }, if waiting.is_some() => {
                     waiting = None;
@@ -154,35 +153,61 @@ impl Session {
                         return End::Server(CloseReason::Shutdown);
                     }
                 }
-                // What the client says.
-                message = socket.next(), if waiting.is_none() => {
-                    let message = match message {
-                        Some(Ok(message)) => message,
-                        Some(Err(error)) => return End::of(&error),
-                        None => return End::Client("closed by client"),
-                    };
-                    heard_at = Instant::now();
-                    if let Some(incoming) = self.parse(message) {
-                        let within_rate = rate.admit(heard_at);
-                        let is_told = match self.step(incoming, within_rate) {
-                            Some(Step::Tell(input)) => hub.send(input).await.is_ok(),
-                            Some(Step::Wait(input)) => {
-                                waiting = Some(input);
-                                true
+                // By turns, so that neither a flood from the client nor one for it stops the other.
+                turn = turn(socket, writing.is_some().then_some(&mut frames), may_read, read_first) => {
+                    read_first = matches!(turn, Turn::Written(_));
+                    match turn {
+                        Turn::Written(Err(_)) => return End::Client("write failed"),
+                        Turn::Written(Ok(())) => {
+                            writing = None;
+                            // A burst leaves no large buffer behind on a socket that is then idle.
+                            frames.shrink_to(16);
+                            if outbox.take_refill_request()
+                                && hub.send(HubInput::Client(self.id, ClientInput::Refill)).await.is_err()
+                            {
+                                return End::Server(CloseReason::Shutdown);
                             }
-                            None => true,
-                        };
-                        if !is_told {
-                            return End::Server(CloseReason::Shutdown);
+                        }
+                        Turn::Read(message) => {
+                            let message = match message {
+                                Some(Ok(message)) => message,
+                                Some(Err(error)) => return End::of(&error),
+                                None => return End::Client("closed by client"),
+                            };
+                            heard_at = Instant::now();
+                            let step = self.parse(message).and_then(|incoming| {
+                                let within_rate = rate.admit(heard_at);
+                                self.step(incoming, within_rate)
+                            });
+                            match step {
+                                Some(Step::Tell(input)) => {
+                                    if hub.send(input).await.is_err() {
+                                        return End::Server(CloseReason::Shutdown);
+                                    }
+                                }
+                                Some(Step::Wait(input)) => waiting = Some(input),
+                                None => {}
+                            }
                         }
                     }
                 }
-                () = &mut idle_timer => {
+                () = &mut timer => {
+                    let now = Instant::now();
+                    let patience = if draining { CLOSE_TIMEOUT } else { idle };
                     let quiet_until = heard_at + idle;
-                    if quiet_until <= Instant::now() {
+                    if quiet_until <= now {
                         outbox.close(CloseReason::Idle);
                     }
-                    idle_timer.as_mut().reset(quiet_until.max(Instant::now() + Duration::from_secs(1)).into());
+                    let mut next = quiet_until.max(now + Duration::from_secs(1)).min(now + patience);
+                    if let Some(since) = writing {
+                        let stalled_at = since.max(socket.get_ref().wrote_at()) + patience;
+                        if stalled_at <= now {
+                            let reason = if draining { CloseReason::Shutdown } else { CloseReason::NotReading };
+                            return End::Server(reason);
+                        }
+                        next = next.min(stalled_at);
+                    }
+                    timer.as_mut().reset(next.into());
                 }
             }
         }
@@ -289,13 +314,53 @@ fn policed_name(wire_topic: &str) -> Option<String> {
     topic.organization().is_none().then(|| topic.to_string())
 }
 
-async fn write(socket: &mut WebSocket, frames: &mut Vec<Frame>) -> Result<(), tungstenite::Error> {
-    for frame in frames.drain(..) {
-        socket.feed(frame.into()).await?;
+/// What came first.
+enum Turn {
+    /// Everything is on its way.
+    Written(Result<(), tungstenite::Error>),
+    Read(Option<Result<Message, tungstenite::Error>>),
+}
+
+/// Writes frames, if there are any, and reads a message, if it may: whichever is done first. Nothing is lost if this is
+/// dropped, as what has been written of the frames is not among them any more.
+async fn turn(
+    socket: &mut WebSocket,
+    mut frames: Option<&mut VecDeque<Frame>>,
+    reads: bool,
+    read_first: bool,
+) -> Turn {
+    let mut write = |socket: &mut WebSocket, cx: &mut Context<'_>| match &mut frames {
+        Some(frames) => poll_write(socket, frames, cx).map(Turn::Written),
+        None => Poll::Pending,
+    };
+    let read = |socket: &mut WebSocket, cx: &mut Context<'_>| match reads {
+        true => Pin::new(socket).poll_next(cx).map(Turn::Read),
+        false => Poll::Pending,
+    };
+    poll_fn(|cx| {
+        if read_first && let Poll::Ready(turn) = read(socket, cx) {
+            return Poll::Ready(turn);
+        }
+        match write(socket, cx) {
+            Poll::Pending if !read_first => read(socket, cx),
+            turn => turn,
+        }
+    })
+    .await
+}
+
+fn poll_write(
+    socket: &mut WebSocket,
+    frames: &mut VecDeque<Frame>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), tungstenite::Error>> {
+    while !frames.is_empty() {
+        ready!(Pin::new(&mut *socket).poll_ready(cx))?;
+        if let Some(frame) = frames.pop_front() {
+            Pin::new(&mut *socket).start_send(frame.into())?;
+        }
     }
-    // A burst leaves no large buffer behind on a socket that is then idle.
-    frames.shrink_to(16);
-    socket.flush().await
+    Pin::new(socket).poll_flush(cx)
 }
 
 /// Resolves when the relay stops, later for some sockets than for others.

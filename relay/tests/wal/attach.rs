@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 
 use crate::cluster::Cluster;
 use crate::reader::Reader;
+use crate::wait::eventually;
 
 const NOTES: &str = "create table notes (id int primary key, body text);
     create publication campfire for table notes;";
@@ -113,7 +114,7 @@ async fn pitfall_3_2_a_publication_made_after_the_slot_is_refused() {
     sql.batch_execute("drop publication campfire; create publication campfire for table notes")
         .await
         .expect("made anew");
-    let error = eventually_free(&config, &sql).await;
+    let error = refusal_when_free(&config, &sql).await;
     assert!(matches!(error, WalError::PublicationNewerThanSlot { .. }), "{error}");
     assert!(!error.is_retryable());
 }
@@ -126,20 +127,19 @@ async fn pitfall_3_2_a_publication_added_to_the_settings_must_be_older_than_the_
     sql.batch_execute("create publication campfire_late").await.expect("made");
     let both = cluster.wal(&["campfire", "campfire_control"]);
     let late = cluster.wal(&["campfire", "campfire_late"]);
-    assert!(matches!(eventually_free(&late, &sql).await, WalError::PublicationNewerThanSlot { .. }));
+    assert!(matches!(refusal_when_free(&late, &sql).await, WalError::PublicationNewerThanSlot { .. }));
     Reader::attach(&both, &sql).await;
     let row = sql.query_one("select publication_names::text from campfire.slots", &[]).await.expect("a row");
     assert_eq!(row.get::<_, String>(0), "{campfire,campfire_control}");
 }
 
 /// The refusal after the server has noticed that the last stream was closed.
-async fn eventually_free(config: &WalConfig, sql: &Client) -> WalError {
-    loop {
-        match refusal(config, sql).await {
-            WalError::SlotActive { .. } => tokio::time::sleep(Duration::from_millis(20)).await,
-            error => return error,
-        }
-    }
+async fn refusal_when_free(config: &WalConfig, sql: &Client) -> WalError {
+    eventually("the slot is free", async || match refusal(config, sql).await {
+        WalError::SlotActive { .. } => None,
+        error => Some(error),
+    })
+    .await
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn pitfall_3_17_another_cluster_is_refused() {
     let config = cluster.wal(&["campfire"]);
     Reader::attach(&config, &sql).await.stream.close().await;
     sql.batch_execute("update campfire.slots set system_identifier = '7'").await.expect("updated");
-    let error = eventually_free(&config, &sql).await;
+    let error = refusal_when_free(&config, &sql).await;
     assert!(matches!(&error, WalError::OtherSystem { expected, .. } if expected == "7"), "{error}");
     assert!(!error.is_retryable());
 }
@@ -193,7 +193,7 @@ async fn pitfall_3_16_a_lost_slot_is_told_and_can_be_dropped() {
             .await
             .expect("done");
     }
-    let error = eventually_free(&config, &sql).await;
+    let error = refusal_when_free(&config, &sql).await;
     assert!(matches!(error, WalError::SlotLost { .. }), "{error}");
     assert!(!error.is_retryable());
     wal::drop_slot(&sql, "campfire").await.expect("dropped");
@@ -230,12 +230,11 @@ async fn pitfall_3_18_servers_without_room_are_told_apart() {
     assert!(matches!(error, WalError::TooManyConnections(_)), "{error}");
     assert!(error.is_retryable());
     reader.stream.close().await;
-    let error = loop {
-        match refusal(&other, &sql).await {
-            WalError::TooManyConnections(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            error => break error,
-        }
-    };
+    let error = eventually("there is a walsender to spare", async || match refusal(&other, &sql).await {
+        WalError::TooManyConnections(_) => None,
+        error => Some(error),
+    })
+    .await;
     assert!(matches!(error, WalError::TooManySlots(_)), "{error}");
     assert!(!error.is_retryable());
 }

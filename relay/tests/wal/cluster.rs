@@ -6,20 +6,25 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
-use std::{env, fs, net, process, thread};
+use std::{env, fs, process, thread};
 
 use campfire_relay::wal::{self, Conninfo, WalConfig};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::servers;
+use crate::wait::DEADLINE;
 use crate::watchdog::Watchdog;
+use crate::{port, wait};
 
 /// Stands in for the extension.
 pub(crate) const SLOTS_TABLE: &str = "create schema campfire;
     create table campfire.slots (
         slot_name name primary key, system_identifier text, timeline bigint, publication_names name[],
         publication_oids oid[], publication_xmins text[], created_at timestamptz default now())";
+
+/// A server on a busy machine may take long to answer.
+const PATIENT: &str = "connect_timeout=120";
 
 /// For the watchdog: ends a server by its pid file, and removes its directory.
 const TIDY: &str = r#"kill -QUIT "$(head -n 1 "$1/data/postmaster.pid")"; sleep 1; rm -rf "$1""#;
@@ -52,9 +57,7 @@ impl Cluster {
         let directory = temporary_directory();
         let data = directory.join("data");
         as_postgres(&["cp", "-a", text(&seed.directory.join("data")), text(&data)]);
-        let listener = net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
-        drop(listener);
+        let port = port::reserve().expect("a free port");
         let mut configuration = format!(
             "unix_socket_directories = '{}'\nport = {port}\nlisten_addresses = '127.0.0.1'\n\
              wal_level = logical\nfsync = off\nautovacuum = off\nshared_buffers = 16MB\n",
@@ -90,7 +93,7 @@ impl Cluster {
             window: Duration::ZERO,
             status_interval: Duration::from_secs(10),
             frame_bytes_max: 64 << 20,
-            create_slot_timeout: Duration::from_secs(20),
+            create_slot_timeout: DEADLINE,
             window_wal_bytes: u64::MAX,
             may_replace_slot: true,
             stop: CancellationToken::new(),
@@ -99,7 +102,7 @@ impl Cluster {
 
     pub(crate) fn database(&self, name: &str) -> Conninfo {
         let (directory, port) = (self.directory.display(), self.port);
-        conninfo(&format!("host={directory} port={port} user=postgres dbname={name}"))
+        conninfo(&format!("host={directory} port={port} user=postgres dbname={name} {PATIENT}"))
     }
 
     /// The same server over TCP, as a login role.
@@ -111,7 +114,9 @@ impl Cluster {
     /// With further parameters.
     pub(crate) fn tcp_with(&self, user: &str, parameters: &str) -> Conninfo {
         let port = self.port;
-        conninfo(&format!("hostaddr=127.0.0.1 port={port} user={user} dbname=postgres {parameters}"))
+        conninfo(&format!(
+            "hostaddr=127.0.0.1 port={port} user={user} dbname=postgres {PATIENT} {parameters}"
+        ))
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -146,7 +151,29 @@ impl Cluster {
 
     fn control(&self, arguments: &[&str]) {
         let (program, data) = (program("pg_ctl"), self.directory.join("data"));
-        as_postgres(&[&[text(&program), "-s", "-D", text(&data)], arguments].concat());
+        let seconds = DEADLINE.as_secs().to_string();
+        as_postgres(&[&[text(&program), "-s", "-t", &seconds, "-D", text(&data)], arguments].concat());
+    }
+}
+
+/// Waits until nobody reads the slot: the server takes a moment to notice that a reader has left.
+pub(crate) async fn eventually_free(sql: &Client) {
+    wait::eventually("nobody reads a slot", async || {
+        let active = "select from pg_replication_slots where active";
+        sql.query(active, &[]).await.expect("slots").is_empty().then_some(())
+    })
+    .await;
+}
+
+/// Waits until the server has heard so many further status updates of whoever reads a slot.
+pub(crate) async fn eventually_heard(sql: &Client, updates: usize) {
+    let heard_at = async || {
+        let query = "select max(reply_time)::text from pg_stat_replication";
+        sql.query_one(query, &[]).await.expect("walsenders").get::<_, Option<String>>(0)
+    };
+    for _ in 0..updates {
+        let before = heard_at().await;
+        wait::eventually("a status update", async || (heard_at().await != before).then_some(())).await;
     }
 }
 

@@ -2,44 +2,47 @@
 
 use std::time::{Duration, Instant};
 
-use campfire_relay::wal::{self, HolderWatch, WalConfig, WalError};
+use campfire_relay::wal::{self, HolderWatch, Lsn, WalConfig, WalError};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, eventually_free, eventually_heard};
 use crate::reader::{Reader, current_wal_lsn, eventually_confirmed};
 use crate::servers::version;
+use crate::wait::{DEADLINE, eventually};
 
 const NOTES: &str = "create table notes (id int primary key, body text);
     create table unpublished (body text);
     create publication campfire for table notes;";
 
-/// Waits until the server has noticed that a stream was closed.
-async fn eventually_free(sql: &tokio_postgres::Client) {
-    let active = "select from pg_replication_slots where active";
-    while !sql.query(active, &[]).await.expect("slots").is_empty() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 /// A stop while CREATE_REPLICATION_SLOT waits must not leave it to the server, which would finish it alone.
 #[tokio::test]
 async fn pitfall_3_1_a_stop_takes_back_a_slot_that_is_being_made() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
-    let writer = cluster.sql().await;
+    let (writer, watcher) = (cluster.sql().await, cluster.sql().await);
     writer.batch_execute("begin; insert into notes values (1, 'a')").await.expect("open");
     let stop = CancellationToken::new();
-    let config = WalConfig { stop: stop.clone(), ..cluster.wal(&["campfire"]) };
-    let stopping = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+    let create_slot_timeout = Duration::from_secs(3600);
+    let config = WalConfig { stop: stop.clone(), create_slot_timeout, ..cluster.wal(&["campfire"]) };
+    let stopping = async {
+        eventually("the slot is being made", async || {
+            let waits =
+                "select from pg_stat_activity where backend_type = 'walsender' and wait_event_type = 'Lock'";
+            watcher.query_opt(waits, &[]).await.expect("sessions")
+        })
+        .await;
         stop.cancel();
-    });
-    let started_at = Instant::now();
-    let error = wal::attach(&config, &sql).await.err().expect("stopped");
+    };
+    let attaching = timeout(DEADLINE, wal::attach(&config, &sql));
+    let (attached, ()) = tokio::join!(attaching, stopping);
+    let error = attached.expect("stopped in time").err().expect("stopped");
     assert!(matches!(error, WalError::Stopped), "{error}");
-    assert!(started_at.elapsed() < Duration::from_secs(5));
-    stopping.await.expect("stopped");
     writer.batch_execute("commit").await.expect("committed");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    eventually("the server is through with it", async || {
+        let walsenders = "select from pg_stat_activity where backend_type = 'walsender'";
+        sql.query(walsenders, &[]).await.expect("sessions").is_empty().then_some(())
+    })
+    .await;
     assert!(sql.query("select from pg_replication_slots", &[]).await.expect("slots").is_empty());
 }
 
@@ -93,10 +96,10 @@ async fn pitfall_3_15_heartbeats_release_wal_in_an_idle_database() {
     other.batch_execute(fill).await.expect("filled");
     let held = retained().await;
     assert!(held > 5_000_000, "{held}");
-    let deadline = Instant::now() + Duration::from_secs(40);
+    let started_at = Instant::now();
     let mut left = held;
     while left > 1_000_000 {
-        assert!(Instant::now() < deadline, "the slot still holds back {left} of {held} bytes");
+        assert!(started_at.elapsed() < DEADLINE, "the slot still holds back {left} of {held} bytes");
         // The background writer notes running transactions every 15 s; a checkpoint does so at once.
         sql.batch_execute("checkpoint").await.expect("done");
         let heartbeat = wal::send_heartbeat(&sql).await.expect("written");
@@ -116,8 +119,7 @@ async fn pitfall_3_15_keepalives_confirm_what_is_not_published() {
         .await
         .expect("inserted");
     let head = current_wal_lsn(&sql).await;
-    reader.idle(Duration::from_millis(1500)).await;
-    eventually_confirmed(&sql, |lsn| lsn >= head).await;
+    reader.idle(eventually_confirmed(&sql, |lsn| lsn >= head)).await;
     assert!(reader.stream.confirmed() >= head);
 }
 
@@ -127,12 +129,14 @@ async fn too_much_wal_cuts_the_window_short() {
     let config = WalConfig {
         window: Duration::from_secs(300),
         window_wal_bytes: 2_000_000,
+        status_interval: Duration::from_millis(100),
         ..cluster.wal(&["campfire"])
     };
     let mut reader = Reader::attach(&config, &sql).await;
     sql.batch_execute("insert into notes values (1, 'kept')").await.expect("inserted");
     let kept = reader.transaction().await;
-    reader.idle(Duration::from_millis(2500)).await;
+    // By then the position to confirm has been looked at, which is done once a second.
+    reader.idle(eventually_heard(&sql, 20)).await;
     assert!(reader.stream.confirmed() < kept.end_lsn, "within the window nothing is confirmed");
     for id in 2..6 {
         let insert = format!(
@@ -140,12 +144,12 @@ async fn too_much_wal_cuts_the_window_short() {
         );
         sql.batch_execute(&insert).await.expect("inserted");
         reader.transaction().await;
-        reader.idle(Duration::from_millis(1200)).await;
+        reader.idle(eventually_heard(&sql, 12)).await;
     }
-    let confirmed = eventually_confirmed(&sql, |lsn| lsn >= kept.end_lsn).await;
     let head = current_wal_lsn(&sql).await;
+    let is_near = |lsn: Lsn| lsn >= kept.end_lsn && head.bytes_since(lsn) < 4_000_000;
+    let confirmed = reader.idle(eventually_confirmed(&sql, is_near)).await;
     assert_eq!(reader.stream.confirmed(), confirmed);
-    assert!(head.bytes_since(confirmed) < 4_000_000, "{} bytes", head.bytes_since(confirmed));
 }
 
 #[tokio::test]
@@ -189,22 +193,21 @@ async fn pitfall_3_16_a_slot_invalidated_under_the_stream_is_lost() {
 async fn pitfall_3_18_only_a_holder_that_says_nothing_is_ended() {
     let (cluster, sql) = Cluster::boot_with(&["wal_sender_timeout = 0"], NOTES).await;
     let lively = WalConfig { status_interval: Duration::from_millis(200), ..cluster.wal(&["campfire"]) };
-    let limit = Duration::from_secs(1);
+    let limit = Duration::from_secs(5);
     let mut watch = HolderWatch::default();
     let reader = Reader::attach(&lively, &sql).await;
-    for _ in 0..8 {
+    // For longer than the limit.
+    let began = Instant::now();
+    while began.elapsed() < limit + limit / 2 {
         assert_eq!(watch.take_over(&sql, "campfire", limit).await.expect("asked"), None);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually_heard(&sql, 1).await;
     }
     reader.stream.close().await;
     eventually_free(&sql).await;
     let hung = WalConfig { status_interval: Duration::from_secs(3600), ..lively };
     let mut reader = Reader::attach(&hung, &sql).await;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while watch.take_over(&sql, "campfire", limit).await.expect("asked").is_none() {
-        assert!(Instant::now() < deadline, "never taken over");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    eventually("it is taken over", async || watch.take_over(&sql, "campfire", limit).await.expect("asked"))
+        .await;
     let (error, _) = reader.end().await;
     assert!(matches!(error, WalError::Unavailable(_)), "{error}");
 }

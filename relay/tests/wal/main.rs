@@ -22,11 +22,17 @@ mod feedback;
 mod life;
 mod login;
 mod pitfalls;
+#[path = "../../../tests/src/port.rs"]
+#[expect(unreachable_pub, reason = "it is public where it comes from")]
+mod port;
 mod reader;
 mod rows;
 mod servers;
 mod stream;
 mod tls;
+#[path = "../../../tests/src/wait.rs"]
+#[expect(unreachable_pub, reason = "it is public where it comes from")]
+mod wait;
 #[path = "../../../tests/src/watchdog.rs"]
 #[expect(unreachable_pub, reason = "it is public where it comes from")]
 mod watchdog;

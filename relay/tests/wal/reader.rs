@@ -1,14 +1,14 @@
 //! Reads the stream as the relay does: decodes, and confirms what it has seen.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use campfire_relay::decode::{Change, ChangeKind, Column, Decoded, Decoder, OldTuple, Relation, Tuple};
 use campfire_relay::wal::{Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream, attach};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+use crate::wait::{DEADLINE, eventually};
 
 pub(crate) struct Reader {
     pub(crate) attachment: Attachment,
@@ -97,14 +97,17 @@ impl Reader {
         .expect("the stream ends in time")
     }
 
-    /// Reads for a while, confirming keepalives as the relay does.
-    pub(crate) async fn idle(&mut self, duration: Duration) {
-        let _ = timeout(duration, async {
+    /// Reads until `work` is done, confirming keepalives as the relay does.
+    pub(crate) async fn idle<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let reading = async {
             loop {
                 self.decoded().await.expect("the stream goes on");
             }
-        })
-        .await;
+        };
+        tokio::select! {
+            done = work => done,
+            () = reading => unreachable!("it reads on and on"),
+        }
     }
 
     async fn decoded(&mut self) -> Result<Decoded, WalError> {
@@ -135,15 +138,10 @@ pub(crate) async fn current_wal_lsn(sql: &Client) -> Lsn {
 
 /// Waits until `condition` holds of the slot's confirmed position.
 pub(crate) async fn eventually_confirmed(sql: &Client, condition: impl Fn(Lsn) -> bool) -> Lsn {
-    let started_at = Instant::now();
-    loop {
-        let confirmed = confirmed_flush_lsn(sql).await;
-        if condition(confirmed) {
-            return confirmed;
-        }
-        assert!(started_at.elapsed() < DEADLINE, "the slot stays at {confirmed}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("the slot is confirmed up to there", async || {
+        Some(confirmed_flush_lsn(sql).await).filter(|confirmed| condition(*confirmed))
+    })
+    .await
 }
 
 fn describe(change: &Change) -> String {

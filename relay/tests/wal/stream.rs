@@ -1,15 +1,19 @@
 //! The connection under stress: stalled consumers, silent and vanished servers.
 
-use std::time::Duration;
-
 use campfire_relay::wal::{self, WalConfig, WalError};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, eventually_free, eventually_heard};
 use crate::reader::Reader;
 use crate::servers::version;
 
 const NOTES: &str = "create table notes (id int primary key, body text);
     create publication campfire for table notes;";
+
+/// Short, and long enough that a busy machine keeps nobody from answering within it.
+const TIMEOUT: &str = "wal_sender_timeout = 10s";
+
+/// More than come within that time, of which each is a third.
+const UPDATES: usize = 5;
 
 async fn walsender_pid(sql: &tokio_postgres::Client) -> i32 {
     sql.query_one("select pid from pg_stat_replication", &[]).await.expect("our walsender").get(0)
@@ -23,14 +27,14 @@ fn signal(pid: i32, name: &str) {
 
 #[tokio::test]
 async fn pitfall_3_14_a_stalled_consumer_keeps_its_connection() {
-    let (cluster, sql) = Cluster::boot_with(&["wal_sender_timeout = 2s"], NOTES).await;
+    let (cluster, sql) = Cluster::boot_with(&[TIMEOUT], NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     let pid = walsender_pid(&sql).await;
     // Far more than the queue, the read buffer and the kernel's buffers hold.
     sql.batch_execute("insert into notes select n, repeat('x', 4000) from generate_series(1, 10000) n")
         .await
         .expect("inserted");
-    tokio::time::sleep(Duration::from_secs(7)).await;
+    eventually_heard(&sql, UPDATES).await;
     assert_eq!(walsender_pid(&sql).await, pid);
     assert_eq!(reader.transaction().await.changes.len(), 10_000);
     sql.batch_execute("insert into notes values (0, 'after')").await.expect("inserted");
@@ -39,16 +43,16 @@ async fn pitfall_3_14_a_stalled_consumer_keeps_its_connection() {
 
 #[tokio::test]
 async fn pitfall_3_14_an_idle_connection_outlives_the_servers_timeout() {
-    let (cluster, sql) = Cluster::boot_with(&["wal_sender_timeout = 2s"], NOTES).await;
+    let (cluster, sql) = Cluster::boot_with(&[TIMEOUT], NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     let pid = walsender_pid(&sql).await;
-    reader.idle(Duration::from_secs(6)).await;
+    reader.idle(eventually_heard(&sql, UPDATES)).await;
     assert_eq!(walsender_pid(&sql).await, pid);
 }
 
 #[tokio::test]
 async fn pitfall_3_14_a_server_that_hangs_is_given_up() {
-    let (cluster, sql) = Cluster::boot_with(&["wal_sender_timeout = 2s"], NOTES).await;
+    let (cluster, sql) = Cluster::boot_with(&[TIMEOUT], NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     let pid = walsender_pid(&sql).await;
     signal(pid, "-STOP");
@@ -133,15 +137,12 @@ async fn pitfall_3_2_a_publication_dropped_under_the_stream_is_named() {
 
 #[tokio::test]
 async fn closing_frees_the_slot_at_once() {
-    let (cluster, sql) = Cluster::boot(NOTES).await;
+    // Otherwise the server would notice by and by that nobody answers.
+    let (cluster, sql) = Cluster::boot_with(&["wal_sender_timeout = 0"], NOTES).await;
     let config = cluster.wal(&["campfire"]);
     for _ in 0..5 {
         let reader = Reader::attach(&config, &sql).await;
         reader.stream.close().await;
-        let free = async {
-            let query = "select from pg_replication_slots where active";
-            while !sql.query(query, &[]).await.expect("slots").is_empty() {}
-        };
-        tokio::time::timeout(Duration::from_millis(500), free).await.expect("free in time");
+        eventually_free(&sql).await;
     }
 }

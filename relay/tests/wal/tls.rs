@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 use campfire_relay::wal::{self, WalConfig, WalError};
 use tokio_postgres::Client;
 
-use crate::cluster::{Cluster, as_postgres};
+use crate::cluster::{Cluster, as_postgres, eventually_free};
 use crate::reader::Reader;
+use crate::wait::eventually;
 
 const SETUP: &str = "create table notes (id int primary key);
     create publication campfire for table notes;
@@ -88,14 +89,11 @@ impl Tls {
 
     /// A reload is carried out some time after it was asked for.
     async fn await_tls(&self) {
-        for _ in 0..200 {
+        eventually("ssl is on", async || {
             let row = self.sql.query_one("show ssl", &[]).await.expect("a setting");
-            if row.get::<_, &str>(0) == "on" {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        panic!("ssl stays off");
+            (row.get::<_, &str>(0) == "on").then_some(())
+        })
+        .await;
     }
 
     fn config(&self, user: &str, parameters: &str) -> WalConfig {
@@ -118,8 +116,7 @@ impl Tls {
         let query = "select bool_and(ssl) from pg_stat_ssl join pg_stat_replication using (pid)";
         let is_encrypted = self.sql.query_one(query, &[]).await.expect("our walsender").get(0);
         reader.stream.close().await;
-        let free = "select from pg_replication_slots where active";
-        while !self.sql.query(free, &[]).await.expect("slots").is_empty() {}
+        eventually_free(&self.sql).await;
         is_encrypted
     }
 

@@ -7,7 +7,7 @@ import { createRequire } from 'node:module'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import ws from 'ws'
-import { agentClaims, apiKey, relay, sign } from '../support.js'
+import { DEADLINE_MS, agentClaims, apiKey, relay, sign } from '../support.js'
 
 const name = process.env.CAMPFIRE_CLIENT ?? '@supabase/supabase-js'
 const from = process.env.CAMPFIRE_CLIENT ? '../versions/package.json' : '../package.json'
@@ -55,7 +55,7 @@ function options(realtime) {
 export function feature(title, run, { without = [], only = serializations } = {}) {
   const skip = without.find(Boolean)
   for (const vsn of skip ? serializations : only) {
-    test(`${version}, ${vsn}: ${title}`, { timeout: 60_000, skip }, async (t) => {
+    test(`${version}, ${vsn}: ${title}`, { timeout: 5 * DEADLINE_MS, skip }, async (t) => {
       await run(t, vsn)
       // Reached by what passed alone.
       if (process.env.CAMPFIRE_CONFORMANCE) {
@@ -104,7 +104,7 @@ export class Arrivals {
   }
 
   async of(count) {
-    const deadline = AbortSignal.timeout(20_000)
+    const deadline = AbortSignal.timeout(DEADLINE_MS)
     while (this.all.length < count) {
       await new Promise((wake, fail) => {
         this.#changed.push(wake)

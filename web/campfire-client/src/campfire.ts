@@ -1,5 +1,7 @@
+import { Access } from './access.js'
 import { type Backoff, DEFAULT_BACKOFF } from './backoff.js'
 import { CampfireChannel, type ChannelOptions, guarded } from './channel.js'
+import { Connection } from './connection.js'
 import { isPosition } from './position.js'
 import type { StockFrame, StockRealtime } from './stock.js'
 import { type GetToken, TokenKeeper } from './token.js'
@@ -42,11 +44,10 @@ export function createCampfire(
   const realtime = 'realtime' in client ? client.realtime : client
   const channels = new Map<string, CampfireChannel>()
 
-  // From here on the stock client asks this keeper for its token: on connect, after a
-  // join, and on every heartbeat. setAuth() sends it to all joined channels if it is new.
+  // setAuth() sends the token to all joined channels if it is new.
   const tokens = new TokenKeeper(getToken, () => void realtime.setAuth().catch(() => {}), backoff)
-  const previousAccessToken = realtime.accessToken
-  realtime.accessToken = () => tokens.current()
+  const access = new Access(realtime, (notBefore) => tokens.current(notBefore))
+  const connection = Connection.of(realtime, backoff)
 
   // Replies to heartbeats belong to no channel. Frames of channels are dispatched before
   // these callbacks run, so what a position speaks of has been delivered.
@@ -63,9 +64,12 @@ export function createCampfire(
   const host = {
     realtime,
     backoff,
+    get forbidden() {
+      return connection.forbidden
+    },
     async authorize(notBefore: number) {
       // First the token, since setAuth() keeps an old one if there is no new one.
-      const token = await tokens.current(notBefore)
+      const token = await access.token(notBefore)
       // A setAuth() is void if another one begins before it is done, so that to have
       // awaited one is not enough.
       for (let tries = 0; tries < 5; tries += 1) {
@@ -93,6 +97,7 @@ export function createCampfire(
     },
   }
 
+  let isClosed = false
   return {
     channel(name, options) {
       const known = channels.get(name)
@@ -102,13 +107,16 @@ export function createCampfire(
       return channel
     },
     async close() {
+      if (isClosed) return
+      isClosed = true
       tokens.close()
+      access.close()
       await Promise.all([...channels.values()].map((channel) => channel.unsubscribe()))
       channels.clear()
       const callbacks = realtime.stateChangeCallbacks.message
       const index = callbacks.indexOf(hook)
       if (index >= 0) callbacks.splice(index, 1)
-      realtime.accessToken = previousAccessToken
+      connection.release()
     },
   }
 }

@@ -36,6 +36,8 @@ export interface ChannelOptions {
 export interface Host {
   realtime: StockRealtime
   backoff: Backoff
+  /** Why no connection can be made, as far as the page itself is the reason. */
+  readonly forbidden: Error | null
   /** Sees to it that the stock client has a token, and none from before this time. */
   authorize(notBefore: number): Promise<void>
   load(name: string): string | null
@@ -184,9 +186,15 @@ export class CampfireChannel {
         this.#refusal = Object.values(response ?? {}).join(', ') || 'refused'
       }))
     guarded(() => this.#options.attach?.(stock))
-    stock.subscribe((status, error) => {
-      if (this.#stock === stock) this.#changed(status as string, error)
-    })
+    try {
+      stock.subscribe((status, error) => {
+        if (this.#stock === stock) this.#changed(status as string, error)
+      })
+    } catch (error) {
+      // Where no socket may be made at all, some environments throw.
+      this.#drop()
+      this.#retry('reconnecting', error as Error)
+    }
   }
 
   #replay(): { replay?: object } {
@@ -230,7 +238,7 @@ export class CampfireChannel {
       // the payload that it is given here. Meanwhile the token may have grown old.
       this.#rewriteJoin()
       this.#host.authorize(-Infinity).catch(() => {})
-      this.#setStatus('reconnecting', error)
+      this.#setStatus('reconnecting', this.#host.forbidden ?? error)
     }
   }
 

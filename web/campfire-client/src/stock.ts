@@ -41,7 +41,10 @@ export interface StockChannel {
 export interface StockRealtime {
   accessToken: (() => Promise<string | null>) | null
   readonly accessTokenValue: string | null
-  readonly stateChangeCallbacks: { message: [string, Function][] }
+  readonly stateChangeCallbacks: Record<'open' | 'close' | 'error' | 'message', [string, Function][]>
+  endpointURL(): string
+  connect(): void
+  disconnect(): Promise<string>
   channel(name: string, parameters: any): StockChannel
   getChannels(): { topic: string }[]
   removeChannel(channel: any): Promise<string>

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::{ClientInput, HubInput, OutboxLimits, SocketId};
+use super::super::{ClientInput, OutboxLimits, SocketId};
 use super::world::*;
 use crate::protocol::Vsn;
 use crate::route::{ControlChange, DatabaseTag, Position, Topic};
@@ -135,24 +135,29 @@ fn heartbeats_carry_a_position_while_a_channel_resumes() {
 fn after_a_loss_nothing_before_it_is_complete() {
     let mut world = World::new();
     let before = world.change(&[(&conversation(), "before")], vec![]);
-    world.hub.apply(HubInput::Loss { cause: "the slot was dropped" });
+    world.hub.apply(attached_after_loss(1000, true));
     world.lsn = 1000;
-    let tag = DatabaseTag::new(1, 2);
-    let agents = vec![(ORG, USER, true)];
-    world.hub.apply(HubInput::Attached {
-        agent_names: vec![],
-        agents,
-        snapshot: Default::default(),
-        tag,
-        timeline: 1,
-        confirmed_flush_lsn: Lsn(1000),
-    });
     world.change(&[(&conversation(), "after")], vec![]);
     let socket = world.connect();
     let (replay, frames) =
         world.resume(socket, &conversation(), &format!(r#"{{"after":"{}"}}"#, World::id(before)));
     assert_eq!(replay["complete"], false);
     assert_eq!(events(&frames), ["system", "after"]);
+}
+
+#[test]
+fn a_join_from_before_a_loss_is_never_promised_what_is_lost() {
+    let mut world = World::new();
+    let before = world.change(&[(&conversation(), "before")], vec![]);
+    let socket = world.connect();
+    let after = format!(r#"{{"after":"{}"}}"#, World::id(before));
+    // There is no turn between the loss and the new beginning in which it could be admitted: it comes first or last.
+    let (replay, _) = world.resume(socket, &conversation(), &after);
+    assert_eq!(replay["complete"], true);
+    world.hub.apply(attached_after_loss(1000, true));
+    assert_eq!(events(&world.take(socket)), ["system"]);
+    let (replay, frames) = world.resume(socket, &conversation(), &after);
+    assert_eq!((&replay["complete"], events(&frames)), (&Value::from(false), vec!["system"]));
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn without_rows_the_join_is_refused_and_may_be_tried_again() {
     assert_eq!(reason(&world.take(socket)), UNAVAILABLE);
     assert_eq!(world.hub.metrics.snapshot_bytes.get(), 0);
     world.ask(socket, &channel, agent());
-    world.hub.apply(HubInput::Loss { cause: "the slot was dropped" });
+    world.hub.apply(attached_after_loss(1000, true));
     assert_eq!(reason(&world.take(socket)), UNAVAILABLE);
     assert_eq!((world.hub.metrics.channels.get(), world.hub.metrics.topics.get()), (0, 0));
 }

@@ -171,10 +171,7 @@ impl World {
     /// What waits for a socket.
     pub(super) fn frames(&self, id: SocketId) -> Vec<Frame> {
         let mut frames = Vec::new();
-        let waker = std::task::Waker::noop();
-        let mut taking = Box::pin(self.outboxes[id.0 as usize].take(&mut frames));
-        let _ = taking.as_mut().poll(&mut std::task::Context::from_waker(waker));
-        drop(taking);
+        self.outboxes[id.0 as usize].take(&mut frames);
         frames
     }
 
@@ -207,12 +204,26 @@ pub(super) fn attached(agents: Vec<(Uuid, Uuid, bool)>) -> HubInput {
 /// its number.
 pub(super) fn attached_with(agents: Vec<(Uuid, Uuid, bool)>, snapshot: &str) -> HubInput {
     HubInput::Attached {
+        loss: None,
         agents,
         agent_names: vec![(ORG, USER, "Ada".to_owned())],
         snapshot: snapshot.parse().unwrap(),
         tag: DatabaseTag::new(1, 2),
         timeline: 1,
         confirmed_flush_lsn: Lsn(8),
+    }
+}
+
+/// Attached anew, where what committed before this LSN and was not streamed is lost.
+pub(super) fn attached_after_loss(lsn: u64, active: bool) -> HubInput {
+    HubInput::Attached {
+        loss: Some("the slot was dropped"),
+        agents: vec![(ORG, USER, active)],
+        agent_names: vec![],
+        snapshot: "1:1:".parse().unwrap(),
+        tag: DatabaseTag::new(1, 2),
+        timeline: 1,
+        confirmed_flush_lsn: Lsn(lsn),
     }
 }
 
