@@ -7,7 +7,8 @@ begin
   -- The last to commit must know what the others did. Not a table of routes: two that write to one hold it already.
   lock table campfire.installations in share row exclusive mode;
   -- In the transaction of the change, so that the relay switches at that place of the WAL.
-  perform campfire.emit('campfire.routes', jsonb_build_object('routes', coalesce((
+  perform campfire.emit('campfire.routes', jsonb_build_object('schemas', coalesce((
+    select jsonb_agg(i.schema_name order by i.number) from campfire.installations as i), '[]'), 'routes', coalesce((
     select jsonb_agg(jsonb_build_object(
       'id', r.id, 'schema_name', r.schema_name, 'table_name', r.table_name, 'operation', r.operation, 'on_move', r.on_move,
       'channel', r.channel, 'event', r.event, 'columns', r.columns, 'when_changed', r.when_changed) order by r.id)
@@ -15,7 +16,7 @@ begin
 end
 $$;
 comment on function campfire.emit_routes() is
-  'Internal. Writes the enabled routes into the WAL, as a transactional logical message campfire.routes. One transaction at a time; '
+  'Internal. Writes the enabled routes and the schemas of installations into the WAL, as a transactional logical message campfire.routes. One transaction at a time; '
   'raises 55000 in one that is repeatable read or serializable.';
 
 create function campfire.routes_changed() returns trigger
@@ -53,7 +54,20 @@ create function campfire.follow_renames() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
 declare
   renamed record;
+  publication record;
 begin
+  -- Up to Postgres 15, a subscriber that knows a table is not told of its schema's new name unless the publication changes.
+  for publication in
+    select p.* from campfire.managed_publications as m join pg_publication as p on p.pubname = m.name
+    where exists (
+      select from pg_event_trigger_ddl_commands() as d
+      join pg_class as c on d.classid = 'pg_namespace'::regclass and c.relnamespace = d.objid
+      join pg_publication_rel as r on r.prrelid = c.oid and r.prpubid = p.oid)
+  loop
+    execute format('alter publication %I set (publish = %L)', publication.pubname, concat_ws(', ',
+      case when publication.pubinsert then 'insert' end, case when publication.pubupdate then 'update' end,
+      case when publication.pubdelete then 'delete' end, case when publication.pubtruncate then 'truncate' end));
+  end loop;
   for renamed in
     select before.value as old, n.nspname as new
     from pg_event_trigger_ddl_commands() as d

@@ -130,6 +130,7 @@ impl App {
             claim_paths: RwLock::new(ClaimPaths::default()),
             metrics,
             ready,
+            problems: watch::Sender::new(0),
             next_socket: AtomicU64::new(1),
             addresses: Addresses::default(),
             rates: Rates::default(),

@@ -14,6 +14,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// True while caught up with Postgres.
     pub ready: watch::Receiver<bool>,
+    /// How much `campfire.check_publication()` finds wrong.
+    pub problems: watch::Sender<usize>,
     pub next_socket: AtomicU64,
     pub(crate) addresses: Addresses,
     pub(crate) rates: Rates,
@@ -118,12 +121,19 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
+/// `degraded` is ready, too: whoever is not concerned is served, and a balancer that took the relay away would end that.
+/// Without names of tables, because anybody may ask.
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    if *shared.ready.borrow() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not caught up with Postgres yet\n").into_response()
-    }
+    let problems = *shared.problems.borrow();
+    let (status, body) = match (*shared.ready.borrow(), problems) {
+        (true, 0) => (StatusCode::OK, json!({"status": "ready"})),
+        (true, _) => (StatusCode::OK, json!({"status": "degraded", "problems": problems})),
+        (false, _) => {
+            let reason = "not caught up with Postgres yet";
+            (StatusCode::SERVICE_UNAVAILABLE, json!({"status": "unready", "reason": reason}))
+        }
+    };
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
