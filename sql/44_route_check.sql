@@ -7,6 +7,7 @@ declare
   route record;
   qualified text;
   root regclass;
+  successor regclass; -- that has the name now
   carrier name;
   carried name[];
   logged name[]; -- what is known of old rows in every partition
@@ -23,8 +24,20 @@ begin
     where u.enabled order by u.id
   loop
     if not route.has_table then
-      return query select null::regclass, null::name, null::text, format('route %s was of %s, which does not exist any more', route.id, route.known_as),
-        format('select campfire.drop_route(%s);', route.id);
+      -- Dropped, perhaps after another was put in its place.
+      successor := (select c.oid::regclass from pg_class as c where c.oid = to_regclass(route.known_as) and c.relkind in ('r', 'p'));
+      return query select successor, null::name, null::text,
+        case when successor is null then format('route %s was of %s, which does not exist any more', route.id, route.known_as)
+          else format('route %s was of another table than the one that is %s now', route.id, route.known_as) end,
+        format('select campfire.drop_route(%s);', route.id) || case when successor is null then '' else concat_ws(' ', '',
+          case when not exists (select from campfire.carried_columns(successor) as c where c.publication is not null)
+            then format('select campfire.publish(%L, %L);', coalesce(
+              (select m.name from campfire.managed_publications as m where m.control_of is null order by m.name limit 1), 'campfire'), route.known_as)
+            end,
+          format('select campfire.add_route(%L, %L, %L, %L, %L, %L, %L);', route.known_as, route.operation, route.channel, route.event,
+            array(select w.name from unnest(route.columns) with ordinality as w (name, n)
+              where w.name in (select k.column_name from campfire.publishable_columns(successor) as k where k.publishable) order by w.n),
+            route.when_changed, route.on_move)) end;
       continue;
     end if;
     qualified := campfire.qualified_name(route.relation);

@@ -55,6 +55,13 @@ select problem, substring(fix from '-- [^(]*') from campfire.check_publication()
 select campfire.enable_route(id) from campfire.routes where event = 'item:deleted';
 select * from campfire.check_publication();
 
+-- The old one may be gone at once.
+create table visits (id int primary key, page text);
+select campfire.publish('campfire', 'visits');
+select campfire.add_route('visits', 'INSERT', 'visits', 'visit', '{id,page}') > 0 as added;
+select * from pg_temp.swap('create table s (like visits including all); alter table visits rename to v; alter table s rename to visits; drop table v');
+select table_name, columns from campfire.routes where event = 'visit';
+
 -- The standard tables, with all that was on them.
 create schema chat;
 select campfire.install('chat');

@@ -30,12 +30,11 @@ begin
     select t.tgname, t.tgrelid::regclass as relation
     from pg_trigger as t
     join pg_class as c on c.oid = t.tgrelid
-    where c.relnamespace = to_regnamespace(quote_ident(schema)) and c.relname in ('conversations', 'messages')
-      and t.tgparentid = 0 and t.tgfoid in (
-        'campfire.sync_realtime_conversations()'::regprocedure, 'campfire.touch_conversations()'::regprocedure,
-        'campfire.keep_updated_at()'::regprocedure)
-      -- A projection that the application made of messages is its own.
-      and (c.relname = 'conversations' or t.tgfoid <> 'campfire.sync_realtime_conversations()'::regprocedure)
+    join pg_proc as f on f.oid = t.tgfoid
+    where c.relnamespace = to_regnamespace(quote_ident(schema)) and c.relname in (select b.table_name from campfire.builtin_tables as b)
+      and t.tgparentid = 0 and not t.tgisinternal and f.pronamespace = 'campfire'::regnamespace
+      -- A projection that the application made of another table is its own.
+      and (c.relname = 'conversations' or f.proname <> 'sync_realtime_conversations')
   loop
     execute format('drop trigger %I on %s', left_over.tgname, campfire.qualified_name(left_over.relation));
   end loop;
