@@ -172,7 +172,7 @@ fn a_table_that_comes_back_alone_is_named_and_mended() -> Result<()> {
 /// Into a database that has the extension and never had the tables.
 #[test]
 fn a_schema_that_goes_elsewhere_is_adopted() -> Result<()> {
-    let mut cluster = lived()?;
+    let cluster = lived()?;
     let file = dump(&cluster, &["-F", "custom", "--no-publications"])?;
     cluster.psql("postgres", "create database elsewhere")?;
     cluster.psql("elsewhere", "set client_min_messages = warning; create extension campfire")?;
@@ -189,7 +189,6 @@ fn a_schema_that_goes_elsewhere_is_adopted() -> Result<()> {
         (select count(*) from campfire.verify_projection('orders'))";
     let counts = cluster.psql("elsewhere", counts)?;
     ensure!(counts.trim() == "1|2|0|0|0", "{counts}");
-    cluster.stop("fast")?;
     Ok(())
 }
 
