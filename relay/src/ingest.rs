@@ -179,12 +179,19 @@ impl Ingest {
         // After START_REPLICATION, so that no change can fall between what is loaded and what is streamed.
         let load = async {
             let what = "the tables of agents and routes, which somebody may have locked";
-            let control = wal::answered(what, db::load_control(&mut sql, control_publication)).await?;
+            let loaded = db::load_control(&mut sql, control_publication);
+            let control = wal::answered(&self.wal.database, what, loaded).await?;
             // Behind all that was loaded: who is let in before the stream has passed it would get what committed in
             // between by routes that were loaded and were not in force yet.
-            let fence = wal::answered("a message into the WAL", wal::send_heartbeat(&sql)).await?;
+            let fence =
+                wal::answered(&self.wal.database, "a message into the WAL", wal::send_heartbeat(&sql))
+                    .await?;
             let keys = db::message_keys(&sql, attachment.database_oid);
-            Ok::<_, DbError>((control, fence, wal::answered("the keys of broadcasts", keys).await?))
+            Ok::<_, DbError>((
+                control,
+                fence,
+                wal::answered(&self.wal.database, "the keys of broadcasts", keys).await?,
+            ))
         };
         let Some(loaded) = self.stop.run_until_cancelled(load).await else { return Ok(()) };
         let (control, fence, keys) = loaded?;

@@ -13,15 +13,16 @@ use super::registry::{self, Registered};
 use super::slot::{self, Publication, Slot};
 use super::stream::{StreamSettings, spawn};
 use super::timeline;
-use super::{Attachment, Lsn, WalConfig, WalError, WalStream};
+use super::{Attachment, Conninfo, Lsn, WalConfig, WalError, WalStream};
 
-/// How long Postgres may take for an answer that it has at hand.
+/// How long Postgres may take for an answer that it has at hand; where more is allowed for a connect, so long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// From when on that is told.
 const ANSWER_REPORT: Duration = Duration::from_secs(5);
 
 /// Gives up, and before that tells, what Postgres does not answer. A pooler may take a command and never answer it.
 pub async fn answered<T, E: From<WalError>>(
+    conninfo: &Conninfo,
     what: &'static str,
     answer: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
@@ -30,8 +31,9 @@ pub async fn answered<T, E: From<WalError>>(
         Ok(answer) => return answer,
         Err(_) => info!(what, "waiting for an answer of Postgres"),
     }
-    let late = || WalError::NoAnswer { what, timeout: ANSWER_TIMEOUT }.into();
-    timeout(ANSWER_TIMEOUT - ANSWER_REPORT, answer).await.unwrap_or_else(|_| Err(late()))
+    let limit = ANSWER_TIMEOUT.max(conninfo.connect_timeout);
+    let late = || WalError::NoAnswer { what, timeout: limit }.into();
+    timeout(limit - ANSWER_REPORT, answer).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// What IDENTIFY_SYSTEM tells.
@@ -59,7 +61,7 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
     }
 
     let mut connection = Connection::open(config).await?;
-    let system = answered("IDENTIFY_SYSTEM", identify(&mut connection)).await?;
+    let system = answered(&config.database, "IDENTIFY_SYSTEM", identify(&mut connection)).await?;
 
     let slot_created =
         existing.is_none() && slot::create(&mut connection, config, sql, server.version_num).await?;
@@ -93,10 +95,11 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
     }
 
     let history = timeline::history(&mut connection, system.timeline);
-    let timeline_history = answered("the history of its timeline", history).await?;
-    let sender_timeout = answered("wal_sender_timeout", wal_sender_timeout(&mut connection)).await?;
+    let timeline_history = answered(&config.database, "the history of its timeline", history).await?;
+    let sender_timeout =
+        answered(&config.database, "wal_sender_timeout", wal_sender_timeout(&mut connection)).await?;
     let command = start_command(config);
-    let started = answered("START_REPLICATION", connection.start_copy_both(&command));
+    let started = answered(&config.database, "START_REPLICATION", connection.start_copy_both(&command));
     match config.stop.run_until_cancelled(started).await {
         None => return Err(WalError::Stopped),
         Some(Ok(())) => {}
