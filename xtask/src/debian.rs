@@ -42,7 +42,10 @@ cp /etc/resolv.conf /etc/hosts "$root/etc/"
 # Also the authority of a proxy between us and the registries.
 mkdir -p "$root/etc/ssl/certs"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" 2>/dev/null || :
-exec chroot "$root" "$@"
+# Not exec: the first process of a namespace has to bury those that nobody waits for.
+status=0
+chroot "$root" "$@" || status=$?
+exit "$status"
 "#;
 
 /// Says what to do instead where there can be no chroot.

@@ -240,12 +240,16 @@ fn provide(version: u32, missing: &[Missing]) -> Result<()> {
     }
     step::announce(&format!("missing: {}", list(missing)));
     apt::refresh();
-    let kept = apt::kept(&[server_package(version), format!("postgresql-client-{version}")], &packages);
     let headers = server_dev(version);
-    if packages.contains(&headers) && !apt::can_install(&packages, &kept) {
-        // The index has another minor version, whose headers apt installs only with a library of that version.
-        headers::unpack(version, &headers)?;
-        packages.retain(|package| *package != headers);
+    let mut kept = Vec::new();
+    if packages.contains(&headers) {
+        kept = apt::kept(&[server_package(version), format!("postgresql-client-{version}")], &packages);
+        if !apt::can_install(&packages, &kept) {
+            // The index has another minor version, whose headers apt installs only with a library of that version.
+            headers::unpack(version, &headers)?;
+            packages.retain(|package| *package != headers);
+            kept.clear();
+        }
     }
     apt::install(&packages, &kept)
 }
