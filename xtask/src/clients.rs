@@ -13,7 +13,7 @@ use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed};
 use serde::Deserialize;
 
 use crate::tally::{self, Tally};
-use crate::{node, step, system, up};
+use crate::{node, step, up};
 
 /// Packages of tests/clients/versions, oldest first. The current release is that of tests/clients.
 const OLDER_JS: [&str; 7] = [
@@ -139,15 +139,12 @@ fn ensure_python(version: &str) -> Result<PathBuf> {
         return Ok(python);
     }
     let _ = std::fs::remove_dir_all(&dir);
-    let make = || step::run(step::command("python3").args(["-m", "venv"]).arg(&dir));
-    if make().is_err() {
-        system::install(&["python3", "python3-venv"])?;
-        make()?;
-    }
-    step::announce(&format!("installing realtime {version} (pip)"));
+    let step = step::begin(format!("installing realtime {version} (pip)"));
+    step::run(step::command("python3").args(["-m", "venv"]).arg(&dir))?;
     let package = format!("realtime=={version}");
     step::run(step::command(&python).args(["-m", "pip", "install", "--quiet"]).arg(package))?;
     std::fs::write(&complete, "")?;
+    step.done();
     Ok(python)
 }
 
