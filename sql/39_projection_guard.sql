@@ -1,7 +1,7 @@
 -- Event triggers that keep DDL from breaking the writes to a projected table: the error comes to whoever alters the
 -- table, never to whoever inserts into it. They follow renames, and give new partitions their trigger for TRUNCATE.
 
-create function campfire.projection_problem(source regclass, out problem text, out fix text)
+create function campfire.projection_problem(source regclass, out problem text, out fix text, out cuts boolean)
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
@@ -90,13 +90,15 @@ begin
   if found then
     problem := format('%s.%I of type %s cannot hold %s of type %s', mirror, part.column_name, part.type_name, part.definition, part.source_type);
     fix := format('call campfire.repair_projection(%L);', qualified);
+    cuts := true;
   end if;
 end
 $$;
 comment on function campfire.projection_problem(regclass) is
-  'Internal. What would break writes to a projected table, and SQL that lets the change pass; null if nothing.';
+  'Internal. What would break writes to a projected table, and SQL that lets the change pass; null if nothing. Cuts: writes go on, '
+  'and the mirror gets less than the values.';
 
-create function campfire.refuse_projection_problems(sources oid[]) returns void
+create function campfire.refuse_projection_problems(sources oid[], touched oid[] default '{}') returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   found record;
@@ -113,13 +115,23 @@ begin
     and exists (
       select from pg_trigger as t
       where t.tgrelid = p.source and t.tgfoid = 'campfire.sync_realtime_conversations()'::regprocedure and t.tgenabled <> 'D')
+    -- A mirror that was made too short must not keep partitions from being made.
+    and (r.cuts is null or p.mirror = any (touched))
   limit 1;
   if found.problem is not null then
     perform campfire.refuse_command('55000', found.problem, 'Writes to the table would fail, or its mirror be wrong.', found.fix);
   end if;
+  for found in
+    select r.* from campfire.projection_registry as p cross join lateral campfire.projection_problem(p.source) as r
+    where p.source = any (sources) and p.source = any (touched) and r.cuts
+  loop
+    raise warning using message = found.problem, hint = found.fix;
+  end loop;
 end
 $$;
-comment on function campfire.refuse_projection_problems(oid[]) is 'Internal. Raises 55000 if one of these projections would no longer work.';
+comment on function campfire.refuse_projection_problems(oid[], oid[]) is
+  'Internal. Raises 55000 if one of these projections would no longer work; warns of one whose mirror cuts values, unless the mirror is '
+  'what was touched.';
 
 create function campfire.guard_projections() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -201,7 +213,7 @@ begin
   end loop;
 
   perform campfire.refuse_projection_problems(array(
-    select p.source from campfire.projection_registry as p where p.source = any (touched) or p.mirror = any (touched)));
+    select p.source from campfire.projection_registry as p where p.source = any (touched) or p.mirror = any (touched)), touched);
   -- A dump brings these triggers along: until it has brought those of the table, they are not missing.
   if campfire.is_restoring() then
     return;

@@ -37,7 +37,10 @@ declare
   mirror regclass;
 begin
   select r.* into found from campfire.projection_remains as r
-  where r.source = campfire.qualified_name(source) and to_regclass(r.mirror) is not null;
+  join pg_class as c on c.oid = to_regclass(r.mirror)
+  -- Somebody else, or another table, may have taken the name.
+  where r.source = campfire.qualified_name(source) and c.relowner = class.relowner and c.relkind = 'r' and r.columns <@ array(
+    select a.attname from pg_attribute as a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped);
   if found.source is not null then
     return found;
   end if;
@@ -237,12 +240,13 @@ begin
     union
     select to_regclass(r.source) from campfire.projection_remains as r where to_regclass(r.mirror) is not null
     union
-    -- Both came back without the trigger.
+    -- Both came back without the trigger, and the mirror is published.
     select s.oid
     from pg_class as m
     join pg_class as s on s.relnamespace = m.relnamespace and s.relkind in ('r', 'p') and not s.relispartition
       and m.relname = campfire.name_around('realtime_', s.relname::text, '')
     where m.relkind = 'r' and m.relname like 'realtime\_%' and starts_with(obj_description(m.oid, 'pg_class'), 'campfire: ')
+      and exists (select from pg_publication_rel as r where r.prrelid = m.oid)
       and not exists (select from campfire.projection_registry as p where p.mirror = m.oid)
   ) as lost
   where lost.source is not null and not exists (

@@ -81,6 +81,7 @@ grant execute on function
   campfire.standard_tables(name, boolean),
   campfire.suggested_identity(regclass),
   campfire.generated_identity_fix(name, regclass, regclass, name),
+  campfire.publishes_generated(name),
   campfire.publish_anew(name, regclass, text, name[]),
   campfire.builtin_table(regclass),
   campfire.filter_columns(name, regclass),

@@ -1,7 +1,8 @@
 //! The extension of campfire: SQL, and the few functions that SQL does badly.
 //!
 //! Everything lives in schema `campfire`, which the first SQL file makes. Functions written here therefore bring
-//! their own SQL, with the schema in it, and `requires` says which file needs them.
+//! their own SQL, with the schema in it, and `requires` says which file needs them. `cargo xtask install` reads both from
+//! the text (`xtask/src/script.rs`): the files in the order of this one, the functions right after the schema.
 
 mod cache;
 mod error;

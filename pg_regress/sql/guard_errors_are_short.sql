@@ -32,7 +32,7 @@ begin
   exception when object_not_in_prerequisite_state then
     raise notice 'caught: %', sqlerrm;
   end;
-  return 1 / 0;
+  raise exception 'later';
 end $$;
 select caught();
 rollback;

@@ -39,11 +39,27 @@ select * from realtime_orders where id = 3;
 select columns, definitions from campfire.projections where source = 'orders'::regclass;
 
 -- The same without the trigger.
+select campfire.publish('campfire', 'realtime_orders');
 delete from campfire.projection_registry where source = 'orders'::regclass;
 drop trigger sync_realtime_orders_trigger on orders;
 select problem, fix from campfire.check_projections();
 select campfire.mend_projection('orders');
 select columns, definitions from campfire.projections where source = 'orders'::regclass;
+-- The mirror of another owner is not taken over by who makes a table of that name.
+create role campfire_test_owner;
+grant create on schema public to campfire_test_owner;
+drop table orders;
+set role campfire_test_owner;
+create table orders (id int primary key, status text, customer jsonb);
+select campfire.mend_projection('orders');
+select campfire.drop_projection('orders', unpublish => true);
+reset role;
+create trigger sync_realtime_orders_trigger after insert or update or delete on orders
+for each row execute function campfire.sync_realtime_conversations();
+select source from campfire.projections where source = 'orders'::regclass;
+select problem, fix from campfire.check_projections();
+alter table orders owner to current_user;
+select campfire.mend_projection('orders');
 -- Without a mirror there is nothing to go on with.
 delete from campfire.projection_registry where source = 'orders'::regclass;
 drop table realtime_orders;

@@ -45,13 +45,14 @@ select currency, region, text10, amount from realtime_prices order by 1;
 insert into prices (currency, region) values ('EGP', 'DK');
 select * from campfire.verify_projection('prices') order by 1;
 select problem, fix from campfire.check_publication('campfire');
+-- Other changes of the table pass, so that no partition is missing on the day it is needed.
 alter table prices add column seen boolean;
+alter table realtime_prices alter column amount type numeric(7,1);
 \echo :LAST_ERROR_SQLSTATE
 call campfire.repair_projection('projection_test.prices');
 select currency, region, text10, amount from realtime_prices order by 1;
 select problem from campfire.check_publication('campfire');
 select * from campfire.verify_projection('prices');
-alter table prices add column seen boolean;
 -- And the guard refuses to make one so.
 alter table realtime_prices alter column currency type char(3);
 alter table realtime_prices alter column text10 type varchar(9);

@@ -119,4 +119,20 @@ select * from campfire.verify_projection('orders');
 alter table realtime_orders add column thrice int generated always as (a * 3);
 delete from orders;
 rollback;
+-- A publication may carry stored ones: scalars, and of no help to virtual ones.
+begin;
+set client_min_messages = warning;
+alter publication campfire set (publish_generated_columns = stored);
+create table full_identity (id int primary key, a int, twice int generated always as (a * 2) stored);
+alter table full_identity replica identity full;
+select campfire.publish('campfire', 'full_identity');
+insert into full_identity values (1, 1);
+update full_identity set a = 2;
+delete from full_identity;
+select problem from campfire.check_publication('campfire');
+alter table full_identity add column thrice int generated always as (a * 3);
+alter table full_identity add column complex int[] generated always as (array[a]) stored;
+\echo :LAST_ERROR_SQLSTATE
+select problem from campfire.check_publication('campfire');
+rollback;
 \endif

@@ -1,6 +1,6 @@
 //! Builds the relay from its settings, runs it, and stops it in the order in which data flows.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -99,6 +99,8 @@ impl App {
         let lobby = LobbyLimits {
             connections_max: limits.connections_max,
             connections_per_origin_max: limits.connections_per_ip_max,
+            // One is always allowed, however large.
+            bodies_bytes_max: limits.bodies_bytes_max.max(limits.body_bytes_max),
             header: Duration::from_secs(limits.header_seconds),
             body: Duration::from_secs(limits.body_seconds),
             keep_alive: Duration::from_secs(limits.keep_alive_seconds),
@@ -135,6 +137,7 @@ impl App {
             lobby: Lobby::new(lobby, metrics.clone()),
             metrics,
             ready,
+            standing_by: AtomicBool::new(false),
             next_socket: AtomicU64::new(1),
             addresses: Addresses::default(),
             refusals: Refusals::default(),

@@ -297,6 +297,11 @@ pub struct Limits {
     #[arg(long = "max-body-bytes", env = "CAMPFIRE_MAX_BODY_BYTES", default_value_t = 8_000_000, value_parser = units::bytes::<usize>)]
     pub body_bytes_max: usize,
 
+    /// Bytes that bodies may take together while the rest of them has yet to come; beyond it the one that is waited for
+    /// longest is given up.
+    #[arg(long = "max-bodies-bytes", env = "CAMPFIRE_MAX_BODIES_BYTES", default_value_t = 64 << 20, value_parser = units::bytes::<usize>)]
+    pub bodies_bytes_max: usize,
+
     /// Bytes that may wait for a slow socket before it is closed with code 1013.
     #[arg(long = "max-outbox-bytes", env = "CAMPFIRE_MAX_OUTBOX_BYTES", default_value_t = 1 << 20, value_parser = units::bytes::<usize>)]
     pub outbox_bytes_max: usize,

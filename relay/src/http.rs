@@ -12,7 +12,7 @@ mod refusals;
 mod server;
 mod websocket;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -61,6 +61,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// True while caught up with Postgres.
     pub ready: watch::Receiver<bool>,
+    /// Whether another relay reads the slot, and this one waits to take over.
+    pub standing_by: AtomicBool,
     pub next_socket: AtomicU64,
     /// Connections before they are sockets.
     pub(crate) lobby: Arc<Lobby>,
@@ -147,10 +149,14 @@ fn health() -> Router<Arc<Shared>> {
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     if *shared.ready.borrow() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not caught up with Postgres yet\n").into_response()
+        return "ready\n".into_response();
     }
+    let why = if shared.standing_by.load(Ordering::Relaxed) {
+        "standing by: another relay reads the slot\n"
+    } else {
+        "not caught up with Postgres yet\n"
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

@@ -77,6 +77,7 @@ impl Ingest {
         match &cause {
             DbError::Wal(WalError::SlotActive { pid, .. }) if self.config.standby == Standby::Wait => {
                 if !std::mem::replace(&mut history.standing_by, true) {
+                    self.shared.standing_by.store(true, Ordering::Relaxed);
                     info!(pid, "another relay reads the slot; waiting to take over");
                 }
                 self.watch_holder(history).await;
@@ -160,13 +161,23 @@ impl Ingest {
             "attached to the slot"
         );
         history.standing_by = false;
+        self.shared.standing_by.store(false, Ordering::Relaxed);
         let arrival = history.arrive(&attachment);
         if arrival.is_elsewhere {
             // What the hub reports until it has seen something new would confirm LSNs of another history.
             self.applied.send_replace(Lsn::INVALID);
         }
         if let Some(cause) = arrival.loss {
-            error!(cause, "events are missing");
+            if history.attached_before {
+                error!(cause, "events are missing");
+            } else {
+                // Nobody is connected yet.
+                warn!(
+                    cause,
+                    "a new slot is read; clients that come back from before it are told that events are missing. If the \
+                     old one was dropped on purpose, nothing is wrong"
+                );
+            }
             self.shared.metrics.slot_losses.inc();
         }
         if std::mem::replace(&mut history.attached_before, true) {

@@ -95,6 +95,33 @@ async fn silent_connections_are_closed_and_nobody_else_suffers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_handshakes_is_served_whole() {
+    let settings = |settings: Settings| settings.env("CAMPFIRE_MAX_CONNECTIONS", "4");
+    with_settings(settings, async |scene| {
+        let key = &scene.cluster.credentials.api_key;
+        let head = format!(
+            "GET /realtime/v1/websocket?apikey={key}&vsn=2.0.0 HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        // As after a restart: all have come before the first is looked at.
+        server::signal(scene.relay.pid(), "STOP");
+        let mut clients = Vec::new();
+        for _ in 0..150 {
+            clients.push(open(&scene.relay, head.as_bytes()).await?);
+        }
+        server::signal(scene.relay.pid(), "CONT");
+        for (number, client) in clients.iter_mut().enumerate() {
+            let mut status = [0; 12];
+            let read = tokio::time::timeout(PATIENCE, client.read_exact(&mut status)).await?;
+            read.with_context(|| format!("handshake {number}"))?;
+            ensure!(&status == b"HTTP/1.1 101", "handshake {number}: {}", String::from_utf8_lossy(&status));
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_is_kept_for_its_time_and_used_again() {
     let settings = |settings: Settings| settings.env("CAMPFIRE_HEADER_SECONDS", "1");
     with_settings(settings, async |scene| {
@@ -125,6 +152,41 @@ async fn a_body_that_does_not_come_is_answered_and_not_waited_for() {
             ensure!(answer.starts_with("HTTP/1.1 408") && answer.contains("took too long"), "{answer}");
             ensure!(answer.contains("access-control-allow-origin: *"), "{answer}");
         }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_stop_before_their_end_take_little_memory_together() {
+    let settings = |settings: Settings| {
+        settings
+            .env("CAMPFIRE_MAX_BODY_BYTES", "1MB")
+            .env("CAMPFIRE_MAX_BODIES_BYTES", "2MB")
+            .env("CAMPFIRE_BODY_SECONDS", "10m")
+            .env("CAMPFIRE_PUBLIC_CHANNELS", "allow")
+    };
+    with_settings(settings, async |scene| {
+        let key = &scene.cluster.credentials.api_key;
+        let head = format!(
+            "POST /api/broadcast HTTP/1.1\r\nhost: x\r\napikey: {key}\r\ncontent-length: 1000000\r\n\r\n"
+        );
+        let almost = [head.as_bytes(), &vec![b' '; 900_000]].concat();
+        let mut stalled = Vec::new();
+        for _ in 0..12 {
+            let mut stream = open(&scene.relay, b"").await?;
+            // It may be given up before it has sent all.
+            stream.write_all(&almost).await.ok();
+            stalled.push(stream);
+        }
+        // Two have room.
+        eventually("ten are given up", async || {
+            scene.relay.metric("campfire_connections_closed_total").await.ok()?.filter(|count| *count >= 10.0)
+        })
+        .await;
+        let message = serde_json::json!({"messages": [{"topic": "room", "event": "e", "payload": {}}]});
+        let response = scene.relay.post("/api/broadcast", &[("apikey", key)], &message).await?;
+        ensure!(response.status == 202, "{response:?}");
         Ok(())
     })
     .await;
@@ -180,7 +242,8 @@ async fn what_a_stop_waits_for_is_said_as_it_is() {
         .await;
         ensure!(scene.relay.terminate().await?.success());
         let log = scene.relay.finished_log();
-        ensure!(log.contains("for 1 connections in the middle of a request\""), "{log}");
+        ensure!(log.contains("1 connections in the middle of a request"), "{log}");
+        ensure!(!log.contains("sockets that take no more"), "there is none: {log}");
         Ok(())
     })
     .await;
@@ -266,6 +329,22 @@ async fn health_and_metrics_can_have_an_address_of_their_own() -> Result<()> {
     let mut half = TcpStream::connect(&inner).await?;
     half.write_all(HALF_A_HEADER).await?;
     ensure!(read_to_end(&mut half).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_is_heard_while_the_relay_starts() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    // Keys that are published by somebody who never answers.
+    let publisher = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let source = format!("http://{}/keys", publisher.local_addr()?);
+    let mut relay = Settings::of(&cluster)?.env("CAMPFIRE_JWKS", &source).spawn()?;
+    let (_asking, _) = tokio::time::timeout(PATIENCE, publisher.accept()).await??;
+    let asked_at = Instant::now();
+    ensure!(relay.terminate().await?.success());
+    // The relay itself gives up after 5 s.
+    let log = relay.finished_log();
+    ensure!(log.contains("stopped before it had started"), "after {:?}: {log}", asked_at.elapsed());
     Ok(())
 }
 

@@ -117,6 +117,36 @@ async fn a2_who_may_only_read_sends_nothing_and_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_on_a_private_channel_comes_once_and_in_order() {
+    with_scene(async |scene| {
+        install(scene, &[policy("select", "broadcast", "true")]).await?;
+        const MESSAGES: i64 = 3_000;
+        let mut members = Vec::new();
+        for vsn in [Vsn::V1, Vsn::V2, Vsn::V1, Vsn::V2] {
+            members.push(member(scene, vsn, "r", &scene.agent(), false).await?);
+        }
+        let burst = "select realtime.send(jsonb_build_object('n', n), 'e', 'r') from generate_series(1, $1::bigint) n";
+        let (sent, heard) = tokio::join!(scene.database.execute(burst, &[&MESSAGES]), async {
+            let reading = members.iter_mut().map(async |member| {
+                for n in 1..=MESSAGES {
+                    let event = member.expect("r", "e").await?;
+                    ensure!(event.payload["n"] == n, "expected {n}, got {event:?}");
+                    ensure!(event.meta["replayed"].is_null(), "{event:?}");
+                }
+                anyhow::Ok(())
+            });
+            futures_util::future::try_join_all(reading).await
+        });
+        sent?;
+        heard?;
+        let lagged = scene.relay.metric("campfire_channels_lagged_total").await?;
+        ensure!(lagged.is_some_and(|lagged| lagged >= 4.0), "{lagged:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a3_who_may_only_see_who_is_there_hears_no_broadcasts() {
     with_scene(async |scene| {
         let own = format!(

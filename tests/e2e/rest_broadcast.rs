@@ -500,3 +500,43 @@ async fn browsers_may_send_any_header_and_read_every_answer() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_are_asked_about_the_channel_that_is_meant() {
+    with_scene(async |scene| {
+        let install = "set client_min_messages = warning; select campfire.install_supabase_api();
+            create policy readers on realtime.messages for select to authenticated using (true);
+            create policy writers on realtime.messages for insert to authenticated
+              with check (realtime.topic() in ('room1', 'realtime:room2'))";
+        scene.database.batch_execute(install).await?;
+        let bearer = format!("Bearer {}", scene.agent());
+        let join = async |channel: &str| {
+            let mut socket = scene.socket(Vsn::V2).await?;
+            let mut config = default_config();
+            config["private"] = true.into();
+            let reply = socket.try_join(channel, Some(&scene.agent()), config).await?;
+            ensure!(reply.is_ok(), "{channel}: {reply:?}");
+            anyhow::Ok(socket)
+        };
+        let send = async |topic: &str| {
+            let message = json!({"topic": topic, "event": "e", "payload": {"topic": topic}, "private": true});
+            scene.relay.post(BATCH[0], &[("authorization", &bearer)], &json!({"messages": [message]})).await
+        };
+        // The one is allowed by its bare name, the other is called so in full.
+        for (topic, channel) in
+            [("room1", "room1"), ("realtime:room1", "room1"), ("realtime:room2", "realtime:room2")]
+        {
+            let mut socket = join(channel).await?;
+            let response = send(topic).await?;
+            ensure!(response.status == 202 && response.body.is_empty(), "{topic}: {response:?}");
+            let event = socket.expect(channel, "e").await?;
+            ensure!(event.payload["topic"] == topic, "{event:?}");
+        }
+        // As with Supabase a denial is 202 in a batch; here the answer says so.
+        let response = send("realtime:room3").await?;
+        let dropped = response.json()?["dropped"][0].clone();
+        ensure!(response.status == 202 && dropped["topic"] == "room3", "{response:?}");
+        Ok(())
+    })
+    .await;
+}

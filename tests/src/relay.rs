@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::http::{self, Response};
-use crate::wait::DEADLINE;
+use crate::wait::{DEADLINE, eventually};
 use crate::watchdog::Watchdog;
 use crate::{layout, port, server};
 
@@ -277,6 +277,12 @@ impl Relay {
     /// All lines so far.
     pub fn log(&self) -> Vec<String> {
         lock(&self.log).clone()
+    }
+
+    /// Waits until some line has this text: what the relay has written is read a moment later.
+    pub async fn wait_for_log(&self, text: &str) {
+        let what = format!("the relay's log has {text:?}");
+        eventually(&what, async || self.log().iter().any(|line| line.contains(text)).then_some(())).await;
     }
 
     /// All lines so far, as one text for a failure's message.

@@ -81,12 +81,7 @@ pub(crate) fn browser(server: &Server) -> Result<Tally> {
         node.ensure_packages(dir)?;
     }
     build_helper(&node)?;
-    let found =
-        || ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(system::find_program);
-    if found().is_none() {
-        system::install(&["chromium"])?;
-    }
-    let chromium = found().context("there is no Chromium: install the package chromium")?;
+    let chromium = system::browser().context("there is no Chromium: install the package chromium")?;
     let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
     up::block_on(async {
         let relay = Relay::start(&cluster).await?;
@@ -210,15 +205,12 @@ fn ensure_python(version: &str) -> Result<PathBuf> {
         return Ok(python);
     }
     let _ = std::fs::remove_dir_all(&dir);
-    let make = || step::run(step::command("python3").args(["-m", "venv"]).arg(&dir));
-    if make().is_err() {
-        system::install(&["python3", "python3-venv"])?;
-        make()?;
-    }
-    step::announce(&format!("installing realtime {version} (pip)"));
+    let step = step::begin(format!("installing realtime {version} (pip)"));
+    step::run(step::command("python3").args(["-m", "venv"]).arg(&dir))?;
     let package = format!("realtime=={version}");
     step::run(step::command(&python).args(["-m", "pip", "install", "--quiet"]).arg(package))?;
     std::fs::write(&complete, "")?;
+    step.done();
     Ok(python)
 }
 

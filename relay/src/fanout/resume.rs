@@ -171,7 +171,8 @@ impl Hub {
                     Stage::Live => false,
                 };
                 let topic = &channel.room.topic;
-                if is_behind || !templates.iter().any(|template| template.can_address(topic)) {
+                let is_deaf = is_behind || !channel.may_read_broadcasts();
+                if is_deaf || !templates.iter().any(|template| template.can_address(topic)) {
                     continue;
                 }
                 let notice = socket.envelope(channel).system(SystemStatus::Ok, EMPTIED);

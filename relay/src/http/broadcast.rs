@@ -13,6 +13,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -269,8 +270,19 @@ fn bearer(header: &str) -> Option<&str> {
 /// The body, if it is there in time. Nobody waits for a body that never comes: neither the relay's places for
 /// connections, nor a relay that stops.
 async fn read(shared: &Shared, head: &Parts, body: Body) -> Result<Bytes, Refusal> {
-    let _reading = head.extensions.get::<Connected>().map(|connected| connected.seat.reading());
-    let body = Limited::new(body, shared.limits.body_bytes_max).collect();
+    let mut reading = head.extensions.get::<Connected>().map(|connected| connected.seat.reading());
+    let mut body = Limited::new(body, shared.limits.body_bytes_max);
+    let body = async {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if let Some(reading) = &mut reading {
+                reading.received(data.len());
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok::<_, axum::BoxError>(bytes.freeze())
+    };
     let deadline = Duration::from_secs(shared.limits.body_seconds);
     let body = tokio::select! {
         biased;
@@ -281,7 +293,7 @@ async fn read(shared: &Shared, head: &Parts, body: Body) -> Result<Bytes, Refusa
         return Err(Refusal::message(StatusCode::REQUEST_TIMEOUT, "Request body took too long"));
     };
     match body {
-        Ok(body) => Ok(body.to_bytes()),
+        Ok(body) => Ok(body),
         Err(error) if error.is::<LengthLimitError>() => {
             Err(Refusal::message(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large"))
         }

@@ -6,11 +6,14 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio_util::either::Either;
 use tracing::info;
 
 use crate::config::{Group, ListenAddress, Mode};
+
+/// Connections that may wait to be accepted, unless the system allows fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 4_096;
 
 /// A bound address.
 pub enum Listener {
@@ -30,7 +33,7 @@ impl Listener {
     ) -> Result<Self> {
         match address {
             ListenAddress::Tcp(address) => {
-                let listener = TcpListener::bind(address.as_str())
+                let listener = bind_tcp(address)
                     .await
                     .with_context(|| format!("cannot listen on {address}; choose another with {setting}"))?;
                 info!(address = %listener.local_addr()?, "listening");
@@ -62,14 +65,34 @@ impl Listener {
     }
 }
 
+/// As [`TcpListener::bind`], with room for all clients that come back at once.
+async fn bind_tcp(address: &str) -> io::Result<TcpListener> {
+    let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    for address in tokio::net::lookup_host(address).await? {
+        let bind = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // A relay that was just stopped has left connections behind that the system has yet to forget.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        };
+        match bind() {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
 fn bind_unix(path: &Path, mode: Option<Mode>, group: Option<&Group>) -> Result<UnixListener> {
     // A socket file that nobody serves is left over from a relay that was killed.
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
         std::fs::remove_file(path).context("cannot replace what is left of another relay")?;
     }
-    let listener = UnixListener::bind(path)?;
-    // The group first: with the mode alone, the relay's own group could connect for a moment.
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    // Before anybody can connect.
     if let Some(group) = group {
         std::os::unix::fs::chown(path, None, Some(group.id())).with_context(|| {
             format!("cannot give it to group {group} (CAMPFIRE_UNIX_GROUP): the relay's user has to be a member of it")
@@ -79,5 +102,5 @@ fn bind_unix(path: &Path, mode: Option<Mode>, group: Option<&Group>) -> Result<U
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode.bits()))
             .with_context(|| format!("cannot set mode {mode} (CAMPFIRE_UNIX_MODE)"))?;
     }
-    Ok(listener)
+    Ok(socket.listen(BACKLOG)?)
 }

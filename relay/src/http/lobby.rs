@@ -19,6 +19,8 @@ pub struct LobbyLimits {
     pub connections_max: usize,
     /// 0: any number.
     pub connections_per_origin_max: usize,
+    /// What bodies may take together while the rest of them is waited for.
+    pub bodies_bytes_max: usize,
     pub header: Duration,
     pub body: Duration,
     pub keep_alive: Duration,
@@ -50,6 +52,8 @@ struct Seats {
     by_origin: HashMap<Origin, usize>,
     /// Those that wait for their client, the oldest first.
     waiting: BTreeSet<(Instant, u64)>,
+    /// Bytes of unfinished bodies.
+    bodies_bytes: usize,
 }
 
 struct Taken {
@@ -69,6 +73,8 @@ pub(super) struct Seat {
 pub(super) struct Phase {
     seat: Arc<Seat>,
     then: Option<Awaited>,
+    /// Bytes of a body that have come.
+    bytes: usize,
 }
 
 impl Lobby {
@@ -101,16 +107,13 @@ impl Lobby {
                     return None;
                 }
             }
-            self.metrics.close_connection("evicted");
             freed.await;
         }
     }
 
     /// Closes the connection that has been waited for longest, to have its file.
     pub(super) fn make_room(&self) {
-        if self.lock().evict_oldest(None) {
-            self.metrics.close_connection("evicted");
-        }
+        self.lock().evict_oldest(None);
     }
 
     fn seat(self: &Arc<Self>, seats: &mut Seats, origin: Origin) -> Arc<Seat> {
@@ -130,9 +133,13 @@ impl Lobby {
 }
 
 impl Seats {
+    /// Asks the one that has been waited for longest to make room; false if none is waited for.
     fn evict_oldest(&mut self, origin: Option<Origin>) -> bool {
-        let of = |number: &u64| self.taken.get(number).map(|taken| taken.origin);
-        let fits = |(_, number): &&(Instant, u64)| origin.is_none() || of(number) == origin;
+        self.evict(|taken| origin.is_none_or(|origin| taken.origin == origin))
+    }
+
+    fn evict(&mut self, fits: impl Fn(&Taken) -> bool) -> bool {
+        let fits = |(_, number): &&(Instant, u64)| self.taken.get(number).is_some_and(&fits);
         let Some(oldest) = self.waiting.iter().find(fits).copied() else { return false };
         self.waiting.remove(&oldest);
         if let Some(taken) = self.taken.get(&oldest.1) {
@@ -167,7 +174,7 @@ impl Seat {
 
     fn phase(self: &Arc<Self>, now: Option<Awaited>, then: Option<Awaited>) -> Phase {
         self.lobby.lock().set(self.number, now);
-        Phase { seat: Arc::clone(self), then }
+        Phase { seat: Arc::clone(self), then, bytes: 0 }
     }
 
     /// What the client is waited for, and until when. None while a request is being answered.
@@ -186,6 +193,16 @@ impl Seat {
     /// Resolves when somebody else needs the place.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
+    }
+
+    /// Whether this connection is to go, then. If its client has asked something meanwhile it stays, and another is
+    /// looked for.
+    pub(super) fn gives_way(&self) -> bool {
+        let is_waited_for = self.awaited().is_some();
+        if !is_waited_for {
+            self.lobby.freed.notify_waiters();
+        }
+        is_waited_for
     }
 
     #[cfg(test)]
@@ -215,9 +232,24 @@ impl Drop for Seat {
     }
 }
 
+impl Phase {
+    /// A part of the body has come. If that is too much for all of them together, the one that has been waited for
+    /// longest is given up: memory is not for those who send almost all of a body, and then nothing.
+    pub(super) fn received(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        let mut seats = self.seat.lobby.lock();
+        seats.bodies_bytes += bytes;
+        if seats.bodies_bytes > self.seat.lobby.limits.bodies_bytes_max {
+            seats.evict(|taken| matches!(taken.awaited, Some((Awaited::Body, _))));
+        }
+    }
+}
+
 impl Drop for Phase {
     fn drop(&mut self) {
-        self.seat.lobby.lock().set(self.seat.number, self.then);
+        let mut seats = self.seat.lobby.lock();
+        seats.bodies_bytes -= self.bytes;
+        seats.set(self.seat.number, self.then);
     }
 }
 
@@ -232,6 +264,7 @@ mod tests {
         LobbyLimits {
             connections_max,
             connections_per_origin_max,
+            bodies_bytes_max: 1_000,
             header: second,
             body: second * 2,
             keep_alive: second * 3,
@@ -288,6 +321,35 @@ mod tests {
         assert!(lobby.enter(Origin::Local).now_or_never().is_none() && is_evicted(&seats[1]));
         drop((reading, answering));
         assert_eq!(seats[0].awaited().map(|(awaited, _)| awaited), Some(Awaited::Next));
+    }
+
+    #[test]
+    fn unfinished_bodies_are_bounded_together() {
+        let lobby = lobby(9, 0);
+        let seats: Vec<_> = (1..=3).map(|host| enter(&lobby, host).unwrap()).collect();
+        let _silent = enter(&lobby, 9).unwrap();
+        let mut bodies: Vec<_> = seats.iter().map(Seat::reading).collect();
+        bodies[0].received(600);
+        bodies[1].received(400);
+        assert!(!is_evicted(&seats[0]));
+        bodies[2].received(1);
+        assert!(is_evicted(&seats[0]) && !is_evicted(&seats[1]) && !is_evicted(&seats[2]));
+        drop(bodies.remove(0));
+        bodies[1].received(599);
+        assert!(!is_evicted(&seats[1]));
+        drop(bodies);
+        assert_eq!(lobby.lock().bodies_bytes, 0);
+    }
+
+    #[test]
+    fn one_that_has_asked_meanwhile_stays_and_another_goes() {
+        let lobby = lobby(2, 0);
+        let seats: Vec<_> = (1..=2).map(|host| enter(&lobby, host).unwrap()).collect();
+        let mut waiting = Box::pin(lobby.enter(Origin::Local));
+        assert!(waiting.as_mut().now_or_never().is_none() && is_evicted(&seats[0]));
+        let _answering = seats[0].answering();
+        assert!(!seats[0].gives_way());
+        assert!(waiting.as_mut().now_or_never().is_none() && is_evicted(&seats[1]) && seats[1].gives_way());
     }
 
     #[test]

@@ -108,6 +108,8 @@ async fn drive(
     let mut is_stopping = false;
     loop {
         tokio::select! {
+            // What the client has said already is heard first: in a storm of handshakes none is cut off that has come.
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     debug!(%error, "connection ended");
@@ -115,8 +117,11 @@ async fn drive(
                 return;
             }
             () = seat.evicted() => {
-                shared.note_closed("evicted");
-                return;
+                if seat.gives_way() {
+                    shared.metrics.close_connection("evicted");
+                    shared.note_closed("evicted");
+                    return;
+                }
             }
             () = shared.stop.cancelled(), if !is_stopping => {
                 // Who is in the middle of a header has asked nothing yet.

@@ -21,6 +21,7 @@ use self::login::Login;
 use super::{Conninfo, ServerError, WalConfig, WalError, settings};
 
 pub(super) use self::dial::{Attempt, Attempts, Duplex, Line};
+pub(super) use self::login::NO_HASH;
 pub(super) use self::tls::tls_problem;
 
 /// Read at once. Frames are slices of such a piece, so it stays in memory as long as one of them does.

@@ -14,7 +14,7 @@ use tokio_postgres::tls::{ChannelBinding as BoundChannel, TlsConnect, TlsStream}
 use tokio_postgres::{Client, Config};
 use tracing::{Instrument, debug, info_span};
 
-use super::connection::{Attempt, Attempts, Duplex, Line, in_time, tls_problem};
+use super::connection::{Attempt, Attempts, Duplex, Line, NO_HASH, in_time, tls_problem};
 use super::conninfo::ChannelBinding;
 use super::{Conninfo, Purpose, WalError, cause, settings};
 
@@ -37,6 +37,14 @@ pub async fn connect_for(conninfo: &Conninfo, purpose: Purpose) -> Result<Client
 
 async fn open(conninfo: &Conninfo, attempt: &Attempt, purpose: Purpose) -> Result<Client, WalError> {
     let line = attempt.dial(conninfo).await?;
+    if conninfo.channel_binding == ChannelBinding::Require {
+        // The library's own text would not tell why.
+        match (line.is_tls, &line.binding) {
+            (true, Some(_)) => {}
+            (true, None) => return Err(WalError::ChannelBinding(NO_HASH.to_owned())),
+            (false, _) => return Err(WalError::ChannelBinding("there is no TLS to bind to".to_owned())),
+        }
+    }
     let mut config = Config::new();
     config
         .user(&conninfo.user)
@@ -59,6 +67,11 @@ async fn open(conninfo: &Conninfo, attempt: &Attempt, purpose: Purpose) -> Resul
         // TLS 1.3 tells of a refused client certificate only now.
         match error.source().and_then(|source| source.downcast_ref()).and_then(tls_problem) {
             Some(problem) => WalError::Tls { address: attempt.to_string(), problem },
+            None if conninfo.channel_binding == ChannelBinding::Require
+                && cause(&error).contains("channel binding") =>
+            {
+                WalError::ChannelBinding("it does not offer SCRAM-SHA-256-PLUS".to_owned())
+            }
             None => error.into(),
         }
     })?;

@@ -239,7 +239,7 @@ pub(crate) fn temporary_directory() -> PathBuf {
     directory
 }
 
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     servers::programs().join(name)
 }
 

@@ -146,7 +146,7 @@ fn mechanism(login: &Login<'_>, offered: &[u8]) -> Result<(&'static str, sasl::C
         _ if setting == ChannelBinding::Require => Err(WalError::ChannelBinding(
             match (login.is_tls, &login.binding) {
                 (false, _) => "there is no TLS to bind to",
-                (true, None) => "its certificate's signature has no hash to bind to",
+                (true, None) => NO_HASH,
                 (true, Some(_)) => "it does not offer SCRAM-SHA-256-PLUS",
             }
             .to_owned(),
@@ -157,6 +157,10 @@ fn mechanism(login: &Login<'_>, offered: &[u8]) -> Result<(&'static str, sasl::C
         None => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unsupported())),
     }
 }
+
+/// Of Ed25519, and of hashes that nobody should use.
+pub(in crate::wal) const NO_HASH: &str = "the signature of its certificate has no hash to bind to; give the server one \
+    that is signed with ECDSA or RSA and SHA-2, or verify it by sslmode=verify-full without channel_binding";
 
 fn method_name(code: u32) -> &'static str {
     match code {
