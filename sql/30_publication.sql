@@ -142,9 +142,25 @@ begin
       from campfire.publishable_columns(relation) as c where c.reason like 'type %');
   end if;
   if standard.identity_columns is not null then
+    select i.indisprimary, c.relname into candidate
+    from pg_index as i join pg_class as c on c.oid = i.indexrelid
+    where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
+      and array(select a.attname from pg_attribute as a where a.attrelid = relation and a.attnum = any (i.indkey::int2[]) order by 1)
+        = array(select k from unnest(standard.identity_columns) as k order by 1)
+    order by c.relname <> standard.table_name || '_replica_identity', c.relname limit 1;
     added := standard.table_name || '_replica_identity';
-    return format('create unique index if not exists %2$I on %1$s (%3$s); alter table %1$s replica identity using index %2$I;',
-      qualified, added, (select string_agg(quote_ident(c), ', ') from unnest(standard.identity_columns) as c));
+    -- The name may be that of an index of the table that was here before.
+    while candidate.relname is null and to_regclass(format('%I.%I', (
+        select n.nspname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where c.oid = relation), added)) is not null loop
+      added := added || '_2';
+    end loop;
+    return concat_ws(' ',
+      (select format('alter table %s %s;', qualified, string_agg(format('alter column %I set not null', a.attname), ', ' order by a.attnum))
+       from pg_attribute as a
+       where a.attrelid = relation and a.attname = any (standard.identity_columns) and not a.attnotnull having count(*) > 0),
+      case when coalesce(candidate.relname, added) = added then format('create unique index if not exists %I on %s (%s);', added, qualified, (
+        select string_agg(quote_ident(c), ', ') from unnest(standard.identity_columns) as c)) end,
+      format('alter table %s replica identity using index %I;', qualified, coalesce(candidate.relname, added)));
   end if;
 
   select i.indisprimary, c.relname into candidate
@@ -161,6 +177,10 @@ begin
     return format('alter table %s replica identity %s;', qualified,
       case when candidate.indisprimary then 'default' else format('using index %I', candidate.relname) end);
   end if;
+  if standard.listed then
+    return format('alter table %s add primary key (%s);', qualified,
+      case standard.table_name when 'agents' then 'organization_id, user_id' else 'id' end);
+  end if;
   if (select bool_and(publishable) from campfire.publishable_columns(relation)) then
     return format('alter table %s replica identity full;', qualified);
   end if;
@@ -172,6 +192,77 @@ end
 $$;
 comment on function campfire.suggested_identity(regclass) is
   'Internal. SQL that gives a table the replica identity it needs, of scalar columns.';
+
+-- Rows of a partitioned table are logged by the partition that holds them, each by its own replica identity; Postgres
+-- never passes the table's on to its partitions.
+
+create function campfire.logged_columns(relation regclass) returns name[]
+language sql stable strict set search_path = pg_catalog, pg_temp
+return (
+  select pg_catalog.array_agg(k.name order by k.n)
+  from pg_catalog.unnest(campfire.replica_identity_columns(relation)) with ordinality as k (name, n)
+  where not exists (
+    select from pg_catalog.pg_partition_tree(relation) as p
+    where p.isleaf and p.relid <> relation
+      and coalesce(k.name <> all (campfire.replica_identity_columns(p.relid)), true))
+);
+comment on function campfire.logged_columns(regclass) is
+  'Internal. Columns that are known of an old row wherever it is stored: those of the replica identity of the table and of each of its partitions.';
+
+create function campfire.partition_identity_fix(root regclass, leaf regclass) returns text
+language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
+declare
+  qualified constant text := campfire.qualified_name(leaf);
+  class constant pg_class := (select c from pg_class as c where c.oid = root);
+  wanted constant name[] := campfire.replica_identity_columns(root);
+  own record;
+begin
+  if wanted is null or (select c.relreplident = 'f' from pg_class as c where c.oid = leaf)
+    or class.relreplident <> 'f' and campfire.replica_identity_columns(leaf) @> wanted then
+    return null;
+  elsif class.relreplident = 'f' then
+    return format('alter table %s replica identity full;', qualified);
+  end if;
+  select i.indisprimary, i.indexrelid into own
+  from pg_index as i
+  join pg_index as r on r.indexrelid in (select a.relid from pg_partition_ancestors(i.indexrelid) as a)
+  where i.indrelid = leaf and r.indrelid = root
+    and case class.relreplident when 'd' then r.indisprimary else r.indisreplident end;
+  if not found then
+    return campfire.suggested_identity(leaf);
+  end if;
+  return format('alter table %s replica identity %s;', qualified, case when own.indisprimary then 'default'
+    else format('using index %I', (select c.relname from pg_class as c where c.oid = own.indexrelid)) end);
+end
+$$;
+comment on function campfire.partition_identity_fix(regclass, regclass) is
+  'Internal. SQL that gives a partition the replica identity of its partitioned table; null if it logs as much already.';
+
+create function campfire.align_partitions(root regclass, but oid[] default '{}') returns integer
+language plpgsql strict set search_path = pg_catalog, pg_temp as $$
+declare
+  leaf record;
+  aligned integer := 0;
+begin
+  for leaf in
+    select p.relid, campfire.partition_identity_fix(root, p.relid) as fix
+    from pg_partition_tree(root) as p join pg_class as c on c.oid = p.relid
+    -- One that somebody has set to nothing, or beside a column list to full, stays for check_publication() to name.
+    where p.isleaf and p.relid <> root and c.relkind = 'r' and c.relreplident in ('d', 'i') and p.relid <> all (but)
+    order by p.relid
+  loop
+    if leaf.fix is not null then
+      execute leaf.fix;
+      aligned := aligned + 1;
+      raise notice '%: replica identity as that of %', campfire.qualified_name(leaf.relid), campfire.qualified_name(root);
+    end if;
+  end loop;
+  return aligned;
+end
+$$;
+comment on function campfire.align_partitions(regclass, oid[]) is
+  'Gives each partition of a table, but those named, the table''s replica identity, which Postgres does not pass on; returns how many had another. '
+  'publish() and the guard call it. Example: select campfire.align_partitions(''orders'');';
 
 create function campfire.column_list(publication name, relation regclass) returns name[]
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -224,6 +315,16 @@ end;
 comment on function campfire.standard_tables(name, boolean) is
   'Internal. What a standard publication (or its control twin) must carry for every installation, and what it carries.';
 
+create function campfire.wal_level_problem() returns table (problem text, fix text)
+language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+  select pg_catalog.format('wal_level is %s, so the relay cannot read any publication', s.setting),
+    'alter system set wal_level = logical; -- then restart the server'::text
+  from pg_catalog.pg_settings as s where s.name = 'wal_level' and s.setting <> 'logical';
+end;
+comment on function campfire.wal_level_problem() is
+  'Internal. A row if the server writes too little into the WAL for the relay, with the setting that mends it.';
+
 -- Making them -----------------------------------------------------------------------------------------------------
 
 create function campfire.publish(publication name, relation regclass, columns name[] default null) returns void
@@ -235,6 +336,12 @@ declare
   present pg_publication_rel;
   identity_columns name[];
   wanted name[] := columns; -- null: every column, without a list
+  -- Who publishes a projected table beside its mirror, and routes both, sends each change twice.
+  mirror constant text := (
+    select campfire.qualified_name(p.mirror)
+    from campfire.projections as p join pg_class as c on c.oid = p.source
+    -- That of install() is published beside its mirror, and routed only from there.
+    where p.source = relation and c.relname <> 'conversations');
   offenders name[];
   missing name[];
   complaints text;
@@ -280,7 +387,11 @@ begin
       errcode = 'object_not_in_prerequisite_state',
       message = format('%s has no replica identity', qualified),
       detail = 'Once it is published, its rows could not be updated or deleted.',
-      hint = campfire.suggested_identity(relation);
+      hint = case when mirror is not null then format('select campfire.publish(%L, %L);', publication, mirror)
+        else campfire.suggested_identity(relation) end;
+  end if;
+  if source.relkind = 'p' then
+    perform campfire.align_partitions(relation);
   end if;
 
   if source.relreplident = 'f' and current_setting('server_version_num')::int >= 180000 and exists (
@@ -327,6 +438,7 @@ begin
         from campfire.publishable_columns(relation) as c where c.column_name = offenders[1]),
       detail = complaints,
       hint = case
+        when mirror is not null then format('select campfire.publish(%L, %L);', publication, mirror)
         when wanted is null or offenders && identity_columns then campfire.suggested_identity(relation)
         else format('select campfire.publish(%L, %L, %L);', publication, qualified, (
           select array_agg(c.column_name) from campfire.publishable_columns(relation) as c
@@ -340,6 +452,7 @@ begin
       message = format('%s has replica identity full and cannot be published with a column list', qualified),
       detail = 'The application''s next UPDATE would fail: a list must cover the replica identity.',
       hint = case
+        when mirror is not null then format('select campfire.publish(%L, %L);', publication, mirror)
         when (select bool_and(c.publishable) from campfire.publishable_columns(relation) as c)
           then format('select campfire.publish(%L, %L);', publication, qualified)
         else campfire.suggested_identity(relation) end;
@@ -415,9 +528,12 @@ create function campfire.create_publication(publication name default 'campfire',
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
 declare
   control constant text := publication::text || '_control';
+  said constant text := current_setting('client_min_messages');
   made record;
   wanted record;
   listed regclass;
+  reason text;
+  remedy text;
 begin
   perform campfire.require_superuser('campfire.create_publication()');
   if publication is null or publication = '' or octet_length(control) > 63 then
@@ -439,7 +555,10 @@ begin
           hint = format('Choose another name, or if nobody needs it: drop publication %I; then repeat.', made.name);
       end if;
     else
+      -- Postgres's own warning of wal_level speaks of subscriptions; ours comes at the end.
+      perform set_config('client_min_messages', 'error', true);
       execute format('create publication %I with (publish_via_partition_root = true)', made.name);
+      perform set_config('client_min_messages', said, true);
     end if;
     insert into campfire.managed_publications as m (name, control_of, standard)
     values (made.name, made.control_of, made.control_of is not null or tables is null)
@@ -449,10 +568,19 @@ begin
       select * from campfire.standard_tables(made.name, made.control_of is not null) as t
       where (tables is null or made.control_of is not null) and t.relation is not null and not t.published @> t.columns
     loop
-      -- What the DBA added to a list stays in it.
-      perform campfire.publish(made.name, wanted.relation,
-        case when wanted.listed then wanted.columns || array(
-          select c from unnest(wanted.published) as c where c <> all (wanted.columns)) end);
+      -- What the DBA added to a list stays in it. One installation that is damaged does not keep others from it.
+      begin
+        perform campfire.publish(made.name, wanted.relation,
+          case when wanted.listed then array(
+            select c.column_name from campfire.publishable_columns(wanted.relation) as c
+            where c.column_name = any (wanted.columns || wanted.published)) end);
+      exception when feature_not_supported or object_not_in_prerequisite_state then
+        get stacked diagnostics reason = message_text, remedy = pg_exception_hint;
+        raise warning using
+          errcode = 'object_not_in_prerequisite_state',
+          message = format('%s was left out of publication "%s": %s', wanted.qualified, made.name, reason),
+          hint = remedy;
+      end;
     end loop;
   end loop;
 
@@ -463,9 +591,13 @@ begin
       perform campfire.publish(publication, listed);
     end if;
   end loop;
+  for reason, remedy in select w.problem, w.fix from campfire.wal_level_problem() as w loop
+    raise warning using errcode = 'object_not_in_prerequisite_state', message = reason, hint = remedy;
+  end loop;
 end
 $$;
 comment on function campfire.create_publication(name, regclass[]) is
   'Makes the publication the relay reads, and its twin <name>_control for agents and read receipts; repeated, adds what is missing. '
-  'Without tables: the standard ones of every installation. Superuser. Raises 42501, 22023 for a name that is too long, '
-  '42710 if a publication of that name is not campfire''s, and what campfire.publish() raises. Example: select campfire.create_publication();';
+  'Without tables: the standard ones of every installation, with a WARNING for one that cannot be published. Superuser. Raises 42501, '
+  '22023 for a name that is too long, 42710 if a publication of that name is not campfire''s, and for tables named here what '
+  'campfire.publish() raises. A WARNING if the server''s wal_level keeps the relay from reading. Example: select campfire.create_publication();';

@@ -78,6 +78,14 @@ begin atomic
   cross join lateral unnest(campfire.filter_columns(publication, w.root::regclass)) as a (attname)
   where a.attname <> all (w.identity_columns)
   union all
+  -- pgoutput tells subscribers the replica identity of the partitioned table, whatever the partition logged by.
+  select 'identity_partition', w.root::regclass, w.relation::regclass, null, null, null,
+    pg_catalog.format('the replica identity of %s is not that of %s, which it is a partition of: deleted and moved rows could not be routed',
+      w.leaf_name, w.qualified)
+  from written as w
+  where w.relation <> w.root and w.identity_columns is not null
+    and campfire.partition_identity_fix(w.root::regclass, w.relation::regclass) is not null
+  union all
   select 'identity_unroutable', t.root::regclass, t.root::regclass, null, null, null,
     pg_catalog.format('the replica identity of %s must %s: deleted and moved rows could not be routed', t.qualified,
       case when needed.columns is null then 'be full' else pg_catalog.format('cover (%s)', pg_catalog.array_to_string(needed.columns, ', ')) end)
@@ -96,7 +104,7 @@ comment on function campfire.publication_verdict(name) is
   'Internal. The one verdict on a publication''s tables, asked by campfire.check_publication() and by the guard: what in it would '
   'break a subscriber (kinds all_tables, schema, column), a writer (identity_missing, identity_uncovered, identity_generated, '
   'filter_uncovered), or the '
-  'routing of deleted and moved rows (identity_unroutable).';
+  'routing of deleted and moved rows (identity_partition, identity_unroutable).';
 
 create function campfire.generated_identity_fix(publication name, root regclass, relation regclass, generated name) returns text
 language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
@@ -118,7 +126,44 @@ $$;
 comment on function campfire.generated_identity_fix(name, regclass, regclass, name) is
   'Internal. SQL that takes a generated column out of a replica identity.';
 
-create function campfire.check_publication(publication name)
+create function campfire.publication_refusal(publication name) returns table (problem text, fix text)
+language plpgsql stable strict set search_path = pg_catalog, pg_temp set jit = off as $$
+declare
+  rows_name constant name := coalesce(
+    (select coalesce(m.control_of, m.name) from campfire.managed_publications as m where m.name = publication),
+    case when publication like '%\_control' then left(publication, -8) else publication end);
+  target pg_publication;
+begin
+  select * into target from pg_publication as p where p.pubname = publication;
+  if not found then
+    problem := format('publication "%s" does not exist', publication);
+    fix := format('select campfire.create_publication(%L);', rows_name);
+    return next;
+    return;
+  end if;
+  if target.puballtables then
+    problem := format('publication "%s" publishes all tables, so also columns that are not scalar', publication);
+    fix := format('drop publication %I; select campfire.create_publication(%L);', publication, rows_name);
+    return next;
+    return;
+  end if;
+  return query
+  select format('publication "%s" publishes all tables of schema "%s", so also columns that are not scalar', publication, n.nspname),
+    format('alter publication %I drop tables in schema %I; select campfire.create_publication(%L);', publication, n.nspname, rows_name)
+  from pg_publication_namespace as s join pg_namespace as n on n.oid = s.pnnspid
+  where s.pnpubid = target.oid
+  order by n.nspname;
+  if not (target.pubinsert and target.pubupdate and target.pubdelete and target.pubtruncate) then
+    problem := format('publication "%s" leaves out some operations', publication);
+    fix := format('alter publication %I set (publish = ''insert, update, delete, truncate'');', publication);
+    return next;
+  end if;
+end
+$$;
+comment on function campfire.publication_refusal(name) is
+  'Internal. Why the relay refuses to read a publication at all, and SQL that mends it. What concerns single tables keeps it from nothing.';
+
+create function campfire.check_publication(publication name default null)
 returns table (relation regclass, column_name name, type_name text, problem text, fix text)
 -- Compiling the queries would take a hundred times as long as running them.
 language plpgsql stable set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -127,8 +172,23 @@ declare
   rows_name name := publication; -- the publication of rows that this one is, or is the control twin of
   control boolean := false;
   standard boolean := true;
-  target pg_publication;
+  managed name[];
 begin
+  if publication is null then
+    managed := array(select m.name from campfire.managed_publications as m order by coalesce(m.control_of, m.name), m.name);
+    -- What concerns all of them is said once.
+    return query
+    select once.relation, once.column_name, once.type_name, once.problem, once.fix
+    from (
+      select distinct on (c.problem) c.*, m.n as place
+      from unnest(case when managed = '{}' then '{campfire}'::name[] else managed end) with ordinality as m (name, n)
+      cross join lateral campfire.check_publication(m.name) with ordinality as c (relation, column_name, type_name, problem, fix, n)
+      order by c.problem, m.n
+    ) as once
+    order by once.place, once.n;
+    return;
+  end if;
+
   select coalesce(m.control_of, m.name), m.control_of is not null, m.standard
   into rows_name, control, standard
   from campfire.managed_publications as m where m.name = publication;
@@ -138,64 +198,18 @@ begin
     standard := true;
   end if;
 
-  select * into target from pg_publication as p where p.pubname = publication;
-  if not found then
-    return query select null::regclass, null::name, null,
-      format('publication "%s" does not exist', publication),
-      format('select campfire.create_publication(%L);', rows_name);
+  return query select null::regclass, null::name, null::text, r.problem, r.fix from campfire.publication_refusal(publication) as r;
+  return query select null::regclass, null::name, null::text, w.problem, w.fix from campfire.wal_level_problem() as w;
+  if not exists (select from pg_publication as p where p.pubname = publication and not p.puballtables) then
     return;
-  end if;
-  if target.puballtables then
-    return query select null::regclass, null::name, null,
-      format('publication "%s" publishes all tables, so also columns that are not scalar', publication),
-      format('drop publication %I; select campfire.create_publication(%L);', publication, rows_name);
-    return;
-  end if;
-
-  return query
-  select null::regclass, null::name, null::text,
-    format('publication "%s" publishes all tables of schema "%s", so also columns that are not scalar', publication, n.nspname),
-    format('alter publication %I drop tables in schema %I; select campfire.create_publication(%L);', publication, n.nspname, rows_name)
-  from pg_publication_namespace as s join pg_namespace as n on n.oid = s.pnnspid
-  where s.pnpubid = target.oid
-  order by n.nspname;
-
-  if not (target.pubinsert and target.pubupdate and target.pubdelete and target.pubtruncate) then
-    return query select null::regclass, null::name, null,
-      format('publication "%s" leaves out some operations', publication),
-      format('alter publication %I set (publish = ''insert, update, delete, truncate'');', publication);
   end if;
 
   if standard then
-    return query
-    select t.relation, null::name, null::text,
-      case when t.relation is null then format('table %s does not exist', t.qualified)
-           else format('table %s is not in publication "%s"', t.qualified, publication) end,
-      case when t.relation is null then 'Restore the table from a backup.'
-           else format('select campfire.create_publication(%L);', rows_name) end
-    from campfire.standard_tables(publication, control) as t
-    where t.relation is null
-       or t.published = '{}' and t.columns <@ array(select c.column_name from campfire.publishable_columns(t.relation) as c)
-    union all
-    select t.relation, c.name, k.type_name,
-      case when k.column_name is null then format('column %s.%I does not exist', t.qualified, c.name)
-           else format('column %s.%I is not in publication "%s"', t.qualified, c.name, publication) end,
-      case when k.column_name is null
-             then format('Restore column %s.%I, then: select campfire.create_publication(%L);', t.qualified, c.name, rows_name)
-           else format('select campfire.create_publication(%L);', rows_name) end
-    from campfire.standard_tables(publication, control) as t
-    cross join unnest(t.columns) as c (name)
-    left join campfire.publishable_columns(t.relation) as k on k.column_name = c.name
-    where t.relation is not null and c.name <> all (t.published)
-      -- Of a table that is not carried at all, only what create_publication() will miss.
-      and (t.published <> '{}' or k.column_name is null)
-    union all
-    select t.relation, null, null,
-      format('a row filter hides rows of %s from publication "%s"', t.qualified, publication),
-      format('alter publication %1$I drop table only %2$s; select campfire.create_publication(%3$L);', publication, t.qualified, rows_name)
-    from campfire.standard_tables(publication, control) as t
-    join pg_publication_rel as r on r.prpubid = target.oid and r.prrelid = t.relation
-    where r.prqual is not null;
+    return query select i.* from campfire.installation_problems(publication, control, rows_name) as i;
+  end if;
+  if not control then
+    return query select p.* from campfire.replaced_tables() as p;
+    return query select r.* from campfire.route_problems() as r;
   end if;
 
   if not control then
@@ -213,7 +227,9 @@ begin
         where k.publishable and (t.list is null or k.column_name = any (t.list || t.identity_columns)))::text)
       when v.kind = 'filter_uncovered' then format('alter publication %1$I drop table only %2$s; select campfire.publish(%1$L, %2$L%3$s);',
         publication, t.qualified, ', ' || quote_literal(t.list::text))
-      when v.kind in ('identity_missing', 'identity_unroutable') or v.relation <> v.root then campfire.suggested_identity(v.relation)
+      when v.kind = 'identity_partition' then campfire.partition_identity_fix(v.root, v.relation)
+      when v.kind in ('identity_missing', 'identity_unroutable') or v.relation <> v.root
+        then coalesce(campfire.partition_identity_fix(v.root, v.relation), campfire.suggested_identity(v.relation))
       when t.is_full and exists (select from campfire.publishable_columns(v.root) as k where k.reason like 'type %')
         then campfire.suggested_identity(v.root)
       when t.is_full then format('select campfire.publish(%L, %L);', publication, t.qualified)
@@ -232,5 +248,6 @@ begin
 end
 $$;
 comment on function campfire.check_publication(name) is
-  'What is wrong with a publication, and SQL that mends it; no rows: nothing. Asks also whether the standard tables and columns are '
-  'all there. Example: select * from campfire.check_publication(''campfire'') union all select * from campfire.check_publication(''campfire_control'');';
+  'What is wrong with a publication, and SQL that mends it; no rows: nothing. Asks also whether the tables of every installation and their '
+  'columns are there, whether a table was replaced by another of its name, whether routes reach anybody, and whether wal_level lets the '
+  'relay read. Without a name: all that campfire looks after. Example: select * from campfire.check_publication();';

@@ -61,7 +61,10 @@ declare
   is_full constant boolean := (select c.relreplident = 'f' from pg_class as c where c.oid = root);
   is_mirror constant boolean := exists (select from campfire.projections as p where p.mirror = root);
   identity_columns constant name[] := campfire.replica_identity_columns(relation);
-  suggested constant text := campfire.suggested_identity(relation);
+  suggested constant text := coalesce(campfire.partition_identity_fix(root, relation), campfire.suggested_identity(relation));
+  mirror constant text := (
+    select campfire.qualified_name(p.mirror) from campfire.projections as p join pg_class as c on c.oid = p.source
+    where p.source = root and c.relname <> 'conversations');
   standard campfire.builtin_tables;
 begin
   select b.* into standard from campfire.builtin_table(root) as b;
@@ -75,6 +78,8 @@ begin
       publication, quote_ident(schema_name));
   elsif kind = 'identity_generated' then
     return campfire.generated_identity_fix(publication, root, relation, column_name);
+  elsif kind = 'column' and mirror is not null then
+    return format('select campfire.publish(%L, %L);', publication, mirror);
   elsif kind = 'column' and (is_mirror or not standard.listed) then
     -- Routed by every column, so it cannot go without one: there a complex value is text.
     return case
@@ -94,6 +99,8 @@ begin
       where c.publishable and c.column_name = any (list || identity_columns))::text);
   elsif kind = 'filter_uncovered' then
     return campfire.publish_anew(publication, root, null);
+  elsif kind = 'identity_partition' then
+    return campfire.partition_identity_fix(root, relation);
   elsif is_mirror or standard.table_name is not null or relation <> root then
     return suggested;
   elsif identity_columns is not null and exists (
@@ -127,7 +134,7 @@ declare
   fix constant text := coalesce(remade, '') || campfire.guard_fix(publication, problem ->> 'kind', (problem ->> 'root')::oid::regclass,
     (problem ->> 'relation')::oid::regclass, (problem ->> 'column_name')::name, (problem ->> 'schema_name')::name);
 begin
-  if campfire.is_restoring() and (problem ->> 'kind' = 'identity_missing'
+  if campfire.is_restoring() and (problem ->> 'kind' in ('identity_missing', 'identity_partition')
       or problem ->> 'kind' = 'identity_unroutable'
         and (select c.relreplident = 'd' from pg_class as c where c.oid = (problem ->> 'root')::oid)) then
     -- A parallel restore may get to the publication before it gets to the key, or to the index that is the identity; one
@@ -154,7 +161,13 @@ declare
   managed record;
   renamed record;
   problems jsonb;
+  altered oid[]; -- tables that a command named itself, which is then taken at its word
+  parted record;
 begin
+  altered := array(
+    select c.objid from pg_event_trigger_ddl_commands() as c
+    -- Not by the command's own tag: CREATE TABLE with a key is told as an ALTER TABLE, too.
+    where c.classid = 'pg_class'::regclass and tg_tag = 'ALTER TABLE' and not c.in_extension);
   select
     coalesce(array_agg(c.objid) filter (where c.classid = 'pg_class'::regclass), '{}')
       || coalesce(array_agg(r.prrelid) filter (where r.oid is not null), '{}')
@@ -214,6 +227,19 @@ begin
     perform campfire.require_read_committed('what campfire publishes');
   end if;
 
+  -- Partitions that were made or attached, and those of a table that gets another replica identity, get the table's.
+  for parted in
+    select distinct c.oid::regclass as root
+    from unnest(relations) as t (oid)
+    cross join lateral (select t.oid union select a.relid from pg_partition_ancestors(t.oid) as a) as carried (oid)
+    join pg_class as c on c.oid = carried.oid and c.relkind = 'p'
+    join pg_publication_rel as r on r.prrelid = c.oid
+    join pg_publication as p on p.oid = r.prpubid
+    join campfire.managed_publications as m on m.name = p.pubname
+  loop
+    perform campfire.align_partitions(parted.root, altered);
+  end loop;
+
   for managed in
     select m.name, p.oid,
       p.oid = any (whole)
@@ -238,8 +264,8 @@ end
 $$;
 comment on function campfire.guard_publications() is
   'Internal event trigger. Raises 0A000 if a managed publication would carry a column that is not scalar, all tables or a schema; '
-  '55000 if a published table would lose its replica identity, or its column list or row filter go beyond it, or if a mirror''s would '
-  'not suffice to route its rows; 55000 in a transaction that is repeatable read or serializable. The hint is SQL that mends it.';
+  '55000 if a published table would lose its replica identity, or its column list or row filter go beyond it, or if a mirror''s or a '
+  'partition''s would not suffice to route its rows; partitions that are made or attached get that of their table. 55000 in a transaction that is repeatable read or serializable. The hint is SQL that mends it.';
 
 create function campfire.guard_drops() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$

@@ -89,6 +89,7 @@ create table campfire.user_routes (
   columns name[] not null check (cardinality(columns) > 0),
   when_changed name[] check (when_changed is null or operation = 'UPDATE'),
   enabled boolean not null default true,
+  known_as text not null, -- schema and name of the table when somebody last said that the route belongs to it
   unique (relation, operation, channel, event)
 );
 comment on table campfire.user_routes is 'Internal. Routes made by campfire.add_route(); dumped. Read campfire.routes instead.';

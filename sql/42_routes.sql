@@ -7,7 +7,8 @@ begin
   -- The last to commit must know what the others did. Not a table of routes: two that write to one hold it already.
   lock table campfire.installations in share row exclusive mode;
   -- In the transaction of the change, so that the relay switches at that place of the WAL.
-  perform campfire.emit('campfire.routes', jsonb_build_object('routes', coalesce((
+  perform campfire.emit('campfire.routes', jsonb_build_object('schemas', coalesce((
+    select jsonb_agg(i.schema_name order by i.number) from campfire.installations as i), '[]'), 'routes', coalesce((
     select jsonb_agg(jsonb_build_object(
       'id', r.id, 'schema_name', r.schema_name, 'table_name', r.table_name, 'operation', r.operation, 'on_move', r.on_move,
       'channel', r.channel, 'event', r.event, 'columns', r.columns, 'when_changed', r.when_changed) order by r.id)
@@ -15,7 +16,7 @@ begin
 end
 $$;
 comment on function campfire.emit_routes() is
-  'Internal. Writes the enabled routes into the WAL, as a transactional logical message campfire.routes. One transaction at a time; '
+  'Internal. Writes the enabled routes and the schemas of installations into the WAL, as a transactional logical message campfire.routes. One transaction at a time; '
   'raises 55000 in one that is repeatable read or serializable.';
 
 create function campfire.routes_changed() returns trigger
@@ -53,7 +54,20 @@ create function campfire.follow_renames() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
 declare
   renamed record;
+  publication record;
 begin
+  -- Up to Postgres 15, a subscriber that knows a table is not told of its schema's new name unless the publication changes.
+  for publication in
+    select p.* from campfire.managed_publications as m join pg_publication as p on p.pubname = m.name
+    where exists (
+      select from pg_event_trigger_ddl_commands() as d
+      join pg_class as c on d.classid = 'pg_namespace'::regclass and c.relnamespace = d.objid
+      join pg_publication_rel as r on r.prrelid = c.oid and r.prpubid = p.oid)
+  loop
+    execute format('alter publication %I set (publish = %L)', publication.pubname, concat_ws(', ',
+      case when publication.pubinsert then 'insert' end, case when publication.pubupdate then 'update' end,
+      case when publication.pubdelete then 'delete' end, case when publication.pubtruncate then 'truncate' end));
+  end loop;
   for renamed in
     select before.value as old, n.nspname as new
     from pg_event_trigger_ddl_commands() as d
@@ -90,6 +104,63 @@ create event trigger campfire_follow_renames on ddl_command_end
 comment on event trigger campfire_follow_renames is
   'campfire: routes follow their tables, installations their schemas.';
 
+create function campfire.carried_columns(relation regclass, out publication name, out columns name[])
+language sql stable strict set search_path = pg_catalog, pg_temp
+begin atomic
+  select p.pubname, coalesce(campfire.column_list(p.pubname, relation),
+    array(select c.column_name from campfire.publishable_columns(relation) as c where c.publishable))
+  from campfire.managed_publications as m
+  join pg_catalog.pg_publication as p on p.pubname = m.name
+  join pg_catalog.pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = relation
+  order by m.control_of is not null, p.pubname limit 1;
+end;
+comment on function campfire.carried_columns(regclass) is
+  'Internal. The publication of campfire''s that carries a table, and the columns it carries; nulls if there is none.';
+
+create function campfire.published_root(relation regclass) returns regclass
+language sql stable strict set search_path = pg_catalog, pg_temp
+return (
+  select a.relid
+  from pg_catalog.pg_partition_ancestors(relation) with ordinality as a (relid, n)
+  where a.relid <> relation and exists (
+    select from campfire.managed_publications as m
+    join pg_catalog.pg_publication as p on p.pubname = m.name
+    join pg_catalog.pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = a.relid)
+  order by a.n desc limit 1
+);
+comment on function campfire.published_root(regclass) is
+  'Internal. The partitioned table as whose rows those of a partition are published; null if as its own.';
+
+create function campfire.template_columns(channel text) returns name[]
+language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+return array(select m[1]::name from pg_catalog.regexp_matches(channel, '\{([^{}]*)\}', 'g') as m);
+comment on function campfire.template_columns(text) is 'Internal. The columns that a route''s channel names in braces.';
+
+create function campfire.unheard_columns(relation regclass, channel text)
+returns table (column_name name, type_name text)
+language sql stable strict set search_path = pg_catalog, pg_temp
+begin atomic
+  -- Whatever stands in braces behind org: is a uuid, or nobody can join the channel.
+  with recursive named (attname, shown, type, modifier) as (
+    select a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid, a.atttypmod
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+      and a.attname = any (campfire.template_columns(channel)) and channel ~ '^(bcast:)?org:'
+    union all
+    select n.attname, n.shown, t.typbasetype, case when n.modifier = -1 then t.typtypmod else n.modifier end
+    from named as n join pg_catalog.pg_type as t on t.oid = n.type where t.typtype = 'd'
+  )
+  select n.attname, n.shown
+  from named as n join pg_catalog.pg_type as t on t.oid = n.type
+  where t.typtype <> 'd' and not case
+    when n.type = any (array['varchar'::regtype, 'text'::regtype, 'name'::regtype]::oid[]) then n.modifier = -1 or n.modifier - 4 >= 36
+    -- Padded with spaces, so of that length or none.
+    when n.type = 'bpchar'::regtype then n.modifier = -1 or n.modifier - 4 = 36
+    else n.type = 'uuid'::regtype or t.typname = 'citext' end;
+end;
+comment on function campfire.unheard_columns(regclass, text) is
+  'Internal. Columns that a channel of an organization names and that cannot hold a uuid: nobody could join such a channel.';
+
 create function campfire.add_route(
   relation regclass, operation text, channel text, event text,
   columns name[] default null, when_changed name[] default null, on_move boolean default false) returns bigint
@@ -98,12 +169,15 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   qualified constant text := campfire.qualified_name(relation);
   known constant name[] := array(select c.column_name from campfire.publishable_columns(relation) as c);
-  template_columns constant name[] := array(select m[1]::name from regexp_matches(channel, '\{([^{}]*)\}', 'g') as m);
-  identity_columns constant name[] := coalesce(campfire.replica_identity_columns(relation), '{}');
+  template_columns constant name[] := campfire.template_columns(channel);
+  identity_columns constant name[] := coalesce(campfire.logged_columns(relation), '{}');
+  root constant regclass := campfire.published_root(relation);
+  mirror constant text := (select campfire.qualified_name(p.mirror) from campfire.projections as p where p.source = relation);
   carrier name;
   carried name[];
   payload name[] := columns;
   missing name;
+  unheard record;
   added bigint;
 begin
   perform campfire.require_superuser('campfire.add_route()');
@@ -136,7 +210,7 @@ begin
       errcode = 'invalid_parameter_value',
       message = format('when_changed means nothing for %s', operation);
   end if;
-  if regexp_replace(channel, '\{[^{}]*\}', '', 'g') ~ '[{}[:cntrl:]]' or channel = '' or octet_length(channel) > 255 then
+  if regexp_replace(channel, '\{[^{}]*\}', '', 'g') ~ '[{}[:cntrl:]]' or channel in ('', 'bcast:') or octet_length(channel) > 255 then
     raise exception using
       errcode = 'invalid_parameter_value',
       message = format('malformed channel "%s"', left(channel, 200)),
@@ -145,19 +219,30 @@ begin
   -- As it will look with uuids in it; raises 22023 for org followed by what no channel of campfire looks like.
   perform campfire.parse_channel(regexp_replace(channel, '\{[^{}]*\}', '00000000-0000-0000-0000-000000000000', 'g'));
 
-  select p.pubname, coalesce(campfire.column_list(p.pubname, relation),
-      array(select c.column_name from campfire.publishable_columns(relation) as c where c.publishable))
-  into carrier, carried
-  from campfire.managed_publications as m
-  join pg_publication as p on p.pubname = m.name
-  join pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = relation
-  order by m.control_of is not null, p.pubname limit 1;
-  if not found then
+  select u.* into unheard from campfire.unheard_columns(relation, channel) as u;
+  if found then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('column %s.%I of type %s cannot name a channel of an organization', qualified, unheard.column_name, unheard.type_name),
+      detail = 'Behind org: stand uuids; nobody could join the channel.',
+      hint = 'Name a column that holds a uuid, or a channel of your own, such as shop:{shop_id}.';
+  end if;
+
+  if root is not null then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s is a partition, and its rows are published as those of %s', qualified, campfire.qualified_name(root)),
+      hint = format('select campfire.add_route(%L, %L, %L, %L);', campfire.qualified_name(root), operation, channel, event);
+  end if;
+  select c.publication, c.columns into carrier, carried from campfire.carried_columns(relation) as c;
+  if carrier is null then
     raise exception using
       errcode = 'object_not_in_prerequisite_state',
       message = format('%s is not in a publication of campfire''s', qualified),
+      -- Of a projected table the mirror: routes from both send each change twice.
       hint = format('select campfire.publish(%L, %L);', coalesce(
-        (select m.name from campfire.managed_publications as m where m.control_of is null order by m.name limit 1), 'campfire'), qualified);
+        (select m.name from campfire.managed_publications as m where m.control_of is null order by m.name limit 1), 'campfire'),
+        coalesce(mirror, qualified));
   end if;
   payload := coalesce(payload, case when operation = 'DELETE'
     then array(select c from unnest(carried) as c where c = any (identity_columns)) else carried end);
@@ -188,17 +273,20 @@ begin
     if missing <> all (identity_columns) then
       raise exception using
         errcode = 'object_not_in_prerequisite_state',
-        message = format('column %s.%I is not in the replica identity', qualified, missing),
+        message = format('column %s.%I is not in the replica identity%s', qualified, missing,
+          case when missing = any (campfire.replica_identity_columns(relation)) then ' of every partition' end),
         detail = 'Of a row before its change only the replica identity is known.',
-        hint = 'Name only columns of the replica identity, or route from a mirror that has replica identity full.';
+        hint = case when missing = any (campfire.replica_identity_columns(relation))
+          then format('select campfire.align_partitions(%L);', qualified)
+          else 'Name only columns of the replica identity, or route from a mirror that has replica identity full.' end;
     end if;
   end loop;
 
-  if exists (select from campfire.projections as p where p.source = relation) then
+  if mirror is not null then
     raise warning using
       message = format('%s has a projection', qualified),
       detail = 'Routes from both the table and its mirror send each change twice.',
-      hint = format('Route from the mirror: %s.', (select campfire.qualified_name(p.mirror) from campfire.projections as p where p.source = relation));
+      hint = format('Route from the mirror: %s.', mirror);
   end if;
   if exists (
       select from campfire.user_routes as u
@@ -210,16 +298,18 @@ begin
         select u.id from campfire.user_routes as u
         where (u.relation, u.operation, u.channel, u.event) = (relation, operation, channel, event)));
   end if;
-  insert into campfire.user_routes (relation, operation, on_move, channel, event, columns, when_changed)
-  values (relation, operation, on_move, channel, event, payload, when_changed)
+  insert into campfire.user_routes (relation, operation, on_move, channel, event, columns, when_changed, known_as)
+  values (relation, operation, on_move, channel, event, payload, when_changed, qualified)
   returning id into added;
   return added;
 end
 $$;
 comment on function campfire.add_route(regclass, text, text, text, name[], name[], boolean) is
   'Sends a published table''s inserts, updates or deletes to a channel; returns the route''s id. {column} in the channel stands for a '
-  'value of the row. Without columns: all that are published. Superuser. Raises 42501, 22023 for a malformed channel, event or '
-  'operation, 42703 for a column that does not exist, 55000 for a table or column that is not published, or not known of old rows, '
+  'value of the row. columns: of the payload, without them all that are published. when_changed, of an UPDATE: only if one of these '
+  'changed. on_move, of an INSERT or DELETE: also if an update moves the row to, or away from, the channel. Superuser. Raises 42501, '
+  '22023 for a malformed channel, event or operation, or a channel nobody could join, 42703 for a column that does not exist, '
+  '55000 for a table or column that is not published, for a partition of one that is, or a column not known of old rows, '
   '42710 for a route that exists; a WARNING if the table has a projection. '
   'Example: select campfire.add_route(''orders'', ''INSERT'', ''shop:{shop_id}'', ''order:created'');';
 
@@ -262,6 +352,12 @@ begin
       message = format('route %s does not exist', id),
       hint = 'select id, table_name, operation, channel from campfire.routes;';
   end if;
+  if enabled and not route.builtin then
+    -- Where its table was renamed, and another has the name now: it stays with its table.
+    update campfire.user_routes as u set known_as = campfire.qualified_name(u.relation)
+    where u.relation = (select k.relation from campfire.user_routes as k where k.id = enable_route.id)
+      and u.known_as <> campfire.qualified_name(u.relation);
+  end if;
   if route.enabled = enabled then
     return;
   end if;
@@ -276,5 +372,6 @@ begin
 end
 $$;
 comment on function campfire.enable_route(bigint, boolean) is
-  'Switches a route on or off, built-in or added. Superuser. Raises 42501, 42704 if there is none. '
+  'Switches a route on or off, built-in or added. On, it also says that the table''s routes belong to it under the name it has now. '
+  'Superuser. Raises 42501, 42704 if there is none. '
   'Example: select campfire.enable_route(-929); -- message:deleted, off at first';

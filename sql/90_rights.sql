@@ -44,7 +44,9 @@ grant execute on routine
   campfire.projection_query(regclass),
   campfire.projection_column_list(name[], text),
   campfire.difference_query(regclass),
-  campfire.repair_keys(regclass, jsonb)
+  campfire.repair_keys(regclass, jsonb),
+  campfire.partition_identity_fix(regclass, regclass),
+  campfire.align_partitions(regclass, oid[])
 to public;
 
 -- What policies call as the role they hold for.
@@ -69,6 +71,7 @@ grant select on
   campfire.projections,
   campfire.routes,
   campfire.managed_publications,
+  campfire.user_routes,
   campfire.builtin_tables,
   campfire.broadcast_keys
 to campfire_relay;
@@ -85,6 +88,19 @@ grant execute on function
   campfire.publish_anew(name, regclass, text, name[]),
   campfire.builtin_table(regclass),
   campfire.filter_columns(name, regclass),
+  campfire.publication_refusal(name),
+  campfire.wal_level_problem(),
+  campfire.installation_problems(name, boolean, name),
+  campfire.standard_column_type(name),
+  campfire.moved_table(name, name, name, boolean),
+  campfire.replaced_tables(),
+  campfire.name_around(text, text, text),
+  campfire.route_problems(),
+  campfire.carried_columns(regclass),
+  campfire.published_root(regclass),
+  campfire.template_columns(text),
+  campfire.unheard_columns(regclass, text),
+  campfire.logged_columns(regclass),
   campfire.has_supabase_api(),
   campfire.supabase_api_damage(),
   campfire.check_supabase_api(),

@@ -69,7 +69,18 @@ extension_sql_file!(
     requires = ["channels"]
 );
 extension_sql_file!("../../sql/42_routes.sql", name = "routes", requires = ["projection_restore"]);
-extension_sql_file!("../../sql/50_broadcast.sql", name = "broadcast", requires = ["routes", signing::emit]);
+extension_sql_file!(
+    "../../sql/43_installation_check.sql",
+    name = "installation_check",
+    requires = ["routes"]
+);
+extension_sql_file!("../../sql/44_route_check.sql", name = "route_check", requires = ["installation_check"]);
+extension_sql_file!("../../sql/46_replace_table.sql", name = "replace_table", requires = ["route_check"]);
+extension_sql_file!(
+    "../../sql/50_broadcast.sql",
+    name = "broadcast",
+    requires = ["replace_table", signing::emit]
+);
 extension_sql_file!(
     "../../sql/60_rls.sql",
     name = "rls",
@@ -88,7 +99,8 @@ extension_sql_file!(
     requires = ["install_triggers"]
 );
 extension_sql_file!("../../sql/install/40_install.sql", name = "install", requires = ["install_rights"]);
-extension_sql_file!("../../sql/80_supabase_api.sql", name = "supabase_api", requires = ["install"]);
+extension_sql_file!("../../sql/install/50_uninstall.sql", name = "uninstall", requires = ["install"]);
+extension_sql_file!("../../sql/80_supabase_api.sql", name = "supabase_api", requires = ["uninstall"]);
 extension_sql_file!(
     "../../sql/81_supabase_partitions.sql",
     name = "supabase_partitions",

@@ -138,6 +138,7 @@ impl App {
             metrics,
             ready,
             standing_by: AtomicBool::new(false),
+            problems: watch::Sender::new(0),
             next_socket: AtomicU64::new(1),
             addresses: Addresses::default(),
             refusals: Refusals::default(),

@@ -1,9 +1,11 @@
 //! Ordinary SQL: what the relay must know of the database before and while it streams.
 
+mod installations;
 mod snapshot;
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, IsolationLevel};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::auth::ClaimPaths;
@@ -11,6 +13,7 @@ use crate::decode::{DecodeError, Domains};
 use crate::route::{MessageKeys, Operation, Route, Template};
 use crate::wal::{self, Conninfo, Purpose, ServerError, Snapshot, WalError};
 
+pub use installations::{Installation, installations, problems};
 pub use snapshot::{RowsError, SnapshotQuery, read_sent, read_snapshot};
 
 /// The extension is missing something, or its registries hold something we cannot use.
@@ -25,8 +28,10 @@ pub enum DbError {
         "the database has no campfire extension: run `create extension campfire; select campfire.install();` there"
     )]
     ExtensionMissing,
-    #[error("the extension is there, its tables are not: run `select campfire.install();`")]
-    NotInstalled,
+    #[error(
+        "nothing is published yet: run `select campfire.install();`, or for tables of your own `select campfire.create_publication();`"
+    )]
+    NothingPublished,
     #[error("publication {publication:?} is not fit to stream: {problem}; fix: {fix}")]
     UnfitPublication { publication: String, problem: String, fix: String },
     #[error("user \"{user}\" {problem}; run: {fix}")]
@@ -34,8 +39,9 @@ pub enum DbError {
     /// Not by the user's membership in campfire_relay, which is looked at first.
     #[error("Postgres refuses what campfire_relay may do by itself, so somebody has revoked it: {0}")]
     Privilege(ServerError),
-    #[error("route {id} is unusable: {problem}")]
-    UnusableRoute { id: i64, problem: String },
+    /// Agents that were left out, or were read from another table, can be read now.
+    #[error("agents of schema {schema:?} have to be read anew")]
+    AgentsToRead { schema: String },
     #[error("query failed: {}", wal::cause(.0))]
     Sql(tokio_postgres::Error),
 }
@@ -45,7 +51,7 @@ impl DbError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Wal(error) => error.is_retryable(),
-            Self::Sql(_) | Self::Decode(_) => true,
+            Self::Sql(_) | Self::Decode(_) | Self::AgentsToRead { .. } => true,
             _ => false,
         }
     }
@@ -100,11 +106,19 @@ pub async fn check_role(sql: &Client) -> Result<(), DbError> {
     }
 }
 
-/// Refuses publications that are missing, incomplete, or carry what clients must not see; the extension judges.
+/// Refuses publications that are missing, or carry what clients must not see; the extension judges. What is wrong with
+/// single tables stops nobody: see [`problems`].
 pub async fn check_publications(sql: &Client, publications: &[String]) -> Result<(), DbError> {
     for publication in publications {
-        let query = "select problem, fix from campfire.check_publication($1::text::name)";
+        let query = "select problem, fix,
+                 exists (select from campfire.managed_publications), exists (select from pg_catalog.pg_publication
+                     where pubname = $1::text::name)
+             from campfire.publication_refusal($1::text::name)";
         if let Some(row) = sql.query(query, &[publication]).await?.first() {
+            let (is_anything_managed, exists): (bool, bool) = (row.get(2), row.get(3));
+            if !is_anything_managed && !exists {
+                return Err(DbError::NothingPublished);
+            }
             let text = |column| row.get::<_, Option<String>>(column).unwrap_or_default().replace('\n', " ");
             return Err(DbError::UnfitPublication {
                 publication: publication.clone(),
@@ -121,8 +135,7 @@ pub async fn check_publications(sql: &Client, publications: &[String]) -> Result
 pub struct Control {
     /// What the rest is seen by.
     pub snapshot: Snapshot,
-    /// Schemas made by `campfire.install()`.
-    pub schemas: Vec<String>,
+    pub installations: Vec<Installation>,
     pub routes: Vec<Route>,
     /// (organization, user, active)
     pub agents: Vec<(Uuid, Uuid, bool)>,
@@ -132,9 +145,16 @@ pub struct Control {
     pub domains: Domains,
 }
 
-/// Reads control state under one snapshot.
-pub async fn load_control(sql: &mut Client) -> Result<Control, DbError> {
-    let transaction = sql
+impl Control {
+    /// Schemas made by `campfire.install()`.
+    pub fn schemas(&self) -> Vec<String> {
+        self.installations.iter().map(|installation| installation.schema.clone()).collect()
+    }
+}
+
+/// Reads control state under one snapshot; agents as far as the control publication carries them.
+pub async fn load_control(sql: &mut Client, control_publication: &str) -> Result<Control, DbError> {
+    let mut transaction = sql
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
         .read_only(true)
@@ -142,21 +162,17 @@ pub async fn load_control(sql: &mut Client) -> Result<Control, DbError> {
         .await?;
     let snapshot = transaction.query_one("select pg_catalog.pg_current_snapshot()::text", &[]).await?;
     let snapshot = parse_snapshot(snapshot.get(0))?;
-    let schemas = "select schema_name::text from campfire.installations order by 1";
-    let schemas: Vec<String> = transaction.query(schemas, &[]).await?.iter().map(|row| row.get(0)).collect();
-    if schemas.is_empty() {
-        return Err(DbError::NotInstalled);
+    let (routes, unusable) = routes(transaction.client()).await?;
+    for problem in unusable {
+        warn!(problem, "route is unusable and is left out");
     }
-    let routes = routes(transaction.client()).await?;
+    let installations = installations(transaction.client(), control_publication).await?;
     let (mut agents, mut agent_names) = (Vec::new(), Vec::new());
-    for schema in &schemas {
-        let query = format!(
-            "select organization_id, user_id, active, display_name from {}.agents",
-            quote_identifier(schema)
-        );
-        let rows = transaction.query(&query, &[]).await?;
-        agents.extend(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))));
-        agent_names.extend(rows.iter().map(|row| (row.get(0), row.get(1), row.get(3))));
+    for installation in &installations {
+        for agent in installation.read_agents(&mut transaction).await? {
+            agents.push((agent.organization, agent.user, agent.active));
+            agent_names.extend(agent.display_name.map(|name| (agent.organization, agent.user, name)));
+        }
     }
     let mut claim_paths = ClaimPaths::default();
     for row in transaction.query("select name::text, value from campfire.settings", &[]).await? {
@@ -168,15 +184,22 @@ pub async fn load_control(sql: &mut Client) -> Result<Control, DbError> {
     }
     let domains = domains(transaction.client()).await?;
     transaction.commit().await?;
-    Ok(Control { snapshot, schemas, routes, agents, agent_names, claim_paths, domains })
+    Ok(Control { snapshot, installations, routes, agents, agent_names, claim_paths, domains })
 }
 
-/// The routes that are enabled.
-async fn routes(sql: &Client) -> Result<Vec<Route>, DbError> {
+/// The routes that are enabled, and what is wrong with those that mean nothing to this version.
+async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), DbError> {
     let query = "select id, schema_name::text, table_name::text, operation, on_move, channel, event,
                         columns::text[], when_changed::text[]
                  from campfire.routes where enabled order by id";
-    sql.query(query, &[]).await?.iter().map(route).collect()
+    let (mut routes, mut unusable) = (Vec::new(), Vec::new());
+    for row in sql.query(query, &[]).await? {
+        match route(&row) {
+            Ok(route) => routes.push(route),
+            Err(problem) => unusable.push(problem),
+        }
+    }
+    Ok((routes, unusable))
 }
 
 fn parse_snapshot(text: &str) -> Result<Snapshot, DbError> {
@@ -236,9 +259,9 @@ pub async fn maintain_supabase_api(sql: &Client) -> Result<Vec<SupabaseProblem>,
     Ok(problems.iter().map(|row| SupabaseProblem { problem: row.get(0), fix: row.get(1) }).collect())
 }
 
-fn route(row: &tokio_postgres::Row) -> Result<Route, DbError> {
+fn route(row: &tokio_postgres::Row) -> Result<Route, String> {
     let id = row.get(0);
-    let unusable = |problem| DbError::UnusableRoute { id, problem };
+    let unusable = |problem: String| format!("route {id}: {problem}");
     Ok(Route {
         id,
         schema: row.get(1),

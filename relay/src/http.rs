@@ -22,6 +22,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -63,6 +64,8 @@ pub struct Shared {
     pub ready: watch::Receiver<bool>,
     /// Whether another relay reads the slot, and this one waits to take over.
     pub standing_by: AtomicBool,
+    /// How much `campfire.check_publication()` finds wrong.
+    pub problems: watch::Sender<usize>,
     pub next_socket: AtomicU64,
     /// Connections before they are sockets.
     pub(crate) lobby: Arc<Lobby>,
@@ -147,16 +150,22 @@ fn health() -> Router<Arc<Shared>> {
         .route("/metrics", get(metrics))
 }
 
+/// `degraded` is ready, too: whoever is not concerned is served, and a balancer that took the relay away would end that.
+/// Without names of tables, because anybody may ask.
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    if *shared.ready.borrow() {
-        return "ready\n".into_response();
-    }
-    let why = if shared.standing_by.load(Ordering::Relaxed) {
-        "standing by: another relay reads the slot\n"
-    } else {
-        "not caught up with Postgres yet\n"
+    let problems = *shared.problems.borrow();
+    let (status, body) = match (*shared.ready.borrow(), problems) {
+        (true, 0) => (StatusCode::OK, json!({"status": "ready"})),
+        (true, _) => (StatusCode::OK, json!({"status": "degraded", "problems": problems})),
+        (false, _) => {
+            let reason = match shared.standing_by.load(Ordering::Relaxed) {
+                true => "standing by: another relay reads the slot",
+                false => "not caught up with Postgres yet",
+            };
+            (StatusCode::SERVICE_UNAVAILABLE, json!({"status": "unready", "reason": reason}))
+        }
     };
-    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

@@ -4,6 +4,7 @@
 //! Confirms to Postgres only what the hub has applied, and that only once it is older than the replay window.
 
 mod history;
+mod inspection;
 mod keeper;
 
 use std::collections::{HashSet, VecDeque};
@@ -15,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, trace, warn};
 
-use self::history::History;
+use self::history::{History, KnownRoutes};
 use self::keeper::Keeper;
 use crate::config::{Config, OnLostSlot, PublicChannels, Standby};
 use crate::db::{self, DbError};
@@ -38,6 +39,9 @@ const STANDBY_POLL: Duration = Duration::from_millis(500);
 
 /// How often a standby looks whether the relay on the slot is alive, at most.
 const HOLDER_LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// How often a relay looks whether something is published that finds nothing at all.
+const NOTHING_PUBLISHED_POLL: Duration = Duration::from_secs(1);
 
 /// How often a stream is tried that failed at the same place again and again.
 const STOPPED_RETRY: Duration = Duration::from_secs(60);
@@ -65,7 +69,13 @@ impl Ingest {
             }
             let Err(cause) = outcome else { continue };
             self.hub.send(HubInput::Detached).await.ok();
-            let delay = self.recover(cause, &mut history).await?;
+            let delay = match self.recover(cause, &mut history).await {
+                Ok(delay) => delay,
+                Err(cause) => {
+                    self.take_back_slot(&history).await;
+                    return Err(cause);
+                }
+            };
             if self.stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                 return Ok(());
             }
@@ -94,6 +104,16 @@ impl Ingest {
                 }
             }
             DbError::Wal(WalError::SlotDropped { .. }) => return Err(cause),
+            DbError::NothingPublished => {
+                if !std::mem::replace(&mut history.nothing_published, true) {
+                    warn!("{cause}; waiting for it");
+                }
+                return Ok(NOTHING_PUBLISHED_POLL);
+            }
+            DbError::AgentsToRead { schema } => {
+                info!(schema, "agents of this installation are read anew");
+                return Ok(Duration::ZERO);
+            }
             // What worked once may work again: a password rotates, a publication is made anew.
             _ if !cause.is_retryable() && !history.attached_before => return Err(cause),
             _ => {}
@@ -109,6 +129,17 @@ impl Ingest {
     async fn drop_lost_slot(&self) -> Result<(), DbError> {
         let sql = db::connect(&self.wal.database).await?;
         Ok(wal::drop_slot(&sql, &self.wal.slot_name).await?)
+    }
+
+    /// A start that fails leaves no slot behind: it would hold back WAL that nobody reads.
+    async fn take_back_slot(&self, history: &History) {
+        if !history.slot_is_new {
+            return;
+        }
+        match self.drop_lost_slot().await {
+            Ok(()) => info!("the slot is taken back, because the start failed"),
+            Err(error) => warn!(%error, "the slot is left behind, although the start failed"),
+        }
     }
 
     /// Ends the walsender of a relay that only hangs; the next attempt then finds the slot free.
@@ -133,16 +164,22 @@ impl Ingest {
         let mut sql = db::connect(&self.wal.database).await?;
         db::check_role(&sql).await?;
         db::check_publications(&sql, &self.wal.publications).await?;
+        let control_publication = self.wal.publications.last().map_or("", String::as_str);
         if !history.attached_before {
             wal::warn_of_missing_bounds(&sql).await?;
+            // What cannot be read is said before there is a slot.
+            let control = db::load_control(&mut sql, control_publication).await?;
+            debug!(routes = control.routes.len(), "everything can be read");
+            db::message_keys(&sql, 0).await?;
         }
         let (attachment, stream) = wal::attach(&self.wal, &sql).await?;
         let public_channels = self.config.public_channels == PublicChannels::Allow;
         db::tell_public_channels(&sql, &self.wal.slot_name, public_channels).await?;
+        history.slot_is_new |= attachment.slot_created && !history.attached_before;
         // After START_REPLICATION, so that no change can fall between what is loaded and what is streamed.
         let load = async {
             let what = "the tables of agents and routes, which somebody may have locked";
-            let control = wal::answered(what, db::load_control(&mut sql)).await?;
+            let control = wal::answered(what, db::load_control(&mut sql, control_publication)).await?;
             // Behind all that was loaded: who is let in before the stream has passed it would get what committed in
             // between by routes that were loaded and were not in force yet.
             let fence = wal::answered("a message into the WAL", wal::send_heartbeat(&sql)).await?;
@@ -151,6 +188,7 @@ impl Ingest {
         };
         let Some(loaded) = self.stop.run_until_cancelled(load).await else { return Ok(()) };
         let (control, fence, keys) = loaded?;
+        let schemas = control.schemas();
         *self.shared.claim_paths.write().unwrap_or_else(PoisonError::into_inner) = control.claim_paths;
         info!(
             slot_created = attachment.slot_created,
@@ -162,6 +200,8 @@ impl Ingest {
         );
         history.standing_by = false;
         self.shared.standing_by.store(false, Ordering::Relaxed);
+        history.nothing_published = false;
+        history.inspection.load(control.installations);
         let arrival = history.arrive(&attachment);
         if arrival.is_elsewhere {
             // What the hub reports until it has seen something new would confirm LSNs of another history.
@@ -194,22 +234,25 @@ impl Ingest {
         };
         self.hub.send(attached).await.ok();
         // Where the hub has got to, routes are as they were then; what follows tells how they changed.
-        let (routes, routing) = match history.routes.clone() {
-            Some(routes) => (routes, Routing { shown: None, known_until: history.handed(), changed: false }),
+        let (KnownRoutes { routes, schemas }, routing) = match history.routes.clone() {
+            Some(known) => (known, Routing { shown: None, known_until: history.handed(), changed: false }),
             None => {
                 let shown = Some(control.snapshot);
-                (control.routes, Routing { shown, known_until: Lsn::INVALID, changed: false })
+                let known = KnownRoutes { routes: control.routes, schemas };
+                (known, Routing { shown, known_until: Lsn::INVALID, changed: false })
             }
         };
-        let router = Router::new(routes, control.schemas, control.domains);
+        let router = Router::new(routes, schemas, control.domains);
         let transactions = AtomicU64::new(0);
         let mut streaming = Streaming::new(self, &attachment, fence, router, routing, keys, &transactions);
+        let mut inspection = std::mem::take(&mut history.inspection);
         let outcome = tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(()),
-            error = Keeper::new(self, &transactions, sql).run() => Err(error),
+            error = Keeper::new(self, &transactions, sql, &mut inspection).run() => Err(error),
             outcome = streaming.run(stream, history) => outcome,
         };
+        history.inspection = inspection;
         if let Err(error) = &outcome {
             let at = streaming.progress;
             let failures = history.fail(error, at);
@@ -346,7 +389,8 @@ impl<'a> Streaming<'a> {
     fn note_routes(&mut self, history: &mut History) {
         let is_sure = self.catch_up.is_none() || self.routing.shown.is_none();
         if is_sure && (history.routes.is_none() || std::mem::take(&mut self.routing.changed)) {
-            history.routes = Some(self.router.routes().to_vec());
+            let (routes, schemas) = self.router.routes();
+            history.routes = Some(KnownRoutes { routes: routes.to_vec(), schemas: schemas.to_vec() });
         }
     }
 
@@ -421,18 +465,18 @@ impl<'a> Streaming<'a> {
             Ok(Some(SignedMessage::Broadcast(event))) => {
                 return Ok(Routed { events: vec![event], ..Routed::default() });
             }
-            Ok(Some(SignedMessage::Routes(_))) if commit_lsn < self.routing.known_until => {}
+            Ok(Some(SignedMessage::Routes { .. })) if commit_lsn < self.routing.known_until => {}
             // Begun with, or with later ones. What lies before was routed by them too, and perhaps by others when it
             // was told.
-            Ok(Some(SignedMessage::Routes(_)))
+            Ok(Some(SignedMessage::Routes { .. }))
                 if self.routing.shown.as_ref().is_some_and(|shown| shown.shows(xid)) =>
             {
                 let control = vec![ControlChange::RoutedAnewUntilHere];
                 return Ok(Routed { control, ..Routed::default() });
             }
-            Ok(Some(SignedMessage::Routes(routes))) => {
+            Ok(Some(SignedMessage::Routes { routes, schemas })) => {
                 info!(routes = routes.len(), "routes changed");
-                self.router.set_routes(routes);
+                self.router.set_routes(routes, schemas);
                 self.routing.changed = true;
             }
             Ok(None) => {}
@@ -455,7 +499,7 @@ impl<'a> Streaming<'a> {
             return;
         };
         for (route, problem) in self.router.new_misfits(relation) {
-            warn!(route, problem, "route does not fit its table and is left out");
+            warn!(route, problem, "route does not fit its table");
         }
     }
 

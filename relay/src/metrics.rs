@@ -52,6 +52,7 @@ pub struct Metrics {
     pub window_bytes: Gauge,
     pub window_events: Gauge,
     pub ready: Gauge,
+    pub problems: Gauge,
     pub slot_reconnects: Counter,
     pub slot_losses: Counter,
     pub slot_retained_bytes: Gauge<u64, AtomicU64>,
@@ -225,6 +226,11 @@ impl Metrics {
         registry.register("window_bytes", "Memory taken by the replay window", self.window_bytes.clone());
         registry.register("window_events", "Events in the replay window", self.window_events.clone());
         registry.register("ready", "1 while caught up with Postgres", self.ready.clone());
+        registry.register(
+            "problems",
+            "What campfire.check_publication() finds wrong; not 0: /readyz says degraded",
+            self.problems.clone(),
+        );
         registry.register(
             "slot_reconnects",
             "Connections to the slot after the first",

@@ -53,7 +53,7 @@ begin
       errcode = 'object_not_in_prerequisite_state',
       message = format('the installation in schema "%s" is incomplete', schema),
       detail = format('Missing: %s.', (select string_agg(n, ', ') from unnest(names || types) as n where n <> all (existing))),
-      hint = 'Restore what is missing from a backup, or drop the rest and run install() again.';
+      hint = format('Restore what is missing from a backup, or forget the rest: select campfire.uninstall(%L);', schema);
   end if;
   if existing is not null then
     raise exception using

@@ -32,6 +32,27 @@ async fn a_server_without_logical_wal_is_one_line() -> Result<()> {
     refuses(Settings::of(&cluster)?, &["wal_level", "logical"]).await
 }
 
+/// Everything but the relay goes on there, so SQL says it too; Postgres's own warning speaks of subscriptions.
+#[test]
+fn sql_says_that_the_wal_is_not_logical() -> Result<()> {
+    let cluster = Cluster::boot_with(Options {
+        settings: vec![("wal_level".into(), "replica".into())],
+        ..Options::default()
+    })?;
+    let check = "select problem || ': ' || fix from campfire.check_publication()";
+    let told = cluster.psql("campfire", check)?;
+    ensure!(told.lines().count() == 1 && told.contains("wal_level is replica"), "{told}");
+    ensure!(told.contains("alter system set wal_level = logical;"), "{told}");
+    cluster.psql("postgres", "create database other")?;
+    let script = "create extension campfire; select campfire.install()";
+    let output = cluster.psql_command("other", script).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{said}");
+    ensure!(said.contains("HINT:  alter system set wal_level = logical;"), "{said}");
+    ensure!(!said.contains("subscription"), "{said}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_publication_is_one_line() -> Result<()> {
     let cluster = Cluster::boot()?;
@@ -208,7 +229,7 @@ async fn a_second_relay_waits_and_takes_over() {
         // Not ready by intent, which is told apart from a relay that has yet to catch up.
         eventually("the standby says what it waits for", async || {
             let ready = standby.get("/readyz").await.ok()?;
-            (ready.status == 503 && ready.body.starts_with("standing by")).then_some(())
+            (ready.status == 503 && ready.body.contains("standing by")).then_some(())
         })
         .await;
 

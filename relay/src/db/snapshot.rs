@@ -4,6 +4,7 @@
 //! decides which there are. Which columns, and under which event, the routes say, as they stand in the same snapshot.
 //! Those of a private channel are messages that SQL has sent there; whom the policies let join may have them.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::{TryStreamExt, pin_mut};
@@ -73,6 +74,17 @@ impl Table {
             Self::Receipts => "read_receipts",
         }
     }
+
+    /// Columns by which its rows are found and ordered, besides those of the channel.
+    fn needed(self, scope: Scope) -> Vec<&'static str> {
+        match (self, scope) {
+            (Self::Conversations, Scope::Conversations) => vec!["id", "updated_at"],
+            (Self::Conversations, _) => Vec::new(),
+            (Self::Messages, Scope::Conversations) => vec!["id", "created_at", "conversation_id"],
+            (Self::Messages, _) => vec!["id", "created_at"],
+            (Self::Receipts, _) => vec!["read_at"],
+        }
+    }
 }
 
 async fn begin(sql: &mut Client) -> Result<Transaction<'_>, RowsError> {
@@ -134,9 +146,8 @@ pub async fn read_snapshot(sql: &mut Client, query: SnapshotQuery<'_>) -> Result
     let transaction = begin(sql).await?;
     let client = transaction.client();
     let (snapshot, lsn) = look(client, query.timeout).await?;
-    let schemas = "select schema_name::text from campfire.installations order by number";
-    let schemas: Vec<String> = client.query(schemas, &[]).await?.iter().map(|row| row.get(0)).collect();
-    let routes = routes(client).await?;
+    let shapes = shapes(client).await?;
+    let (routes, _) = routes(client).await?;
 
     let role = query.credential.role().name();
     let claims = match query.credential.claims() {
@@ -148,21 +159,89 @@ pub async fn read_snapshot(sql: &mut Client, query: SnapshotQuery<'_>) -> Result
     client.execute(become_caller, &[&claims, &role]).await?;
     let mut rows = Vec::new();
     let mut bytes_left = query.bytes_max;
+    let mut broken: Option<(&str, RowsError)> = None;
     for table in Table::ALL {
-        for schema in &schemas {
+        for (schema, shape) in &shapes {
             let is_of = |route: &&Route| route.schema == *schema && route.table == table.name();
-            if let Some(selection) = Selection::new(routes.iter().filter(is_of), table, &query) {
-                rows.extend(selection.read(client, &mut bytes_left).await?);
+            let selection = Selection::new(routes.iter().filter(is_of), table, shape, &query);
+            let Some(selection) = selection else { continue };
+            // An error there is one installation's, and only its own organizations' trouble.
+            if shapes.len() > 1 {
+                client.batch_execute("savepoint installation").await?;
+            }
+            match selection.read(client, &mut bytes_left).await {
+                Ok(read) => rows.extend(read),
+                Err(error @ RowsError::Db(_)) if shapes.len() > 1 && !client.is_closed() => {
+                    client.batch_execute("rollback to installation").await?;
+                    broken = Some((schema, error));
+                }
+                Err(error) => return Err(error),
             }
         }
+    }
+    if let Some((schema, error)) = broken
+        && rows.is_empty()
+        && !is_known_elsewhere(client, &shapes, schema, &query).await?
+    {
+        return Err(error);
     }
     transaction.commit().await?;
     Ok(SnapshotRows { snapshot, lsn, rows })
 }
 
+/// Whether the organization is one of another installation than that: then no rows are all there are.
+async fn is_known_elsewhere(
+    client: &Client,
+    shapes: &[(String, Shape)],
+    broken: &str,
+    query: &SnapshotQuery<'_>,
+) -> Result<bool, RowsError> {
+    let Some(organization) = query.topic.organization() else { return Ok(false) };
+    // As the relay itself, which may read who is an agent.
+    client.batch_execute("set local role none").await?;
+    for (schema, _) in shapes.iter().filter(|(schema, _)| schema != broken) {
+        let schema = quote_identifier(schema);
+        let exists = format!("select exists (select from {schema}.agents where organization_id = $1)");
+        client.batch_execute("savepoint installation").await?;
+        match client.query_one(&exists, &[&organization]).await {
+            Ok(row) if row.get(0) => return Ok(true),
+            Ok(_) => {}
+            Err(_) => client.batch_execute("rollback to installation").await?,
+        }
+    }
+    Ok(false)
+}
+
+/// The columns that an installation's tables have, by table.
+type Shape = HashMap<String, HashSet<String>>;
+
+/// What there is of each installation, in the order in which they were made. One whose tables are gone, or have not
+/// got what it takes to find and order their rows, shows less and keeps no other from anything.
+async fn shapes(client: &Client) -> Result<Vec<(String, Shape)>, RowsError> {
+    let query = "select i.schema_name::text, c.relname::text, array_agg(a.attname::text)
+         from campfire.installations as i
+         join pg_catalog.pg_namespace as n on n.nspname = i.schema_name
+         join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relkind in ('r', 'p')
+             and c.relname = any ('{conversations,realtime_conversations,messages,read_receipts}')
+         join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+         group by i.number, i.schema_name, c.relname order by i.number";
+    let mut shapes: Vec<(String, Shape)> = Vec::new();
+    for row in client.query(query, &[]).await? {
+        let (schema, table): (String, String) = (row.get(0), row.get(1));
+        let columns = row.get::<_, Vec<String>>(2).into_iter().collect();
+        match shapes.last_mut().filter(|(known, _)| *known == schema) {
+            Some((_, shape)) => drop(shape.insert(table, columns)),
+            None => shapes.push((schema, HashMap::from([(table, columns)]))),
+        }
+    }
+    Ok(shapes)
+}
+
 /// What is selected of one table.
 struct Selection<'a> {
     route: &'a Route,
+    /// Those of the route's that the table has.
+    columns: Vec<&'a String>,
     sql: String,
 }
 
@@ -171,6 +250,7 @@ impl<'a> Selection<'a> {
     fn new(
         routes: impl Iterator<Item = &'a Route> + Clone,
         table: Table,
+        shape: &Shape,
         query: &SnapshotQuery<'_>,
     ) -> Option<Self> {
         let scope = query.topic.scope()?;
@@ -184,9 +264,22 @@ impl<'a> Selection<'a> {
         };
         let (route, organization_column, conversation_column) =
             find(Operation::Insert).or_else(|| find(Operation::Update))?;
-        let columns: Vec<String> =
-            route.columns.iter().map(|column| format!("t.{}", quote_identifier(column))).collect();
-        let columns = columns.join(", ");
+        let has = |table: &str, columns: &[&str]| {
+            shape.get(table).is_some_and(|known| columns.iter().all(|column| known.contains(*column)))
+        };
+        let needed = table.needed(scope);
+        if !has(table.name(), &needed)
+            || !has(table.name(), &[&[organization_column], conversation_column.as_slice()].concat())
+            || (scope == Scope::Conversations
+                && !has("conversations", &["id", "organization_id", "updated_at"]))
+        {
+            return None;
+        }
+        let known = shape.get(table.name())?;
+        let columns: Vec<&String> = route.columns.iter().filter(|column| known.contains(*column)).collect();
+        let selected: Vec<String> =
+            columns.iter().map(|column| format!("t.{}", quote_identifier(column))).collect();
+        let selected = selected.join(", ");
         let schema = quote_identifier(&route.schema);
         let from = format!("{schema}.{}", quote_identifier(table.name()));
         let is = |column: &str, value: Uuid| format!("t.{} = '{value}'", quote_identifier(column));
@@ -201,37 +294,37 @@ impl<'a> Selection<'a> {
         );
         let sql = match (scope, table) {
             (Scope::Conversation, Table::Conversations) => {
-                format!("select {columns} from {from} as t where {condition}")
+                format!("select {selected} from {from} as t where {condition}")
             }
             (Scope::Conversation, Table::Messages) => format!(
-                "select {columns} from {from} as t where {condition}
+                "select {selected} from {from} as t where {condition}
                  order by t.created_at desc, t.id desc limit {limit}"
             ),
             (Scope::Conversation, Table::Receipts) => format!(
-                "select {columns} from {from} as t where {condition} order by t.read_at desc limit {limit}"
+                "select {selected} from {from} as t where {condition} order by t.read_at desc limit {limit}"
             ),
             (Scope::Conversations, Table::Conversations) => format!(
-                "select {columns} from {latest} join {from} as t on t.id = c.id where {condition}
+                "select {selected} from {latest} join {from} as t on t.id = c.id where {condition}
                  order by t.updated_at desc, t.id limit {limit}"
             ),
             // A message touches its conversation: the last ones are in those that were touched last.
             (Scope::Conversations, Table::Messages) => format!(
-                "select {columns} from {latest} cross join lateral (
+                "select {selected} from {latest} cross join lateral (
                    select * from {from} as t where t.conversation_id = c.id and {condition}
                    order by t.created_at desc, t.id desc limit {limit}) as t
                  order by t.created_at desc, t.id desc limit {limit}"
             ),
             _ => return None,
         };
-        Some(Self { route, sql })
+        Some(Self { route, columns, sql })
     }
 
     /// The rows as the stream would tell them, oldest first.
     async fn read(&self, client: &Client, bytes_left: &mut usize) -> Result<Vec<SnapshotRow>, RowsError> {
         // The values come as text, as in the stream, and so without types: those are asked for.
         let statement = client.prepare(&self.sql).await?;
-        let mut fields = Vec::with_capacity(self.route.columns.len());
-        for (name, column) in self.route.columns.iter().zip(statement.columns()) {
+        let mut fields = Vec::with_capacity(self.columns.len());
+        for (name, column) in self.columns.iter().zip(statement.columns()) {
             let mut key = Vec::new();
             decode::write_json_string(&mut key, name.as_bytes());
             key.push(b':');

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::inspection::Inspection;
 use crate::db::DbError;
 use crate::route::Route;
 use crate::wal::{Attachment, Backoff, HolderWatch, Lsn, WalError};
@@ -17,9 +18,21 @@ pub(super) struct History {
     pub(super) holder: HolderWatch,
     pub(super) looked_at: Option<Instant>,
     /// The routes in force at the end of what was handed to the hub. Those in the database may be newer.
-    pub(super) routes: Option<Vec<Route>>,
+    pub(super) routes: Option<KnownRoutes>,
+    /// We made the slot, and the stream has not got to its end yet: a start that fails takes it back.
+    pub(super) slot_is_new: bool,
+    /// Nothing was published when we looked, and that was logged.
+    pub(super) nothing_published: bool,
+    pub(super) inspection: Inspection,
     last: Option<Last>,
     failures: Option<Failures>,
+}
+
+/// Routes, and the schemas of the installations whose control tables go with them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KnownRoutes {
+    pub(super) routes: Vec<Route>,
+    pub(super) schemas: Vec<String>,
 }
 
 /// Where the last connection was.
@@ -116,6 +129,7 @@ impl History {
 
     /// The stream has passed whatever it failed at.
     pub(super) fn pass(&mut self) {
+        self.slot_is_new = false;
         self.failures = None;
     }
 }
@@ -197,7 +211,7 @@ mod tests {
         history.arrive(&attachment(1, 100));
         history.attached_before = true;
         history.hand(Lsn(500));
-        history.routes = Some(Vec::new());
+        history.routes = Some(KnownRoutes::default());
         history.arrive(&attachment(1, 400));
         assert!(history.routes.is_some());
         history.arrive(&attachment(1, 501));

@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 use tracing::{debug, warn};
 
 use super::Ingest;
+use super::inspection::Inspection;
 use crate::db::{self, DbError, SupabaseProblem};
 use crate::wal::{self, Health, WalConfig, WalError};
 
@@ -23,11 +24,17 @@ pub(super) struct Keeper<'a> {
     transactions: &'a AtomicU64,
     /// Opened when it is needed again.
     sql: Option<Client>,
+    inspection: &'a mut Inspection,
 }
 
 impl<'a> Keeper<'a> {
-    pub(super) fn new(ingest: &'a Ingest, transactions: &'a AtomicU64, sql: Client) -> Self {
-        Self { ingest, transactions, sql: Some(sql) }
+    pub(super) fn new(
+        ingest: &'a Ingest,
+        transactions: &'a AtomicU64,
+        sql: Client,
+        inspection: &'a mut Inspection,
+    ) -> Self {
+        Self { ingest, transactions, sql: Some(sql), inspection }
     }
 
     /// Runs beside the stream, until the slot holds back more than it may, or rows would be missing in silence.
@@ -54,7 +61,10 @@ impl<'a> Keeper<'a> {
             match done {
                 Ok(()) => {}
                 Err(
-                    error @ DbError::Wal(WalError::SlotTooLarge { .. } | WalError::PublicationMissing { .. }),
+                    error @ (DbError::Wal(
+                        WalError::SlotTooLarge { .. } | WalError::PublicationMissing { .. },
+                    )
+                    | DbError::AgentsToRead { .. }),
                 ) => {
                     return error;
                 }
@@ -96,7 +106,7 @@ impl<'a> Keeper<'a> {
         let Some(Health { retained_bytes, wal_status, safe_wal_bytes }) =
             wal::health(self.sql().await?, slot_name).await?
         else {
-            return Ok(());
+            return self.inspect().await;
         };
         self.ingest.shared.metrics.slot_retained_bytes.set(retained_bytes);
         if wal_status.as_deref() == Some("unreserved") {
@@ -110,7 +120,16 @@ impl<'a> Keeper<'a> {
             let slot_name = slot_name.clone();
             return Err(WalError::SlotTooLarge { slot_name, retained_bytes, limit }.into());
         }
-        Ok(())
+        self.inspect().await
+    }
+
+    async fn inspect(&mut self) -> Result<(), DbError> {
+        let (ingest, inspection) = (self.ingest, &mut *self.inspection);
+        if self.sql.as_ref().is_none_or(Client::is_closed) {
+            self.sql = Some(db::connect(&ingest.wal.database).await?);
+        }
+        let sql = self.sql.as_ref().expect("just opened");
+        inspection.look(sql, &ingest.wal.publications, &ingest.shared).await
     }
 
     async fn sql(&mut self) -> Result<&Client, DbError> {

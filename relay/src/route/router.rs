@@ -142,15 +142,16 @@ impl Router {
         Self { routes, schemas, domains, plans: HashMap::new() }
     }
 
-    /// The set that is in force.
-    pub fn routes(&self) -> &[Route] {
-        &self.routes
+    /// The set that is in force, and the schemas of installations.
+    pub fn routes(&self) -> (&[Route], &[String]) {
+        (&self.routes, &self.schemas)
     }
 
-    /// Routes by another set from here on.
-    pub fn set_routes(&mut self, mut routes: Vec<Route>) {
+    /// Routes by another set from here on, and knows control state by these schemas.
+    pub fn set_routes(&mut self, mut routes: Vec<Route>, schemas: Vec<String>) {
         routes.sort_by_key(|route| route.id);
         self.routes = routes;
+        self.schemas = schemas;
         self.plans.clear();
     }
 

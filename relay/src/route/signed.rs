@@ -35,8 +35,8 @@ pub struct MessageKeys {
 pub enum SignedMessage {
     /// Of `campfire.broadcast()`, or a row of `realtime.messages`.
     Broadcast(Event),
-    /// All routes that are enabled from here on.
-    Routes(Vec<Route>),
+    /// All routes that are enabled from here on, and the schemas of installations.
+    Routes { routes: Vec<Route>, schemas: Vec<String> },
 }
 
 /// A message under a name of ours that is not believed.
@@ -125,6 +125,7 @@ fn realtime(body: &str) -> Option<SignedMessage> {
 #[derive(Deserialize)]
 struct Routes {
     routes: Vec<RouteRow>,
+    schemas: Vec<String>,
 }
 
 /// A row of the view `campfire.routes`, as JSON.
@@ -142,7 +143,7 @@ struct RouteRow {
 }
 
 fn routes(body: &str) -> Option<SignedMessage> {
-    let Routes { routes } = serde_json::from_str(body).ok()?;
+    let Routes { routes, schemas } = serde_json::from_str(body).ok()?;
     let route = |row: RouteRow| {
         Some(Route {
             id: row.id,
@@ -156,7 +157,8 @@ fn routes(body: &str) -> Option<SignedMessage> {
             when_changed: row.when_changed,
         })
     };
-    routes.into_iter().map(route).collect::<Option<_>>().map(SignedMessage::Routes)
+    let routes = routes.into_iter().map(route).collect::<Option<_>>()?;
+    Some(SignedMessage::Routes { routes, schemas })
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
@@ -270,14 +272,15 @@ mod tests {
 
     #[test]
     fn routes_are_read_as_the_view_has_them() {
-        let body = r#"{"routes": [{"id": 1, "schema_name": "public", "table_name": "orders", "operation": "INSERT",
+        let body = r#"{"schemas": ["public"], "routes": [{"id": 1, "schema_name": "public", "table_name": "orders", "operation": "INSERT",
             "on_move": false, "channel": "orders:{id}", "event": "made", "columns": ["id"], "when_changed": null}]}"#;
-        let Ok(Some(SignedMessage::Routes(routes))) =
+        let Ok(Some(SignedMessage::Routes { routes, schemas })) =
             open("campfire.routes", &sign("campfire.routes", 5, XID, body))
         else {
             panic!()
         };
         assert_eq!((routes.len(), routes[0].id, routes[0].operation), (1, 1, Operation::Insert));
+        assert_eq!(schemas, ["public"]);
         let unknown = body.replace("INSERT", "UPSERT");
         let refused =
             open("campfire.routes", &sign("campfire.routes", 5, XID, &unknown)).expect_err("refused");

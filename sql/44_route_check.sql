@@ -1,0 +1,119 @@
+-- Routes that reach nobody any more, or not with all they should carry.
+
+create function campfire.route_problems() returns table (relation regclass, column_name name, type_name text, problem text, fix text)
+language plpgsql stable set search_path = pg_catalog, pg_temp set jit = off as $$
+#variable_conflict use_column
+declare
+  route record;
+  qualified text;
+  root regclass;
+  successor regclass; -- that has the name now
+  carrier name;
+  carried name[];
+  logged name[]; -- what is known of old rows in every partition
+  promised name[]; -- and would be if partitions had the replica identity of their table
+  addressed name[]; -- columns that the channel names
+  needed_of_old name[]; -- and those that must be known of the row before its change
+  publishable name[];
+  lacking name[];
+  usable boolean;
+  remade text;
+begin
+  for route in
+    select u.*, c.oid is not null as has_table from campfire.user_routes as u left join pg_class as c on c.oid = u.relation
+    where u.enabled order by u.id
+  loop
+    if not route.has_table then
+      -- Dropped, perhaps after another was put in its place.
+      successor := (select c.oid::regclass from pg_class as c where c.oid = to_regclass(route.known_as) and c.relkind in ('r', 'p'));
+      return query select successor, null::name, null::text,
+        case when successor is null then format('route %s was of %s, which does not exist any more', route.id, route.known_as)
+          else format('route %s was of another table than the one that is %s now', route.id, route.known_as) end,
+        format('select campfire.drop_route(%s);', route.id) || case when successor is null then '' else concat_ws(' ', '',
+          case when not exists (select from campfire.carried_columns(successor) as c where c.publication is not null)
+            then format('select campfire.publish(%L, %L);', coalesce(
+              (select m.name from campfire.managed_publications as m where m.control_of is null order by m.name limit 1), 'campfire'), route.known_as)
+            end,
+          format('select campfire.add_route(%L, %L, %L, %L, %L, %L, %L);', route.known_as, route.operation, route.channel, route.event,
+            array(select w.name from unnest(route.columns) with ordinality as w (name, n)
+              where w.name in (select k.column_name from campfire.publishable_columns(successor) as k where k.publishable) order by w.n),
+            route.when_changed, route.on_move)) end;
+      continue;
+    end if;
+    qualified := campfire.qualified_name(route.relation);
+    root := campfire.published_root(route.relation);
+    if root is not null then
+      return query select route.relation, null::name, null::text,
+        format('route %s reaches nobody: rows of %s are published as those of %s', route.id, qualified, campfire.qualified_name(root)),
+        format('select campfire.drop_route(%s); select campfire.add_route(%L, %L, %L, %L, %L, %L, %L);', route.id,
+          campfire.qualified_name(root), route.operation, route.channel, route.event, route.columns, route.when_changed, route.on_move);
+      continue;
+    end if;
+    select c.publication, c.columns into carrier, carried from campfire.carried_columns(route.relation) as c;
+    publishable := array(select k.column_name from campfire.publishable_columns(route.relation) as k where k.publishable);
+    if carrier is null then
+      return query select route.relation, null::name, null::text,
+        format('route %s reaches nobody: %s is in no publication of campfire''s', route.id, qualified),
+        concat_ws(' ', case when campfire.replica_identity_columns(route.relation) is null
+            or (select c.relreplident = 'f' from pg_class as c where c.oid = route.relation)
+              and exists (select from campfire.publishable_columns(route.relation) as k where k.reason like 'type %')
+            then campfire.suggested_identity(route.relation) end,
+          format('select campfire.publish(%L, %L);', coalesce(
+            (select m.name from campfire.managed_publications as m where m.control_of is null order by m.name limit 1), 'campfire'), qualified));
+      continue;
+    end if;
+    return query select route.relation, u.column_name, u.type_name,
+      format('route %s reaches nobody: column %s.%I of type %s cannot name a channel of an organization', route.id, qualified, u.column_name, u.type_name),
+      format('select campfire.drop_route(%s);', route.id)
+    from campfire.unheard_columns(route.relation, route.channel) as u;
+
+    addressed := campfire.template_columns(route.channel);
+    logged := coalesce(campfire.logged_columns(route.relation), '{}');
+    promised := coalesce(campfire.replica_identity_columns(route.relation), '{}');
+    needed_of_old := case when route.operation = 'DELETE' then addressed || route.columns else '{}' end || coalesce(route.when_changed, '{}');
+    lacking := array(
+      select distinct w.name from unnest(addressed || route.columns || coalesce(route.when_changed, '{}')) as w (name)
+      where w.name <> all (carried) or w.name = any (needed_of_old) and w.name <> all (logged));
+    if lacking = '{}' then
+      continue;
+    end if;
+    -- What is published can be published again, and named again; what is gone, or not known of old rows, cannot.
+    usable := addressed <@ publishable and (route.operation <> 'DELETE' or addressed <@ promised)
+      and exists (select from unnest(route.columns) as w (name)
+        where w.name = any (publishable) and (route.operation <> 'DELETE' or w.name = any (promised)));
+    remade := concat_ws(' ',
+      case when exists (select from unnest(lacking) as w (name) where w.name = any (promised) and w.name <> all (logged))
+        then format('select campfire.align_partitions(%L);', qualified) end,
+      case when usable and exists (select from unnest(lacking) as w (name) where w.name = any (publishable) and w.name <> all (carried))
+        then format('select campfire.publish(%L, %L, %L);', carrier, qualified, (
+          select array_agg(k.column_name) from campfire.publishable_columns(route.relation) as k
+          where k.column_name = any (carried) or k.publishable and k.column_name = any (lacking))::text) end,
+      case when not usable then format('select campfire.drop_route(%s);', route.id)
+        when exists (select from unnest(lacking) as w (name)
+            where w.name <> all (publishable) or w.name = any (needed_of_old) and w.name <> all (promised))
+          then format('select campfire.drop_route(%s); select campfire.add_route(%L, %L, %L, %L, %L, %L, %L);', route.id, qualified,
+            route.operation, route.channel, route.event,
+            array(select w.name from unnest(route.columns) with ordinality as w (name, n)
+              where w.name = any (publishable) and (route.operation <> 'DELETE' or w.name = any (promised)) order by w.n),
+            nullif(array(select w.name from unnest(route.when_changed) with ordinality as w (name, n)
+              where w.name = any (publishable) and w.name = any (promised) order by w.n), '{}'),
+            route.on_move) end);
+    return query
+    select route.relation, w.name, k.type_name,
+      format('route %s %s: column %s.%I %s', route.id,
+        case when w.name = any (addressed) then 'reaches nobody'
+          when w.name = any (route.columns) then 'goes out with less'
+          else 'fires too often' end,
+        qualified, w.name,
+        case when k.column_name is null then 'does not exist'
+          when w.name <> all (carried) then format('is not in publication "%s"', carrier)
+          else 'is not in the replica identity' end),
+      remade
+    from unnest(lacking) as w (name)
+    left join campfire.publishable_columns(route.relation) as k on k.column_name = w.name
+    order by w.name;
+  end loop;
+end
+$$;
+comment on function campfire.route_problems() is
+  'Internal. Routes of users that reach nobody, or whose events lack a column, as campfire.check_publication() tells it.';
