@@ -19,13 +19,13 @@ begin
   end if;
   -- The functions below write to it with the rights of a superuser, and so its owner's triggers would run with them.
   return query
-    select format('table realtime.messages belongs to %I, who is no superuser', r.rolname)
+    select format('table realtime.messages belongs to %I, which is no superuser', r.rolname)
     from pg_class as c join pg_roles as r on r.oid = c.relowner
     where c.oid = to_regclass('realtime.messages') and not r.rolsuper;
   -- The relay runs them with its own rights, so a role that could replace them would have these.
   return query
     select case when p.oid is null then format('function realtime.%s is missing', f.signature)
-      else format('function realtime.%s belongs to %I, who is no superuser', f.signature, p.proowner::regrole::name) end
+      else format('function realtime.%s belongs to %I, which is no superuser', f.signature, p.proowner::regrole::name) end
     from unnest('{partition_name(date),make_partitions(),partition_problems(),maintain(),"probe(text,text[])","history(text,timestamptz,integer)"}'::text[]) as f (signature)
     left join pg_proc as p on p.oid = to_regprocedure('realtime.' || f.signature)
     where p.oid is null or not (select r.rolsuper from pg_roles as r where r.oid = p.proowner);

@@ -1,7 +1,7 @@
 //! Signs what the extension writes into the WAL.
 //!
 //! In Rust so that the key is never a variable or a parameter of SQL: pgaudit, for one, logs those of every statement
-//! of PL/pgSQL, and then whoever reads the server log could sign as well.
+//! of PL/pgSQL, and then every reader of the server log could sign as well.
 
 use hmac::{Hmac, KeyInit, Mac};
 use pgrx::pg_sys;
@@ -11,7 +11,7 @@ use sha2::Sha256;
 
 use crate::error::Error;
 
-/// The newest key, by its number. As the caller: who may not read the keys cannot sign.
+/// The newest key, by its number. As the caller: a role that cannot read the keys cannot sign.
 const NEWEST_KEY: &str =
     "select k.id, k.key from campfire.broadcast_keys as k order by k.id desc fetch first row only";
 

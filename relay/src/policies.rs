@@ -27,7 +27,7 @@ use crate::wal::{Conninfo, Purpose};
 /// Denials remembered at most: about 2 MiB.
 const DENIALS_KEPT: usize = 10_000;
 
-/// Headers that prove who somebody is. Policies see the claims instead: what is passed to SQL may be logged, as a
+/// Headers that prove an identity. Policies see the claims instead: what is passed to SQL may be logged, as a
 /// parameter of a slow statement or by pgaudit.
 const CREDENTIALS: [&str; 6] =
     ["apikey", "authorization", "cookie", "proxy-authorization", "sec-websocket-protocol", "x-api-key"];
