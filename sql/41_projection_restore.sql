@@ -206,6 +206,9 @@ begin
   cross join lateral (select campfire.qualified_name(p.source)) as q (name)
   cross join lateral (
     select r.problem, r.fix from campfire.projection_problem(p.source) as r where r.problem is not null
+      -- A mirror of the chat tables that is gone is named as what an installation misses, with what brings it back.
+      and (exists (select from pg_class as m where m.oid = p.mirror) or not exists (
+        select from campfire.installations as i where to_regclass(format('%I.conversations', i.schema_name)) = p.source))
     union all
     select format('%s has lost a trigger: its mirror is not kept', q.name), format('call campfire.repair_projection(%L);', q.name)
     where not campfire.has_row_trigger(p.source) or exists (
