@@ -9,6 +9,13 @@ create schema campfire;
 comment on schema campfire is 'campfire: makes committed rows live. Start with: select campfire.install();';
 grant usage on schema campfire to public;
 
+-- Postgres notes the schema that CREATE EXTENSION found first, and would drop the extension with it: with public, in most
+-- databases, where nothing of it is. A schema in the control file would refuse the dumps of databases that noted another.
+update pg_extension set extnamespace = 'pg_catalog'::regnamespace where extname = 'campfire';
+delete from pg_depend
+where classid = 'pg_extension'::regclass and objid = (select oid from pg_extension where extname = 'campfire')
+  and refclassid = 'pg_namespace'::regclass;
+
 -- Roles ---------------------------------------------------------------------------------------------------------
 
 do $roles$
@@ -84,11 +91,10 @@ create function campfire.require_read_committed(changed text) returns void
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
   if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = format('%s cannot be altered in a %s transaction', changed, current_setting('transaction_isolation')),
-      detail = 'What others have committed since the transaction began could not be seen.',
-      hint = 'set transaction isolation level read committed; -- before anything else in the transaction';
+    perform campfire.refuse_command('55000',
+      format('%s cannot be altered in a %s transaction', changed, current_setting('transaction_isolation')),
+      'What others have committed since the transaction began could not be seen.',
+      'set transaction isolation level read committed; -- before anything else in the transaction');
   end if;
 end
 $$;
@@ -193,12 +199,26 @@ create table campfire.projection_registry (
   columns name[] not null check (columns @> key_columns),
   created_at timestamptz not null default now(),
   definitions text[], -- over the source; null if each is the column of the same name
+  restored boolean not null default false, -- its tables came back from a dump, and the rows were not compared since
+  dropped_partitions text not null default 'keep' check (dropped_partitions in ('keep', 'delete')),
   constraint projection_registry_definitions_fit check (cardinality(definitions) = cardinality(columns))
 );
 comment on table campfire.projection_registry is 'Internal. Projected tables and their scalar mirrors; dumped. Read campfire.projections instead.';
 select pg_extension_config_dump(
   'campfire.projection_registry',
   'where source in (select oid from pg_catalog.pg_class) and mirror in (select oid from pg_catalog.pg_class)');
+
+-- By name, because what comes back from a dump has another oid.
+create table campfire.projection_remains (
+  source text primary key,
+  mirror text not null,
+  key_columns name[] not null,
+  columns name[] not null,
+  definitions text[],
+  dropped_partitions text not null
+);
+comment on table campfire.projection_remains is
+  'Internal. Projections whose tables were dropped, so that they can go on if the tables come back from a dump; not dumped.';
 
 create table campfire.projection_backfills (
   source regclass primary key,
@@ -231,11 +251,12 @@ create table campfire.slots (
   publication_oids oid[] not null,
   publication_xmins text[] not null,
   created_at timestamptz not null default now(),
+  public_channels boolean,
   check (cardinality(publication_names) = cardinality(publication_oids)
      and cardinality(publication_names) = cardinality(publication_xmins))
 );
 comment on table campfire.slots is
-  'What was true when the relay created a replication slot; written and compared by the relay; never dumped.';
+  'What was true when the relay created a replication slot, and how it is set; written and compared by the relay; never dumped.';
 comment on column campfire.slots.slot_name is 'Name of the replication slot.';
 comment on column campfire.slots.system_identifier is 'Cluster in which the slot was created.';
 comment on column campfire.slots.timeline is 'Timeline of that cluster then.';
@@ -243,3 +264,5 @@ comment on column campfire.slots.publication_names is 'Publications the slot is 
 comment on column campfire.slots.publication_oids is 'Their oids then: one that was made after the slot cannot be decoded by it.';
 comment on column campfire.slots.publication_xmins is 'xmin of their rows in pg_publication then.';
 comment on column campfire.slots.created_at is 'When the slot was created.';
+comment on column campfire.slots.public_channels is
+  'Whether the relay that attached last lets clients join public channels outside org: (CAMPFIRE_PUBLIC_CHANNELS); null before that.';

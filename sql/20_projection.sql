@@ -5,7 +5,8 @@
 comment on function campfire.sync_realtime_conversations() is
   'Trigger: carries each change of a projected table to its scalar mirror, as the owner of that table. '
   'Row trigger for INSERT, UPDATE, DELETE; statement trigger for TRUNCATE. An update that changes no projected value writes nothing. '
-  'Raises 55000 on a table that is not in campfire.projections, 42703 if a projected column is gone.';
+  'On a table that is not in campfire.projections, or whose mirror is gone, it writes nothing and warns once a session. '
+  'Raises 42703 if a projected column is gone.';
 
 comment on function campfire.projection_registry_changed() is
   'Internal trigger: makes every session prepare its projection plans again.';
@@ -16,7 +17,8 @@ for each row execute function campfire.projection_registry_changed();
 create view campfire.projections as
 select p.source, p.mirror, p.key_columns, p.columns, p.created_at,
   coalesce(p.definitions, array(select quote_ident(c) from unnest(p.columns) with ordinality as u (c, n) order by n)) as definitions,
-  not exists (select from campfire.projection_backfills as b where b.source = p.source) as complete
+  not exists (select from campfire.projection_backfills as b where b.source = p.source) as complete,
+  p.dropped_partitions
 from campfire.projection_registry as p
 where exists (select from pg_catalog.pg_class as c where c.oid = p.source)
   and exists (select from pg_catalog.pg_class as c where c.oid = p.mirror);
@@ -29,6 +31,9 @@ comment on column campfire.projections.created_at is 'When the projection was ma
 comment on column campfire.projections.definitions is 'What each of them is: a column of the source, or an expression over its row; a cast to the mirror''s type is added.';
 comment on column campfire.projections.complete is 'Whether the old rows are all in the mirror. If not: call campfire.create_projection() again.';
 
+comment on column campfire.projections.dropped_partitions is
+  'keep or delete: what becomes of the rows of a partition that is dropped or detached. Change it with campfire.alter_projection().';
+
 comment on function campfire.projection_columns(regclass, text[]) is
   'Internal. Reads the items of a projection as the owner of the source. Raises 42501, 0A000 for what is not an expression over one row, '
   '42P17 for one that is not immutable, and what Postgres raises for names that do not exist.';
@@ -38,5 +43,14 @@ comment on function campfire.start_projection(regclass, text[]) is
   'Internal. The step of campfire.create_projection() that makes mirror, registration and triggers.';
 comment on function campfire.backfill_batch(regclass, integer) is
   'Internal. The step of campfire.create_projection() that carries old rows to the mirror; returns how many, 0 at the end.';
+comment on function campfire.mend_projection(regclass, boolean) is
+  'Internal. The step of campfire.repair_projection() that brings mirror, registration and triggers into order; with true, notes that '
+  'the rows are in order too. Raises 42501, 42704 for a table that has no projection and had none.';
+comment on function campfire.alter_projection(regclass, text) is
+  'Chooses what becomes of the mirror''s rows when a partition of the table is dropped or detached: keep (at first) or delete, which '
+  'makes each an event and reads the mirror once. For the owner of the table. Raises 42501, 42704 for a table without projection, 22023 '
+  'for another word. Example: select campfire.alter_projection(''measurements'', dropped_partitions => ''delete'');';
+comment on function campfire.refuse_command(text, text, text, text) is
+  'Internal. Raises an error of this SQLSTATE with message, detail and hint, and without CONTEXT.';
 comment on function campfire.require_no_transaction(text) is
   'Internal. Raises 2D000 inside a transaction block.';

@@ -394,6 +394,17 @@ begin
     perform campfire.align_partitions(relation);
   end if;
 
+  if source.relreplident = 'f' and current_setting('server_version_num')::int >= 180000 and exists (
+      select from pg_attribute as a
+      where a.attrelid = relation and not a.attisdropped and a.attgenerated <> case when campfire.publishes_generated(publication) then 's' else '' end
+        and a.attgenerated <> '') then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s has replica identity full and generated columns', qualified),
+      detail = 'Once it is published, its rows could not be updated or deleted.',
+      hint = campfire.suggested_identity(relation);
+  end if;
+
   if wanted is null and source.relreplident <> 'f' then
     -- Always a list, so that a complex column added later changes nothing. The identity is in it even where it may
     -- not be: it is then refused below, by name.

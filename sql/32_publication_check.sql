@@ -1,11 +1,20 @@
 -- Whether a publication carries what it must, and nothing it must not: for the relay, the guard and people alike.
 
+create function campfire.publishes_generated(publication name) returns boolean
+language sql stable strict set search_path = pg_catalog, pg_temp
+-- A column of the catalog that Postgres 18 brought.
+return coalesce((
+  select pg_catalog.to_jsonb(p) ->> 'pubgencols' = 's' from pg_catalog.pg_publication as p where p.pubname = publication), false);
+comment on function campfire.publishes_generated(name) is
+  'Internal. Whether a publication carries stored generated columns of tables that have no column list.';
+
 create function campfire.publication_verdict(publication name)
 returns table (kind text, root regclass, relation regclass, column_name name, type_name text, schema_name name, problem text)
 language sql stable strict set search_path = pg_catalog, pg_temp
 begin atomic
   with target as (
-    select p.oid, p.puballtables from pg_catalog.pg_publication as p where p.pubname = publication
+    select p.oid, p.puballtables, campfire.publishes_generated(publication) as generates
+    from pg_catalog.pg_publication as p where p.pubname = publication
   ), carried as (
     select r.prrelid as root, campfire.qualified_name(r.prrelid) as qualified,
       campfire.column_list(publication, r.prrelid) as list
@@ -32,10 +41,16 @@ begin atomic
   join pg_catalog.pg_namespace as n on n.oid = s.pnnspid
   union all
   select 'column', t.root::regclass, t.root::regclass, k.column_name, k.type_name, null,
-    pg_catalog.format('column %s.%I is published, but cannot be: %s', t.qualified, k.column_name, k.reason)
-  from carried as t cross join lateral campfire.publishable_columns(t.root::regclass) as k
-  -- Without a list generated columns stay at home.
-  where not k.publishable and case when t.list is null then k.reason like 'type %' else k.column_name = any (t.list) end
+    pg_catalog.format('column %s.%I is published, but cannot be: %s', t.qualified, k.column_name,
+      case when t.list is null then pg_catalog.format('type %s is not scalar', k.type_name) else k.reason end)
+  from carried as t
+  cross join target
+  cross join lateral campfire.publishable_columns(t.root::regclass) as k
+  join pg_catalog.pg_attribute as a on a.attrelid = t.root and a.attname = k.column_name
+  -- Without a list generated columns stay at home, unless the publication says otherwise.
+  where not k.publishable and case when t.list is null
+    then k.reason like 'type %' or target.generates and a.attgenerated = 's' and not campfire.is_scalar(a.atttypid::regtype)
+    else k.column_name = any (t.list) end
   union all
   select 'identity_missing', w.root::regclass, w.relation::regclass, null, null, null,
     pg_catalog.format('%s has no replica identity: its rows cannot be updated or deleted', w.leaf_name)
@@ -46,6 +61,15 @@ begin atomic
   from written as w join pg_catalog.pg_class as c on c.oid = w.relation
   -- A list beside replica identity full is never enough, even of all columns.
   where w.list is not null and (c.relreplident = 'f' or not w.list @> w.identity_columns)
+  union all
+  -- Postgres 18 refuses every UPDATE and DELETE of such a table; before, it kept generated columns to itself.
+  select 'identity_generated', w.root::regclass, w.relation::regclass, a.attname, null, null,
+    pg_catalog.format('generated column %s.%I is in the replica identity: its rows cannot be updated or deleted', w.leaf_name, a.attname)
+  from written as w
+  cross join target
+  join pg_catalog.pg_attribute as a on a.attrelid = w.relation and a.attgenerated <> '' and a.attname = any (w.identity_columns)
+  where pg_catalog.current_setting('server_version_num')::int >= 180000
+    and not (target.generates and a.attgenerated = 's' and w.list is null)
   union all
   select 'filter_uncovered', w.root::regclass, w.relation::regclass, a.attname, null, null,
     pg_catalog.format('the row filter of %s uses column %I, which the replica identity does not cover: its rows cannot be updated or deleted',
@@ -78,8 +102,28 @@ begin atomic
 end;
 comment on function campfire.publication_verdict(name) is
   'Internal. The one verdict on a publication''s tables, asked by campfire.check_publication() and by the guard: what in it would '
-  'break a subscriber (kinds all_tables, schema, column), a writer (identity_missing, identity_uncovered, filter_uncovered), or the '
-  'routing of deleted and moved rows (identity_partition, identity_unroutable).';
+  'break a subscriber (kinds all_tables, schema, column), a writer (identity_missing, identity_uncovered, identity_generated, '
+  'filter_uncovered), or the routing of deleted and moved rows (identity_partition, identity_unroutable).';
+
+create function campfire.generated_identity_fix(publication name, root regclass, relation regclass, generated name) returns text
+language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+begin
+  if exists (select from campfire.projections as p where p.mirror = root)
+    or exists (select from campfire.builtin_table(root) as b where not b.listed) then
+    -- Routed by every column, so it must stay full.
+    return format('alter table %s drop column if exists %I;', campfire.qualified_name(relation), generated);
+  end if;
+  -- Of a partitioned table, each partition has an identity of its own.
+  return campfire.publish_anew(publication, root, (
+    select string_agg(campfire.suggested_identity(t.relid), ' ' order by t.relid <> root, t.relid)
+    from (select root as relid union select p.relid from pg_partition_tree(root) as p) as t
+    where campfire.replica_identity_columns(t.relid) && array(
+      select a.attname from pg_attribute as a where a.attrelid = t.relid and a.attgenerated <> '' and not a.attisdropped)));
+end
+$$;
+comment on function campfire.generated_identity_fix(name, regclass, regclass, name) is
+  'Internal. SQL that takes a generated column out of a replica identity.';
 
 create function campfire.publication_refusal(publication name) returns table (problem text, fix text)
 language plpgsql stable strict set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -164,12 +208,14 @@ begin
   end if;
   if not control then
     return query select p.* from campfire.replaced_tables() as p;
+    return query select p.* from campfire.check_projections() as p;
     return query select r.* from campfire.route_problems() as r;
   end if;
 
   return query
   select v.root, v.column_name, v.type_name, v.problem,
     case
+      when v.kind = 'identity_generated' then campfire.generated_identity_fix(publication, v.root, v.relation, v.column_name)
       when v.kind = 'column' and (t.is_full or v.column_name = any (t.identity_columns))
         then campfire.suggested_identity(v.root) || format(' select campfire.publish(%L, %L);', publication, t.qualified)
       when v.kind = 'column' then format('select campfire.publish(%L, %L, %L);', publication, t.qualified, (

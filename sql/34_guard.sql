@@ -78,6 +78,8 @@ begin
       publication, quote_ident(schema_name));
   elsif kind = 'column' and mirror is not null then
     return format('select campfire.publish(%L, %L);', publication, mirror);
+  elsif kind = 'identity_generated' then
+    return campfire.generated_identity_fix(publication, root, relation, column_name);
   elsif kind = 'column' and (is_mirror or not standard.listed) then
     -- Routed by every column, so it cannot go without one: there a complex value is text.
     return case
@@ -132,21 +134,19 @@ declare
   fix constant text := coalesce(remade, '') || campfire.guard_fix(publication, problem ->> 'kind', (problem ->> 'root')::oid::regclass,
     (problem ->> 'relation')::oid::regclass, (problem ->> 'column_name')::name, (problem ->> 'schema_name')::name);
 begin
-  if current_setting('application_name') = 'pg_restore' and (problem ->> 'kind' in ('identity_missing', 'identity_partition')
+  if campfire.is_restoring() and (problem ->> 'kind' in ('identity_missing', 'identity_partition')
       or problem ->> 'kind' = 'identity_unroutable'
         and (select c.relreplident = 'd' from pg_class as c where c.oid = (problem ->> 'root')::oid)) then
-    -- A parallel restore may get to the publication before it gets to the key, or to the index that is the identity.
+    -- A parallel restore may get to the publication before it gets to the key, or to the index that is the identity; one
+    -- with --clean drops these before the table.
     raise warning using
       errcode = 'object_not_in_prerequisite_state',
-      message = problem ->> 'problem', detail = 'Let through because the session is pg_restore''s.', hint = fix;
+      message = problem ->> 'problem', detail = 'Let through because the session restores a dump.', hint = fix;
     return;
   end if;
-  raise exception using
-    errcode = case when problem ->> 'kind' in ('column', 'all_tables', 'schema')
-      then 'feature_not_supported' else 'object_not_in_prerequisite_state' end,
-    message = problem ->> 'problem',
-    detail = format(e'campfire guards publication "%s".\n%s', publication, complaint),
-    hint = fix;
+  perform campfire.refuse_command(
+    case when problem ->> 'kind' in ('column', 'all_tables', 'schema') then '0A000' else '55000' end,
+    problem ->> 'problem', format(e'campfire guards publication "%s".\n%s', publication, complaint), fix);
 end
 $$;
 comment on function campfire.refuse(name, jsonb) is
@@ -193,15 +193,12 @@ begin
     where o.publication = any (publications) and p.pubname <> o.name
   loop
     if renamed.control_of is not null and renamed.new <> (renamed.control_of::text || '_control')::name then
-      raise exception using
-        errcode = 'object_not_in_prerequisite_state',
-        message = format('publication "%s" must be called like the publication it belongs to', renamed.old),
-        hint = format('alter publication %I rename to %I;', renamed.control_of, regexp_replace(renamed.new, '_control$', ''));
+      perform campfire.refuse_command('55000',
+        format('publication "%s" must be called like the publication it belongs to', renamed.old), null,
+        format('alter publication %I rename to %I;', renamed.control_of, regexp_replace(renamed.new, '_control$', '')));
     elsif renamed.control_of is null and octet_length(renamed.new::text || '_control') > 63 then
-      raise exception using
-        errcode = 'invalid_parameter_value',
-        message = format('"%s" cannot be the name of a publication', renamed.new),
-        hint = 'The name is at most 55 bytes long: its twin is called <name>_control.';
+      perform campfire.refuse_command('22023', format('"%s" cannot be the name of a publication', renamed.new), null,
+        'The name is at most 55 bytes long: its twin is called <name>_control.');
     end if;
     update campfire.managed_publications as m set name = renamed.new where m.name = renamed.old;
     update campfire.publication_oids as o set name = renamed.new where o.name = renamed.old;
@@ -306,14 +303,13 @@ begin
       continue;
     end if;
     suggested := case when campfire.replica_identity_columns(relation) is null then campfire.suggested_identity(relation) end;
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = format('the command would take %s out of publication "%s"', table_name, lost.publication),
-      detail = format(e'campfire guards publication "%s".\nDropped with it: %s.', lost.publication, (
+    perform campfire.refuse_command('55000',
+      format('the command would take %s out of publication "%s"', table_name, lost.publication),
+      format(e'campfire guards publication "%s".\nDropped with it: %s.', lost.publication, (
         select string_agg(format('column %s.%I', table_name, c), ', ') from unnest(lost.columns) as c)),
-      hint = case when suggested is null
+      case when suggested is null
         then format('select campfire.publish_without(%L, %L, %L);', lost.publication, table_name, lost.columns::text)
-        else campfire.publish_anew(lost.publication, relation, suggested, lost.columns) end;
+        else campfire.publish_anew(lost.publication, relation, suggested, lost.columns) end);
   end loop;
 
   -- An index is gone by now, and with it the name of its table; but they share a schema.

@@ -44,6 +44,28 @@ comment on function campfire.projected_type(regtype) is
   'Type that a value of this type has in a mirror: itself or what its domain is over if that is scalar, text for enums and network '
   'addresses, null for what is not projected. Example: select campfire.projected_type(''inet'');';
 
+create function campfire.type_without_length(type regtype) returns text
+language sql stable strict set search_path = pg_catalog, pg_temp
+-- Not null for the length: then any char(n) is called "character", which read again is character(1).
+return pg_catalog.format_type(type, -1);
+comment on function campfire.type_without_length(regtype) is
+  'Internal. A type as SQL reads it for values of any length or precision.';
+
+create function campfire.type_modifier(type regtype, modifier integer) returns integer
+language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
+declare
+  base regtype := type;
+  found integer := modifier;
+begin
+  while found = -1 and (select t.typtype = 'd' from pg_type as t where t.oid = base) loop
+    select t.typtypmod, t.typbasetype into found, base from pg_type as t where t.oid = base;
+  end loop;
+  return found;
+end
+$$;
+comment on function campfire.type_modifier(regtype, integer) is
+  'Internal. Length or precision of a column''s values as Postgres stores it, also where a domain sets it; -1 if there is none.';
+
 create function campfire.default_projection(source regclass) returns text[]
 language sql stable strict set search_path = pg_catalog, pg_temp
 return (
@@ -69,7 +91,7 @@ create function campfire.projection_query(source regclass) returns text
 language sql stable strict set search_path = pg_catalog, pg_temp
 return (
   select pg_catalog.format('select %s from %s', (
-      select pg_catalog.string_agg(pg_catalog.format('(%s)::%s as %I', u.definition, pg_catalog.format_type(a.atttypid, null), u.name), ', ' order by u.n)
+      select pg_catalog.string_agg(pg_catalog.format('(%s)::%s as %I', u.definition, campfire.type_without_length(a.atttypid), u.name), ', ' order by u.n)
       from rows from (pg_catalog.unnest(p.columns), pg_catalog.unnest(p.definitions)) with ordinality as u (name, definition, n)
       join pg_catalog.pg_attribute as a on a.attrelid = p.mirror and a.attname = u.name),
     campfire.only_of(source))

@@ -4,23 +4,73 @@ create function campfire.attach_projection(
   source regclass, mirror regclass, key_columns name[], columns name[], definitions text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
-declare
-  source_name constant text := (select c.relname from pg_class as c where c.oid = source);
-  row_trigger constant name := campfire.name_around('sync_realtime_', source_name, '_trigger');
 begin
   -- Of tables that were dropped.
   delete from campfire.projection_registry as p where not exists (select from pg_class as c where c.oid = p.source);
+  delete from campfire.projection_remains as r
+  where campfire.qualified_name(source) = r.source or campfire.qualified_name(mirror) = r.mirror;
   insert into campfire.projection_registry (source, mirror, key_columns, columns, definitions)
   values (source, mirror, key_columns, columns, definitions);
-  execute format('create trigger %I after insert or update or delete on %s for each row execute function campfire.sync_realtime_conversations()',
-    row_trigger, campfire.qualified_name(source));
-  execute format('comment on trigger %I on %s is %L', row_trigger, campfire.qualified_name(source),
-    format('campfire: carries the row to %s.', (select c.relname from pg_class as c where c.oid = mirror)));
-  perform campfire.attach_truncate_triggers(source);
+  perform campfire.note_definitions(source);
+  perform campfire.attach_triggers(source);
 end
 $$;
 comment on function campfire.attach_projection(regclass, regclass, name[], name[], text[]) is
   'Internal. Registers a projection and hangs its triggers on the source; used by campfire.install() as well.';
+
+create function campfire.note_definitions(source regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  item record;
+begin
+  -- A dump of these tables alone carries comments, and no registry.
+  for item in
+    select campfire.qualified_name(p.mirror) as mirror, a.attname, u.definition, col_description(p.mirror, a.attnum) as noted
+    from campfire.projections as p
+    cross join lateral rows from (unnest(p.columns), unnest(p.definitions)) as u (name, definition)
+    join pg_attribute as a on a.attrelid = p.mirror and a.attname = u.name
+    where p.source = source
+  loop
+    if item.definition <> quote_ident(item.attname) and item.noted is distinct from 'campfire: ' || item.definition then
+      execute format('comment on column %s.%I is %L', item.mirror, item.attname, 'campfire: ' || item.definition);
+    elsif item.definition = quote_ident(item.attname) and starts_with(item.noted, 'campfire: ') then
+      execute format('comment on column %s.%I is null', item.mirror, item.attname);
+    end if;
+  end loop;
+end
+$$;
+comment on function campfire.note_definitions(regclass) is
+  'Internal. Writes what a mirror''s columns are made of into their comments, where it is not the column of the same name.';
+
+create function campfire.has_row_trigger(relation regclass) returns boolean
+language sql stable strict set search_path = pg_catalog, pg_temp
+return exists (
+  select from pg_catalog.pg_trigger as t
+  where t.tgrelid = relation and t.tgfoid = 'campfire.sync_realtime_conversations()'::regprocedure and t.tgtype & 1 = 1
+);
+comment on function campfire.has_row_trigger(regclass) is
+  'Internal. Whether the trigger that keeps a mirror hangs on a table, by whatever name.';
+
+create function campfire.attach_triggers(source regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  row_trigger constant name := campfire.name_around(
+    'sync_realtime_', (select c.relname from pg_class as c where c.oid = source), '_trigger');
+begin
+  if not campfire.has_row_trigger(source) then
+    execute format('create trigger %I after insert or update or delete on %s for each row execute function campfire.sync_realtime_conversations()',
+      row_trigger, campfire.qualified_name(source));
+    execute format('comment on trigger %I on %s is %L', row_trigger, campfire.qualified_name(source),
+      format('campfire: carries the row to %s.', (
+        select c.relname from campfire.projection_registry as p join pg_class as c on c.oid = p.mirror where p.source = source)));
+  end if;
+  perform campfire.attach_truncate_triggers(source);
+end
+$$;
+comment on function campfire.attach_triggers(regclass) is
+  'Internal. Hangs the triggers of a projection on its source, as far as they are not there.';
 
 create function campfire.attach_truncate_triggers(source regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -130,7 +180,9 @@ begin
     raise exception using
       errcode = 'duplicate_table',
       message = format('%s already exists and is not campfire''s', mirror),
-      hint = format('The mirror needs that name: alter table %s rename to ...;', mirror);
+      hint = case when (campfire.described_projection(source)).source is not null
+        then format('If it came back from a dump: call campfire.repair_projection(%L);', qualified)
+        else format('The mirror needs that name: alter table %s rename to ...;', mirror) end;
   end if;
 
   select array_agg(a.attname order by k.n) into keys
@@ -148,7 +200,7 @@ begin
     if projected is null then
       raise exception using
         errcode = 'feature_not_supported',
-        message = format('%s.%I of type %s cannot be projected', qualified, item.column_name, format_type(item.type, null)),
+        message = format('%s.%I of type %s cannot be projected', qualified, item.column_name, format_type(item.type, -1)),
         hint = format('Project a scalar that is made of it: an item such as (%s)::text as %I, if its cast to text is immutable, or what you need of it, such as customer->>''plan'' as plan.',
           item.definition, item.column_name);
     elsif item.column_name = any (names) then
@@ -166,7 +218,7 @@ begin
     end if;
     names := names || item.column_name;
     definitions := definitions || item.definition;
-    body := body || format('%I %s%s%s', item.column_name, format_type(projected, null),
+    body := body || format('%I %s%s%s', item.column_name, campfire.type_without_length(projected),
       (select format(' collate %I.%I', n.nspname, k.collname)
        from pg_collation as k join pg_namespace as n on n.oid = k.collnamespace
        where k.oid = item.collation_id and k.collname <> 'default'
@@ -296,6 +348,7 @@ begin
   commit;
   if exists (select from campfire.projections as p where p.source operator(pg_catalog.=) create_projection.source and not p.complete)
     and columns is null then
+    perform campfire.mend_projection(source);
     raise notice '% is projected already; carrying on with the old rows', campfire.qualified_name(source);
   else
     perform campfire.start_projection(source, columns);

@@ -6,12 +6,13 @@ declare
   projection constant campfire.projections := campfire.require_projection(source);
   first_key constant text := quote_ident(projection.key_columns[1]);
 begin
-  -- As they are stored (*<>), which is finer than equal: 1.0 and 1.00 look different to a reader.
+  -- As they are stored (*<>), which is finer than equal: 1.0 and 1.00 look different to a reader. Whole rows as s.*, because
+  -- a column may be called s.
   return format(
     'select jsonb_build_object(''key'', jsonb_build_object(%1$s), ''kind'', case when m.%2$s is null then ''missing'' '
     'when s.%2$s is null then ''surplus'' else ''different'' end) '
     'from (%3$s) as s full join (select %4$s from %5$s) as m on %6$s '
-    'where m.%2$s is null or s.%2$s is null or s *<> m',
+    'where m.%2$s is null or s.%2$s is null or s.* *<> m.*',
     (select string_agg(format('%1$L, coalesce(s.%1$I, m.%1$I)', k), ', ') from unnest(projection.key_columns) as k),
     first_key, campfire.projection_query(source), campfire.projection_column_list(projection.columns, ''),
     campfire.only_of(projection.mirror),
@@ -42,16 +43,16 @@ declare
   key_names constant text := campfire.projection_column_list(projection.key_columns, '');
   wanted constant text := (
     select format('(select %s from jsonb_to_recordset(%L::jsonb) as k (%s))', key_names, keys,
-      string_agg(format('%I %s', a.attname, format_type(a.atttypid, null)), ', '))
+      string_agg(format('%I %s', a.attname, campfire.type_without_length(a.atttypid)), ', '))
     from pg_attribute as a where a.attrelid = projection.mirror and a.attname = any (projection.key_columns));
   source_keys constant text := (
-    select string_agg(format('(%s)::%s', u.definition, format_type(a.atttypid, null)), ', ' order by k.n)
+    select string_agg(format('(%s)::%s', u.definition, campfire.type_without_length(a.atttypid)), ', ' order by k.n)
     from unnest(projection.key_columns) with ordinality as k (name, n)
     join rows from (unnest(projection.columns), unnest(projection.definitions)) as u (name, definition) on u.name = k.name
     join pg_attribute as a on a.attrelid = projection.mirror and a.attname = k.name);
+  -- Also the key: equal ones can be written in several ways, such as 1.0 and 1.00.
   changes constant text := (
-    select string_agg(format('%1$I = excluded.%1$I', c), ', ') from unnest(projection.columns) as c
-    where c <> all (projection.key_columns));
+    select string_agg(format('%1$I = excluded.%1$I', c), ', ') from unnest(projection.columns) as c);
   same_key constant text := (select string_agg(format('m.%1$I = s.%1$I', k), ' and ') from unnest(projection.key_columns) as k);
   mended bigint;
 begin
@@ -63,10 +64,10 @@ begin
     campfire.only_of(projection.mirror), key_names, wanted));
   select d::bigint into mended from campfire.query_as_owner(source, format(
     'with mended as (insert into %1$s (%2$s) select %2$s from (%3$s where (%9$s) in %5$s) as s '
-    'where not exists (select from (select %2$s from %6$s) as m where %7$s and m *= s) '
-    'on conflict (%4$s) do %8$s returning 1) select to_jsonb(count(*)) from mended',
+    'where not exists (select from (select %2$s from %6$s) as m where %7$s and m.* *= s.*) '
+    'on conflict (%4$s) do update set %8$s returning 1) select to_jsonb(count(*)) from mended',
     campfire.qualified_name(projection.mirror), names, query, key_names, wanted, campfire.only_of(projection.mirror), same_key,
-    coalesce('update set ' || changes, 'nothing'), source_keys)) as d;
+    changes, source_keys)) as d;
   return mended + (select d::bigint from campfire.query_as_owner(source, format(
     'with mended as (delete from %1$s as m where (%2$s) in %3$s and not exists (select from (%4$s) as s where %5$s) returning 1) '
     'select to_jsonb(count(*)) from mended',
@@ -86,6 +87,9 @@ begin
   perform campfire.require_no_transaction('campfire.repair_projection()');
   commit;
   set transaction isolation level read committed;
+  perform campfire.mend_projection(source);
+  commit;
+  set transaction isolation level read committed;
   repaired := 0;
   keys := (select pg_catalog.jsonb_agg(v.key) from campfire.verify_projection(source) as v);
   commit;
@@ -97,11 +101,14 @@ begin
     commit;
     done := done operator(pg_catalog.+) greatest(batch_rows, 1);
   end loop;
+  perform campfire.mend_projection(source, rows_too => true);
+  commit;
 end
 $$;
 comment on procedure campfire.repair_projection(regclass, bigint, integer) is
-  'Mends the rows that campfire.verify_projection() finds, and no others, in committed batches under the locks of a writer; returns how '
-  'many. Each is an event of the mirror. For the owner of the table. Raises 2D000 inside a transaction block, 42501, 42704. '
+  'Mends a projection: first its registration, triggers, and mirror, if they were lost or are not as they must be, as after a restore '
+  'of a part; then the rows that campfire.verify_projection() finds, and no others, in committed batches under the locks of a writer. '
+  'Returns how many. Each is an event of the mirror. For the owner of the table. Raises 2D000 inside a transaction block, 42501, 42704. '
   'Example: call campfire.repair_projection(''orders'');';
 
 create function campfire.unmake_projection(source regclass, unpublish boolean) returns void
@@ -155,6 +162,7 @@ begin
   end loop;
   delete from campfire.projection_backfills as b where b.source = source;
   delete from campfire.projection_registry as p where p.source = source;
+  delete from campfire.projection_remains as r where qualified = r.source;
   if mirror is not null then
     execute format('drop table %s', mirror);
   end if;

@@ -50,6 +50,29 @@ comment on function campfire.emit(text, text) is
   'Internal. Writes a signed, transactional logical message: "v1 KEY HMAC", a line feed, the body. The HMAC-SHA256, in hexadecimal, is '
   'over prefix, oid of the database, xid of the transaction and body, with line feeds between them, in UTF-8.';
 
+create function campfire.public_channels_denied() returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return coalesce((
+  select bool_and(s.public_channels is false) from campfire.slots as s
+  join pg_catalog.pg_replication_slots as r on r.slot_name = s.slot_name and r.database = pg_catalog.current_database()), false);
+comment on function campfire.public_channels_denied() is
+  'Internal. Whether every relay of this database said that it lets nobody join public channels outside org:. False if none has said anything.';
+
+create function campfire.warn_of_denied_public_channels(channel text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if campfire.public_channels_denied() then
+    raise warning using
+      errcode = '01000',
+      message = format('nobody can receive this: "%s" is a public channel, and public channels are denied', left(channel, 200)),
+      detail = 'Every relay of this database runs with CAMPFIRE_PUBLIC_CHANNELS=deny, so clients cannot join it.',
+      hint = format('Send to the private channel: select realtime.send(''{}'', ''my_event'', %L, true); or start the relay with CAMPFIRE_PUBLIC_CHANNELS=allow.', left(channel, 200));
+  end if;
+end
+$$;
+comment on function campfire.warn_of_denied_public_channels(text) is
+  'Internal. A WARNING to the sender where what is sent to the public channel of this name can reach nobody.';
+
 create function campfire.broadcast(channel text, event text, payload jsonb) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -91,10 +114,14 @@ begin
         case when scope = 'other' then 'broadcast_bytes_max' else 'broadcast_organization_bytes_max' end);
   end if;
   perform campfire.emit('campfire.broadcast', format(e'%s\n%s\n%s', canonical, event, payload));
+  if scope = 'other' then
+    perform campfire.warn_of_denied_public_channels(canonical);
+  end if;
 end
 $$;
 comment on function campfire.broadcast(text, text, jsonb) is
   'Sends an event to the subscribers of a channel when the transaction commits, and never if it does not. EXECUTE for service_role '
   'only. Raises 22023 for a malformed channel or event, 42501 for an event that is reserved on channels of an organization, 54000 for '
-  'a payload above the settings broadcast_bytes_max and broadcast_organization_bytes_max, 22004 for null. '
+  'a payload above the settings broadcast_bytes_max and broadcast_organization_bytes_max, 22004 for null. Outside org: it goes to the public '
+  'channel of that name; a WARNING says so if the relay denies public channels. '
   'Example: select campfire.broadcast(''news'', ''published'', ''{"id": 7}'');';

@@ -8,17 +8,6 @@
 insert into campfire.setting_defaults (name, value, description) values
   ('realtime_retention_hours', '72', 'How long rows of realtime.messages are kept, in hours; they go by whole days.');
 
-create function campfire.has_supabase_api() returns boolean
-language sql stable set search_path = pg_catalog, pg_temp
-return exists (
-  select from pg_catalog.pg_namespace as n
-  join pg_catalog.pg_roles as r on r.oid = n.nspowner and r.rolsuper
-  where n.nspname = 'realtime'
-    and pg_catalog.obj_description(n.oid, 'pg_namespace') like 'campfire: %'
-);
-comment on function campfire.has_supabase_api() is
-  'Whether schema realtime is there and is campfire''s: it has its comment and belongs to a superuser. Example: select campfire.has_supabase_api();';
-
 create function campfire.broadcast_realtime_message() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -45,6 +34,9 @@ begin
       hint = format('update campfire.settings set value = %L where name = ''broadcast_bytes_max'';', octet_length(body)::text);
   end if;
   perform campfire.emit('campfire.realtime', body);
+  if not new.private then
+    perform campfire.warn_of_denied_public_channels(new.topic);
+  end if;
   return null;
 end
 $$;
@@ -52,15 +44,41 @@ comment on function campfire.broadcast_realtime_message() is
   'Trigger after insert on realtime.messages, for each row: writes the message into the WAL, signed. Raises 42501 for a channel of an '
   'organization, 22023 for a malformed one, 54000 above the setting broadcast_bytes_max.';
 
+-- By what only a superuser could have made: comments and the owner of the schema are for people to change, and a restore
+-- may leave them out. The first is the rule, the others are for what a part of a dump, or a DROP, has left.
+create function campfire.has_supabase_api() returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return exists (
+  select from pg_catalog.pg_namespace as n
+  where n.nspname = 'realtime' and (
+    exists (
+      select from pg_catalog.pg_trigger as t join pg_catalog.pg_class as c on c.oid = t.tgrelid
+      where c.relnamespace = n.oid and c.relname = 'messages'
+        and t.tgfoid = 'campfire.broadcast_realtime_message()'::regprocedure)
+    or exists (
+      select from pg_catalog.pg_proc as p join pg_catalog.pg_roles as r on r.oid = p.proowner and r.rolsuper
+      where p.pronamespace = n.oid and p.proname in ('insert_message', 'probe') and not exists (
+        select from pg_catalog.pg_class as c join pg_catalog.pg_roles as o on o.oid = c.relowner
+        where c.relnamespace = n.oid and c.relname = 'messages' and not o.rolsuper))
+    or exists (
+      select from pg_catalog.pg_roles as r
+      where r.oid = n.nspowner and r.rolsuper and pg_catalog.obj_description(n.oid, 'pg_namespace') like 'campfire: %'))
+);
+comment on function campfire.has_supabase_api() is
+  'Whether schema realtime is there and is campfire''s: realtime.messages has campfire''s trigger, or other things stand in the schema that '
+  'only a superuser could have made. What may be wrong with it: campfire.check_supabase_api(). Example: select campfire.has_supabase_api();';
+
 create function campfire.install_supabase_api() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $install$
+declare
+  made record;
 begin
   perform campfire.require_superuser('campfire.install_supabase_api()');
   if to_regnamespace('realtime') is not null and not campfire.has_supabase_api() then
     raise exception using
       errcode = 'duplicate_schema',
       message = 'schema "realtime" already exists and is not campfire''s',
-      detail = 'Nothing in it was touched. campfire''s has a comment that says so, and belongs to a superuser.',
+      detail = 'Nothing in it was touched. campfire''s has a table messages with campfire''s trigger.',
       hint = 'alter schema realtime rename to realtime_before_campfire; select campfire.install_supabase_api();';
   end if;
   -- Two at once: the second waits here and then finds what the first made.
@@ -68,8 +86,8 @@ begin
 
   if to_regnamespace('realtime') is null then
     create schema realtime;
-    comment on schema realtime is 'campfire: what applications of Supabase Realtime expect. Made by campfire.install_supabase_api().';
   end if;
+  comment on schema realtime is 'campfire: what applications of Supabase Realtime expect. Made by campfire.install_supabase_api().';
   grant usage on schema realtime to anon, authenticated, service_role, campfire_relay;
 
   if to_regclass('realtime.messages') is null then
@@ -86,30 +104,31 @@ begin
       primary key (id, inserted_at),
       constraint messages_one_payload check (payload is null or binary_payload is null)
     ) partition by range (inserted_at);
-    comment on table realtime.messages is
-      'campfire: messages of SQL for channels outside org:, one partition a day. Policies on this table decide who may join and send on private channels.';
-    comment on column realtime.messages.id is 'Id of the message; what clients see as meta.id.';
-    comment on column realtime.messages.topic is 'The channel, as clients name it. Policies compare realtime.topic().';
-    comment on column realtime.messages.extension is 'broadcast or presence: what a policy is asked about.';
-    comment on column realtime.messages.event is 'Name of the event; a row without is not sent.';
-    comment on column realtime.messages.payload is 'What clients receive.';
-    comment on column realtime.messages.binary_payload is 'The same, as bytes; for clients of serialization 2.0.0.';
-    comment on column realtime.messages.private is 'Whether it goes to the private channel of that name, or to the public one.';
-    comment on column realtime.messages.inserted_at is 'When it was sent, UTC; decides the partition.';
-    comment on column realtime.messages.updated_at is 'The same, for applications that read it.';
     create index messages_by_topic on realtime.messages (topic, inserted_at desc) where extension = 'broadcast' and private;
     comment on index realtime.messages_by_topic is 'campfire: what a channel''s history is looked for by.';
     alter table realtime.messages enable row level security;
     create policy messages_service on realtime.messages to service_role using (true);
     comment on policy messages_service on realtime.messages is 'campfire: server code, everywhere.';
   end if;
+  comment on table realtime.messages is
+    'campfire: messages of SQL for channels outside org:, one partition a day. Policies on this table decide who may join and send on private channels.';
+  comment on column realtime.messages.id is 'Id of the message; what clients see as meta.id.';
+  comment on column realtime.messages.topic is 'The channel, as clients name it. Policies compare realtime.topic().';
+  comment on column realtime.messages.extension is 'broadcast or presence: what a policy is asked about.';
+  comment on column realtime.messages.event is 'Name of the event; a row without is not sent.';
+  comment on column realtime.messages.payload is 'What clients receive.';
+  comment on column realtime.messages.binary_payload is 'The same, as bytes; for clients of serialization 2.0.0.';
+  comment on column realtime.messages.private is 'Whether it goes to the private channel of that name, or to the public one.';
+  comment on column realtime.messages.inserted_at is 'When it was sent, UTC; decides the partition.';
+  comment on column realtime.messages.updated_at is 'The same, for applications that read it.';
   if not exists (select from pg_trigger as t where t.tgrelid = 'realtime.messages'::regclass and t.tgname = 'broadcast_realtime_message_trigger') then
     create trigger broadcast_realtime_message_trigger
       after insert on realtime.messages
       for each row when (new.event is not null and new.private is not null and (new.payload is not null or new.binary_payload is not null))
       execute function campfire.broadcast_realtime_message();
-    comment on trigger broadcast_realtime_message_trigger on realtime.messages is 'campfire: sends the row when its transaction commits.';
   end if;
+  alter table realtime.messages enable trigger broadcast_realtime_message_trigger;
+  comment on trigger broadcast_realtime_message_trigger on realtime.messages is 'campfire: sends the row when its transaction commits.';
   revoke all on table realtime.messages from public, anon, authenticated, service_role, campfire_relay;
   grant select, insert, update on table realtime.messages to anon, authenticated, service_role;
 
@@ -119,82 +138,21 @@ begin
     'The channel that a policy on realtime.messages is asked about, without realtime:. '
     'Example: create policy members on realtime.messages for select to authenticated using (realtime.topic() = ''room:7'');';
 
-  create or replace function realtime.partition_name(day date) returns name
-  language sql immutable strict
-  return 'messages_' || pg_catalog.to_char(day, 'YYYY_MM_DD');
-  comment on function realtime.partition_name(date) is 'Internal. Name of a day''s partition.';
-
-  create or replace function realtime.make_partitions() returns integer
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-  declare
-    today constant date := (now() at time zone 'utc')::date;
-    wanted date;
-    made integer := 0;
-  begin
-    -- Conflicts with itself and not with INSERT. Attaching takes it too, unlike CREATE ... PARTITION OF.
-    lock table realtime.messages in share update exclusive mode;
-    for wanted in select today + n from generate_series(-1, 3) as n loop
-      continue when to_regclass(format('realtime.%I', realtime.partition_name(wanted))) is not null;
-      execute format('create table realtime.%I (like realtime.messages including defaults including constraints)',
-        realtime.partition_name(wanted));
-      -- Only the whole table is for callers: there its policies hold.
-      execute format('revoke all on table realtime.%I from public, anon, authenticated, service_role, campfire_relay',
-        realtime.partition_name(wanted));
-      execute format('alter table realtime.%I enable row level security', realtime.partition_name(wanted));
-      execute format('comment on table realtime.%I is %L', realtime.partition_name(wanted),
-        'campfire: a day of realtime.messages. Read and write that one.');
-      execute format('alter table realtime.messages attach partition realtime.%I for values from (%L) to (%L)',
-        realtime.partition_name(wanted), wanted, wanted + 1);
-      made := made + 1;
-    end loop;
-    return made;
-  end
-  $$;
-  comment on function realtime.make_partitions() is
-    'Makes the partitions from yesterday to three days from now that are missing, as the owner of realtime.messages; returns how many. '
-    'Called by realtime.send() where today''s is missing, and by realtime.maintain().';
-
-  create or replace function realtime.maintain() returns void
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-  declare
-    -- Yesterday stays: make_partitions() would make it again.
-    oldest constant date := least((now() at time zone 'utc')::date - 1,
-      (now() at time zone 'utc' - make_interval(hours => campfire.setting('realtime_retention_hours')::integer))::date);
-    lock_timeout constant text := current_setting('lock_timeout');
-    partition record;
-  begin
-    perform realtime.make_partitions();
-    for partition in
-      select c.relname
-      from pg_inherits as i join pg_class as c on c.oid = i.inhrelid
-      where i.inhparent = 'realtime.messages'::regclass
-        and c.relname ~ '^messages_[0-9]{4}_[0-9]{2}_[0-9]{2}$' and c.relname < realtime.partition_name(oldest)
-    loop
-      begin
-        -- Dropping waits for whoever uses the table, and everybody else would wait behind us.
-        perform set_config('lock_timeout', '100ms', true);
-        execute format('drop table realtime.%I', partition.relname);
-      exception when lock_not_available then
-        raise notice 'partition realtime.% is in use and stays until the next time', partition.relname;
-      end;
-    end loop;
-    perform set_config('lock_timeout', lock_timeout, true);
-  end
-  $$;
-  comment on function realtime.maintain() is
-    'Makes the partitions that are missing and drops those older than the setting realtime_retention_hours, as the owner of '
-    'realtime.messages. The relay calls it every hour; without a relay: a job of the application. Example: select realtime.maintain();';
+  perform campfire.install_supabase_partitions();
 
   create or replace function realtime.probe(topic text, extensions text[]) returns table (extension text, id uuid)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
   begin
-    if to_regclass(format('realtime.%I', realtime.partition_name((now() at time zone 'utc')::date))) is null then
+    if not realtime.takes_today() then
       perform realtime.make_partitions();
     end if;
     return query
       insert into realtime.messages as m (topic, extension)
       select probe.topic, e from unnest(extensions) as e
       returning m.extension, m.id;
+  exception when check_violation then
+    perform realtime.require_today();
+    raise;
   end
   $$;
   comment on function realtime.probe(text, text[]) is 'Internal. Inserts as the owner of realtime.messages; see campfire.realtime_probe(text, text[]).';
@@ -226,17 +184,32 @@ begin
 
   create or replace function realtime.insert_message(id uuid, payload jsonb, binary_payload bytea, event text, topic text, private boolean) returns void
   language plpgsql set search_path = pg_catalog, pg_temp as $$
+  declare
+    said_detail text;
+    said_hint text;
   begin
     perform set_config('realtime.topic', insert_message.topic, true);
-    if to_regclass(format('realtime.%I', realtime.partition_name((now() at time zone 'utc')::date))) is null then
+    if not realtime.takes_today() then
       perform realtime.make_partitions();
     end if;
-    insert into realtime.messages (id, payload, binary_payload, event, topic, private, extension)
-    values (insert_message.id, insert_message.payload, insert_message.binary_payload, insert_message.event,
-      insert_message.topic, insert_message.private, 'broadcast');
+    begin
+      insert into realtime.messages (id, payload, binary_payload, event, topic, private, extension)
+      values (insert_message.id, insert_message.payload, insert_message.binary_payload, insert_message.event,
+        insert_message.topic, insert_message.private, 'broadcast');
+    exception when check_violation then
+      perform realtime.require_today();
+      raise;
+    end;
   exception when others then
+    get stacked diagnostics said_detail = pg_exception_detail, said_hint = pg_exception_hint;
     -- The reference does the same: what cannot be sent must not undo what the application has written.
-    raise warning 'WarnSendingBroadcastMessage: %', sqlerrm using errcode = sqlstate;
+    if said_hint = '' then
+      raise warning 'WarnSendingBroadcastMessage: %', sqlerrm using errcode = sqlstate;
+    elsif said_detail = '' then
+      raise warning 'WarnSendingBroadcastMessage: %', sqlerrm using errcode = sqlstate, hint = said_hint;
+    else
+      raise warning 'WarnSendingBroadcastMessage: %', sqlerrm using errcode = sqlstate, detail = said_detail, hint = said_hint;
+    end if;
   end
   $$;
   comment on function realtime.insert_message(uuid, jsonb, bytea, text, text, boolean) is
@@ -298,14 +271,26 @@ begin
 
   revoke all on all functions in schema realtime from public, anon, authenticated, service_role, campfire_relay;
   grant execute on function
-    realtime.topic(), realtime.partition_name(date), realtime.make_partitions(),
+    realtime.topic(), realtime.partition_name(date), realtime.partition_of(timestamp), realtime.takes_today(),
+    realtime.partition_problems(), realtime.require_today(), realtime.make_partitions(),
     realtime.insert_message(uuid, jsonb, bytea, text, text, boolean),
     realtime.send(jsonb, text, text, boolean), realtime.send_binary(bytea, text, text, boolean),
     realtime.broadcast_changes(text, text, text, text, text, record, record, text)
   to anon, authenticated, service_role;
-  grant execute on function realtime.partition_name(date), realtime.maintain(), realtime.probe(text, text[]),
+  grant execute on function realtime.partition_name(date), realtime.partition_of(timestamp), realtime.takes_today(),
+    realtime.partition_problems(), realtime.require_today(), realtime.maintain(), realtime.probe(text, text[]),
     realtime.history(text, timestamptz, integer)
   to campfire_relay;
+
+  -- Also where a role that is no superuser had them: see campfire.supabase_api_damage().
+  if (select not r.rolsuper from pg_class as c join pg_roles as r on r.oid = c.relowner where c.oid = 'realtime.messages'::regclass) then
+    alter table realtime.messages owner to current_user;
+  end if;
+  for made in select p.oid::regprocedure as signature from pg_proc as p join pg_roles as r on r.oid = p.proowner and not r.rolsuper
+    where p.pronamespace = 'realtime'::regnamespace and p.proname = any (campfire.supabase_api_functions())
+  loop
+    execute format('alter function %s owner to current_user', made.signature);
+  end loop;
 
   perform realtime.maintain();
   raise notice 'schema realtime is ready; next: policies on realtime.messages';
@@ -333,12 +318,11 @@ begin
       hint = 'Whoever made it knows how to remove it. Nothing was touched.';
   end if;
   -- Never CASCADE: what the application built on it names itself in the error.
-  drop table realtime.messages;
+  drop table if exists realtime.messages;
   for made in
     select p.oid::regprocedure as signature from pg_proc as p
-    where p.pronamespace = 'realtime'::regnamespace
-      and p.proname in ('send_binary', 'send', 'broadcast_changes', 'insert_message', 'probe', 'history', 'maintain', 'make_partitions', 'partition_name', 'topic')
-    order by p.proname in ('insert_message', 'partition_name') -- others call them
+    where p.pronamespace = 'realtime'::regnamespace and p.proname = any (campfire.supabase_api_functions())
+    order by array_position(campfire.supabase_api_functions(), p.proname)
   loop
     execute format('drop function %s', made.signature);
   end loop;
@@ -349,54 +333,3 @@ comment on function campfire.remove_supabase_api() is
   'Removes what campfire.install_supabase_api() made, with the messages and the policies on them. Superuser. Raises 42501, 55000 where '
   'schema realtime is not campfire''s, 2BP01 where something of the application depends on it or lies in it. '
   'Example: select campfire.remove_supabase_api();';
-
-create function campfire.require_supabase_api() returns void
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
-begin
-  if not campfire.has_supabase_api() then
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = 'schema realtime is missing, or is not campfire''s',
-      hint = 'select campfire.install_supabase_api();';
-  end if;
-end
-$$;
-comment on function campfire.require_supabase_api() is 'Internal. Raises 55000 unless schema realtime is campfire''s.';
-
-create function campfire.realtime_probe(topic text, extensions text[]) returns table (extension text, id uuid)
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-begin
-  perform campfire.require_supabase_api();
-  return query select p.extension, p.id from realtime.probe(realtime_probe.topic, realtime_probe.extensions) as p;
-end
-$$;
-comment on function campfire.realtime_probe(text, text[]) is
-  'For the relay: inserts a row into realtime.messages for each extension (broadcast, presence) and returns their ids, whatever the '
-  'policies say. Then, in the same transaction: set the role, realtime.topic and the claims, see which of the ids can be selected, and '
-  'always roll back. Such a row has no event and no payload, so nothing is sent even if it were committed. Raises 55000 without schema '
-  'realtime. Example: select * from campfire.realtime_probe(''room:7'', ''{broadcast,presence}'');';
-
-create function campfire.realtime_history(topic text, since timestamptz, rows_max integer)
-returns table (id uuid, event text, payload text, binary_payload bytea)
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
-begin
-  perform campfire.require_supabase_api();
-  return query select h.id, h.event, h.payload, h.binary_payload
-    from realtime.history(realtime_history.topic, realtime_history.since, realtime_history.rows_max) as h;
-end
-$$;
-comment on function campfire.realtime_history(text, timestamptz, integer) is
-  'For the relay: the newest messages of a private channel with inserted_at since then, oldest first, whatever the policies say; whoever '
-  'asks for them was admitted by the policies. In the order of their commits where track_commit_timestamp is on, else of inserted_at. '
-  'Raises 55000 without schema realtime. Example: select * from campfire.realtime_history(''room:7'', now() - interval ''1 hour'', 25);';
-
-create function campfire.maintain_supabase_api() returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-begin
-  if campfire.has_supabase_api() then
-    perform realtime.maintain();
-  end if;
-end
-$$;
-comment on function campfire.maintain_supabase_api() is
-  'For the relay, every hour: realtime.maintain() if schema realtime is there and is campfire''s. Example: select campfire.maintain_supabase_api();';

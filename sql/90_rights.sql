@@ -20,6 +20,8 @@ grant execute on function
   campfire.require_superuser(text)
 to public;
 
+grant select on campfire.help to public;
+
 -- Each asks whether its caller owns the table, or does only what any owner could do by himself.
 grant select on campfire.projections to public;
 grant execute on routine
@@ -27,8 +29,11 @@ grant execute on routine
   campfire.repair_projection(regclass, bigint, integer),
   campfire.verify_projection(regclass),
   campfire.drop_projection(regclass, boolean),
+  campfire.mend_projection(regclass, boolean),
+  campfire.alter_projection(regclass, text),
   campfire.default_projection(regclass),
   campfire.projected_type(regtype),
+  campfire.type_without_length(regtype),
   campfire.projection_columns(regclass, text[]),
   campfire.query_as_owner(regclass, text),
   campfire.start_projection(regclass, text[]),
@@ -74,9 +79,13 @@ grant select, insert, update, delete on campfire.slots to campfire_relay;
 grant select on campfire.slot_events to campfire_relay, pg_monitor;
 grant execute on function
   campfire.check_publication(name),
+  campfire.check_projections(),
   campfire.publication_verdict(name),
   campfire.standard_tables(name, boolean),
   campfire.suggested_identity(regclass),
+  campfire.generated_identity_fix(name, regclass, regclass, name),
+  campfire.publishes_generated(name),
+  campfire.publish_anew(name, regclass, text, name[]),
   campfire.builtin_table(regclass),
   campfire.filter_columns(name, regclass),
   campfire.publication_refusal(name),
@@ -93,6 +102,8 @@ grant execute on function
   campfire.unheard_columns(regclass, text),
   campfire.logged_columns(regclass),
   campfire.has_supabase_api(),
+  campfire.supabase_api_damage(),
+  campfire.check_supabase_api(),
   campfire.require_supabase_api(),
   campfire.realtime_probe(text, text[]),
   campfire.realtime_history(text, timestamptz, integer),

@@ -39,6 +39,8 @@ pub enum Kind {
     Count,
     /// A client never got to the end, although nothing is wrong any more.
     Stuck,
+    /// A client that reads all the time was closed for not reading.
+    Dropped,
     /// What no client may see, whatever happens.
     Scandal,
     /// The relay panicked, or ended by itself.
@@ -62,6 +64,7 @@ impl Kind {
             Self::FalseAlarm => "false alarm",
             Self::Count => "wrong count",
             Self::Stuck => "stuck",
+            Self::Dropped => "dropped though it read",
             Self::Scandal => "scandal",
             Self::Relay => "relay",
             Self::Oracle => "oracle",
@@ -124,13 +127,12 @@ pub fn check(truth: &Truth, journals: &[Journal], context: &Context) -> Verdict 
     let mut verdict = Verdict::default();
     for journal in journals {
         verdict.sockets += journal.sockets;
-        let violation = |what: &String| Violation {
-            kind: Kind::Scandal,
-            client: Some(journal.client.number),
-            channel: "-".to_owned(),
-            what: what.clone(),
+        let violation = |kind| {
+            let client = Some(journal.client.number);
+            move |what: &String| Violation { kind, client, channel: "-".to_owned(), what: what.clone() }
         };
-        verdict.violations.extend(journal.scandals.iter().map(violation));
+        verdict.violations.extend(journal.scandals.iter().map(violation(Kind::Scandal)));
+        verdict.violations.extend(journal.dropped.iter().map(violation(Kind::Dropped)));
         for channel in &journal.client.channels {
             Walk::new(truth, context, journal, channel, &mut verdict).go();
         }
@@ -188,7 +190,14 @@ impl<'a> Walk<'a> {
             let known = self.verdict.violations.len();
             let mark = self.walk(stay, reached);
             for violation in &mut self.verdict.violations[known..] {
-                violation.what += &format!(" (asked {:?}, answered {:?})", stay.asked, stay.reply);
+                let notices =
+                    stay.records.iter().filter(|record| matches!(record, Record::Loss { .. })).count();
+                violation.what += &format!(
+                    " (asked {:?}, answered {:?}, {notices} notices of a loss among {} records)",
+                    stay.asked,
+                    stay.reply,
+                    stay.records.len()
+                );
             }
             finished |= stay.records.iter().any(
                 |record| matches!(record, Record::Event { name, .. } if &**name == self.context.last_event),
@@ -213,7 +222,8 @@ impl<'a> Walk<'a> {
         let mut is_live = false;
         let mut count_is_void = false;
         let mut is_noticed = false;
-        for record in &stay.records {
+        for (index, record) in stay.records.iter().enumerate() {
+            let known = self.verdict.violations.len();
             match record {
                 Record::Event { position, name, payload, committed_at, replayed } => {
                     self.verdict.delivered += 1;
@@ -240,8 +250,8 @@ impl<'a> Walk<'a> {
                     }
                 }
                 Record::Head(position) => {
+                    // It is that of the channel which is furthest behind, so it ends no excuse: the next event here does.
                     self.account(&mut mark, *position, true, "a heartbeat");
-                    mark.excused &= mark.at < *position;
                     mark.at = mark.at.max(*position);
                 }
                 Record::Loss { at } => {
@@ -249,9 +259,9 @@ impl<'a> Walk<'a> {
                     // A reply that was incomplete is said twice: once in itself.
                     let is_incomplete = stay.reply.is_some_and(|reply| !reply.complete);
                     let is_notice = is_incomplete && !std::mem::replace(&mut is_noticed, true);
-                    mark.excused = true;
                     mark.by_limit &= is_notice;
                     if !is_notice {
+                        mark.excused = true;
                         mark.pending = None;
                         count_is_void = true;
                     }
@@ -262,6 +272,10 @@ impl<'a> Walk<'a> {
                 self.account(&mut mark, position, true, "the position of a join");
                 mark.at = mark.at.max(position);
                 mark.excused = false;
+            }
+            for violation in &mut self.verdict.violations[known..] {
+                let around = stay.records[index.saturating_sub(4)..].iter().take(6).map(brief);
+                violation.what += &format!("; around it: {}", around.collect::<Vec<_>>().join(", "));
             }
         }
         if let (Asked::Snapshot { rows }, Some(reply)) = (stay.asked, stay.reply) {
@@ -638,6 +652,17 @@ impl Message {
             organization: text("organization_id")?.parse().ok()?,
             conversation: text("conversation_id")?.parse().ok()?,
         })
+    }
+}
+
+/// A record in a few words.
+fn brief(record: &Record) -> String {
+    match record {
+        Record::Event { position, name, replayed: true, .. } => format!("{name} {position} again"),
+        Record::Event { position, name, .. } => format!("{name} {position}"),
+        Record::Row { name, .. } => format!("row {name}"),
+        Record::Head(position) => format!("heartbeat {position}"),
+        Record::Loss { at } => format!("notice at {at}"),
     }
 }
 

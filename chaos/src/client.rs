@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use campfire_tests::frame::Frame;
-use campfire_tests::socket::{Reply as Answer, Socket, default_config};
+use campfire_tests::socket::{Closed, Reply as Answer, Socket, default_config};
 use campfire_tests::{timestamp, token};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -25,6 +25,9 @@ use crate::position::Position;
 pub const LAST: &str = "chaos:last";
 
 const BEAT_EVERY: Duration = Duration::from_millis(700);
+/// The code of a close for not reading.
+const TRY_AGAIN_LATER: u16 = 1013;
+
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A socket on which nothing at all came for so long, though heartbeats are answered at once, is half-open.
@@ -112,7 +115,13 @@ impl Client {
             rng: StdRng::seed_from_u64(spec.seed),
             shared,
             tag: None,
-            journal: Journal { client: spec, stays: Vec::new(), scandals: Vec::new(), sockets: 0 },
+            journal: Journal {
+                client: spec,
+                stays: Vec::new(),
+                scandals: Vec::new(),
+                dropped: Vec::new(),
+                sockets: 0,
+            },
         }
     }
 
@@ -160,8 +169,11 @@ impl Client {
                     let frame = match frame {
                         Ok(frame) => frame,
                         Err(error) => {
-                            // What no client could read is the relay's fault; an end of the socket is not.
-                            if !is_end(&error) {
+                            // What no client could read is the relay's fault; an end of the socket is not, unless
+                            // it says that we do not read.
+                            if let Some(Closed { code: Some(TRY_AGAIN_LATER), reason }) = error.downcast_ref() {
+                                self.journal.dropped.push(reason.clone());
+                            } else if !is_end(&error) {
                                 self.journal.scandals.push(format!("a frame that breaks clients: {error:#}"));
                             }
                             return Err(error);

@@ -21,6 +21,8 @@ pub struct Journal {
     pub stays: Vec<Stay>,
     /// What no client may ever see, in words.
     pub scandals: Vec<String>,
+    /// Closes for not reading, in the relay's words. Every client here reads, some slowly.
+    pub dropped: Vec<String>,
     pub sockets: u64,
 }
 

@@ -173,6 +173,15 @@ impl Writer {
     fn import(&mut self) -> String {
         let rows = self.rng.random_range(300..2_000);
         let content = self.content();
+        if self.rng.random_ratio(1, 3) {
+            // All into one conversation, and more than an outbox has room for.
+            let (conversation, rows) = (self.conversation(), rows + 1_000);
+            return format!(
+                "insert into messages (organization_id, conversation_id, content, sender_type)
+                 select organization_id, id, '{content} row ' || n, 'ai'
+                 from conversations, generate_series(1, {rows}) as n where id = '{conversation}'"
+            );
+        }
         format!(
             "insert into messages (organization_id, conversation_id, content, sender_type)
              select c.organization_id, c.id, '{content} row ' || n, 'ai'

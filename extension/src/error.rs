@@ -5,11 +5,11 @@ use pgrx::prelude::*;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The trigger was attached to a table that nobody registered: 55000.
-    #[error("{table} has no projection")]
+    /// The trigger hangs on a table that is not registered: 55000, a warning.
+    #[error("{table} has no projection: its changes are carried to no mirror")]
     NotProjected { table: String },
-    /// The mirror was dropped: 55000.
-    #[error("the mirror of {table} does not exist")]
+    /// The mirror was dropped: 55000, a warning.
+    #[error("the mirror of {table} does not exist: its changes are carried nowhere")]
     MirrorMissing { table: String },
     /// A projected column was dropped or renamed: 42703.
     #[error("column {table}.{column} does not exist, but is projected")]
@@ -76,8 +76,8 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::NotProjected { .. } => {
-                Some("Drop the trigger: the table is not in campfire.projections.".to_owned())
+            Self::NotProjected { table } => {
+                Some(format!("call campfire.repair_projection({});", quoted(table)))
             }
             Self::ColumnMissing { column, .. } => {
                 Some(format!("Bring column {column} back; the mirror needs it."))
@@ -89,10 +89,10 @@ impl Error {
                 "The value must depend on the row alone, as in an index; a timestamp, say, is projected as it is."
                     .to_owned(),
             ),
-            Self::MalformedDefinition { table } | Self::MirrorMissing { table } => {
-                let table = table.replace('\'', "''");
-                Some(format!("select campfire.drop_projection('{table}'); then create it again."))
-            }
+            Self::MalformedDefinition { table } | Self::MirrorMissing { table } => Some(format!(
+                "select campfire.drop_projection({0}, unpublish => true); call campfire.create_projection({0});",
+                quoted(table)
+            )),
             Self::ExpressionFailed { definition, .. } => Some(format!(
                 "The projection evaluates {definition} for each row. Project an expression that holds for every row, or mend the row."
             )),
@@ -110,6 +110,11 @@ impl Error {
             Self::NoKey => Some("select campfire.rotate_broadcast_key();".to_owned()),
         }
     }
+}
+
+/// As a literal of SQL.
+fn quoted(name: &str) -> String {
+    pgrx::spi::quote_literal(name)
 }
 
 impl From<Error> for ErrorReport {

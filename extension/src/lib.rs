@@ -1,13 +1,15 @@
 //! The extension of campfire: SQL, and the few functions that SQL does badly.
 //!
 //! Everything lives in schema `campfire`, which the first SQL file makes. Functions written here therefore bring
-//! their own SQL, with the schema in it, and `requires` says which file needs them.
+//! their own SQL, with the schema in it, and `requires` says which file needs them. `cargo xtask install` reads both from
+//! the text (`xtask/src/script.rs`): the files in the order of this one, the functions right after the schema.
 
 mod cache;
 mod error;
 mod message_id;
 mod owner;
 mod projection;
+mod refusal;
 mod rls;
 mod signing;
 mod slot_guard;
@@ -31,7 +33,10 @@ extension_sql_file!(
         owner::start_projection,
         owner::backfill_batch,
         owner::drop_projection,
-        owner::require_no_transaction
+        owner::mend_projection,
+        owner::alter_projection,
+        owner::require_no_transaction,
+        refusal::refuse_command
     ]
 );
 extension_sql_file!("../../sql/30_publication.sql", name = "publication", requires = ["projection"]);
@@ -58,7 +63,12 @@ extension_sql_file!(
     requires = ["projection_mend"]
 );
 extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["projection_guard"]);
-extension_sql_file!("../../sql/42_routes.sql", name = "routes", requires = ["channels"]);
+extension_sql_file!(
+    "../../sql/41_projection_restore.sql",
+    name = "projection_restore",
+    requires = ["channels"]
+);
+extension_sql_file!("../../sql/42_routes.sql", name = "routes", requires = ["projection_restore"]);
 extension_sql_file!(
     "../../sql/43_installation_check.sql",
     name = "installation_check",
@@ -91,7 +101,23 @@ extension_sql_file!(
 extension_sql_file!("../../sql/install/40_install.sql", name = "install", requires = ["install_rights"]);
 extension_sql_file!("../../sql/install/50_uninstall.sql", name = "uninstall", requires = ["install"]);
 extension_sql_file!("../../sql/80_supabase_api.sql", name = "supabase_api", requires = ["uninstall"]);
-extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["supabase_api"], finalize);
+extension_sql_file!(
+    "../../sql/81_supabase_partitions.sql",
+    name = "supabase_partitions",
+    requires = ["supabase_api"]
+);
+extension_sql_file!(
+    "../../sql/82_supabase_relay.sql",
+    name = "supabase_relay",
+    requires = ["supabase_partitions"]
+);
+extension_sql_file!(
+    "../../sql/83_supabase_check.sql",
+    name = "supabase_check",
+    requires = ["supabase_relay"]
+);
+extension_sql_file!("../../sql/85_help.sql", name = "help", requires = ["supabase_check"]);
+extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["help"], finalize);
 
 /// Called by Postgres when a session loads the library, or once for all, if the server preloads it. What is registered
 /// then, sessions inherit.

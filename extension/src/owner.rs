@@ -1,16 +1,17 @@
-//! What an owner may do with a table of his, though the registries are not his.
+//! What the owner of a table may do with it, though the registries belong to the extension.
 //!
 //! Functions here are not SECURITY DEFINER: they look at who calls, which a definer's function cannot see, and only then
 //! change role. Statements on the table run as its owner even for a superuser, because expressions, policies and
-//! triggers on the way are the owner's.
+//! triggers on the way are the owner's. Hazard: what they leave behind for the end of the transaction (a deferred trigger,
+//! a cursor, a temporary table) would run as the caller; so for a caller who is not the owner they can leave nothing.
 
 use std::ffi::CStr;
 
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportable};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
-use pgrx::{JsonB, PgRelation};
+use pgrx::{JsonB, PgRelation, PgTryBuilder};
 
 use crate::error::Error;
 use crate::spi::{as_owner, qualified_name};
@@ -21,6 +22,8 @@ const RESTRICTIONS: u32 = pg_sys::SECURITY_LOCAL_USERID_CHANGE;
 pub(crate) struct Source {
     pub(crate) relation: Oid,
     owner: Oid,
+    /// Not the owner but a superuser, or a member of that role.
+    is_for_another: bool,
 }
 
 impl Source {
@@ -29,15 +32,15 @@ impl Source {
         // SAFETY: the lock is one that reading takes anyway; a missing relation is raised as a Postgres error.
         let opened = unsafe { PgRelation::with_lock(relation, pg_sys::AccessShareLock as i32) };
         // SAFETY: the relation is open; the rest reads variables and the catalog.
-        let (owner, is_allowed) = unsafe {
-            let owner = (*opened.rd_rel).relowner;
-            (owner, pg_sys::has_privs_of_role(pg_sys::GetUserId(), owner))
+        let (owner, caller, is_allowed) = unsafe {
+            let (owner, caller) = ((*opened.rd_rel).relowner, pg_sys::GetUserId());
+            (owner, caller, pg_sys::has_privs_of_role(caller, owner))
         };
         if !is_allowed {
             let table = qualified_name(relation).expect("the relation is open");
             Err::<(), _>(ErrorReport::from(Error::NotOwner { table })).unwrap_or_report();
         }
-        Self { relation, owner }
+        Self { relation, owner, is_for_another: caller != owner }
     }
 
     /// As the owner, with nothing that could outlast the call.
@@ -45,17 +48,47 @@ impl Source {
         as_owner(self.owner, RESTRICTIONS | pg_sys::SECURITY_RESTRICTED_OPERATION, work)
     }
 
-    /// Rows of one column of type jsonb. A forced row security is an error here, never a row less.
+    /// Rows of one column of type jsonb. A forced row security is an error here, never a row less. A deferred trigger of
+    /// the owner's is queued for the owner alone, and an error for others: it would run as them when they commit.
     fn query(&self, statement: &str) -> Vec<JsonB> {
         let settings = [(c"search_path", c"pg_catalog, pg_temp"), (c"row_security", c"off")];
-        as_owner(self.owner, RESTRICTIONS, || {
+        let run = || {
             with_settings(&settings, || {
                 Spi::connect_mut(|client| {
                     let rows = client.update(statement, None, &[]).unwrap_or_report();
                     rows.filter_map(|row| row.get::<JsonB>(1).unwrap_or_report()).collect()
                 })
             })
-        })
+        };
+        if !self.is_for_another {
+            return as_owner(self.owner, RESTRICTIONS, run);
+        }
+        PgTryBuilder::new(std::panic::AssertUnwindSafe(|| self.restricted(run)))
+            .catch_when(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, |error| match error {
+                CaughtError::PostgresError(report) if report.hint().is_none() => {
+                    let report = ErrorReport::new(
+                        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                        report.message().to_owned(),
+                        "campfire",
+                    );
+                    Err(report.set_hint(self.advice())).unwrap_or_report()
+                }
+                other => other.rethrow(),
+            })
+            .execute()
+    }
+
+    /// How to be the owner oneself.
+    fn advice(&self) -> String {
+        // SAFETY: the name is allocated in the current context; null for a role that is gone.
+        let owner = unsafe {
+            let name = pg_sys::GetUserNameFromId(self.owner, true);
+            if name.is_null() { "...".into() } else { CStr::from_ptr(name).to_string_lossy() }
+        };
+        let owner = pgrx::spi::quote_identifier(&*owner);
+        format!(
+            "It ran as the owner of the table, for another role. To run it as that role: set role {owner};"
+        )
     }
 }
 
@@ -136,6 +169,35 @@ fn backfill_batch(source: Oid, batch_rows: i32) -> i64 {
     let rows = carried.0["rows"].as_i64().expect("a count");
     as_extension("select campfire.note_backfill($1, $2)", &[source.relation.into(), carried.into()]);
     rows
+}
+
+/// Brings mirror, registration and triggers into order, not the rows; after those were mended, notes it.
+#[pg_extern(sql = r#"
+create function campfire.mend_projection(source regclass, rows_too boolean default false) returns void
+language c volatile strict
+as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+fn mend_projection(source: Oid, rows_too: bool) {
+    let source = Source::owned_by_caller(source);
+    let arguments = [source.relation.into()];
+    match rows_too {
+        false => as_extension("select campfire.mend_parts($1)", &arguments),
+        true => as_extension("select campfire.note_repaired($1)", &arguments),
+    };
+}
+
+/// Chooses what becomes of the rows of partitions that are dropped or detached.
+#[pg_extern(sql = r#"
+create function campfire.alter_projection(source regclass, dropped_partitions text) returns void
+language c volatile strict
+as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+fn alter_projection(source: Oid, dropped_partitions: &str) {
+    let source = Source::owned_by_caller(source);
+    as_extension(
+        "select campfire.set_dropped_partitions($1, $2)",
+        &[source.relation.into(), dropped_partitions.into()],
+    );
 }
 
 /// Drops mirror, registration and triggers.

@@ -29,7 +29,8 @@ use crate::spi::{as_owner, qualified_name};
 const RESTRICTIONS: u32 = pg_sys::SECURITY_LOCAL_USERID_CHANGE;
 
 thread_local! {
-    static PROJECTIONS: RelationCache<Projection> = RelationCache::new();
+    /// `None` for a table whose projection is gone: its writes go on, and its mirror is mended later.
+    static PROJECTIONS: RelationCache<Option<Projection>> = RelationCache::new();
 }
 
 /// How the rows of one table, or of one partition of it, become rows of the mirror.
@@ -75,8 +76,9 @@ struct ValueKind {
     is_by_value: bool,
 }
 
-/// Carries a change of a projected table to its mirror. 55000 on a table that is not registered, or for a trigger
-/// that is not AFTER, by row (or by statement for TRUNCATE); 42703 if a projected column is gone.
+/// Carries a change of a projected table to its mirror. A WARNING, once a session, on a table that is not registered or
+/// whose mirror is gone, as after a restore of a part: its writes go on. 55000 for a trigger that is not AFTER, by row (or
+/// by statement for TRUNCATE); 42703 if a projected column is gone.
 #[pg_trigger(sql = r#"
 create function campfire.sync_realtime_conversations() returns trigger
 language c security definer set search_path = pg_catalog, pg_temp
@@ -140,6 +142,9 @@ impl<'a> Change<'a> {
                 as_extension_owner(|| Projection::load(self.relation, dependencies))
             })
         })?;
+        let Some(projection) = projection.as_ref() else {
+            return Ok(());
+        };
         if projection.is_spoilt.get() {
             PROJECTIONS.with(|projections| projections.forget(self.relation));
             return self.carry();
@@ -177,8 +182,6 @@ struct Registration {
     key_columns: Vec<String>,
     columns: Vec<String>,
     definitions: Vec<String>,
-    /// From the relation up to the source.
-    ancestors: Vec<Oid>,
 }
 
 impl Registration {
@@ -188,8 +191,7 @@ impl Registration {
         Spi::connect(|client| {
             let rows = client.select(
                 "select p.source::oid, p.mirror::oid, p.key_columns::text[], p.columns::text[], \
-                   coalesce(p.definitions, array(select pg_catalog.quote_ident(c) from pg_catalog.unnest(p.columns) as c)), \
-                   array(select relid::oid from pg_catalog.pg_partition_ancestors($1)) \
+                   coalesce(p.definitions, array(select pg_catalog.quote_ident(c) from pg_catalog.unnest(p.columns) as c)) \
                  from campfire.projection_registry as p \
                  where p.source = $1 or p.source in (select relid from pg_catalog.pg_partition_ancestors($1)) \
                  order by p.source = $1 desc",
@@ -206,26 +208,30 @@ impl Registration {
                 key_columns: row.get(3)?.expect("not null"),
                 columns: row.get(4)?.expect("not null"),
                 definitions: row.get(5)?.expect("columns are not null"),
-                ancestors: row.get(6)?.expect("an array"),
             }))
         })
     }
 }
 
 impl Projection {
-    /// As the owner of the extension.
-    fn load(relation: Oid, dependencies: &mut Dependencies) -> Result<Self, Error> {
+    /// As the owner of the extension. `None`, after a warning, if there is nothing to write to.
+    fn load(relation: Oid, dependencies: &mut Dependencies) -> Result<Option<Self>, Error> {
         Spi::connect(|_| {
-            let table = qualified_name(relation).expect("the relation is open");
-            let Some(registered) = Registration::find(relation).unwrap_or_report() else {
-                return Err(Error::NotProjected { table });
-            };
-            for &ancestor in &registered.ancestors {
+            let ancestors = ancestors_of(relation).unwrap_or_report();
+            for &ancestor in &ancestors {
                 dependencies.add(ancestor);
             }
+            // What is registered: the source, not its partition.
+            let source = ancestors.last().copied().unwrap_or(relation);
+            let table = qualified_name(source).expect("the relation is open");
+            let Some(registered) = Registration::find(relation).unwrap_or_report() else {
+                warn(Error::NotProjected { table });
+                return Ok(None);
+            };
             dependencies.add(registered.mirror);
             if qualified_name(registered.mirror).is_none() {
-                return Err(Error::MirrorMissing { table });
+                warn(Error::MirrorMissing { table });
+                return Ok(None);
             }
             let owner = owner_of(registered.source);
             let partitioned = (registered.source != relation)
@@ -241,6 +247,7 @@ impl Projection {
             })?;
             let restricted = RESTRICTIONS | pg_sys::SECURITY_RESTRICTED_OPERATION;
             as_owner(owner, restricted, || Self::build(relation, owner, mirror, &registered.definitions))
+                .map(Some)
         })
     }
 
@@ -471,6 +478,17 @@ impl Maker {
             Self::Expression { inputs, .. } => inputs,
         }
     }
+}
+
+/// A relation and what it is a partition of, up to the root; nothing for a table that has to do with no partitions.
+/// Inside `Spi::connect`.
+fn ancestors_of(relation: Oid) -> spi::Result<Vec<Oid>> {
+    let query = "select array(select relid::oid from pg_catalog.pg_partition_ancestors($1))";
+    Ok(Spi::get_one_with_args(query, &[relation.into()])?.expect("an array"))
+}
+
+fn warn(error: Error) {
+    ErrorReport::from(error).report(PgLogLevel::WARNING);
 }
 
 fn owner_of(relation: Oid) -> Oid {

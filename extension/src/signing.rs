@@ -32,8 +32,9 @@ fn emit(prefix: &str, body: &str) {
         let number = key.get::<i32>(1).unwrap_or(None);
         let secret = key.get::<&[u8]>(2).unwrap_or(None);
         let signed = |(number, secret)| (number, tag(secret, signed.as_bytes()));
-        number.zip(secret).map(signed).ok_or(ErrorReport::from(Error::NoKey))
+        number.zip(secret).map(signed).ok_or(Error::NoKey)
     })
+    .map_err(ErrorReport::from)
     .unwrap_or_report();
     let message = format!("v1 {number} {tag}\n{body}");
     Spi::run_with_args(

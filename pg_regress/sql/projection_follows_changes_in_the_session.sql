@@ -26,8 +26,6 @@ select organization_id, id, 'hello', 'visitor' from renamed.conversations;
 select count(*) from renamed.mirror where updated_at > '2020-01-01 00:00+00';
 drop table renamed.mirror;
 update renamed.conversations set status = 'closed';
-\echo :LAST_ERROR_SQLSTATE
 delete from campfire.projection_registry;
 update renamed.conversations set status = 'closed';
-\echo :LAST_ERROR_SQLSTATE
 rollback;

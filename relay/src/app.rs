@@ -1,21 +1,19 @@
 //! Builds the relay from its settings, runs it, and stops it in the order in which data flows.
 
-use std::os::unix::fs::FileTypeExt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::auth::{ApiKeys, ClaimPaths, Keys};
-use crate::config::{self, Config, ListenAddress, OnLostSlot, PublicChannels};
+use crate::config::{self, Config, Limits, ListenAddress, OnLostSlot, PublicChannels};
 use crate::fanout::{Hub, HubSettings, PresenceLimits, WindowLimits};
-use crate::http::{self, Addresses, Rates, Shared};
+use crate::http::{self, Addresses, Listener, Lobby, LobbyLimits, Rates, Refusals, Shared, Strangers};
 use crate::ingest::Ingest;
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
@@ -41,13 +39,15 @@ pub struct App {
     wal_inputs: mpsc::Receiver<crate::fanout::HubInput>,
     ingest: Ingest,
     snapshot_reader: SnapshotReader,
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     stop: CancellationToken,
 }
 
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+/// What is bound, by what it serves.
+struct Listeners {
+    clients: Vec<Listener>,
+    /// Health and metrics alone; if there are none, the others serve these too.
+    metrics: Vec<Listener>,
 }
 
 impl App {
@@ -64,10 +64,7 @@ impl App {
         let api_keys = config.api_keys.as_ref().map_or("", |keys| keys.expose());
         let api_keys = ApiKeys::parse(api_keys).context("CAMPFIRE_API_KEYS")?;
 
-        let mut listeners = Vec::new();
-        for address in &config.listen {
-            listeners.push(bind(address).await?);
-        }
+        let listeners = Listeners::bind(&config).await?;
 
         let stop = CancellationToken::new();
         let metrics = Metrics::default();
@@ -98,8 +95,16 @@ impl App {
         };
         let (snapshots, snapshot_requests) = mpsc::channel(config.snapshot_queue.into());
         let hub = Hub::new(settings, metrics.clone(), snapshots, Arc::clone(&applied), ready_tx);
-        let mut limits = config.limits.clone();
-        limits.sockets_max = clamp_sockets(limits.sockets_max);
+        let limits = within_open_files(config.limits.clone());
+        let lobby = LobbyLimits {
+            connections_max: limits.connections_max,
+            connections_per_origin_max: limits.connections_per_ip_max,
+            // One is always allowed, however large.
+            bodies_bytes_max: limits.bodies_bytes_max.max(limits.body_bytes_max),
+            header: Duration::from_secs(limits.header_seconds),
+            body: Duration::from_secs(limits.body_seconds),
+            keep_alive: Duration::from_secs(limits.keep_alive_seconds),
+        };
         let snapshot_reader = SnapshotReader {
             requests: snapshot_requests,
             hub: clients.clone(),
@@ -125,14 +130,19 @@ impl App {
             keys,
             api_keys,
             presence_default: config.presence_default,
+            public_channels: config.public_channels == PublicChannels::Allow,
             jwks,
             policies: Policies::new(database.clone(), policy_limits, metrics.clone()),
             claim_paths: RwLock::new(ClaimPaths::default()),
+            lobby: Lobby::new(lobby, metrics.clone()),
             metrics,
             ready,
             problems: watch::Sender::new(0),
+            standing_by: AtomicBool::new(false),
             next_socket: AtomicU64::new(1),
             addresses: Addresses::default(),
+            refusals: Refusals::default(),
+            strangers: Arc::new(Strangers::default()),
             rates: Rates::default(),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
@@ -171,8 +181,15 @@ impl App {
         let mut ingest = tokio::spawn(ingest);
         shared.tasks.spawn(snapshot_reader.run().instrument(info_span!("snapshots")));
         let servers = TaskTracker::new();
-        for listener in listeners {
-            servers.spawn(serve(listener, http::router(Arc::clone(&shared)), stop.clone()));
+        let serve = |listener, router: axum::Router| {
+            servers.spawn(http::serve(listener, router, Arc::clone(&shared), servers.clone()));
+        };
+        let router = http::router(Arc::clone(&shared), listeners.metrics.is_empty());
+        for listener in listeners.clients {
+            serve(listener, router.clone());
+        }
+        for listener in listeners.metrics {
+            serve(listener, http::health_router(Arc::clone(&shared)));
         }
         servers.close();
         if let Some(jwks) = &shared.jwks {
@@ -196,20 +213,29 @@ impl App {
         stop.cancel();
         shared.tasks.close();
         let grace = Duration::from_secs(config.shutdown_grace_seconds);
-        let ingesting = !ingest.is_finished();
         let drained = async {
             // It may be making a slot, which has to be taken back.
-            if ingesting {
-                ingest.await.ok();
+            if !ingest.is_finished() {
+                (&mut ingest).await.ok();
             }
             shared.tasks.wait().await;
             servers.wait().await;
         };
         if tokio::time::timeout(grace, drained).await.is_err() {
+            let sockets = usize::try_from(shared.metrics.sockets.get()).unwrap_or_default();
+            let (tasks, connections) = (shared.tasks.len(), shared.lobby.len());
+            let others = [
+                (sockets, "sockets that take no more"),
+                (tasks.saturating_sub(sockets), "handshakes and background tasks"),
+                (connections, "connections in the middle of a request"),
+                (usize::from(!ingest.is_finished()), "connection to Postgres"),
+            ];
+            let remaining = others.into_iter().filter(|(count, _)| *count > 0);
+            let remaining: Vec<_> = remaining.map(|(count, what)| format!("{count} {what}")).collect();
             warn!(
-                remaining = shared.tasks.len(),
                 grace_seconds = grace.as_secs(),
-                "gave up waiting for sockets to close"
+                "gave up waiting, as CAMPFIRE_SHUTDOWN_GRACE_SECONDS has it, for {}",
+                remaining.join(", ")
             );
         }
         hub_stop.cancel();
@@ -223,6 +249,16 @@ impl App {
 fn keys(config: &Config) -> Result<Keys> {
     let secret = config.jwt_secret.as_ref().map_or("", |secret| secret.expose());
     let previous = config.jwt_previous_secrets.as_ref().map_or("", |secrets| secrets.expose());
+    config::check_secret("CAMPFIRE_JWT_SECRET", secret).map_err(anyhow::Error::msg)?;
+    // These may be short: otherwise nobody could replace a short secret without logging everybody out.
+    let short =
+        previous.split(',').map(str::trim).filter(|secret| config::check_secret("", secret).is_err()).count();
+    if short > 0 {
+        info!(
+            short,
+            "CAMPFIRE_JWT_PREVIOUS_SECRETS has secrets that can be guessed from a token: take them out when the last token signed with them has expired"
+        );
+    }
     let secrets = std::iter::once(secret).chain(previous.split(',').map(str::trim));
     let secrets: Vec<&[u8]> = secrets.filter(|secret| !secret.is_empty()).map(str::as_bytes).collect();
     if secrets.is_empty() && config.jwks.is_none() {
@@ -233,61 +269,61 @@ fn keys(config: &Config) -> Result<Keys> {
     Ok(Keys::from_secrets(secrets))
 }
 
-async fn bind(address: &ListenAddress) -> Result<Listener> {
-    let listener = match address {
-        ListenAddress::Tcp(address) => {
-            let listener = TcpListener::bind(address.as_str()).await.with_context(|| {
-                format!("cannot listen on {address}; choose another with CAMPFIRE_LISTEN")
-            })?;
-            info!(address = %listener.local_addr()?, "listening");
-            Listener::Tcp(listener)
-        }
-        ListenAddress::Unix(path) => {
-            // A socket file that nobody serves is left over from a relay that was killed.
-            let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-            if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
-                std::fs::remove_file(path).with_context(|| format!("cannot replace {}", path.display()))?;
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self> {
+        let bind = async |addresses: &[ListenAddress], setting: &str| {
+            let mut listeners = Vec::new();
+            for address in addresses {
+                let (mode, group) = (config.unix_mode, config.unix_group.as_ref());
+                listeners.push(Listener::bind(address, setting, mode, group).await?);
             }
-            let listener = UnixListener::bind(path)
-                .with_context(|| format!("cannot listen on unix:{}", path.display()))?;
-            info!(path = %path.display(), "listening");
-            Listener::Unix(listener)
-        }
-    };
-    Ok(listener)
-}
-
-async fn serve(listener: Listener, router: axum::Router, stop: CancellationToken) {
-    let stopped = stop.cancelled_owned();
-    let served = match listener {
-        Listener::Tcp(listener) => {
-            use axum::serve::ListenerExt;
-            // A frame is a whole message: waiting to fill a segment only adds latency.
-            let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-            let router = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
-            axum::serve(listener, router).with_graceful_shutdown(stopped).await
-        }
-        Listener::Unix(listener) => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
-    };
-    if let Err(error) = served {
-        warn!(%error, "server ended");
+            anyhow::Ok(listeners)
+        };
+        Ok(Self {
+            clients: bind(&config.listen, "CAMPFIRE_LISTEN").await?,
+            metrics: bind(&config.metrics_listen, "CAMPFIRE_METRICS_LISTEN").await?,
+        })
     }
 }
 
-/// Sockets that the open-file limit leaves room for, besides Postgres, listeners and logs.
-fn clamp_sockets(wanted: usize) -> usize {
-    const OTHER_FILES: usize = 64;
+/// Sockets and connections that the open-file limit leaves room for, besides Postgres, listeners and logs.
+fn within_open_files(wanted: Limits) -> Limits {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let soft_limit = limits.lines().find_map(|line| {
         line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<usize>().ok()
     });
-    let Some(room) = soft_limit.map(|limit| limit.saturating_sub(OTHER_FILES)) else { return wanted };
-    if room < wanted {
+    let Some(soft_limit) = soft_limit else { return wanted };
+    let (sockets_max, connections_max) = share(soft_limit, wanted.sockets_max, wanted.connections_max);
+    if sockets_max < wanted.sockets_max {
         warn!(
-            wanted,
-            room,
+            wanted = wanted.sockets_max,
+            room = sockets_max,
+            connections = connections_max,
             "the open-file limit leaves room for fewer sockets; raise it with ulimit -n or LimitNOFILE="
         );
     }
-    wanted.min(room)
+    Limits { sockets_max, connections_max, ..wanted }
+}
+
+/// How many files sockets and other connections get. An eighth is kept for the latter: without it nobody could connect
+/// or ask for health once all sockets are open.
+fn share(open_files: usize, sockets: usize, connections: usize) -> (usize, usize) {
+    const OTHER_FILES: usize = 64;
+    let room = open_files.saturating_sub(OTHER_FILES);
+    let connections = connections.min(room.saturating_sub(sockets).max(room / 8)).max(1);
+    (sockets.min(room.saturating_sub(connections)), connections)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn files_are_shared_between_sockets_and_other_connections() {
+        assert_eq!(share(1_024, 50_000, 1_024), (840, 120));
+        assert_eq!(share(1_024, 200, 1_024), (200, 760));
+        assert_eq!(share(1_024, 900, 1_024), (840, 120));
+        assert_eq!(share(1_000_000, 50_000, 1_024), (50_000, 1_024));
+        assert_eq!(share(10, 50_000, 1_024), (0, 1));
+    }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::auth::ClaimPaths;
 use crate::decode::{DecodeError, Domains};
 use crate::route::{MessageKeys, Operation, Route, Template};
-use crate::wal::{self, Conninfo, Snapshot, WalError};
+use crate::wal::{self, Conninfo, Purpose, ServerError, Snapshot, WalError};
 
 pub use installations::{Installation, installations, problems};
 pub use snapshot::{RowsError, SnapshotQuery, read_sent, read_snapshot};
@@ -34,12 +34,15 @@ pub enum DbError {
     NothingPublished,
     #[error("publication {publication:?} is not fit to stream: {problem}; fix: {fix}")]
     UnfitPublication { publication: String, problem: String, fix: String },
-    #[error("role lacks a right of campfire_relay ({0}): run `grant campfire_relay to` it")]
-    Privilege(String),
+    #[error("user \"{user}\" {problem}; run: {fix}")]
+    NotRelayRole { user: String, problem: &'static str, fix: String },
+    /// Not by the user's membership in campfire_relay, which is looked at first.
+    #[error("Postgres refuses what campfire_relay may do by itself, so somebody has revoked it: {0}")]
+    Privilege(ServerError),
     /// Agents that were left out, or were read from another table, can be read now.
     #[error("agents of schema {schema:?} have to be read anew")]
     AgentsToRead { schema: String },
-    #[error("query failed: {0}")]
+    #[error("query failed: {}", wal::cause(.0))]
     Sql(tokio_postgres::Error),
 }
 
@@ -60,9 +63,10 @@ impl From<tokio_postgres::Error> for DbError {
             Some(
                 &SqlState::UNDEFINED_FUNCTION | &SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME,
             ) => Self::ExtensionMissing,
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::Privilege(
-                error.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default(),
-            ),
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => match error.as_db_error() {
+                Some(server) => Self::Privilege(server.into()),
+                None => Self::Sql(error),
+            },
             _ => Self::Sql(error),
         }
     }
@@ -71,6 +75,35 @@ impl From<tokio_postgres::Error> for DbError {
 /// Opens an ordinary session; its connection ends with the client's last handle.
 pub async fn connect(conninfo: &Conninfo) -> Result<Client, DbError> {
     Ok(wal::connect(conninfo).await?)
+}
+
+/// The same for questions that are not the relay's own.
+pub async fn connect_for(conninfo: &Conninfo, purpose: Purpose) -> Result<Client, DbError> {
+    Ok(wal::connect_for(conninfo, purpose).await?)
+}
+
+/// Refuses a user without the rights of campfire_relay. Where there is no such role, what comes next says more.
+pub async fn check_role(sql: &Client) -> Result<(), DbError> {
+    let query = "select session_user::text, pg_catalog.quote_ident(session_user),
+                        pg_catalog.pg_has_role(session_user, oid, 'MEMBER'), pg_catalog.pg_has_role(session_user, oid, 'USAGE')
+                 from pg_catalog.pg_roles where rolname = 'campfire_relay'";
+    let Some(row) = sql.query_opt(query, &[]).await? else { return Ok(()) };
+    let (user, quoted): (String, String) = (row.get(0), row.get(1));
+    match (row.get(2), row.get(3)) {
+        (_, true) => Ok(()),
+        (true, false) => Err(DbError::NotRelayRole {
+            user,
+            problem: "is a member of campfire_relay and does not inherit its rights",
+            fix: format!(
+                "alter role {quoted} inherit; revoke campfire_relay from {quoted}; grant campfire_relay to {quoted};"
+            ),
+        }),
+        (false, false) => Err(DbError::NotRelayRole {
+            user,
+            problem: "is no member of campfire_relay",
+            fix: format!("grant campfire_relay to {quoted};"),
+        }),
+    }
 }
 
 /// Refuses publications that are missing, or carry what clients must not see; the extension judges. What is wrong with
@@ -197,13 +230,33 @@ pub async fn message_keys(sql: &Client, database_oid: u32) -> Result<MessageKeys
     Ok(MessageKeys::new(database_oid, rows.iter().map(|row| (row.get(0), row.get(1)))))
 }
 
-/// Has partitions of `realtime.messages` made and dropped, if the database has that schema. After an error the
-/// session is of no use any more.
-pub async fn maintain_supabase_api(sql: &Client) -> Result<(), DbError> {
+/// Tells the database whether anybody can join public channels, so that it can warn who sends to one. After the slot was
+/// registered.
+pub async fn tell_public_channels(sql: &Client, slot_name: &str, are_allowed: bool) -> Result<(), DbError> {
+    // A synchronous standby that is away must not keep the relay from its stream.
+    let tell = "with waiting as materialized (select set_config('synchronous_commit', 'local', true))
+                update campfire.slots as s set public_channels = $2 from waiting
+                where s.slot_name = $1::text and s.public_channels is distinct from $2";
+    sql.execute(tell, &[&slot_name, &are_allowed]).await?;
+    Ok(())
+}
+
+/// What keeps schema `realtime` from working, and SQL that mends it.
+#[derive(Debug)]
+pub struct SupabaseProblem {
+    pub problem: String,
+    pub fix: String,
+}
+
+/// Has partitions of `realtime.messages` made and dropped, if the database has that schema, and says what is wrong with
+/// it. After an error the session is of no use any more.
+pub async fn maintain_supabase_api(sql: &Client) -> Result<Vec<SupabaseProblem>, DbError> {
     // Somebody's lock must not keep the caller from its other work.
-    let maintain =
-        "begin; set local statement_timeout = '5s'; select campfire.maintain_supabase_api(); commit";
-    Ok(sql.batch_execute(maintain).await?)
+    let maintain = "begin; set local lock_timeout = '5s'; set local statement_timeout = '60s';
+         select campfire.maintain_supabase_api(); commit";
+    sql.batch_execute(maintain).await?;
+    let problems = sql.query("select problem, fix from campfire.check_supabase_api()", &[]).await?;
+    Ok(problems.iter().map(|row| SupabaseProblem { problem: row.get(0), fix: row.get(1) }).collect())
 }
 
 fn route(row: &tokio_postgres::Row) -> Result<Route, String> {

@@ -13,6 +13,7 @@ mod resume;
 mod room;
 mod roster;
 mod send;
+mod shared_frames;
 mod snapshot;
 mod status;
 #[cfg(test)]

@@ -1,10 +1,18 @@
 //! The edge that speaks HTTP: health, metrics, and the upgrade to a WebSocket.
 
+mod addresses;
 mod broadcast;
+mod cors;
+mod forwarded;
+mod listener;
+mod lobby;
+mod opening;
 mod peer;
+mod refusals;
+mod server;
 mod websocket;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -19,7 +27,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::peer::{Addresses, Place, Rates};
+pub(crate) use self::addresses::{Addresses, Place, Rates};
+pub use self::forwarded::ForwardedHeader;
+pub use self::listener::Listener;
+pub(crate) use self::lobby::Lobby;
+pub use self::lobby::LobbyLimits;
+pub(crate) use self::opening::Strangers;
+pub(crate) use self::refusals::Refusals;
+pub(crate) use self::server::serve;
 use crate::auth::{ApiKeys, ClaimPaths, ConnectError, Credential, Grants, Keys, TokenError};
 use crate::config::Limits;
 use crate::fanout::HubInput;
@@ -36,6 +51,8 @@ pub struct Shared {
     pub api_keys: ApiKeys,
     /// Whether a join that does not say so wants presence.
     pub presence_default: bool,
+    /// Whether channels outside `org:` may be joined without authorization.
+    pub public_channels: bool,
     /// Keeps the published keys current; None where only secrets verify.
     pub jwks: Option<Arc<Jwks>>,
     /// Decide about private channels outside `org:`.
@@ -47,8 +64,15 @@ pub struct Shared {
     pub ready: watch::Receiver<bool>,
     /// How much `campfire.check_publication()` finds wrong.
     pub problems: watch::Sender<usize>,
+    /// Whether another relay reads the slot, and this one waits to take over.
+    pub standing_by: AtomicBool,
     pub next_socket: AtomicU64,
+    /// Connections before they are sockets.
+    pub(crate) lobby: Arc<Lobby>,
     pub(crate) addresses: Addresses,
+    /// Bound the log lines that strangers cause.
+    pub(crate) refusals: Refusals,
+    pub(crate) strangers: Arc<Strangers>,
     pub(crate) rates: Rates,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
@@ -102,23 +126,28 @@ impl Shared {
 }
 
 /// All routes. WebSockets answer at the hosted and at the bare path.
-pub fn router(shared: Arc<Shared>) -> Router {
-    let batch = || post(broadcast::batch).options(broadcast::preflight);
-    let single = || post(broadcast::single).options(broadcast::preflight);
-    let broadcasts = Router::new()
-        .route("/realtime/v1/api/broadcast", batch())
-        .route("/api/broadcast", batch())
-        .route("/realtime/v1/api/broadcast/{topic}/events/{event}", single())
-        .route("/api/broadcast/{topic}/events/{event}", single())
-        .layer(middleware::from_fn(broadcast::cors));
+pub fn router(shared: Arc<Shared>, with_health: bool) -> Router {
+    let router = Router::new()
+        .route("/realtime/v1/api/broadcast", post(broadcast::batch))
+        .route("/api/broadcast", post(broadcast::batch))
+        .route("/realtime/v1/api/broadcast/{topic}/events/{event}", post(broadcast::single))
+        .route("/api/broadcast/{topic}/events/{event}", post(broadcast::single))
+        .route("/realtime/v1/websocket", any(websocket::upgrade))
+        .route("/socket/websocket", any(websocket::upgrade));
+    let router = if with_health { router.merge(health()) } else { router };
+    router.layer(middleware::from_fn(cors::cors)).with_state(shared)
+}
+
+/// What monitoring asks for, and nothing that clients need.
+pub fn health_router(shared: Arc<Shared>) -> Router {
+    health().with_state(shared)
+}
+
+fn health() -> Router<Arc<Shared>> {
     Router::new()
-        .merge(broadcasts)
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/realtime/v1/websocket", any(websocket::upgrade))
-        .route("/socket/websocket", any(websocket::upgrade))
-        .with_state(shared)
 }
 
 /// `degraded` is ready, too: whoever is not concerned is served, and a balancer that took the relay away would end that.
@@ -129,7 +158,10 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
         (true, 0) => (StatusCode::OK, json!({"status": "ready"})),
         (true, _) => (StatusCode::OK, json!({"status": "degraded", "problems": problems})),
         (false, _) => {
-            let reason = "not caught up with Postgres yet";
+            let reason = match shared.standing_by.load(Ordering::Relaxed) {
+                true => "standing by: another relay reads the slot",
+                false => "not caught up with Postgres yet",
+            };
             (StatusCode::SERVICE_UNAVAILABLE, json!({"status": "unready", "reason": reason}))
         }
     };

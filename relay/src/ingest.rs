@@ -7,7 +7,7 @@ mod history;
 mod inspection;
 mod keeper;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,14 +18,14 @@ use tracing::{debug, error, info, trace, warn};
 
 use self::history::{History, KnownRoutes};
 use self::keeper::Keeper;
-use crate::config::{Config, OnLostSlot, Standby};
+use crate::config::{Config, OnLostSlot, PublicChannels, Standby};
 use crate::db::{self, DbError};
 use crate::decode::{ChangeKind, Decoded, Decoder, Timestamp};
 use crate::fanout::{HubChange, HubInput};
 use crate::http::Shared;
 use crate::metrics::Reason;
 use crate::route::{
-    ControlChange, DatabaseTag, MessageKeys, Position, RealtimeMessage, Refused, Routed, Router,
+    ControlChange, DatabaseTag, MessageKeys, Misaddress, Position, RealtimeMessage, Refused, Routed, Router,
     SignedMessage,
 };
 use crate::wal::{self, Attachment, Lsn, Snapshot, WalConfig, WalError, WalFrame, WalStream, Xid};
@@ -87,6 +87,7 @@ impl Ingest {
         match &cause {
             DbError::Wal(WalError::SlotActive { pid, .. }) if self.config.standby == Standby::Wait => {
                 if !std::mem::replace(&mut history.standing_by, true) {
+                    self.shared.standing_by.store(true, Ordering::Relaxed);
                     info!(pid, "another relay reads the slot; waiting to take over");
                 }
                 self.watch_holder(history).await;
@@ -161,6 +162,7 @@ impl Ingest {
     /// Attaches and streams until the connection ends, which it always does with an error.
     async fn session(&self, history: &mut History) -> Result<(), DbError> {
         let mut sql = db::connect(&self.wal.database).await?;
+        db::check_role(&sql).await?;
         db::check_publications(&sql, &self.wal.publications).await?;
         let control_publication = self.wal.publications.last().map_or("", String::as_str);
         if !history.attached_before {
@@ -172,12 +174,21 @@ impl Ingest {
         }
         let (attachment, stream) = wal::attach(&self.wal, &sql).await?;
         history.slot_is_new |= attachment.slot_created && !history.attached_before;
+        let public_channels = self.config.public_channels == PublicChannels::Allow;
+        db::tell_public_channels(&sql, &self.wal.slot_name, public_channels).await?;
         // After START_REPLICATION, so that no change can fall between what is loaded and what is streamed.
-        let control = db::load_control(&mut sql, control_publication).await?;
+        let load = async {
+            let what = "the tables of agents and routes, which somebody may have locked";
+            let control = wal::answered(what, db::load_control(&mut sql, control_publication)).await?;
+            // Behind all that was loaded: who is let in before the stream has passed it would get what committed in
+            // between by routes that were loaded and were not in force yet.
+            let fence = wal::answered("a message into the WAL", wal::send_heartbeat(&sql)).await?;
+            let keys = db::message_keys(&sql, attachment.database_oid);
+            Ok::<_, DbError>((control, fence, wal::answered("the keys of broadcasts", keys).await?))
+        };
+        let Some(loaded) = self.stop.run_until_cancelled(load).await else { return Ok(()) };
+        let (control, fence, keys) = loaded?;
         let schemas = control.schemas();
-        // Behind all that was loaded: who is let in before the stream has passed it would get what committed in between
-        // by routes that were loaded and were not in force yet.
-        let fence = wal::send_heartbeat(&sql).await?;
         *self.shared.claim_paths.write().unwrap_or_else(PoisonError::into_inner) = control.claim_paths;
         info!(
             slot_created = attachment.slot_created,
@@ -190,13 +201,23 @@ impl Ingest {
         history.standing_by = false;
         history.nothing_published = false;
         history.inspection.load(control.installations);
+        self.shared.standing_by.store(false, Ordering::Relaxed);
         let arrival = history.arrive(&attachment);
         if arrival.is_elsewhere {
             // What the hub reports until it has seen something new would confirm LSNs of another history.
             self.applied.send_replace(Lsn::INVALID);
         }
         if let Some(cause) = arrival.loss {
-            error!(cause, "events are missing");
+            if history.attached_before {
+                error!(cause, "events are missing");
+            } else {
+                // Nobody is connected yet.
+                warn!(
+                    cause,
+                    "a new slot is read; clients that come back from before it are told that events are missing. If the \
+                     old one was dropped on purpose, nothing is wrong"
+                );
+            }
             self.shared.metrics.slot_losses.inc();
         }
         if std::mem::replace(&mut history.attached_before, true) {
@@ -222,7 +243,6 @@ impl Ingest {
             }
         };
         let router = Router::new(routes, schemas, control.domains);
-        let keys = db::message_keys(&sql, attachment.database_oid).await?;
         let transactions = AtomicU64::new(0);
         let mut streaming = Streaming::new(self, &attachment, fence, router, routing, keys, &transactions);
         let mut inspection = std::mem::take(&mut history.inspection);
@@ -264,6 +284,8 @@ struct Streaming<'a> {
     handed: Handed,
     /// The end of what came whole.
     progress: Lsn,
+    /// Tables of which a row named no channel.
+    unaddressed: HashSet<String>,
 }
 
 /// How the routes that are in force relate to what is read.
@@ -333,6 +355,7 @@ impl<'a> Streaming<'a> {
             transactions,
             handed: Handed::default(),
             progress: attachment.confirmed_flush_lsn,
+            unaddressed: HashSet::new(),
         }
     }
 
@@ -393,6 +416,7 @@ impl<'a> Streaming<'a> {
                             }
                             _ => self.router.route(&change),
                         };
+                        self.report_misaddress(&change.kind, routed.misaddress.as_ref());
                         let id = position.id(self.tag).to_string();
                         for event in &routed.events {
                             trace!(target: "campfire_relay::route", %id, event = %event.event, topic = %event.topic, "routed");
@@ -476,6 +500,23 @@ impl<'a> Streaming<'a> {
         };
         for (route, problem) in self.router.new_misfits(relation) {
             warn!(route, problem, "route does not fit its table");
+        }
+    }
+
+    /// Says once a table that rows of it name no channel.
+    fn report_misaddress(&mut self, kind: &ChangeKind, misaddress: Option<&Misaddress>) {
+        use ChangeKind::{Delete, Insert, Update};
+        let (Insert { relation, .. } | Update { relation, .. } | Delete { relation, .. }) = kind else {
+            return;
+        };
+        let Some(Misaddress { route, problem }) = misaddress else { return };
+        let table = format!("{}.{}", relation.namespace, relation.name);
+        if !self.unaddressed.contains(&table) {
+            warn!(
+                table,
+                route, problem, "a row names no channel; further ones of this table are only counted"
+            );
+            self.unaddressed.insert(table);
         }
     }
 

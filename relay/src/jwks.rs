@@ -236,7 +236,8 @@ mod tests {
 
     use super::*;
 
-    const SET: &str = r#"{"keys":[{"kty":"oct","kid":"s","k":"aHVudGVyMg"}]}"#;
+    const SET: &str =
+        r#"{"keys":[{"kty":"oct","kid":"s","k":"aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMmh1bnRlcjI"}]}"#;
 
     /// A server that answers every connection with this, and counts.
     async fn serve(answer: String) -> (Uri, Arc<std::sync::atomic::AtomicUsize>) {

@@ -7,6 +7,7 @@
 // Known to all.
 pub mod config;
 pub mod metrics;
+pub mod seldom;
 
 // 1: the write-ahead log.
 pub mod wal;

@@ -1,28 +1,44 @@
 //! `campfire-relay`: reads its settings, starts the relay, and waits for a signal.
 
 use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
 
 use campfire_relay::app::App;
-use campfire_relay::config::{Cli, Command, Config, LogFormat};
+use campfire_relay::config::{self, Cli, Command, Config, LogFormat, Shown};
 use clap::error::{ContextKind, ErrorKind};
-use clap::{CommandFactory, Parser};
-use tokio::signal::unix::{SignalKind, signal};
+use clap::{CommandFactory, FromArgMatches};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let Command::Run(config) = match Cli::try_parse() {
-        Ok(cli) => cli.command,
+    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+        let Command::Run(config) = Cli::from_arg_matches(&matches)?.command;
+        Ok((config, matches.subcommand_matches("run").map(config::shown).unwrap_or_default()))
+    });
+    let (config, settings) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return refuse(&error),
     };
-    match run(*config) {
+    let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    if let Err(problem) = config::environment::check(names) {
+        say(&problem);
+        return ExitCode::from(2);
+    }
+    match run(*config, &settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, whatever the log's level and shape: the last thing an operator sees.
-            eprintln!("campfire-relay: {error:#}");
+            say(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// One line, whatever the log's level and shape: the last thing an operator sees. If nobody reads it, that is no reason
+/// to panic.
+fn say(text: &str) {
+    writeln!(std::io::stderr(), "campfire-relay: {text}").ok();
 }
 
 /// Help and version as clap has them. A setting that is not understood is one line that names its variable, because
@@ -37,40 +53,81 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let flag = flag.split_whitespace().next().unwrap_or_default();
     let cli = Cli::command();
     let run = cli.find_subcommand("run").expect("the one subcommand");
-    let variable = run
+    let argument = run
         .get_arguments()
-        .find(|argument| argument.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long)))
+        .find(|argument| argument.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long)));
+    let variable = argument
         .and_then(|argument| argument.get_env())
         .map(|variable| format!("{} ({flag})", variable.to_string_lossy()));
     let setting = variable.unwrap_or_else(|| flag.to_owned());
-    let value = context(ContextKind::InvalidValue).unwrap_or_default();
+    let is_secret = argument.is_some_and(clap::Arg::is_hide_env_values_set);
+    let value = context(ContextKind::InvalidValue).filter(|_| !is_secret).map(|value| format!("{value:?}"));
     let problem = match (error.source(), context(ContextKind::ValidValue)) {
         (Some(source), _) => source.to_string(),
         (None, Some(values)) => format!("it is one of {values}"),
         (None, None) => "it is not understood".to_owned(),
     };
-    eprintln!("campfire-relay: {setting} is {value:?}: {problem}");
+    say(&format!("{setting} is {}: {problem}", value.as_deref().unwrap_or("not understood")));
     ExitCode::from(2)
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(config: Config, settings: &[Shown]) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log).map_err(|error| anyhow::anyhow!("CAMPFIRE_LOG: {error}"))?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => logs.json().init(),
     }
-    tracing::info!(?config, "starting");
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let stopped = async move {
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
+        // First of all: until then a stray signal ends the process without a word.
+        let mut stopped = Box::pin(stop_signal()?);
+        pass_over_others()?;
+        info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
+        let app = tokio::select! {
+            app = App::build(config) => app?,
+            signal = &mut stopped => {
+                info!(signal, "stopped before it had started");
+                return Ok(());
             }
         };
-        App::build(config).await?.run(stopped).await
+        // When the settings are known to make sense: an error above is one line, not one below many.
+        for Shown { group, settings } in settings {
+            info!("{group}: {settings}");
+        }
+        app.run(stopped).await
     })
+}
+
+/// Resolves to the name of a signal that ends the relay.
+fn stop_signal() -> std::io::Result<impl Future<Output = &'static str>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
+}
+
+/// Signals that other programs take for an order to reload or reopen files, and that would end a process which has no
+/// handler for them. Broken pipes are errors of their writes already: the Rust runtime ignores that signal.
+fn pass_over_others() -> std::io::Result<()> {
+    let kinds = [
+        ("SIGHUP", SignalKind::hangup()),
+        ("SIGUSR1", SignalKind::user_defined1()),
+        ("SIGUSR2", SignalKind::user_defined2()),
+    ];
+    for (name, kind) in kinds {
+        let mut signals: Signal = signal(kind)?;
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                info!(
+                    "{name} is ignored: settings are read at the start alone; restart the relay to change them"
+                );
+            }
+        });
+    }
+    Ok(())
 }

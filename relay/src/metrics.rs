@@ -13,6 +13,11 @@ use prometheus_client::registry::Registry;
 /// Handles to count with; cheap to clone, safe to share.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
+    pub connections: Gauge,
+    pub connections_closed: Family<Reason, Counter>,
+    pub accept_failures: Counter,
+    pub handshakes_refused: Family<Reason, Counter>,
+    pub requests_refused: Family<Reason, Counter>,
     pub sockets: Gauge,
     pub sockets_opened: Counter,
     pub sockets_closed: Family<Reason, Counter>,
@@ -26,12 +31,14 @@ pub struct Metrics {
     pub events: Counter,
     pub events_collided: Counter,
     pub events_unaddressed: Counter,
+    pub events_unheard: Counter,
     pub deliveries: Counter,
     pub messages_refused: Family<Reason, Counter>,
     pub client_messages: Counter,
     pub client_messages_dropped: Family<Reason, Counter>,
     pub policy_askers: Gauge,
     pub policy_questions: Counter,
+    pub policy_failures: Counter,
     pub presences: Gauge,
     pub presence_differences: Counter,
     pub replays: Family<Completeness, Counter>,
@@ -80,6 +87,31 @@ impl Metrics {
     pub fn render(&self) -> String {
         let mut registry = Registry::with_prefix("campfire");
         let mut text = String::new();
+        registry.register(
+            "connections",
+            "Connections open now that are no WebSocket, or not yet",
+            self.connections.clone(),
+        );
+        registry.register(
+            "connections_closed",
+            "Connections closed before they were a WebSocket, because the relay waited too long or had no room",
+            self.connections_closed.clone(),
+        );
+        registry.register(
+            "accept_failures",
+            "Times a connection could not be accepted, as for want of file descriptors",
+            self.accept_failures.clone(),
+        );
+        registry.register(
+            "handshakes_refused",
+            "WebSocket handshakes refused, by reason",
+            self.handshakes_refused.clone(),
+        );
+        registry.register(
+            "requests_refused",
+            "Requests to broadcast over HTTP refused, by reason",
+            self.requests_refused.clone(),
+        );
         registry.register("sockets", "WebSockets open now", self.sockets.clone());
         registry.register("sockets_opened", "WebSockets opened", self.sockets_opened.clone());
         registry.register(
@@ -114,6 +146,11 @@ impl Metrics {
             self.events_unaddressed.clone(),
         );
         registry.register(
+            "events_unheard",
+            "Events for public channels outside org:, which nobody can join while they are denied",
+            self.events_unheard.clone(),
+        );
+        registry.register(
             "messages_refused",
             "Logical messages under a name of campfire's that were not believed, by reason",
             self.messages_refused.clone(),
@@ -138,6 +175,11 @@ impl Metrics {
             "policy_questions",
             "Times the database's policies were asked about a private channel",
             self.policy_questions.clone(),
+        );
+        registry.register(
+            "policy_failures",
+            "Questions to the policies that ended in an error of the database; the log has its SQLSTATE",
+            self.policy_failures.clone(),
         );
         registry.register("presences", "Channels that are present in a room now", self.presences.clone());
         registry.register(
@@ -216,6 +258,11 @@ impl Metrics {
         );
         encode(&mut text, &registry).expect("writing to a String cannot fail");
         text
+    }
+
+    /// Counts a connection that the relay ends.
+    pub fn close_connection(&self, reason: &'static str) {
+        self.connections_closed.get_or_create(&Reason { reason }).inc();
     }
 
     /// Counts a join that is refused.

@@ -4,30 +4,33 @@
 //! A storm of joins must not become a storm of queries: equal questions that are asked at once are one, sessions are
 //! few, and who waits too long is told so. A no is remembered for a moment; a yes only by the channel that it opens.
 
-use std::collections::HashMap;
+mod failure;
+mod probe;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::gauge::Gauge;
-use serde_json::json;
 use tokio::sync::{OnceCell, Semaphore};
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Transaction};
-use tracing::{debug, info};
-use uuid::Uuid;
+use tokio_postgres::Client;
+use tracing::debug;
 
+use self::failure::Complaints;
+pub use self::failure::{Cause, PolicyError};
 use crate::auth::{Claims, Credential, Fingerprint, Grants, Role};
 use crate::db;
 use crate::metrics::Metrics;
-use crate::protocol::Reason;
-use crate::wal::Conninfo;
+use crate::wal::{Conninfo, Purpose};
 
 /// Denials remembered at most: about 2 MiB.
 const DENIALS_KEPT: usize = 10_000;
 
-const BROADCAST: &str = "broadcast";
-const PRESENCE: &str = "presence";
+/// Headers that prove who somebody is. Policies see the claims instead: what is passed to SQL may be logged, as a
+/// parameter of a slow statement or by pgaudit.
+const CREDENTIALS: [&str; 6] =
+    ["apikey", "authorization", "cookie", "proxy-authorization", "sec-websocket-protocol", "x-api-key"];
 
 /// What is asked: all that a policy can see.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,46 +44,14 @@ struct Question {
 }
 
 /// What the policies say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     pub grants: Grants,
     /// One failed when it was asked about writing: then nothing may be written, and who may read still may.
-    pub write_failed: bool,
+    pub write_failed: Option<Cause>,
 }
 
 type Answer = Result<Findings, PolicyError>;
-
-/// Why the policies cannot be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    #[error("the schema realtime is not installed")]
-    NotInstalled,
-    #[error("a policy failed")]
-    Failed,
-    #[error("the question was cancelled")]
-    Cancelled,
-    #[error("no partition of realtime.messages takes rows of today")]
-    NoPartition,
-    #[error("the database cannot be reached")]
-    Unreachable,
-    #[error("too many questions wait for a session")]
-    Exhausted,
-}
-
-impl PolicyError {
-    /// What a client that joins is told.
-    pub fn reason(self, topic: &str) -> Reason {
-        match self {
-            // As the reference has it: whoever wrote the policy finds the cause in the log.
-            Self::Failed => Reason::Unauthorized { topic: topic.to_owned() },
-            Self::NotInstalled => Reason::PoliciesNotInstalled,
-            Self::Cancelled => Reason::PolicyCancelled,
-            Self::NoPartition => Reason::PartitionMissing,
-            Self::Unreachable => Reason::DatabaseUnreachable,
-            Self::Exhausted => Reason::PolicySessionsExhausted,
-        }
-    }
-}
 
 /// What questions may cost.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +76,7 @@ pub struct Policies {
     waiting: AtomicUsize,
     asking: Mutex<HashMap<Question, Arc<OnceCell<Answer>>>>,
     denials: Mutex<HashMap<Question, (Instant, Answer)>>,
+    complaints: Complaints,
 }
 
 impl Policies {
@@ -118,6 +90,7 @@ impl Policies {
             waiting: AtomicUsize::new(0),
             asking: Mutex::default(),
             denials: Mutex::default(),
+            complaints: Complaints::default(),
         }
     }
 
@@ -127,7 +100,7 @@ impl Policies {
             topic: topic.to_owned(),
             role: credential.role(),
             token: credential.claims().map(|claims| claims.fingerprint),
-            headers: Arc::clone(headers),
+            headers: without_credentials(headers),
         };
         if let Some(denial) = self.remembered(&question, Instant::now()) {
             return denial;
@@ -135,12 +108,12 @@ impl Policies {
         let _asker = Asker::new(&self.metrics.policy_askers);
         let cell = Arc::clone(lock(&self.asking).entry(question.clone()).or_default());
         // Should whoever asks go away meanwhile, the next of those who wait asks instead.
-        let answer = *cell.get_or_init(|| self.ask_database(&question, credential.claims())).await;
+        let answer = cell.get_or_init(|| self.ask_database(&question, credential.claims())).await.clone();
         let mut asking = lock(&self.asking);
         if asking.get(&question).is_some_and(|current| Arc::ptr_eq(current, &cell)) {
             asking.remove(&question);
             drop(asking);
-            self.remember(question, answer, Instant::now());
+            self.remember(question, answer.clone(), Instant::now());
         }
         answer
     }
@@ -148,13 +121,13 @@ impl Policies {
     fn remembered(&self, question: &Question, now: Instant) -> Option<Answer> {
         let denials = lock(&self.denials);
         let (since, answer) = denials.get(question)?;
-        (now.duration_since(*since) < self.limits.denial_age_max).then_some(*answer)
+        (now.duration_since(*since) < self.limits.denial_age_max).then(|| answer.clone())
     }
 
     fn remember(&self, question: Question, answer: Answer, now: Instant) {
-        let is_denial = match answer {
+        let is_denial = match &answer {
             Ok(Findings { grants, .. }) => !grants.read_broadcast && !grants.read_presence,
-            Err(error) => matches!(error, PolicyError::NotInstalled | PolicyError::Failed),
+            Err(error) => matches!(error, PolicyError::NotInstalled | PolicyError::Failed(_)),
         };
         if !is_denial {
             return;
@@ -191,29 +164,35 @@ impl Policies {
         let kept = lock(&self.idle).pop().filter(|client| !client.is_closed());
         let mut client = match kept {
             Some(client) => client,
-            None => db::connect(&self.database).await.map_err(|error| {
+            None => db::connect_for(&self.database, Purpose::Policies).await.map_err(|error| {
                 debug!(%error, "no session for policies");
                 PolicyError::Unreachable
             })?,
         };
-        let outcome = probe(&mut client, question, claims, self.limits.timeout).await;
+        let outcome = probe::probe(&mut client, question, claims, self.limits.timeout).await;
         if !client.is_closed() {
             lock(&self.idle).push(client);
         }
-        outcome.map_err(|error| {
-            let kind = kind_of(&error);
-            let message = error.as_db_error().map(|error| error.message()).unwrap_or_default();
-            match kind {
-                PolicyError::NotInstalled => info!(
-                    topic = question.topic,
-                    message,
-                    "private channels need the schema realtime: run `select campfire.install_supabase_api();`"
-                ),
-                _ => info!(topic = question.topic, role = question.role.name(), %error, message, "policies could not be asked"),
-            }
-            kind
-        })
+        let answer = outcome.map_err(|failure| {
+            self.complaints.tell(&self.metrics, question, &failure);
+            failure.error
+        })?;
+        if let Some(failure) = &answer.write_failure {
+            self.complaints.tell(&self.metrics, question, failure);
+        }
+        Ok(answer.findings())
     }
+}
+
+/// A JSON object of headers, as policies may see it.
+fn without_credentials(headers: &Arc<str>) -> Arc<str> {
+    let Ok(mut shown) = serde_json::from_str::<BTreeMap<String, String>>(headers) else { return "{}".into() };
+    let count = shown.len();
+    shown.retain(|name, _| !CREDENTIALS.contains(&name.as_str()));
+    if shown.len() == count {
+        return Arc::clone(headers);
+    }
+    serde_json::to_string(&shown).expect("text is JSON").into()
 }
 
 /// One who asks; counted until dropped.
@@ -237,116 +216,6 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn kind_of(error: &tokio_postgres::Error) -> PolicyError {
-    match error.code() {
-        // The extension says so by 55000.
-        Some(
-            &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
-            | &SqlState::UNDEFINED_TABLE
-            | &SqlState::INVALID_SCHEMA_NAME
-            | &SqlState::UNDEFINED_FUNCTION,
-        ) => PolicyError::NotInstalled,
-        Some(&SqlState::CHECK_VIOLATION) => PolicyError::NoPartition,
-        Some(&SqlState::QUERY_CANCELED) => PolicyError::Cancelled,
-        Some(_) => PolicyError::Failed,
-        None => PolicyError::Unreachable,
-    }
-}
-
-/// Tries in one transaction what a credential may do, and takes everything back.
-async fn probe(
-    client: &mut Client,
-    question: &Question,
-    claims: Option<&Claims>,
-    timeout: Duration,
-) -> Result<Findings, tokio_postgres::Error> {
-    let transaction = client.transaction().await?;
-    // A statement ends before its join does, so that the session can be used again.
-    let timeout = format!("set local statement_timeout = {}", (timeout * 4 / 5).as_millis().max(1));
-    transaction.batch_execute(&timeout).await?;
-    let answer = try_all(&transaction, question, claims).await;
-    // Nothing of it may become visible or be replicated.
-    transaction.rollback().await?;
-    answer
-}
-
-async fn try_all(
-    transaction: &Transaction<'_>,
-    question: &Question,
-    claims: Option<&Claims>,
-) -> Result<Findings, tokio_postgres::Error> {
-    // Rows to look for, written by the table's owner, whom no policy binds.
-    let probes = transaction
-        .query(
-            "select extension, id from campfire.realtime_probe($1, $2)",
-            &[&question.topic, &[BROADCAST, PRESENCE].as_slice()],
-        )
-        .await?;
-    let probes: Vec<(String, Uuid)> = probes.iter().map(|row| (row.get(0), row.get(1))).collect();
-    become_caller(transaction, question, claims).await?;
-    let ids: Vec<Uuid> = probes.iter().map(|(_, id)| *id).collect();
-    let visible = transaction.query("select id from realtime.messages where id = any($1)", &[&ids]).await;
-    let visible: Vec<Uuid> = match visible {
-        Ok(rows) => rows.iter().map(|row| row.get(0)).collect(),
-        // The role may not select at all: as good as no policy.
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            return Ok(Findings::default());
-        }
-        Err(error) => return Err(error),
-    };
-    let reads =
-        |extension: &str| probes.iter().any(|(probed, id)| probed == extension && visible.contains(id));
-    let (read_broadcast, read_presence) = (reads(BROADCAST), reads(PRESENCE));
-    let mut write_failed = false;
-    let mut writes = async |extension| match try_to_write(transaction, &question.topic, extension).await {
-        Err(error) if kind_of(&error) == PolicyError::Failed => {
-            info!(topic = question.topic, extension, %error, "a policy failed that was asked about writing");
-            write_failed = true;
-            Ok(false)
-        }
-        outcome => outcome,
-    };
-    let (write_broadcast, write_presence) = (writes(BROADCAST).await?, writes(PRESENCE).await?);
-    let grants = Grants { read_broadcast, read_presence, write_broadcast, write_presence };
-    Ok(Findings { grants, write_failed })
-}
-
-/// From here on the transaction is the caller, as PostgREST would make it.
-async fn become_caller(
-    transaction: &Transaction<'_>,
-    question: &Question,
-    claims: Option<&Claims>,
-) -> Result<(), tokio_postgres::Error> {
-    let role = question.role.name();
-    // An API key proves a role and nothing more.
-    let all_claims =
-        claims.map_or_else(|| json!({ "role": role }).to_string(), |claims| claims.raw.get().to_owned());
-    let subject = claims.and_then(Claims::sub).unwrap_or_default();
-    let set = "select set_config('realtime.topic', $1, true), set_config('request.jwt.claims', $2, true),
-                      set_config('request.jwt.claim.sub', $3, true), set_config('request.jwt.claim.role', $4, true),
-                      set_config('request.headers', $5, true), set_config('role', $4, true)";
-    transaction.execute(set, &[&question.topic, &all_claims, &subject, &role, &&*question.headers]).await?;
-    Ok(())
-}
-
-/// Without RETURNING, which would need the right to read.
-async fn try_to_write(
-    transaction: &Transaction<'_>,
-    topic: &str,
-    extension: &str,
-) -> Result<bool, tokio_postgres::Error> {
-    transaction.batch_execute("savepoint write").await?;
-    let insert = "insert into realtime.messages (topic, extension, inserted_at, updated_at)
-                  values ($1, $2, now(), now())";
-    let outcome = transaction.execute(insert, &[&topic, &extension]).await;
-    transaction.batch_execute("rollback to savepoint write").await?;
-    match outcome {
-        Ok(_) => Ok(true),
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(false),
-        Err(error) => Err(error),
     }
 }
 
@@ -379,17 +248,18 @@ mod tests {
         let start = Instant::now();
         let all =
             Grants { read_broadcast: true, read_presence: true, write_broadcast: true, write_presence: true };
-        let found = |grants| Ok(Findings { grants, write_failed: false });
+        let found = |grants| Ok(Findings { grants, write_failed: None });
+        let cause = Cause { sqlstate: "22012".into(), message: "division by zero".into() };
         for (topic, answer, is_remembered) in [
             ("granted", found(all), false),
             ("denied", found(Grants::default()), true),
             ("written only", found(Grants { write_broadcast: true, ..Grants::default() }), true),
-            ("failed", Err(PolicyError::Failed), true),
+            ("failed", Err(PolicyError::Failed(cause)), true),
             ("not installed", Err(PolicyError::NotInstalled), true),
             ("unreachable", Err(PolicyError::Unreachable), false),
             ("exhausted", Err(PolicyError::Exhausted), false),
         ] {
-            policies.remember(question(topic), answer, start);
+            policies.remember(question(topic), answer.clone(), start);
             let remembered = policies.remembered(&question(topic), start + Duration::from_secs(9));
             assert_eq!(remembered, is_remembered.then_some(answer), "{topic}");
             assert_eq!(
@@ -398,6 +268,15 @@ mod tests {
                 "{topic}"
             );
         }
+    }
+
+    #[test]
+    fn policies_see_no_keys_and_tokens() {
+        let shown = |headers: &str| without_credentials(&headers.into()).to_string();
+        let headers = r#"{"authorization":"Bearer a.b.c","apikey":"k","x-api-key":"k","x-tenant":"blue"}"#;
+        assert_eq!(shown(headers), r#"{"x-tenant":"blue"}"#);
+        assert_eq!(shown(r#"{"x-tenant":"blue"}"#), r#"{"x-tenant":"blue"}"#);
+        assert_eq!(shown("{}"), "{}");
     }
 
     #[tokio::test]

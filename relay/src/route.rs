@@ -8,7 +8,7 @@ mod template;
 mod topic;
 
 pub use position::{DatabaseTag, Position};
-pub use router::{ControlChange, Event, Operation, RealtimeMessage, Route, Routed, Router};
+pub use router::{ControlChange, Event, Misaddress, Operation, RealtimeMessage, Route, Routed, Router};
 pub use signed::{MessageKeys, Refused, SignedMessage};
 pub use template::{Template, TemplateError};
 pub use topic::*;

@@ -15,11 +15,10 @@ use tracing::{debug, warn};
 use crate::db::{self, DbError, RowsError, SnapshotQuery};
 use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows};
 use crate::metrics::Metrics;
-use crate::wal::{self, Conninfo, Lsn};
+use crate::wal::{self, Conninfo, Lsn, Purpose};
 
-/// The values as the stream's own session has them.
-const SETTINGS: &str = "set datestyle = 'ISO'; set intervalstyle = 'postgres'; set timezone = 'UTC';
-    set extra_float_digits = 3; set bytea_output = 'hex'; set jit = off";
+/// For a few rows each it only costs time.
+const SETTINGS: &str = "set jit = off";
 
 /// The part of the memory for rows that one snapshot may take.
 const SHARE_OF_BYTES: usize = 16;
@@ -96,7 +95,7 @@ impl Sessions {
         let mut session = match session.filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => {
-                let session = db::connect(&self.database).await?;
+                let session = db::connect_for(&self.database, Purpose::Rows).await?;
                 session.batch_execute(SETTINGS).await?;
                 session
             }

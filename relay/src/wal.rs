@@ -14,6 +14,7 @@ mod holder;
 mod lsn;
 mod registry;
 mod session;
+mod settings;
 mod slot;
 mod snapshot;
 mod stream;
@@ -23,15 +24,16 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use attach::attach;
+pub use attach::{answered, attach};
 pub use backoff::Backoff;
 pub use conninfo::Conninfo;
-pub use error::{Blocker, ServerError, WalError};
+pub use error::{Blocker, ServerError, WalError, cause};
 pub use health::{Health, health, send_heartbeat, warn_of_missing_bounds};
 pub use holder::HolderWatch;
 pub use lsn::{Lsn, ParseLsnError, Xid};
 pub use registry::publication_gone;
-pub use session::connect;
+pub use session::{connect, connect_for};
+pub use settings::Purpose;
 pub use slot::drop_slot;
 pub use snapshot::{ParseSnapshotError, Snapshot};
 pub use stream::{Batch, WalFrame, WalStream};

@@ -32,6 +32,12 @@ begin
   ) as taken;
   select i.version into installed_version from campfire.installations as i where i.schema_name = schema;
 
+  if existing @> (names || types) then
+    if campfire.mend_installation(schema, installed_version is null) then
+      raise notice 'campfire in schema "%" is in order again', schema;
+      return;
+    end if;
+  end if;
   if installed_version is not null and existing @> (names || types) then
     if installed_version = current_version then
       raise notice 'campfire % is already installed in schema "%"', installed_version, schema;
@@ -73,8 +79,40 @@ begin
   perform campfire.create_publication();
 end
 $$;
+-- Tables that came back from a dump without the registries, or without their triggers.
+create function campfire.mend_installation(schema name, is_unknown boolean) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  conversations constant regclass := to_regclass(format('%I.conversations', schema));
+  keys jsonb;
+begin
+  if is_unknown and not campfire.has_row_trigger(conversations)
+    or exists (select from campfire.projection_registry as p where p.source = conversations and not p.restored)
+      and campfire.has_row_trigger(conversations) and not is_unknown then
+    return false;
+  end if;
+  perform campfire.mend_parts(conversations);
+  keys := (select jsonb_agg(v.key) from campfire.verify_projection(conversations) as v);
+  if keys is not null then
+    perform campfire.repair_keys(conversations, keys);
+  end if;
+  perform campfire.note_repaired(conversations);
+  if is_unknown then
+    insert into campfire.installations (schema_name, version, number)
+    values (schema, (select extversion from pg_extension where extname = 'campfire'),
+      coalesce((select max(number) from campfire.installations), 0) + 1);
+  end if;
+  perform campfire.create_publication();
+  return true;
+end
+$$;
+comment on function campfire.mend_installation(name, boolean) is
+  'Internal. Registers the tables of an installation again that came back from a dump, with their projection and publications; false if '
+  'there is nothing to do, or the tables are not campfire''s.';
+
 comment on function campfire.install(name) is
   'Makes the chat tables in a schema, with their triggers, policies and publications. They are ordinary tables: dumped, '
-  'altered and kept like any other, also by DROP EXTENSION ... CASCADE. Run again after an upgrade it applies what is new, else it changes nothing. Superuser; EXECUTE is '
+  'altered and kept like any other, also by DROP EXTENSION ... CASCADE. Run again after an upgrade it applies what is new, and after '
+  'these tables came back from a dump of a part it registers and publishes them again; else it changes nothing. Superuser; EXECUTE is '
   'revoked from public. Raises 42501, 3F000 for a schema that is missing or reserved, 42P07 if tables of these names are not '
   'campfire''s, 55000 if some of campfire''s are gone. Example: select campfire.install();';

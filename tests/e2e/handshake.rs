@@ -2,12 +2,13 @@
 
 use anyhow::{Result, ensure};
 use campfire_tests::fence::Fence;
+use campfire_tests::relay::Settings;
 use campfire_tests::socket::{Socket, Vsn, default_config};
-use campfire_tests::{ORGANIZATION, chat, token};
+use campfire_tests::{ORGANIZATION, Relay, chat, eventually, token};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scene::with_scene;
+use crate::scene::{with_scene, with_settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handshake_needs_a_key_that_is_known() {
@@ -26,6 +27,60 @@ async fn a_handshake_needs_a_key_that_is_known() {
         ensure!(Socket::try_connect(&address, &fresh, Vsn::V2).await?.is_ok());
         let refused = Socket::try_connect(&address, &stale, Vsn::V2).await?;
         ensure!(refused.is_err_and(|refused| refused.status == 401));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_handshakes_are_counted_by_reason_and_logged_now_and_then() {
+    let settings = |settings: Settings| settings.env("CAMPFIRE_MAX_SOCKETS", "1");
+    with_settings(settings, async |scene| {
+        let address = scene.relay.address();
+        let key = scene.cluster.credentials.api_key.clone();
+        let stale = token::mint(scene.secret(), &json!({"role": "anon", "exp": token::now() - 60}));
+        for wrong in ["", "wrong", "wrong", "wrong", &stale] {
+            ensure!(Socket::try_connect(&address, wrong, Vsn::V2).await?.is_err());
+        }
+        let only = Socket::connect(&scene.relay, &key, Vsn::V2).await?;
+        ensure!(
+            Socket::try_connect(&address, &key, Vsn::V2).await?.is_err_and(|refused| refused.status == 429)
+        );
+        drop(only);
+        let path = format!("/realtime/v1/websocket?apikey={key}");
+        eventually("the place is free", async || {
+            scene.relay.get(&path).await.ok().filter(|answer| answer.status == 400)
+        })
+        .await;
+        // A relay that is not ready refuses as well.
+        let standby = Settings::of(&scene.cluster)?.spawn()?;
+        eventually("the standby refuses", async || {
+            Socket::try_connect(&standby.address(), &key, Vsn::V2).await.ok()?.err()
+        })
+        .await;
+        let counted = async |relay: &Relay, reason: &str| {
+            let text = relay.get("/metrics").await?.body;
+            let line = format!("campfire_handshakes_refused_total{{reason=\"{reason}\"}} ");
+            let count = text.lines().find_map(|found| found.strip_prefix(&line)?.parse::<u32>().ok());
+            anyhow::Ok(count.unwrap_or_default())
+        };
+        for (reason, count) in
+            [("key_missing", 1), ("key_or_token_refused", 3), ("token_expired", 1), ("no_websocket", 1)]
+        {
+            let found = counted(&scene.relay, reason).await?;
+            ensure!(found == count, "{reason}: {found}");
+        }
+        ensure!(counted(&scene.relay, "too_many_sockets").await? >= 1);
+        ensure!(counted(&standby, "not_ready").await? >= 1);
+        // One line each, not one for each attempt.
+        let log = scene.relay.log();
+        let lines = log.iter().filter(|line| line.contains("key_or_token_refused")).count();
+        ensure!(lines == 1, "{lines} lines");
+        ensure!(!scene.relay.log_text().contains(&stale), "a token is in the log");
+        let body = json!({"messages": []});
+        ensure!(scene.relay.post("/api/broadcast", &[("apikey", "wrong")], &body).await?.status == 401);
+        let text = scene.relay.get("/metrics").await?.body;
+        ensure!(text.contains("campfire_requests_refused_total{reason=\"unauthorized\"} 1"), "{text}");
         Ok(())
     })
     .await;

@@ -8,7 +8,7 @@ use campfire_tests::cluster::{self, Options};
 use campfire_tests::relay::Settings;
 use campfire_tests::seed::{DATABASE, Seed};
 use campfire_tests::socket::Vsn;
-use campfire_tests::{Cluster, ORGANIZATION, chat};
+use campfire_tests::{Cluster, ORGANIZATION, chat, layout};
 use serde_json::json;
 use tokio_postgres::error::SqlState;
 
@@ -88,6 +88,32 @@ const LIFE: &str = "
     -- Of this cluster: no dump may carry them.
     insert into campfire.slots values ('campfire', '1', 1, '{campfire}', '{1}', '{1}');
     insert into campfire.slot_events values (now(), 'campfire', 'dropped', '0/1', null, 2, 1)";
+
+/// The application's own tables behind projections: partitions of several levels and schemas, made before and after and
+/// attached; triggers that are not as they were made; types with a length. One statement each: procedures commit.
+const PROJECTED: &[&str] = &[
+    "create table measurements (id int, region text, unit char(3), detail jsonb, primary key (id, region)) partition by list (region);
+     create table measurements_a partition of measurements for values in ('a');
+     create table measurements_b partition of measurements for values in ('b', 'c') partition by list (region);
+     create table measurements_b_b partition of measurements_b for values in ('b');
+     insert into measurements values (1, 'a', 'kWh', '{}'), (2, 'b', 'm', '{}')",
+    "call campfire.create_projection('measurements')",
+    "create table chat.measurements_early partition of measurements for values in ('early');
+     create table measurements_b_c partition of measurements_b for values in ('c');
+     create table measurements_z (id int not null, region text not null, unit char(3), detail jsonb, primary key (id, region));
+     alter table measurements attach partition measurements_z for values in ('z');
+     insert into measurements values (3, 'c', 'EUR', '{}'), (4, 'z', 'USD', '{}'), (5, 'early', null, '{}');
+     alter table measurements disable trigger sync_realtime_measurements_trigger;
+     alter table measurements enable always trigger sync_realtime_measurements_trigger;
+     alter table measurements enable always trigger sync_realtime_measurements_truncate_trigger;
+     select campfire.alter_projection('measurements', dropped_partitions => 'delete');
+     select campfire.publish('campfire', 'realtime_measurements');
+     select campfire.add_route('realtime_measurements', 'INSERT', 'region:{region}', 'measured')",
+    "create domain currency as char(3);
+     create table prices (currency currency primary key, amount numeric(8, 2), s text, customer jsonb);
+     insert into prices values ('EUR', 1.5, 'note', '{\"plan\": \"pro\"}')",
+    "call campfire.create_projection('prices', array['currency', 'amount', 's', 'customer ->> ''plan'' as plan'])",
+];
 
 /// Everything of a database that a dump must carry, one fact a line, without oids.
 const FACTS: &str = r#"
@@ -194,7 +220,7 @@ fn ensure_nothing_of_the_cluster(cluster: &Cluster, source: &str, restored: &str
 }
 
 /// A program of the server's package, as whoever runs the tests.
-fn program(cluster: &Cluster, name: &str, arguments: &[&str]) -> Result<String> {
+pub(crate) fn program(cluster: &Cluster, name: &str, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(cluster.server.program(name));
     let output = command.args(arguments).output().with_context(|| format!("cannot run {name}"))?;
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -202,7 +228,7 @@ fn program(cluster: &Cluster, name: &str, arguments: &[&str]) -> Result<String> 
     Ok(errors)
 }
 
-fn path(file: &Path) -> &str {
+pub(crate) fn path(file: &Path) -> &str {
     file.to_str().expect("a temporary file's name is text")
 }
 
@@ -219,6 +245,9 @@ fn dump(cluster: &Cluster, format: &str) -> Result<PathBuf> {
 fn lived() -> Result<(Cluster, Vec<String>)> {
     let cluster = Cluster::boot()?;
     cluster.psql(DATABASE, LIFE)?;
+    for statement in PROJECTED {
+        cluster.psql(DATABASE, statement)?;
+    }
     let facts = facts(&cluster, DATABASE)?;
     for word in [
         "policy",
@@ -226,7 +255,8 @@ fn lived() -> Result<(Cluster, Vec<String>)> {
         "published",
         "public.messages",
         "chat.realtime_conversations",
-        "next route 1",
+        "next route 2",
+        "trigger O CREATE TRIGGER sync_realtime_measurements_truncate_trigger AFTER TRUNCATE ON chat.measurements_early",
         "partition realtime.messages_",
         "function CREATE OR REPLACE FUNCTION realtime.send(",
     ] {
@@ -324,7 +354,82 @@ async fn a_parallel_restore_gives_the_same() -> Result<()> {
     Ok(())
 }
 
-/// What docs/extension.md says of removal, word for word.
+/// All or nothing, by both programs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_in_one_transaction_gives_the_same() -> Result<()> {
+    let (cluster, source) = lived()?;
+    let plain = dump(&cluster, "plain")?;
+    cluster.psql("postgres", "create database restored_plain")?;
+    let url = cluster.superuser_url("restored_plain");
+    program(
+        &cluster,
+        "psql",
+        &["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction", "-d", &url, "-f", path(&plain)],
+    )?;
+    ensure_equal(&source, &facts(&cluster, "restored_plain")?)?;
+
+    let custom = dump(&cluster, "custom")?;
+    cluster.psql("postgres", "create database restored_custom")?;
+    let url = cluster.superuser_url("restored_custom");
+    program(&cluster, "pg_restore", &["--exit-on-error", "--single-transaction", "-d", &url, path(&custom)])?;
+    ensure_equal(&source, &facts(&cluster, "restored_custom")?)
+}
+
+/// Over what is there, as it was and changed since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_with_clean_gives_the_same() -> Result<()> {
+    let (cluster, source) = lived()?;
+    let file = dump(&cluster, "custom")?;
+    cluster.psql(
+        DATABASE,
+        "insert into measurements values (6, 'b', 'new', '{}'); delete from prices; drop table measurements_b_b;
+         delete from messages; select campfire.drop_route(1)",
+    )?;
+    let url = cluster.superuser_url(DATABASE);
+    for _ in 0..2 {
+        let output = Command::new(cluster.server.program("pg_restore"))
+            .args(["--clean", "--if-exists", "-d", &url, path(&file)])
+            .output()?;
+        // Postgres itself cannot drop the key of a partition before its table, and goes on.
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        let other = errors
+            .lines()
+            .find(|line| line.contains("error:") && !line.contains("cannot drop inherited constraint"));
+        ensure!(other.is_none(), "{errors}");
+        ensure_equal(&source, &facts(&cluster, DATABASE)?)?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schema_realtime_survives_a_restore_that_leaves_things_out() -> Result<()> {
+    let (cluster, _) = lived()?;
+    let file = dump(&cluster, "c")?;
+    let check = "select problem || ' -> ' || fix from campfire.check_supabase_api()";
+    // What is left out, and whether the schema has to be mended then.
+    let cases: [(&[&str], bool); 3] = [
+        (&["--no-comments"], false),
+        (&["--no-comments", "--no-owner"], false),
+        (&["--no-comments", "--no-owner", "--no-acl"], true),
+    ];
+    for (number, (options, is_damaged)) in cases.into_iter().enumerate() {
+        let database = format!("restored_{number}");
+        cluster.psql("postgres", &format!("create database {database}"))?;
+        let url = cluster.superuser_url(&database);
+        program(&cluster, "pg_restore", &[options, &["--exit-on-error", "-d", &url, path(&file)]].concat())?;
+        ensure!(cluster.psql(&database, "select campfire.has_supabase_api()")?.trim() == "t", "{options:?}");
+        let found = cluster.psql(&database, check)?;
+        ensure!(found.trim().is_empty() != is_damaged, "{options:?}: {found}");
+        cluster.psql(&database, "select campfire.install_supabase_api()")?;
+        let found = cluster.psql(&database, check)?;
+        ensure!(found.trim().is_empty(), "{options:?}: {found}");
+        cluster
+            .psql(&database, "set role campfire_relay; select campfire.realtime_probe('r', '{broadcast}')")?;
+    }
+    Ok(())
+}
+
+/// The extension goes, and the tables are kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn removal_leaves_every_row_and_nothing_else() -> Result<()> {
     let cluster = Cluster::boot()?;
@@ -438,3 +543,102 @@ fn with_the_package_gone_a_server_that_preloads_it_does_not_start() -> Result<()
     cluster.start()?;
     Ok(())
 }
+
+/// What a database and its cluster hold beside what initdb made.
+const BELONGINGS: &str = "
+    select format('schema %s', nspname) from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'
+    union all select format('%s %s', c.relkind, c.oid::regclass) from pg_class as c where c.oid >= 16384 and c.relnamespace <> 'pg_toast'::regnamespace
+    union all select format('function %s', oid::regprocedure) from pg_proc where oid >= 16384
+    union all select format('type %s', oid::regtype) from pg_type where oid >= 16384
+    union all select format('trigger %s', tgname) from pg_trigger where oid >= 16384
+    union all select format('policy %s', polname) from pg_policy
+    union all select format('event trigger %s', evtname) from pg_event_trigger
+    union all select format('publication %s', pubname) from pg_publication
+    union all select format('extension %s', extname) from pg_extension
+    union all select format('slot %s', slot_name) from pg_replication_slots
+    union all select format('role %s', rolname) from pg_roles where oid >= 16384
+    union all select format('setting %s', setconfig) from pg_db_role_setting
+    union all select format('privileges of %s', n.nspname || n.nspacl::text) from pg_namespace as n where n.nspname = 'public'
+    order by 1";
+
+/// Everything that campfire can make, beside a table of the application's own.
+const EVERYTHING: &str = "
+    set client_min_messages = warning;
+    select campfire.install(), campfire.install('chat');
+    select campfire.install_supabase_api();
+    create policy members on realtime.messages for select to authenticated using (realtime.topic() = topic);
+    select realtime.send('{}', 'e', 'room:7');
+    insert into organizations (name) values ('Example');
+    insert into conversations (organization_id) select id from organizations;
+    select campfire.create_publication('second', '{chat.messages}');
+    select campfire.publish('campfire', 'realtime_orders');
+    select campfire.add_route('realtime_orders', 'INSERT', 'shop:{shop}', 'order:created');
+    update campfire.settings set value = '131072' where name = 'broadcast_organization_bytes_max';
+    select campfire.broadcast('news', 'e', '{}')";
+
+/// The SQL blocks of a section of the documentation.
+fn documented(section: &str) -> Result<Vec<String>> {
+    let path = layout::repository().join("docs/extension.md");
+    let text = std::fs::read_to_string(path)?;
+    let text = text.split(&format!("\n## {section}\n")).nth(1).context("no such section")?;
+    let text = text.split("\n## ").next().unwrap_or_default().split("\n### ").next().unwrap_or_default();
+    Ok(text
+        .split("```sql\n")
+        .skip(1)
+        .filter_map(|block| Some(block.split("```").next()?.to_owned()))
+        .collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_removal_that_is_documented_leaves_nothing_of_campfire() -> Result<()> {
+    let cluster = Cluster::boot_with(Options { seed: Seed::Bare, ..Options::default() })?;
+    let own = "create schema chat; create table orders (id int primary key, shop int, detail jsonb); insert into orders values (1, 7, '{}')";
+    cluster.psql("postgres", "create database app")?;
+    cluster.psql("app", own)?;
+    let before = cluster.psql("app", BELONGINGS)?;
+    cluster.psql("app", "create extension campfire")?;
+    cluster.psql("app", "call campfire.create_projection('orders', '{id,shop}')")?;
+    for slot in ["campfire", "campfire_two"] {
+        cluster.psql("app", &format!("select pg_create_logical_replication_slot('{slot}', 'pgoutput')"))?;
+    }
+    cluster.psql("app", EVERYTHING)?;
+    ensure!(cluster.psql("app", BELONGINGS)?.lines().count() > before.lines().count() + 100);
+    let blocks = documented("Removal")?;
+    ensure!(blocks.len() == 2, "{} blocks", blocks.len());
+    // Step by step, as it is pasted.
+    for step in blocks.iter().flat_map(|block| block.split("\n\n")) {
+        cluster.psql("app", step)?;
+    }
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    ensure_equal(&lines(&before), &lines(&cluster.psql("app", BELONGINGS)?))?;
+    ensure!(cluster.psql("app", "select count(*) from orders")?.trim() == "1");
+    // All of it may come back.
+    cluster.psql("app", "create extension campfire; select campfire.install()")?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chat_tables_can_be_kept_when_all_else_is_removed() -> Result<()> {
+    let cluster = Cluster::boot_with(Options { seed: Seed::Bare, ..Options::default() })?;
+    cluster.psql("postgres", "create database app")?;
+    cluster.psql("app", "create extension campfire; select campfire.install()")?;
+    cluster.psql("app", WRITE_ONE)?;
+    let block = documented("Removal")?.remove(0);
+    let (head, rest) = block.split_once("-- 5.").context("step 5")?;
+    let (_, tail) = rest.split_once("-- 6.").context("step 6")?;
+    let tail = tail.replace("drop extension campfire;", "drop extension campfire cascade;");
+    cluster.psql("app", &format!("{head}-- 6.{tail}"))?;
+    cluster.psql("app", WRITE_ONE)?;
+    let rows = "select count(*) from conversations as c join messages as m on m.conversation_id = c.id";
+    ensure!(cluster.psql("app", rows)?.trim() == "2");
+    let left = "select count(*) from pg_namespace where nspname in ('campfire', 'realtime')";
+    ensure!(cluster.psql("app", left)?.trim() == "0");
+    Ok(())
+}
+
+/// A conversation with a message.
+const WRITE_ONE: &str = "
+    with founded as (insert into organizations (name) values ('Example') returning id),
+      opened as (insert into conversations (organization_id) select id from founded returning id, organization_id)
+    insert into messages (conversation_id, organization_id, content, sender_type)
+    select id, organization_id, 'Hello?', 'visitor' from opened";

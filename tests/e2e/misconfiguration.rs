@@ -125,6 +125,98 @@ async fn settings_that_are_no_numbers_or_addresses_are_named() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_without_sense_are_refused_with_how_they_are_written() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    let settings = Settings::of(&cluster)?;
+    for (name, value, words) in [
+        ("CAMPFIRE_WINDOW_SECONDS", "soon", ["CAMPFIRE_WINDOW_SECONDS", "5m"]),
+        ("CAMPFIRE_WINDOW_SECONDS", "1.5m", ["whole number", "5m"]),
+        ("CAMPFIRE_IDLE_SECONDS", "", ["CAMPFIRE_IDLE_SECONDS", "empty"]),
+        ("CAMPFIRE_IDLE_SECONDS", "18446744073709551615", ["CAMPFIRE_IDLE_SECONDS", "ten years"]),
+        ("CAMPFIRE_WINDOW_BYTES", "256 pages", ["CAMPFIRE_WINDOW_BYTES", "256MiB"]),
+        ("CAMPFIRE_MAX_SOCKETS", "5k", ["CAMPFIRE_MAX_SOCKETS", "whole number"]),
+        ("CAMPFIRE_SNAPSHOT_QUEUE", "0", ["CAMPFIRE_SNAPSHOT_QUEUE", "at least 1"]),
+        ("CAMPFIRE_PRESENCE_DEFAULT", "perhaps", ["CAMPFIRE_PRESENCE_DEFAULT", "true or false"]),
+        ("CAMPFIRE_UNIX_MODE", "rw-rw----", ["CAMPFIRE_UNIX_MODE", "660"]),
+        ("CAMPFIRE_UNIX_GROUP", "no such group", ["CAMPFIRE_UNIX_GROUP", "/etc/group"]),
+    ] {
+        refuses(settings.clone().env(name, value), &words).await?;
+    }
+    let with_units = settings.env("CAMPFIRE_WINDOW_SECONDS", "5m").env("CAMPFIRE_WINDOW_BYTES", "64MiB");
+    with_units.env("CAMPFIRE_PRESENCE_DEFAULT", "on").start().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_that_can_be_guessed_are_refused() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    let settings = Settings::of(&cluster)?;
+    let long = "x".repeat(32);
+    for value in ["guess", &long[1..]] {
+        let short = settings.clone().env("CAMPFIRE_JWT_SECRET", value);
+        let mut relay = short.clone().env("CAMPFIRE_LOG", "off").spawn()?;
+        relay.wait_for_exit().await?;
+        ensure!(!relay.finished_log().contains(value), "the secret is in the log");
+        refuses(short, &["CAMPFIRE_JWT_SECRET", "32", "RFC 7518", "openssl rand"]).await?;
+    }
+    let jwks = cluster.dir.join("jwks.json");
+    std::fs::write(&jwks, r#"{"keys":[{"kty":"oct","kid":"a","k":"c2hvcnQ"}]}"#)?;
+    let with_set = settings.clone().env("CAMPFIRE_JWKS", &jwks.display().to_string());
+    refuses(with_set, &["CAMPFIRE_JWKS", "oct", "32"]).await?;
+    // One that is short can be replaced without an end of all tokens; it is told that this should not last.
+    let replaced =
+        settings.env("CAMPFIRE_JWT_SECRET", &long).env("CAMPFIRE_JWT_PREVIOUS_SECRETS", "guess,other");
+    let relay = replaced.start().await?;
+    ensure!(relay.log_text().contains("CAMPFIRE_JWT_PREVIOUS_SECRETS has secrets that can be guessed"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn variables_that_no_setting_has_are_refused_with_the_one_that_was_meant() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    let settings = Settings::of(&cluster)?;
+    let misspelt = settings.clone().env("CAMPFIRE_WINDOW_SECS", "5").env("CAMPFIRE_API_KEY", "x");
+    refuses(
+        misspelt,
+        &[
+            "CAMPFIRE_API_KEY is no setting: did you mean CAMPFIRE_API_KEYS?",
+            "CAMPFIRE_WINDOW_SECS is no setting: did you mean CAMPFIRE_WINDOW_SECONDS?",
+        ],
+    )
+    .await?;
+    // What tests, Kubernetes and Docker set is not the relay's.
+    let foreign = settings.env("CAMPFIRE_TEST_PG", "15").env("CAMPFIRE_CHROOT", "bookworm");
+    foreign
+        .env("CAMPFIRE_SERVICE_HOST", "10.0.0.1")
+        .env("CAMPFIRE_PORT", "tcp://10.0.0.1:8080")
+        .start()
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_start_log_shows_every_setting_and_no_secret() -> Result<()> {
+    let cluster = Cluster::boot()?;
+    let settings = Settings::of(&cluster)?.env("CAMPFIRE_LOG_FORMAT", "text").env("CAMPFIRE_LOG", "info");
+    let secrets =
+        [&cluster.credentials.jwt_secret, &cluster.credentials.api_key, &cluster.credentials.relay_password];
+    let relay = settings.clone().env("CAMPFIRE_IDLE_SECONDS", "2m").start().await?;
+    let log = relay.log_text();
+    for shown in
+        ["idle_seconds=2m", "snapshot_queue=256", "jwt_secret=***", "presence_default=false", "slot=campfire"]
+    {
+        ensure!(log.contains(shown), "no {shown} in {log}");
+    }
+    ensure!(secrets.iter().all(|secret| !log.contains(secret.as_str())), "a secret is in the log");
+    // A start that fails is not drowned in them.
+    let mut failed = settings.env("CAMPFIRE_JWT_SECRET", "short").spawn()?;
+    failed.wait_for_exit().await?;
+    let log = failed.finished_log();
+    ensure!(log.len() < 1000 && log.lines().all(|line| line.len() < 400), "{log}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_relay_waits_and_takes_over() {
     with_scene(async |scene| {
         let conversation = scene.conversation().await?;
@@ -134,8 +226,12 @@ async fn a_second_relay_waits_and_takes_over() {
             standby.get("/healthz").await.ok().filter(|answer| answer.status == 200)
         })
         .await;
-        let ready = standby.get("/readyz").await?;
-        ensure!(ready.status == 503, "{ready:?}");
+        // Not ready by intent, which is told apart from a relay that has yet to catch up.
+        eventually("the standby says what it waits for", async || {
+            let ready = standby.get("/readyz").await.ok()?;
+            (ready.status == 503 && ready.body.starts_with("standing by")).then_some(())
+        })
+        .await;
 
         // What was written before it took over is old, and never sent as live.
         scene.write_messages(conversation, &numbered("old", 3)).await?;

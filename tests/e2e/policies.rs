@@ -1,7 +1,7 @@
 //! Private channels outside `org:`, decided by policies on `realtime.messages`. Names beginning with `a1` and so on are
 //! the checks of the protocol's reference.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use campfire_tests::relay::Settings;
@@ -59,10 +59,8 @@ async fn without_the_schema_private_channels_are_refused_by_name() {
         let reply = socket.try_join("room", Some(&scene.agent()), private("k", false)).await?;
         let reason = "PoliciesNotInstalled: Private channels outside org: are not set up in this database";
         ensure!(reply.reason() == reason, "{reply:?}");
-        ensure!(
-            scene.relay.log_text().contains("campfire.install_supabase_api()"),
-            "the operator is told what to do"
-        );
+        // The operator is told what to do.
+        logged(scene, "campfire.install_supabase_api()").await;
         Ok(())
     })
     .await;
@@ -89,7 +87,7 @@ async fn a1_a_private_channel_needs_a_policy_that_lets_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a2_who_may_only_read_sends_nothing_and_is_not_told_so() {
+async fn a2_who_may_only_read_sends_nothing_and_is_told_so() {
     with_scene(async |scene| {
         let read = [policy("select", "broadcast", "true"), policy("select", "presence", "true")];
         install(scene, &read).await?;
@@ -97,13 +95,45 @@ async fn a2_who_may_only_read_sends_nothing_and_is_not_told_so() {
             let mut reader = member(scene, vsn, "r", &scene.agent(), true).await?;
             let mut other = member(scene, vsn, "r", &scene.agent(), false).await?;
             next_presence(&mut reader, "presence_state").await?;
-            reader.broadcast("r", "e", json!({})).await?;
-            silent(&mut reader).await?;
+            let push = reader.broadcast("r", "e", json!({})).await?;
+            let reply = reader.reply(&push).await?;
+            let reason = "Unauthorized: You do not have permissions to write to this Channel topic: r";
+            ensure!(reply.status == "error" && reply.reason() == reason, "{reply:?}");
             silent(&mut other).await?;
             let call = json!({"type": "presence", "event": "track", "payload": {}});
             let reply = reader.request("r", "presence", call).await?;
             ensure!(reply.status == "error" && reply.response == json!({}), "{reply:?}");
         }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_on_a_private_channel_comes_once_and_in_order() {
+    with_scene(async |scene| {
+        install(scene, &[policy("select", "broadcast", "true")]).await?;
+        const MESSAGES: i64 = 3_000;
+        let mut members = Vec::new();
+        for vsn in [Vsn::V1, Vsn::V2, Vsn::V1, Vsn::V2] {
+            members.push(member(scene, vsn, "r", &scene.agent(), false).await?);
+        }
+        let burst = "select realtime.send(jsonb_build_object('n', n), 'e', 'r') from generate_series(1, $1::bigint) n";
+        let (sent, heard) = tokio::join!(scene.database.execute(burst, &[&MESSAGES]), async {
+            let reading = members.iter_mut().map(async |member| {
+                for n in 1..=MESSAGES {
+                    let event = member.expect("r", "e").await?;
+                    ensure!(event.payload["n"] == n, "expected {n}, got {event:?}");
+                    ensure!(event.meta["replayed"].is_null(), "{event:?}");
+                }
+                anyhow::Ok(())
+            });
+            futures_util::future::try_join_all(reading).await
+        });
+        sent?;
+        heard?;
+        let lagged = scene.relay.metric("campfire_channels_lagged_total").await?;
+        ensure!(lagged.is_some_and(|lagged| lagged >= 4.0), "{lagged:?}");
         Ok(())
     })
     .await;
@@ -208,14 +238,15 @@ async fn a5_a6_a_new_token_is_asked_about_again() {
         for vsn in Vsn::BOTH {
             let mut socket = member(scene, vsn, "r", &mint(&["read"]), false).await?;
             let mut other = member(scene, vsn, "r", &mint(&["read", "send"]), false).await?;
-            socket.broadcast("r", "denied", json!({})).await?;
+            let push = socket.broadcast("r", "denied", json!({})).await?;
+            ensure!(socket.reply(&push).await?.reason().starts_with("Unauthorized: "));
             socket.set_token("r", &mint(&["read", "send"])).await?;
             let push = socket.broadcast("r", "granted", json!({})).await?;
             ensure!(socket.reply(&push).await?.is_ok());
             other.expect("r", "granted").await?;
             socket.set_token("r", &mint(&["read"])).await?;
-            socket.broadcast("r", "denied again", json!({})).await?;
-            silent(&mut socket).await?;
+            let push = socket.broadcast("r", "denied again", json!({})).await?;
+            ensure!(socket.reply(&push).await?.reason().starts_with("Unauthorized: "));
             silent(&mut other).await?;
             let mut both = member(scene, vsn, "r", &mint(&["read", "see"]), true).await?;
             for (member, allowed, message) in [
@@ -241,6 +272,7 @@ async fn a5_a6_a_new_token_is_asked_about_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_that_fails_is_a_no_and_harms_nobody_else() {
     with_scene(async |scene| {
+        scene.relay.expect_log("a policy on realtime.messages failed");
         let broken = "(realtime.topic() <> 'bad' or 1 / (length(realtime.topic()) - 3) = 0)";
         install(scene, &[policy("select", "broadcast", broken)]).await?;
         let mut socket = scene.socket(Vsn::V2).await?;
@@ -251,8 +283,8 @@ async fn a_policy_that_fails_is_a_no_and_harms_nobody_else() {
         let insert = policy("insert", "broadcast", "1 / (length(realtime.topic()) - 4) = 0");
         scene.database.batch_execute(&insert).await?;
         let mut socket = member(scene, Vsn::V2, "good", &scene.agent(), false).await?;
-        socket.broadcast("good", "e", json!({})).await?;
-        silent(&mut socket).await?;
+        let push = socket.broadcast("good", "e", json!({})).await?;
+        ensure!(socket.reply(&push).await?.reason().starts_with("Unauthorized: "));
         let bearer = format!("Bearer {}", scene.agent());
         let path = "/api/broadcast/good/events/e?private=true";
         let response = scene.relay.post(path, &[("authorization", bearer.as_str())], &json!({})).await?;
@@ -406,6 +438,7 @@ async fn questions_are_bounded_in_time() {
             .env("CAMPFIRE_POLICY_DENIAL_SECONDS", "0")
     };
     with_settings(settings, async |scene| {
+        scene.relay.expect_log("the policies on realtime.messages took too long to answer");
         install_waiting(scene).await?;
         let token = |number| token_of(scene, number);
         scene.database.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
@@ -422,6 +455,196 @@ async fn questions_are_bounded_in_time() {
             reply.is_ok().then_some(())
         })
         .await;
+        Ok(())
+    })
+    .await;
+}
+
+/// What a policy may be unable to do, as the condition of a policy, and what Postgres says then.
+const FAILURES: [(&str, &str, &str); 8] = [
+    ("missing_table()", "42P01", "relation \"rooms\" does not exist"),
+    ("missing_function()", "42883", "function no_such_function() does not exist"),
+    ("reads_secrets()", "42501", "permission denied for table secrets"),
+    ("raises('P0001', 'no rooms today')", "P0001", "no rooms today"),
+    // What the relay and the extension say themselves in other cases.
+    ("raises('55000', 'not now')", "55000", "not now"),
+    ("raises('23514', 'not this')", "23514", "not this"),
+    ("raises('57014', 'enough')", "57014", "enough"),
+    ("raises('3F000', 'no schema')", "3F000", "no schema"),
+];
+
+const FAILING: &str = "
+    create table secrets (id int);
+    create function missing_table() returns boolean language plpgsql as
+        $$ begin return exists (select from rooms); end $$;
+    create function missing_function() returns boolean language plpgsql as
+        $$ begin return no_such_function(); end $$;
+    create function reads_secrets() returns boolean language sql as $$ select exists (select from secrets) $$;
+    create function raises(code text, message text) returns boolean language plpgsql as
+        $$ begin raise exception using errcode = code, message = message; end $$;";
+
+/// The first line of the log with this in it; a log is read a little later than a reply.
+async fn logged(scene: &Scene, text: &str) -> String {
+    let find = async || scene.relay.log_text().lines().find(|line| line.contains(text)).map(str::to_owned);
+    eventually(&format!("the log has {text:?}"), find).await
+}
+
+/// Lines of the log that name a SQLSTATE.
+fn complaints(scene: &Scene, sqlstate: &str) -> usize {
+    let wanted = format!("\"sqlstate\":\"{sqlstate}\"");
+    let log = scene.relay.log_text();
+    log.lines().filter(|line| line.contains("\"WARN\"") && line.contains(&wanted)).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_fails_is_named_by_its_error_to_the_client_and_in_the_log() {
+    with_scene(async |scene| {
+        scene.relay.expect_log("a policy on realtime.messages failed");
+        install(scene, &[]).await?;
+        scene.database.batch_execute(FAILING).await?;
+        let mut socket = scene.socket(Vsn::V2).await?;
+        for (number, (condition, ..)) in FAILURES.iter().enumerate() {
+            for (action, clause) in [("select", "using"), ("insert", "with check")] {
+                let topic = format!("{action}:{number}");
+                // The others let this topic pass.
+                let policy = format!(
+                    "create policy \"{topic}\" on realtime.messages as restrictive for {action} to authenticated
+                       {clause} (realtime.topic() <> '{topic}' or {condition})"
+                );
+                scene.database.batch_execute(&policy).await?;
+            }
+        }
+        let open = [policy("select", "broadcast", "true"), policy("insert", "broadcast", "true")];
+        scene.database.batch_execute(&open.concat()).await?;
+        let started = Instant::now();
+        for (number, (_, sqlstate, message)) in FAILURES.iter().enumerate() {
+            let reply = socket
+                .try_join(&format!("select:{number}"), Some(&scene.agent()), private("k", false))
+                .await?;
+            let told = format!("(a policy failed: {sqlstate}: {message})");
+            let reason = reply.reason();
+            ensure!(reason.starts_with("Unauthorized: ") && reason.ends_with(&told), "{reason}");
+            logged(scene, &format!("\"sqlstate\":\"{sqlstate}\"")).await;
+            // Who may read still may; what it cannot send is told in the log alone.
+            let reply = socket
+                .try_join(&format!("insert:{number}"), Some(&scene.agent()), private("k", false))
+                .await?;
+            ensure!(reply.is_ok(), "{reply:?}");
+        }
+        let log = scene.relay.log_text();
+        ensure!(!log.contains("install_supabase_api"), "the schema is installed");
+        ensure!(log.contains("permission denied for table secrets"), "the message is not in the log");
+        // Those of sending are the same causes, and told again after a minute.
+        let told_max = 1 + started.elapsed().as_secs() as usize / 60;
+        for (_, sqlstate, _) in FAILURES {
+            let told = complaints(scene, sqlstate);
+            ensure!((1..=told_max).contains(&told), "{sqlstate} is {told} times in the log");
+        }
+        let failures = scene.relay.metric("campfire_policy_failures_total").await?;
+        ensure!(failures == Some(2.0 * FAILURES.len() as f64), "{failures:?}");
+        // Not in a function: refused before a row is looked at, as a missing grant on realtime.messages is.
+        let direct = policy("select", "presence", "exists (select from secrets)");
+        scene.database.batch_execute(&direct).await?;
+        let reply = socket.try_join("direct", Some(&scene.agent()), private("k", false)).await?;
+        ensure!(reply.reason().ends_with("42501: permission denied for table secrets)"), "{reply:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_cause_is_logged_once_however_many_ask() {
+    let settings = |settings: Settings| settings.env("CAMPFIRE_POLICY_DENIAL_SECONDS", "0");
+    with_settings(settings, async |scene| {
+        scene.relay.expect_log("a policy on realtime.messages failed");
+        scene.database.batch_execute(FAILING).await?;
+        let fails =
+            "case when realtime.topic() = 'end' then raises('P0001', 'the end') else missing_table() end";
+        install(scene, &[policy("select", "broadcast", fails)]).await?;
+        let started = Instant::now();
+        let mut socket = scene.socket(Vsn::V2).await?;
+        for number in 0..20 {
+            let topic = format!("room:{number}");
+            let reply = socket.try_join(&topic, Some(&scene.agent()), private("k", false)).await?;
+            ensure!(reply.reason().contains("42P01"), "{reply:?}");
+        }
+        let failures = scene.relay.metric("campfire_policy_failures_total").await?;
+        ensure!(failures == Some(20.0), "{failures:?}");
+        // The last line, so that none is still on its way.
+        socket.try_join("end", Some(&scene.agent()), private("k", false)).await?;
+        logged(scene, "P0001").await;
+        let told = complaints(scene, "42P01");
+        ensure!(told <= 1 + started.elapsed().as_secs() as usize / 60, "{told} lines");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_without_grants_on_the_table_is_refused_and_nothing_has_failed() {
+    with_scene(async |scene| {
+        install(scene, &[policy("select", "broadcast", "true"), policy("insert", "broadcast", "true")])
+            .await?;
+        scene.database.batch_execute("revoke insert on realtime.messages from authenticated").await?;
+        let mut socket = member(scene, Vsn::V2, "r", &scene.agent(), false).await?;
+        socket.broadcast("r", "e", json!({})).await?;
+        silent(&mut socket).await?;
+        scene.database.batch_execute("revoke select on realtime.messages from authenticated").await?;
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let reply = socket.try_join("s", Some(&scene.agent()), private("k", false)).await?;
+        let reason = "Unauthorized: You do not have permissions to read from this Channel topic: s";
+        ensure!(reply.reason() == reason, "{reply:?}");
+        let failures = scene.relay.metric("campfire_policy_failures_total").await?;
+        ensure!(failures == Some(0.0), "{failures:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_in_the_way_of_todays_partition_is_named_to_the_operator() {
+    with_scene(async |scene| {
+        install(scene, &[policy("select", "broadcast", "true")]).await?;
+        scene.relay.expect_log("no partition of realtime.messages takes rows of today");
+        let detach =
+            "do $$ begin execute format('alter table realtime.messages detach partition realtime.%I',
+            realtime.partition_name((now() at time zone 'utc')::date)); end $$";
+        scene.database.batch_execute(detach).await?;
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let reply = socket.try_join("r", Some(&scene.agent()), private("k", false)).await?;
+        let reason = "MissingPartition: realtime.messages has no partition for today";
+        ensure!(reply.reason() == reason, "{reply:?}");
+        let line = logged(scene, "is in the way").await;
+        ensure!(line.contains("\"WARN\"") && line.contains("rename to messages_"), "{line:?}");
+        // The hint, as it is.
+        let fix = "select fix from campfire.check_supabase_api()";
+        let fix: String = scene.database.query_one(fix, &[]).await?.get(0);
+        scene.database.batch_execute(&fix).await?;
+        ensure!(socket.try_join("r", Some(&scene.agent()), private("k", false)).await?.is_ok());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schema_realtime_goes_on_without_its_comment_and_with_another_owner() {
+    with_scene(async |scene| {
+        install(scene, &[policy("select", "broadcast", "true")]).await?;
+        let change =
+            "create role app nologin; comment on schema realtime is null; alter schema realtime owner to app";
+        scene.database.batch_execute(change).await?;
+        let mut socket = member(scene, Vsn::V2, "r", &scene.agent(), false).await?;
+        scene.database.batch_execute("select realtime.send('{\"n\": 1}', 'e', 'r')").await?;
+        ensure!(socket.expect("r", "e").await?.payload["n"] == 1);
+        scene.relay.expect_log("private channels are shut");
+        // What cannot go on names what is wrong and what mends it, and the mend works.
+        scene.database.batch_execute("alter function realtime.probe(text, text[]) owner to app").await?;
+        let reply = socket.try_join("s", Some(&scene.agent()), private("k", false)).await?;
+        ensure!(reply.reason().starts_with("PoliciesNotInstalled: "), "{reply:?}");
+        let line = logged(scene, "who is no superuser").await;
+        ensure!(line.contains("select campfire.install_supabase_api();"), "{line:?}");
+        scene.database.batch_execute("select campfire.install_supabase_api()").await?;
+        ensure!(socket.try_join("t", Some(&scene.agent()), private("k", false)).await?.is_ok());
         Ok(())
     })
     .await;

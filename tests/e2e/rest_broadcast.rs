@@ -253,6 +253,32 @@ async fn on_an_organizations_channels_rights_and_reserved_events_hold_over_http_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn typists_behind_one_service_end_each_by_itself() {
+    with_scene(async |scene| {
+        let conversation = scene.conversation().await?;
+        let channel = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut agent = scene.dashboard(Vsn::V1, &[&channel]).await?;
+        let claims = json!({"role": "service_role", "exp": token::now() + 3600});
+        let bearer = format!("Bearer {}", token::mint(scene.secret(), &claims));
+        for (event, who) in [("typing:start", "a"), ("typing:start", "b"), ("typing:stop", "a")] {
+            let path = format!("/api/broadcast/{channel}/events/{event}");
+            let headers = [("authorization", bearer.as_str())];
+            let response = scene.relay.post(&path, &headers, &json!({"user_id": who})).await?;
+            ensure!(response.status == 202, "{response:?}");
+            ensure!(agent.expect(&channel, event).await?.payload == json!({"user_id": who}));
+        }
+        // By the relay, when the time is over.
+        let stop = agent.expect(&channel, "typing:stop").await?;
+        ensure!(stop.payload == json!({"user_id": "b"}), "{stop:?}");
+        ensure!(stop.meta == json!({"sender": {"type": "service", "id": null}}), "{stop:?}");
+        let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
+        ensure!(agent.events_before(&fence, &channel).await?.is_empty());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn senders_are_charged_and_the_applications_own_servers_are_not() {
     // As many would be allowed again only after a minute.
     const BURST: usize = 60;
@@ -302,6 +328,214 @@ async fn bodies_and_payloads_have_bounds() {
         let response = scene.relay.post("/api/broadcast/room/events/e", &[("apikey", &key)], &large).await?;
         let errors = json!({"payload": ["Payload size exceeds tenant limit"]});
         ensure!(response.status == 422 && response.json()? == json!({"errors": errors}), "{response:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_is_delivered_however_it_is_spelled() {
+    with_settings(public, async |scene| {
+        let key = scene.cluster.credentials.api_key.clone();
+        for vsn in Vsn::BOTH {
+            let mut room = listener(scene, vsn, "room1").await?;
+            // An application may have put the prefix into the name, as early guides of supabase-js did.
+            let mut prefixed = listener(scene, vsn, "realtime:room1").await?;
+            let spellings =
+                ["room1", "realtime:room1", "bcast:room1", "realtime:bcast:room1", "bcast:realtime:room1"];
+            for (index, topic) in spellings.into_iter().enumerate() {
+                let payload = json!({"index": index});
+                let message = json!({"topic": topic, "event": "e", "payload": payload, "private": false});
+                let response = batch(scene, json!([message])).await?;
+                ensure!(response.status == 202 && response.body.is_empty(), "{topic}: {response:?}");
+                ensure!(room.expect("room1", "e").await?.payload == payload, "{topic}");
+                let path = format!("/api/broadcast/{}/events/e", topic.replace(':', "%3A"));
+                let response = scene.relay.post(&path, &[("apikey", &key)], &payload).await?;
+                ensure!(response.status == 202, "{topic}: {response:?}");
+                ensure!(room.expect("room1", "e").await?.payload == payload, "{topic}");
+            }
+            // Of these, the second and the last may mean the other channel; nothing else has come there.
+            for index in [1, 1, 4, 4] {
+                let event = prefixed.expect("realtime:room1", "e").await?;
+                ensure!(event.payload == json!({"index": index}), "{event:?}");
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn organizations_channels_are_reached_by_every_spelling_and_malformed_ones_are_named() {
+    with_scene(async |scene| {
+        let channel = chat::organization_channel(ORGANIZATION);
+        let mut agent = scene.dashboard(Vsn::V2, &[&channel]).await?;
+        let bearer = format!("Bearer {}", scene.agent());
+        let send = async |topic: &str| {
+            let messages =
+                json!({"messages": [{"topic": topic, "event": "note", "payload": {"topic": topic}}]});
+            scene.relay.post(BATCH[0], &[("authorization", &bearer)], &messages).await
+        };
+        for prefix in ["", "realtime:", "bcast:", "realtime:bcast:"] {
+            let topic = format!("{prefix}{channel}");
+            let response = send(&topic).await?;
+            ensure!(response.status == 202 && response.body.is_empty(), "{topic}: {response:?}");
+            ensure!(agent.expect(&channel, "note").await?.payload["topic"] == topic);
+        }
+        for topic in
+            ["org:7", "realtime:org:7", "bcast:ORG:x", "realtime:", &format!("realtime:{channel}:nonsense")]
+        {
+            let response = send(topic).await?;
+            let problem = response.json()?["errors"]["messages"][0]["topic"][0].to_string();
+            ensure!(response.status == 422 && problem.contains(topic), "{topic}: {response:?}");
+            let path = format!("/api/broadcast/{}/events/e", topic.replace(':', "%3A"));
+            let response = scene.relay.post(&path, &[("authorization", &bearer)], &json!({})).await?;
+            let problem = response.json()?["errors"]["topic"][0].to_string();
+            ensure!(response.status == 422 && problem.contains(topic), "{topic}: {response:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_reaches_nobody_is_not_accepted() {
+    with_scene(async |scene| {
+        let channel = chat::organization_channel(ORGANIZATION);
+        let mut agent = scene.dashboard(Vsn::V2, &[&channel]).await?;
+        let bearer = format!("Bearer {}", scene.agent());
+        let send = async |messages: Value| {
+            let body = json!({"messages": messages});
+            scene.relay.post(BATCH[0], &[("authorization", &bearer)], &body).await
+        };
+        let good = json!({"topic": channel, "event": "note", "payload": {}});
+        // Public channels are closed here, for everybody: nothing of such a batch is sent.
+        let response = send(json!([good, {"topic": "realtime:room1", "event": "e", "payload": {}}])).await?;
+        let problem = response.json()?["errors"]["messages"][1]["topic"][0].to_string();
+        ensure!(response.status == 422 && problem.contains("room1 is closed"), "{response:?}");
+        // Events that only the database sends, a channel of somebody else, no policies that could allow it.
+        let reserved = json!({"topic": channel, "event": "message:created", "payload": {}});
+        let stranger = json!({"topic": format!("org:{}", uuid::Uuid::nil()), "event": "e", "payload": {}});
+        let private = json!({"topic": "room", "event": "e", "payload": {}, "private": true});
+        for message in [&reserved, &stranger, &private] {
+            let response = send(json!([message])).await?;
+            ensure!(response.status == 403, "{response:?}");
+            ensure!(response.json()?["dropped"][0]["topic"] == message["topic"], "{response:?}");
+        }
+        // Beside others they are told of, and the others are sent.
+        let response = send(json!([reserved, good, private])).await?;
+        let dropped = response.json()?["dropped"].clone();
+        ensure!(
+            response.status == 202 && dropped[0]["index"] == 0 && dropped[1]["index"] == 2,
+            "{response:?}"
+        );
+        ensure!(
+            dropped[1]["topic"] == "room" && dropped.as_array().is_some_and(|list| list.len() == 2),
+            "{dropped}"
+        );
+        agent.expect(&channel, "note").await?;
+        let fence = Fence::conversation(&scene.database, ORGANIZATION).await?;
+        ensure!(agent.events_before(&fence, &channel).await?.is_empty());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn browsers_may_send_any_header_and_read_every_answer() {
+    with_scene(async |scene| {
+        let address = scene.relay.address();
+        let key = scene.cluster.credentials.api_key.clone();
+        let wanted = "authorization,sentry-trace,x-datadog-trace-id,baggage";
+        for path in [
+            BATCH[0],
+            BATCH[1],
+            "/api/broadcast/a/events/b",
+            "/healthz",
+            "/realtime/v1/websocket",
+            "/nowhere",
+        ] {
+            let asked = [
+                ("origin", "https://app.example"),
+                ("access-control-request-method", "POST"),
+                ("access-control-request-headers", wanted),
+                ("access-control-request-private-network", "true"),
+            ];
+            let answer = http::request(&address, "OPTIONS", path, &asked, b"").await?;
+            ensure!(answer.status == 204, "{path}: {answer:?}");
+            ensure!(answer.header("access-control-allow-headers") == Some(wanted), "{path}: {answer:?}");
+            ensure!(answer.header("access-control-allow-origin") == Some("*"), "{path}: {answer:?}");
+            ensure!(
+                answer.header("access-control-allow-private-network") == Some("true"),
+                "{path}: {answer:?}"
+            );
+            ensure!(answer.header("access-control-max-age").is_some(), "{path}: {answer:?}");
+            let methods = answer.header("access-control-allow-methods").unwrap_or_default();
+            ensure!(methods.contains("POST") && methods.contains("GET"), "{path}: {answer:?}");
+            // Credentials would forbid the star.
+            ensure!(answer.header("access-control-allow-credentials").is_none(), "{path}: {answer:?}");
+        }
+        let json = ("content-type", "application/json");
+        let keyed = [("apikey", key.as_str()), json];
+        for (method, path, headers, body, status) in [
+            ("GET", "/nowhere", &[][..], &b""[..], 404),
+            ("GET", BATCH[0], &[], b"", 405),
+            ("POST", BATCH[0], &[json], b"{}", 401),
+            ("POST", BATCH[0], &keyed, b"{", 400),
+            ("POST", BATCH[0], &keyed, b"{\"messages\":[]}", 422),
+            ("POST", "/api/broadcast/room/events/e", &keyed, b"{}", 403),
+            ("POST", "/api/broadcast/room/events/e", &[keyed[0], ("content-type", "text/plain")], b"x", 415),
+            ("GET", "/realtime/v1/websocket", &[], b"", 401),
+            ("GET", "/healthz", &[], b"", 200),
+            ("GET", "/readyz", &[], b"", 200),
+        ] {
+            let headers = [headers, &[("origin", "https://app.example")]].concat();
+            let answer = http::request(&address, method, path, &headers, body).await?;
+            ensure!(answer.status == status, "{method} {path}: {answer:?}");
+            ensure!(answer.header("access-control-allow-origin") == Some("*"), "{method} {path}: {answer:?}");
+            let readable = answer.header("access-control-expose-headers").unwrap_or_default();
+            ensure!(readable.contains("x-rate-limit"), "{method} {path}: {answer:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_are_asked_about_the_channel_that_is_meant() {
+    with_scene(async |scene| {
+        let install = "set client_min_messages = warning; select campfire.install_supabase_api();
+            create policy readers on realtime.messages for select to authenticated using (true);
+            create policy writers on realtime.messages for insert to authenticated
+              with check (realtime.topic() in ('room1', 'realtime:room2'))";
+        scene.database.batch_execute(install).await?;
+        let bearer = format!("Bearer {}", scene.agent());
+        let join = async |channel: &str| {
+            let mut socket = scene.socket(Vsn::V2).await?;
+            let mut config = default_config();
+            config["private"] = true.into();
+            let reply = socket.try_join(channel, Some(&scene.agent()), config).await?;
+            ensure!(reply.is_ok(), "{channel}: {reply:?}");
+            anyhow::Ok(socket)
+        };
+        let send = async |topic: &str| {
+            let message = json!({"topic": topic, "event": "e", "payload": {"topic": topic}, "private": true});
+            scene.relay.post(BATCH[0], &[("authorization", &bearer)], &json!({"messages": [message]})).await
+        };
+        // The one is allowed by its bare name, the other is called so in full.
+        for (topic, channel) in
+            [("room1", "room1"), ("realtime:room1", "room1"), ("realtime:room2", "realtime:room2")]
+        {
+            let mut socket = join(channel).await?;
+            let response = send(topic).await?;
+            ensure!(response.status == 202 && response.body.is_empty(), "{topic}: {response:?}");
+            let event = socket.expect(channel, "e").await?;
+            ensure!(event.payload["topic"] == topic, "{event:?}");
+        }
+        // As with Supabase a denial is 202 in a batch; here the answer says so.
+        let response = send("realtime:room3").await?;
+        let dropped = response.json()?["dropped"][0].clone();
+        ensure!(response.status == 202 && dropped["topic"] == "room3", "{response:?}");
         Ok(())
     })
     .await;

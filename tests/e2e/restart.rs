@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use crate::scene::{Scene, contents, numbered, with_scene, with_settings};
 
-/// Ids that the relay's present run has routed to a channel, in order.
-fn routed(relay: &Relay, channel: &str) -> Vec<String> {
+/// Ids that the relay's present run has routed to a channel until it had caught up, in order.
+async fn routed(relay: &Relay, channel: &str) -> Vec<String> {
+    relay.wait_for_log("caught up with Postgres").await;
     relay
         .log_of("campfire_relay::route")
         .iter()
@@ -63,7 +64,7 @@ async fn a_relay_killed_with_9_decodes_again_what_was_unconfirmed_with_the_same_
         scene.write_messages(conversation, &numbered("while down", 5)).await?;
         scene.relay.start_again().await?;
 
-        let again = routed(&scene.relay, &conv);
+        let again = routed(&scene.relay, &conv).await;
         ensure!(again.len() == 25, "{} events instead of 25: {again:?}", again.len());
         ensure!(again[..20] == seen[..], "other ids: {again:?} {seen:?}");
         ensure!(again.is_sorted_by(|earlier, later| earlier < later), "{again:?}");
@@ -97,7 +98,7 @@ async fn a_restart_begins_at_the_first_unconfirmed_transaction() {
         scene.relay.kill_9().await?;
         scene.relay.start_again().await?;
 
-        let again = routed(&scene.relay, &conv);
+        let again = routed(&scene.relay, &conv).await;
         ensure!(again == unconfirmed_ids, "{again:?} {unconfirmed_ids:?}");
         ensure!(confirmed_ids.iter().all(|id| !again.contains(id)));
         Ok(())
@@ -170,7 +171,7 @@ async fn a_terminated_relay_confirms_nothing_that_is_in_the_window() {
         let after = confirmed(scene).await?;
         ensure!(after == before, "SIGTERM confirmed up to {after}, from {before}");
         scene.relay.start_again().await?;
-        ensure!(routed(&scene.relay, &conv).len() == 4);
+        ensure!(routed(&scene.relay, &conv).await.len() == 4);
         Ok(())
     })
     .await;

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use campfire_tests::fence::Fence;
 use campfire_tests::socket::{Event, Reply, Socket, Vsn, default_config};
 use campfire_tests::wait::DEADLINE;
 use campfire_tests::{ORGANIZATION, chat, eventually};
@@ -326,43 +325,6 @@ async fn write(
         written.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_client_is_closed_with_1013_and_resumes_while_others_go_on() {
-    // Room enough for a client that reads, however busy the machine.
-    let roomy =
-        |settings: campfire_tests::relay::Settings| settings.env("CAMPFIRE_MAX_OUTBOX_BYTES", "4194304");
-    with_settings(roomy, async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut slow = scene.socket(Vsn::V2).await?;
-        let joined = resume(scene, &mut slow, &conv, json!({})).await?;
-        let mut good = scene.dashboard(Vsn::V2, &[&conv]).await?;
-        // Nobody reads `slow`: first the kernel's buffers fill, then its outbox.
-        const MESSAGES: usize = 1500;
-        let big = "x".repeat(10_000);
-        let contents_wanted: Vec<String> = (1..=MESSAGES).map(|number| format!("{number} {big}")).collect();
-        let writing = scene.write_messages(conversation, &contents_wanted);
-        let (written, events) = tokio::join!(writing, good.next_events(MESSAGES));
-        written?;
-        ensure!(contents(&events?) == contents_wanted, "the good client lost something");
-
-        let code = slow.wait_for_close().await?;
-        ensure!(code == Some(1013) || code.is_none(), "{code:?}");
-        let closed = scene.relay.get("/metrics").await?.body;
-        ensure!(closed.contains(r#"campfire_sockets_closed_total{reason="slow_consumer"} 1"#), "{closed}");
-        let mut slow = scene.socket(Vsn::V2).await?;
-        let replay = resume(scene, &mut slow, &conv, json!({"after": joined["position"]})).await?;
-        ensure!(replay["complete"] == true && replay["count"] == MESSAGES, "{replay}");
-        let events = slow.next_events(MESSAGES).await?;
-        ensure!(contents(&events) == contents_wanted, "the slow client lost something");
-        let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
-        let surplus = slow.events_before(&fence, &conv).await?;
-        ensure!(surplus.is_empty(), "{} events too many", surplus.len());
-        Ok(())
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,7 +37,8 @@ async fn pitfall_3_25_a_poison_row_stops_the_stream_by_name_and_is_never_skipped
         eventually("it is told", async || (count("stopped: the stream") > 0).then_some(())).await;
         // As often as CAMPFIRE_STOP_AFTER_FAILURES says, then once a minute.
         ensure!(count("attached to the slot") == 3 && count("stopped: the stream") == 1);
-        ensure!(scene.relay.log_text().contains(r#""retry_in_seconds":60"#) && scene.relay.pid() == pid);
+        scene.relay.wait_for_log(r#""retry_in_seconds":60"#).await;
+        ensure!(scene.relay.pid() == pid);
 
         // One of the operator's choices.
         scene.relay.terminate().await?;
@@ -97,8 +98,29 @@ async fn pitfall_3_13_a_slot_advanced_by_hand_is_announced_as_a_loss() {
             (metric(scene, "campfire_slot_losses_total").await == 1.0).then_some(())
         })
         .await;
-        ensure!(scene.relay.log_text().contains("advanced by somebody else"));
+        scene.relay.wait_for_log("advanced by somebody else").await;
         scene.relay.wait_until_ready().await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_dropped_by_hand_before_a_start_is_explained_and_no_error() {
+    with_scene(async |scene| {
+        scene.relay.terminate().await?;
+        eventually("the slot is dropped", async || {
+            scene.database.batch_execute("select pg_drop_replication_slot('campfire')").await.ok()
+        })
+        .await;
+        scene.relay.expect_log("If the old one was dropped on purpose, nothing is wrong");
+        scene.relay.start_again().await?;
+        ensure!(!scene.relay.log_text().contains(r#""level":"ERROR""#), "{}", scene.relay.log_text());
+        ensure!(metric(scene, "campfire_slot_losses_total").await == 1.0);
+        // Told once: the slot is the relay's own from here on.
+        scene.relay.terminate().await?;
+        scene.relay.start_again().await?;
+        ensure!(metric(scene, "campfire_slot_losses_total").await == 0.0);
+        Ok(())
     })
     .await;
 }

@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use campfire_tests::cluster::Options;
 use campfire_tests::frame::Frame;
 use campfire_tests::relay::Settings;
+use campfire_tests::seed::DATABASE;
 use campfire_tests::socket::{Event, Reply, Vsn, default_config};
 use campfire_tests::{Socket, eventually, server};
 use serde_json::{Value, json};
@@ -562,6 +563,45 @@ async fn the_relay_has_partitions_made_and_dropped() {
             ((row.get(0), row.get(1)) == (true, false)).then_some(())
         })
         .await;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_to_a_public_channel_that_is_denied_is_warned_of_and_counted() {
+    with_settings(
+        |settings| settings,
+        async |scene| {
+            scene.database.batch_execute(OPEN).await?;
+            let send =
+                "select realtime.send('{}', 'e', 'room:7', false); select realtime.send('{}', 'e', 'room:7');
+                    select campfire.broadcast('room:7', 'e', '{}')";
+            let warned = scene.cluster.psql_command(DATABASE, send).output()?;
+            let warned = String::from_utf8_lossy(&warned.stderr).into_owned();
+            let warnings = warned.lines().filter(|line| line.contains("WARNING: ")).count();
+            ensure!(warnings == 2 && warned.contains("CAMPFIRE_PUBLIC_CHANNELS"), "{warned}");
+            eventually("both are counted", async || {
+                let unheard = scene.relay.metric("campfire_events_unheard_total").await.ok()?;
+                (unheard == Some(2.0)).then_some(())
+            })
+            .await;
+            Ok(())
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_public_channels_are_allowed_nobody_is_warned() {
+    with_open_rooms(async |scene| {
+        let mut outside = member(scene, Vsn::V2, default_config()).await?;
+        let send = "select realtime.send('{}', 'e', 'room:7', false)";
+        let said = scene.cluster.psql_command(DATABASE, send).output()?;
+        ensure!(said.stderr.is_empty(), "{said:?}");
+        outside.expect(ROOM, "e").await?;
+        let unheard = scene.relay.metric("campfire_events_unheard_total").await?;
+        ensure!(unheard == Some(0.0), "{unheard:?}");
         Ok(())
     })
     .await;

@@ -301,3 +301,26 @@ async fn keys_that_cannot_be_read_at_the_start_are_told_of() -> Result<()> {
     ensure!(connected.is_ok());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_tokens_cannot_have_is_refused_with_those_that_they_can() {
+    with_scene(async |scene| {
+        let grant = "create role editor nologin; grant editor to campfire_relay";
+        scene.database.batch_execute(grant).await?;
+        let mut claims = token::agent_claims(ORGANIZATION, AGENT);
+        claims["role"] = "editor".into();
+        let editor = token::mint(scene.secret(), &claims);
+        let text = "Role not allowed: the role of a token must be anon, authenticated or service_role";
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let reply = socket.try_join("room", Some(&editor), default_config()).await?;
+        ensure!(reply.reason() == text, "{reply:?}");
+        let refused = connect(&scene.relay.address(), &editor).await?.err().context("connected")?;
+        ensure!(refused.status == 401 && refused.body.contains(text), "{refused:?}");
+        let bearer = format!("Bearer {editor}");
+        let headers = [("authorization", bearer.as_str())];
+        let response = scene.relay.post("/api/broadcast/r/events/e", &headers, &json!({})).await?;
+        ensure!(response.status == 401, "{response:?}");
+        Ok(())
+    })
+    .await;
+}

@@ -19,6 +19,9 @@ pub fn source_hash() -> Result<String> {
     for dir in ["sql", "extension"] {
         collect(&repository.join(dir), &mut files)?;
     }
+    // It puts the script together.
+    let script = repository.join("xtask/src/script.rs");
+    files.insert(script.clone(), std::fs::read(&script).with_context(|| script.display().to_string())?);
     // Of the workspace's manifest only the profiles: the other crates' dependencies
     // change often and mean nothing here.
     let manifest = repository.join("Cargo.toml");

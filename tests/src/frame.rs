@@ -176,7 +176,7 @@ mod tests {
         text.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
     }
 
-    /// The bytes that the real client made, as protocol.md §2.3 quotes them.
+    /// The bytes that the real client made, as seen on the wire.
     #[test]
     fn a_broadcast_is_pushed_as_the_real_client_pushes_it() {
         let wanted = unhex(

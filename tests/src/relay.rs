@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::http::{self, Response};
-use crate::wait::DEADLINE;
+use crate::wait::{DEADLINE, eventually};
 use crate::watchdog::Watchdog;
 use crate::{layout, port, server};
 
@@ -37,6 +37,8 @@ pub struct Settings {
     pub port: u16,
     env: Vec<(String, String)>,
     binary: Option<PathBuf>,
+    also_on: Vec<String>,
+    open_files: Option<u32>,
 }
 
 impl Settings {
@@ -44,7 +46,8 @@ impl Settings {
     pub fn of(cluster: &Cluster) -> Result<Self> {
         let port = port::reserve()?;
         let credentials = &cluster.credentials;
-        let settings = Self { port, env: Vec::new(), binary: None };
+        let (env, also_on) = (Vec::new(), Vec::new());
+        let settings = Self { port, env, binary: None, also_on, open_files: None };
         Ok(settings
             .env("CAMPFIRE_DATABASE_URL", &cluster.relay_url())
             .env("CAMPFIRE_LISTEN", &format!("127.0.0.1:{port}"))
@@ -95,6 +98,20 @@ impl Settings {
         self
     }
 
+    /// Listens on another address, too.
+    #[must_use]
+    pub fn also_on(mut self, address: &str) -> Self {
+        self.also_on.push(address.to_owned());
+        self
+    }
+
+    /// Lets the program have so many files open, as `ulimit -n` does.
+    #[must_use]
+    pub fn open_files(mut self, count: u32) -> Self {
+        self.open_files = Some(count);
+        self
+    }
+
     /// Starts the program and does not wait for anything.
     pub fn spawn(self) -> Result<Relay> {
         Relay::spawn(self)
@@ -138,10 +155,20 @@ impl Relay {
 
     fn spawn(settings: Settings) -> Result<Self> {
         let binary = settings.binary.clone().map_or_else(binary, Ok)?;
-        let mut command = Command::new(&binary);
+        let mut command = match settings.open_files {
+            // `exec` keeps the process, so that it is the one that is signalled and measured.
+            Some(count) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\"")]).arg(&binary);
+                shell
+            }
+            None => Command::new(&binary),
+        };
+        let mut addresses = vec![format!("127.0.0.1:{}", settings.port)];
+        addresses.extend(settings.also_on.iter().cloned());
         command
             .arg("run")
-            .args(["--listen", &format!("127.0.0.1:{}", settings.port)])
+            .args(["--listen", &addresses.join(",")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -250,6 +277,12 @@ impl Relay {
     /// All lines so far.
     pub fn log(&self) -> Vec<String> {
         lock(&self.log).clone()
+    }
+
+    /// Waits until some line has this text: what the relay has written is read a moment later.
+    pub async fn wait_for_log(&self, text: &str) {
+        let what = format!("the relay's log has {text:?}");
+        eventually(&what, async || self.log().iter().any(|line| line.contains(text)).then_some(())).await;
     }
 
     /// All lines so far, as one text for a failure's message.

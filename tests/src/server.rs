@@ -29,6 +29,8 @@ pub struct Server {
     pub library_dir: PathBuf,
     /// `pgxs`, below which pg_regress lies.
     pub pgxs: PathBuf,
+    /// Where the headers belong that an extension is built against.
+    pub include_dir: PathBuf,
 }
 
 impl Server {
@@ -45,11 +47,20 @@ impl Server {
             Some(version) => version..=version,
             None => VERSIONS,
         };
+        let mut client = None;
         for version in candidates {
             let debian = format!("/usr/lib/postgresql/{version}/bin/pg_config");
             if Path::new(&debian).exists() {
-                return Self::of(Path::new(&debian));
+                let server = Self::of(Path::new(&debian))?;
+                if server.has_server_programs() {
+                    return Ok(server);
+                }
+                // Its programs may come from a client package alone: another version may have a server.
+                client = client.or(Some(server));
             }
+        }
+        if let Some(client) = client {
+            return Ok(client);
         }
         // Not Debian's layout: whatever pg_config the path names.
         if let Ok(server) = Self::of(Path::new("pg_config"))
@@ -101,6 +112,7 @@ impl Server {
             library_dir: ask("--pkglibdir")?.into(),
             // …/pgxs/src/makefiles/pgxs.mk names the directory three levels up.
             pgxs: pgxs.ancestors().nth(3).unwrap_or(&pgxs).to_path_buf(),
+            include_dir: ask("--includedir-server")?.into(),
         })
     }
 
@@ -118,6 +130,12 @@ impl Server {
     /// from a client package.
     pub fn has_server_programs(&self) -> bool {
         ["initdb", "pg_ctl", "postgres", "psql"].iter().all(|name| self.program(name).exists())
+    }
+
+    /// Whether an extension can be built for it. `pg_config` and pgxs.mk say nothing about that: Debian brings both
+    /// with the client.
+    pub fn has_headers(&self) -> bool {
+        self.include_dir.join("postgres.h").exists()
     }
 
     /// A command that runs one of the server's programs as the server's user.

@@ -91,6 +91,22 @@ impl Reply {
     }
 }
 
+/// The server closed the socket.
+#[derive(Debug)]
+pub struct Closed {
+    /// None: without a close frame, or without a code in it.
+    pub code: Option<u16>,
+    pub reason: String,
+}
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the server closed the socket: {:?} {}", self.code, self.reason)
+    }
+}
+
+impl std::error::Error for Closed {}
+
 /// A handshake that was refused.
 #[derive(Debug)]
 pub struct Refused {
@@ -115,6 +131,18 @@ impl Socket {
             Ok(socket) => Ok(socket),
             Err(refused) => bail!("the handshake was refused: {refused:?}"),
         }
+    }
+
+    /// [`Socket::connect`] with a receive buffer so small that the server's writes stall soon if nobody reads.
+    pub async fn connect_narrow(relay: &Relay, api_key: &str, vsn: Vsn) -> Result<Self> {
+        let path = format!("/realtime/v1/websocket?apikey={api_key}&vsn={}", vsn.parameter());
+        let request = format!("ws://{}{path}", relay.address()).into_client_request()?;
+        let narrow = tokio::net::TcpSocket::new_v4()?;
+        narrow.set_recv_buffer_size(4096)?;
+        let tcp = narrow.connect(relay.address().parse()?).await.context("no relay there")?;
+        let (stream, _) =
+            tokio_tungstenite::client_async(request, tcp).await.context("the handshake failed")?;
+        Ok(Self { stream, vsn, last_ref: 0, waiting: VecDeque::new(), join_refs: HashMap::new() })
     }
 
     /// Connects, or tells with which status that was refused.
@@ -362,13 +390,23 @@ impl Socket {
     }
 
     async fn read(&mut self) -> Result<Frame> {
+        let message = self.next_message().await?;
+        frame::decode(message, self.vsn)
+    }
+
+    /// The next message as it came, past all frames that wait: for those who read too many to take them apart.
+    pub async fn next_message(&mut self) -> Result<Message> {
         loop {
             match self.stream.next().await {
                 None => bail!("the server closed the socket"),
                 Some(Err(error)) => return Err(error).context("cannot read"),
-                Some(Ok(Message::Close(close))) => bail!("the server closed the socket: {close:?}"),
+                Some(Ok(Message::Close(close))) => {
+                    let code = close.as_ref().map(|close| close.code.into());
+                    let reason = close.map(|close| close.reason.as_str().to_owned()).unwrap_or_default();
+                    bail!(Closed { code, reason });
+                }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Ok(message)) => return frame::decode(message, self.vsn),
+                Some(Ok(message)) => return Ok(message),
             }
         }
     }

@@ -14,7 +14,8 @@ use campfire_tests::extension::Profile;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{install, step, system, up};
+use crate::system::{self, Need, Which};
+use crate::{install, step, up};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -48,12 +49,12 @@ enum Scenario {
 
 /// `cargo xtask bench`.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let server = system::ensure_postgres(None)?;
     let scenarios = arguments.scenario.map_or_else(|| Scenario::value_variants().to_vec(), |one| vec![one]);
+    let mut needs = vec![Need::Server];
+    needs.extend(scenarios.iter().map(|&scenario| Need::Extension(extension(scenario))));
+    let server = system::ensure(Which::Any, &needs)?;
     for scenario in scenarios {
-        // Where the relay is measured, how fast the extension's trigger is makes no difference to it.
-        let extension = if scenario == Scenario::Trigger { Profile::Release } else { Profile::Debug };
-        install::ensure_installed(&server, extension)?;
+        install::ensure_installed(&server, extension(scenario))?;
         let result: Value = match scenario {
             Scenario::Rejoin => up::block_on(rejoin::measure(&step::build_relay(true)?, arguments.clients))?,
             Scenario::Import => up::block_on(import::measure(&step::build_relay(true)?, arguments.rows))?,
@@ -68,6 +69,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the relay is measured, how fast the extension's trigger is makes no difference to it.
+fn extension(scenario: Scenario) -> Profile {
+    if scenario == Scenario::Trigger { Profile::Release } else { Profile::Debug }
 }
 
 fn print(result: &Value) {

@@ -8,7 +8,8 @@ use campfire_chaos::plan::{Crowd, Plan};
 use campfire_chaos::{Options, Report, Sabotage};
 use campfire_tests::extension::Profile;
 
-use crate::{install, step, system};
+use crate::system::{self, Need, Which};
+use crate::{install, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -41,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         seeds.for_each(|seed| print!("{}", Plan::new(seed, lasts, Crowd::default())));
         return Ok(ExitCode::SUCCESS);
     }
-    let server = system::ensure_postgres(None)?;
+    let server = system::ensure(Which::Any, &[Need::Server, Need::Extension(Profile::Debug)])?;
     install::ensure_installed(&server, Profile::Debug)?;
     step::build_relay(false)?;
     if arguments.self_test {

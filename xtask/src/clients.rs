@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use campfire_tests::cluster::{Cluster, Options};
 use campfire_tests::relay::Settings;
 use campfire_tests::server::Server;
-use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed};
+use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed, token};
 use serde::Deserialize;
 
+use crate::node::{self, Node};
 use crate::tally::{self, Tally};
-use crate::{node, step, system, up};
+use crate::{runtimes, step, system, up};
 
 /// Packages of tests/clients/versions, oldest first. The current release is that of tests/clients.
 const OLDER_JS: [&str; 7] = [
@@ -38,16 +39,22 @@ const CONFORMANCE_SQL: &str = include_str!("../../tests/clients/conformance.sql"
 /// Stands around the table in docs/clients.md.
 const MARKS: [&str; 2] = ["<!-- written by `cargo xtask test clients --every-client` -->\n", "<!-- end -->"];
 
-/// Builds web/campfire-client, which the clients' tests use as well, and runs its unit tests.
-pub(crate) fn helper() -> Result<Tally> {
-    const DIR: &str = "web/campfire-client";
-    let node = node::ensure()?;
-    node.ensure_packages(DIR)?;
+const HELPER: &str = "web/campfire-client";
+
+/// Builds web/campfire-client, which the clients' tests use as well.
+fn build_helper(node: &Node) -> Result<()> {
+    node.ensure_packages(HELPER)?;
     // What was compiled of a file that is gone would be run too.
-    let _ = std::fs::remove_dir_all(layout::repository().join(DIR).join("dist"));
-    step::run(node.command(DIR).arg("node_modules/typescript/bin/tsc"))?;
+    let _ = std::fs::remove_dir_all(layout::repository().join(HELPER).join("dist"));
+    step::run(node.command(HELPER).arg("node_modules/typescript/bin/tsc"))
+}
+
+/// Builds web/campfire-client, and runs its unit tests.
+pub(crate) fn helper() -> Result<Tally> {
+    let node = node::ensure()?;
+    build_helper(&node)?;
     // The stock client keeps a timer of ten seconds when it disconnects.
-    let mut command = node.command(DIR);
+    let mut command = node.command(HELPER);
     command.args(["--test", "--test-reporter=spec", "--test-force-exit", "dist/test/"]);
     tally::watch(&mut command, tally::node)
 }
@@ -62,6 +69,26 @@ pub(crate) fn stock(server: &Server) -> Result<Tally> {
         let mut command = node.command("tests/clients");
         command.args(["--test", "--test-reporter=spec", "--test-force-exit", "test/"]);
         environment(&mut command, server, &cluster, &relay);
+        tally::watch(&mut command, tally::node)
+    })
+}
+
+/// The helper in the Chromium of the distribution.
+pub(crate) fn browser(server: &Server) -> Result<Tally> {
+    const DIR: &str = "tests/browser";
+    let node = node::ensure()?;
+    for dir in [DIR, "tests/clients"] {
+        node.ensure_packages(dir)?;
+    }
+    build_helper(&node)?;
+    let chromium = system::browser().context("there is no Chromium: install the package chromium")?;
+    let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
+    up::block_on(async {
+        let relay = Relay::start(&cluster).await?;
+        let mut command = node.command(DIR);
+        command.args(["--test", "--test-reporter=spec", "--test-force-exit", "content_policy.test.js"]);
+        environment(&mut command, server, &cluster, &relay);
+        command.env("CAMPFIRE_CHROMIUM", chromium);
         tally::watch(&mut command, tally::node)
     })
 }
@@ -98,6 +125,35 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
             command.env("CAMPFIRE_CONFORMANCE", &results);
             sum.include(package.unwrap_or("supabase-js"), || tally::watch(&mut command, tally::node));
         }
+        let mut command = node.command("tests/clients");
+        command.args(["--test", "--test-reporter=spec", "--test-force-exit", "phoenix/phoenix.test.js"]);
+        environment(&mut command, server, &cluster, &relay);
+        command.env("CAMPFIRE_CONFORMANCE", &results);
+        sum.include("phoenix.js", || tally::watch(&mut command, tally::node));
+        if every_client {
+            let suites = SUITES.map(|suite| format!("conformance/{suite}.test.js"));
+            let files: Vec<&str> =
+                suites.iter().map(String::as_str).chain(["runtimes/helper.test.js"]).collect();
+            for runtime in &runtimes::ALL {
+                sum.include(&format!("supabase-js on {}", runtime.label()), || {
+                    runtime.test(&files, |command| {
+                        environment(command, server, &cluster, &relay);
+                        command.env("CAMPFIRE_CONFORMANCE", &results);
+                    })
+                });
+            }
+            sum.include("clients in Rust", || {
+                let mut command = rust_clients("test");
+                environment(&mut command, server, &cluster, &relay);
+                let token = token::agent(&cluster.credentials.jwt_secret, ORGANIZATION, AGENT);
+                command.env("CAMPFIRE_CONFORMANCE", &results).env("CAMPFIRE_TOKEN", token);
+                // One of them links the system's OpenSSL.
+                if step::run(rust_clients("build").arg("--tests")).is_err() {
+                    system::install(&["build-essential", "pkg-config", "libssl-dev"])?;
+                }
+                tally::watch(&mut command, tally::libtest)
+            });
+        }
         let skipped = if every_client { 0 } else { PYTHON.len() - 1 };
         for version in &PYTHON[skipped..] {
             let mut command = step::command(ensure_python(version)?);
@@ -115,6 +171,14 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
         write_table(&results)?;
     }
     Ok(sum)
+}
+
+/// Cargo on tests/clients/rust, which is no member of the workspace.
+fn rust_clients(subcommand: &str) -> Command {
+    let mut command = step::cargo();
+    command.args([subcommand, "--locked", "--manifest-path", "tests/clients/rust/Cargo.toml"]);
+    command.env("CARGO_TARGET_DIR", layout::target().join("rust-clients"));
+    command
 }
 
 /// What the suites must know.
@@ -141,15 +205,12 @@ fn ensure_python(version: &str) -> Result<PathBuf> {
         return Ok(python);
     }
     let _ = std::fs::remove_dir_all(&dir);
-    let make = || step::run(step::command("python3").args(["-m", "venv"]).arg(&dir));
-    if make().is_err() {
-        system::install(&["python3", "python3-venv"])?;
-        make()?;
-    }
-    step::announce(&format!("installing realtime {version} (pip)"));
+    let step = step::begin(format!("installing realtime {version} (pip)"));
+    step::run(step::command("python3").args(["-m", "venv"]).arg(&dir))?;
     let package = format!("realtime=={version}");
     step::run(step::command(&python).args(["-m", "pip", "install", "--quiet"]).arg(package))?;
     std::fs::write(&complete, "")?;
+    step.done();
     Ok(python)
 }
 

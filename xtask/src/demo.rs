@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use crate::system::Need;
 use crate::up::{Interrupt, Stack, StackArguments};
 use crate::{node, page, step, system, up};
 
@@ -28,7 +29,8 @@ pub(crate) struct Arguments {
 
 /// `cargo xtask demo`.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
-    let prepared = up::prepare(&arguments.stack)?;
+    let needs: &[Need] = if arguments.once { &[] } else { &[Need::Node] };
+    let prepared = up::prepare(&arguments.stack, needs)?;
     if !arguments.once {
         node::ensure()?.ensure_packages("web")?;
     }
@@ -43,7 +45,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             result = show(&mut stack, &arguments) => result,
         };
         stack.stop().await?;
-        result.map(|()| ExitCode::SUCCESS)
+        result?;
+        if arguments.once {
+            step::print_summary();
+        }
+        Ok(ExitCode::SUCCESS)
     })
 }
 
@@ -55,7 +61,7 @@ pub(crate) fn check_once() -> Result<()> {
         release: false,
         env: vec![("CAMPFIRE_LOG".to_owned(), "warn".to_owned())],
     };
-    let prepared = up::prepare(&arguments)?;
+    let prepared = up::prepare(&arguments, &[])?;
     up::block_on(async {
         let stack = Stack::start(prepared, "demo-test", &arguments, None).await?;
         let result = once(&stack).await;
@@ -85,6 +91,7 @@ async fn page(stack: &mut Stack, port: Option<u16>) -> Result<()> {
 
     let mut watcher = Watcher::connect(stack).await?;
     watcher.follow(conversation).await?;
+    step::print_summary();
     println!("\n  the page is at {address}\n  Ctrl-C stops all of it\n");
     open_in_browser(&address);
     print_heading();
@@ -225,7 +232,8 @@ async fn once(stack: &Stack) -> Result<()> {
         }));
     }
 
-    step::announce("inserting a conversation and three messages (psql)");
+    let step =
+        step::begin("inserting a conversation and three messages (psql), and waiting for their events");
     for statement in statements(conversation) {
         // One psql each: a transaction of its own. It must not block the listeners.
         let mut psql = tokio::process::Command::from(stack.cluster.psql_command(seed::DATABASE, &statement));
@@ -245,6 +253,7 @@ async fn once(stack: &Stack) -> Result<()> {
     // What this made is nothing to see on the demo's page later.
     let made: [&(dyn ToSql + Sync); 2] = [&conversation, &conversation_fence.text()];
     database.execute("delete from conversations where id = $1 or customer_name = $2", &made).await?;
+    step.done();
     ensure!(wrong == 0, "{wrong} of {channels} channels got other events than expected");
     println!("\nevery expected event arrived on every expected channel, in order, once");
     Ok(())

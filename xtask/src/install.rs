@@ -1,39 +1,40 @@
 //! Builds the extension and puts it into a Postgres server.
 //!
-//! `cargo pgrx package` and a copy, not `cargo pgrx install`: only the copy needs
-//! root, so nobody has to compile as root.
+//! The library is an ordinary build of cargo, told by its environment which Postgres it is for; script and control file
+//! are put together here. Only the copy needs root, so nobody has to compile as root.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use campfire_tests::extension::{self, Profile};
 use campfire_tests::layout;
 use campfire_tests::server::Server;
 
-use crate::{step, system};
-
-/// Must be the version of `pgrx` in extension/Cargo.toml, to the last digit.
-const CARGO_PGRX_VERSION: &str = "0.18.1";
+use crate::system::{self, Need, Which};
+use crate::{script, step};
 
 /// The library's name for those who preload it.
 const UNVERSIONED: &str = "campfire.so";
 
 /// `cargo xtask install`.
-pub(crate) fn run(pg_config: Option<&Path>, release: bool) -> Result<ExitCode> {
-    let server = match pg_config {
-        Some(path) => Server::of(path)?,
-        None => system::ensure_postgres(None)?,
-    };
-    let profile = if release { Profile::Release } else { Profile::Debug };
+pub(crate) fn run(pg_config: Option<&Path>, profile: Profile) -> Result<ExitCode> {
+    let server = system::ensure(pg_config.map_or(Which::Any, Which::PgConfig), &[Need::Extension(profile)])?;
     ensure_installed(&server, profile)?;
+    step::print_summary();
     eprintln!(
-        "the extension is installed in Postgres {} ({})",
+        "the extension is installed in Postgres {} ({}, {})",
         server.version,
-        server.extension_dir.display()
+        server.extension_dir.display(),
+        server.library_dir.display()
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// How a server of one's own gets the extension. Without optimizations every write would pay for a trigger that nobody debugs.
+pub(crate) fn profile(debug: bool) -> Profile {
+    if debug { Profile::Debug } else { Profile::Release }
 }
 
 /// Installs the extension unless the server has exactly this build of it.
@@ -42,21 +43,24 @@ pub(crate) fn ensure_installed(server: &Server, profile: Profile) -> Result<()> 
     if extension::is_current(server, profile) {
         return Ok(());
     }
-    system::ensure_build_tools()?;
-    let cargo_pgrx = ensure_cargo_pgrx()?;
-    ensure_pgrx_knows(server, &cargo_pgrx)?;
-
     // Before the build: what changes while it runs belongs to the next one.
     let sources = extension::source_hash()?;
-    let package = package(server, &cargo_pgrx, profile)?;
-    step::announce(&format!("installing the extension into Postgres {}", server.version));
+    let package = package(server, profile)?;
+    let step = step::begin(format!("installing the extension into Postgres {}", server.version));
     copy(&package, server)?;
-    extension::note_installed(server, &sources, profile)
+    extension::note_installed(server, &sources, profile)?;
+    step.done();
+    step::note_installed(format!(
+        "the extension, in {} and {}",
+        server.extension_dir.display(),
+        server.library_dir.display()
+    ));
+    Ok(())
 }
 
 /// One installation at a time, whoever runs them.
 fn lock() -> Result<File> {
-    let dir = target();
+    let dir = directory();
     std::fs::create_dir_all(&dir)?;
     let path = dir.join("install.lock");
     let file = File::create(&path).with_context(|| path.display().to_string())?;
@@ -64,126 +68,85 @@ fn lock() -> Result<File> {
     Ok(file)
 }
 
-/// The extension's own target directory: its bindings depend on environment that
-/// other builds do not set, and sharing would rebuild them again and again.
-pub(crate) fn target() -> PathBuf {
+/// Where packages and stamps are kept.
+fn directory() -> PathBuf {
     layout::target().join("extension")
 }
 
-/// Where tools are kept that outlive a clone.
-pub(crate) fn cache() -> Result<PathBuf> {
-    let base = match std::env::var_os("XDG_CACHE_HOME") {
-        Some(dir) if !dir.is_empty() => PathBuf::from(dir),
-        _ => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
-    };
-    Ok(base.join("campfire"))
+/// A cargo command on the extension for this server. The bindings depend on the environment, so that it must be the same
+/// each time, or they would be made again and again.
+pub(crate) fn cargo(command: &str, server: &Server) -> Result<Command> {
+    let mut cargo = step::cargo();
+    cargo
+        .args([command, "--package", "campfire", "--lib", "--no-default-features"])
+        .args(["--features", &format!("pg{}", server.version)])
+        .envs(environment(server)?);
+    Ok(cargo)
 }
 
-/// The environment in which pgrx finds what `cargo pgrx init` wrote.
-pub(crate) fn pgrx_home() -> Result<PathBuf> {
-    Ok(cache()?.join("pgrx"))
+/// What the build of pgrx is told.
+pub(crate) fn environment(server: &Server) -> Result<[(&'static str, PathBuf); 4]> {
+    Ok([
+        ("PGRX_PG_CONFIG_PATH", pg_config_path(server)?),
+        ("PGRX_INCLUDEDIR_SERVER", server.include_dir.clone()),
+        ("LIBCLANG_PATH", system::libclang()?),
+        // It formats two megabytes of bindings that nobody reads, and fails where there is no rustfmt.
+        ("RUSTFMT", "true".into()),
+    ])
 }
 
-/// The directory that [`ensure_cargo_pgrx`] fills.
-pub(crate) fn cargo_pgrx_root() -> Result<PathBuf> {
-    tool_root("cargo-pgrx", CARGO_PGRX_VERSION)
-}
-
-/// cargo-pgrx in exactly our version.
-pub(crate) fn ensure_cargo_pgrx() -> Result<PathBuf> {
-    ensure_tool("cargo-pgrx", CARGO_PGRX_VERSION)
-}
-
-/// A directory of its own for each version of a tool, so that another one of the developer's stays.
-fn tool_root(name: &str, version: &str) -> Result<PathBuf> {
-    Ok(cache()?.join(format!("{name}-{version}")))
-}
-
-/// A program that is a crate.
-pub(crate) fn ensure_tool(name: &str, version: &str) -> Result<PathBuf> {
-    let root = tool_root(name, version)?;
-    let program = root.join("bin").join(name);
-    if !program.exists() {
-        step::announce(&format!("installing {name} {version} (cargo; a few minutes, once)"));
-        step::run(
-            step::cargo().args(["install", name, "--locked", "--version", version]).arg("--root").arg(&root),
-        )?;
-    }
-    Ok(program)
-}
-
-/// `cargo pgrx init` for this server, which only notes its pg_config.
-pub(crate) fn ensure_pgrx_knows(server: &Server, cargo_pgrx: &Path) -> Result<()> {
-    let home = pgrx_home()?;
-    let label = format!("pg{}", server.version);
-    let pg_config = pg_config_path(server)?;
-    let known = std::fs::read_to_string(home.join("config.toml")).unwrap_or_default();
-    let is_known =
-        known.lines().any(|line| line.starts_with(&label) && line.contains(&format!("\"{pg_config}\"")));
-    if is_known {
-        return Ok(());
-    }
-    std::fs::create_dir_all(&home)?;
-    step::announce(&format!("making Postgres {} known to pgrx", server.version));
-    step::run(
-        step::command(cargo_pgrx)
-            .args(["pgrx", "init", &format!("--{label}"), &pg_config])
-            .env("PGRX_HOME", &home),
-    )
-}
-
-/// Absolute, since pgrx notes it for later runs in other directories.
-fn pg_config_path(server: &Server) -> Result<String> {
+/// Absolute, since the build runs elsewhere.
+fn pg_config_path(server: &Server) -> Result<PathBuf> {
     let path = if server.pg_config.components().count() > 1 {
         std::path::absolute(&server.pg_config)?
     } else {
         server.program("pg_config")
     };
     ensure!(path.exists(), "{} does not exist", path.display());
-    Ok(path.display().to_string())
+    Ok(path)
 }
 
 /// Builds a directory that mirrors where the files belong.
-fn package(server: &Server, cargo_pgrx: &Path, profile: Profile) -> Result<PathBuf> {
-    step::announce(&format!(
+fn package(server: &Server, profile: Profile) -> Result<PathBuf> {
+    let step = step::begin(format!(
         "building the extension for Postgres {}{}",
         server.version,
         if profile == Profile::Release { " (release)" } else { "" }
     ));
-    let out = target().join(format!("package-pg{}", server.version));
-    let _ = std::fs::remove_dir_all(&out);
-    let mut build = step::command(cargo_pgrx);
-    build
-        .args(["pgrx", "package", "--pg-config", &pg_config_path(server)?])
-        .args(["--no-default-features", "--features", &format!("pg{}", server.version)])
-        .arg("--out-dir")
-        .arg(&out)
-        .current_dir(layout::repository().join("extension"))
-        .env("PGRX_HOME", pgrx_home()?)
-        .env("CARGO_TARGET_DIR", target());
-    if profile == Profile::Debug {
-        build.arg("--debug");
+    let mut build = cargo("build", server)?;
+    if profile == Profile::Release {
+        build.arg("--release");
     }
     step::run(&mut build)?;
-    add_unversioned_name(&within(&out, &server.library_dir))?;
+
+    let out = directory().join(format!("package-pg{}", server.version));
+    let _ = std::fs::remove_dir_all(&out);
+    let (extension, libraries) = (within(&out, &server.extension_dir), within(&out, &server.library_dir));
+    for dir in [&extension, &libraries] {
+        std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    }
+    write(&extension.join(format!("campfire--{}.sql", script::VERSION)), &script::write()?)?;
+    write(&extension.join("campfire.control"), &script::control()?)?;
+    let library = format!("{}.so", script::library());
+    let dir = if profile == Profile::Release { "release" } else { "debug" };
+    let built = layout::target().join(dir).join("libcampfire.so");
+    std::fs::copy(&built, libraries.join(&library)).with_context(|| built.display().to_string())?;
+    // `shared_preload_libraries = 'campfire'` names no version, as the functions of the extension do. A link and not a
+    // copy: Postgres knows the file by its inode, and loads it once.
+    std::os::unix::fs::symlink(&library, libraries.join(UNVERSIONED))
+        .with_context(|| libraries.display().to_string())?;
+    step.done();
     Ok(out)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| path.display().to_string())
 }
 
 /// Where the package has what belongs to `dir`.
 fn within(package: &Path, dir: &Path) -> PathBuf {
     package.join(dir.strip_prefix("/").unwrap_or(dir))
 }
-
-/// `shared_preload_libraries = 'campfire'` names no version, as the functions of the extension do. A link and not a
-/// copy: Postgres knows the file by its inode, and loads it once.
-fn add_unversioned_name(to: &Path) -> Result<()> {
-    let names = names_of_ours(to)?;
-    let [library] = names.as_slice() else {
-        bail!("the package has not one library but {}: {}", names.len(), names.join(", "));
-    };
-    std::os::unix::fs::symlink(library, to.join(UNVERSIONED)).with_context(|| to.display().to_string())
-}
-
 /// Copies the package's files into the server, and takes away files of ours that
 /// the package no longer has.
 fn copy(package: &Path, server: &Server) -> Result<()> {

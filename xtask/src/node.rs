@@ -17,7 +17,7 @@ pub(crate) struct Node {
     program: PathBuf,
 }
 
-/// Finds a Node that is new enough, or installs one.
+/// Finds a Node that is new enough, or has npm install one. That npm is there, [`system::ensure`] sees to.
 pub(crate) fn ensure() -> Result<Node> {
     let own = own_program()?;
     for program in [PathBuf::from("node"), own.clone()] {
@@ -25,14 +25,7 @@ pub(crate) fn ensure() -> Result<Node> {
             return Ok(Node { program });
         }
     }
-    if !system::has_program("npm") {
-        system::install(&["nodejs", "npm"])?;
-        let program = PathBuf::from("node");
-        if major(&program).is_some_and(|major| major >= OLDEST_MAJOR) {
-            return Ok(Node { program });
-        }
-    }
-    step::announce(&format!(
+    let step = step::begin(format!(
         "installing Node {OLDEST_MAJOR} under the target directory (npm; the system's is older)"
     ));
     // The package that holds the program itself: its wrapper named `node` fetches
@@ -49,6 +42,8 @@ pub(crate) fn ensure() -> Result<Node> {
     if major(&own).is_none_or(|major| major < OLDEST_MAJOR) {
         bail!("npm's package {package} brought no Node {OLDEST_MAJOR}: install Node {OLDEST_MAJOR} or newer");
     }
+    step.done();
+    step::note_installed(format!("Node {OLDEST_MAJOR}, in {}", tools.display()));
     Ok(Node { program: own })
 }
 
@@ -93,7 +88,7 @@ impl Node {
         if std::fs::read(&installed).is_ok_and(|text| text == lock) {
             return Ok(());
         }
-        step::announce(&format!(
+        let step = step::begin(format!(
             "installing the stock clients for {} (npm)",
             dir.strip_prefix(layout::repository()).unwrap_or(&dir).display()
         ));
@@ -102,6 +97,8 @@ impl Node {
                 .args(["ci", "--no-audit", "--no-fund", "--loglevel", "error"])
                 .current_dir(&dir),
         )?;
-        std::fs::write(&installed, lock).with_context(|| installed.display().to_string())
+        std::fs::write(&installed, lock).with_context(|| installed.display().to_string())?;
+        step.done();
+        Ok(())
     }
 }

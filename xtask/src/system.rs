@@ -1,150 +1,294 @@
-//! What the operating system has to provide, and how it gets it: by its own
-//! package manager, only what is missing, after saying so.
+//! What a command needs of the operating system: looked for before anything that takes long, and what is missing
+//! installed at once, by the system's own package manager.
 
-use std::path::Path;
+mod apt;
+mod headers;
+mod libclang;
+
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use campfire_tests::extension::{self, Profile};
 use campfire_tests::server::{self, Server};
 
 use crate::step;
 
-/// A Postgres of version `wanted` (by default 15, else the lowest there is, else
-/// the distribution's) that the extension can be built for and a cluster run on.
-pub(crate) fn ensure_postgres(wanted: Option<u32>) -> Result<Server> {
-    let found = Server::find(wanted);
-    if let Ok(server) = &found
-        && is_complete(server)
-    {
-        return found;
+/// Postgres's own test programs, below `pgxs`.
+pub(crate) const PG_REGRESS: &str = "src/test/regress/pg_regress";
+pub(crate) const PG_ISOLATION_REGRESS: &str = "src/test/isolation/pg_isolation_regress";
+
+/// What a command is going to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Run a cluster.
+    Server,
+    /// Build the extension, unless this build of it is installed.
+    Extension(Profile),
+    /// Compile the extension, whether or not it is installed.
+    Compile,
+    /// Run Postgres's own test programs.
+    Regress,
+    /// Run JavaScript.
+    Node,
+    /// Run Python in an environment of its own.
+    Python,
+    /// Drive a browser.
+    Browser,
+    /// Make a Debian in a directory.
+    Debootstrap,
+    /// Build cargo-pgrx.
+    Pgrx,
+}
+
+/// Which Postgres.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Which<'a> {
+    /// The lowest version whose server is installed, else the distribution's.
+    Any,
+    /// The one of this major version.
+    Version(u32),
+    /// The one that this `pg_config` describes.
+    PgConfig(&'a Path),
+}
+
+impl From<Option<u32>> for Which<'_> {
+    fn from(version: Option<u32>) -> Self {
+        version.map_or(Self::Any, Self::Version)
     }
-    let version = match (wanted, found) {
-        (Some(version), _) => version,
-        // Only its client or a part of it is there: the same version is completed.
-        (None, Ok(server)) => server.version,
-        (None, Err(_)) => distributed_version()?,
-    };
-    install(&[&format!("postgresql-{version}"), &format!("postgresql-server-dev-{version}")])?;
-    let server = Server::find(Some(version))?;
-    if !is_complete(&server) {
-        bail!(
-            "Postgres {version} is installed, but {} lacks server programs or headers: \
-             install the packages postgresql-{version} and postgresql-server-dev-{version}",
-            server.pg_config.display()
+}
+
+/// Something that is not there, and the package that brings it.
+struct Missing {
+    what: String,
+    package: String,
+    /// Belongs to the server, so that only its own packages can bring it.
+    is_of_server: bool,
+}
+
+/// A Postgres, and all that `needs` says. Where something is missing it is installed, if this system has apt.
+pub(crate) fn ensure(which: Which<'_>, needs: &[Need]) -> Result<Server> {
+    let (version, server) = find(which)?;
+    let missing = missing(version, server.as_ref(), needs)?;
+    if let Some(server) = &server {
+        if missing.is_empty() {
+            return Ok(server.clone());
+        }
+        ensure!(
+            is_debians(server) || !missing.iter().any(|missing| missing.is_of_server),
+            "{} describes a Postgres that lacks {}: install that ({} names the directory of the headers), or name \
+             another Postgres by `cargo xtask install --pg-config PATH`",
+            server.pg_config.display(),
+            list(&missing),
+            "`pg_config --includedir-server`"
         );
     }
+    provide(version, &missing)?;
+
+    // What the packages brought beside it is not asked for.
+    let server = match which {
+        Which::PgConfig(path) => Server::of(path)?,
+        Which::Any | Which::Version(_) => Server::find(Some(version))?,
+    };
+    let server = headers::complete(server)?;
+    let missing = self::missing(version, Some(&server), needs)?;
+    ensure!(
+        missing.is_empty(),
+        "the packages are installed, but {} not found: Postgres is looked for by {}, libclang where LIBCLANG_PATH says \
+         or in the library directories below /usr",
+        list(&missing),
+        server.pg_config.display()
+    );
     Ok(server)
 }
 
-/// Has programs to run a server, and headers to build against.
-fn is_complete(server: &Server) -> bool {
-    server.has_server_programs() && server.pgxs.join("src/makefiles/pgxs.mk").exists()
+/// Whether [`ensure`] can have this version: it is here, or apt offers it.
+pub(crate) fn can_have_postgres(version: u32) -> bool {
+    let is_complete = |server: Server| server.has_server_programs() && server.has_headers();
+    Server::find(Some(version)).is_ok_and(is_complete) || apt::offers(&server_dev(version))
 }
 
-/// Whether [`ensure_postgres`] can have this version: it is here, or apt offers it.
-pub(crate) fn can_have_postgres(version: u32) -> Result<bool> {
-    if Server::find(Some(version)).is_ok_and(|server| is_complete(&server)) {
-        return Ok(true);
+/// A major version, and its installation as far as there is one.
+fn find(which: Which<'_>) -> Result<(u32, Option<Server>)> {
+    let found = match which {
+        Which::PgConfig(path) => Some(Server::of(path)?),
+        Which::Version(version) => match Server::find(Some(version)) {
+            Ok(server) => Some(server),
+            Err(_) => return Ok((version, None)),
+        },
+        Which::Any => match std::env::var("CAMPFIRE_TEST_PG") {
+            Ok(text) => return find(Which::Version(text.parse().context("CAMPFIRE_TEST_PG is no number")?)),
+            Err(_) => any(),
+        },
+    };
+    match found {
+        Some(server) => {
+            let server = headers::complete(server)?;
+            Ok((server.version, Some(server)))
+        }
+        None => Ok((distributed_version()?, None)),
     }
-    refresh_package_lists()?;
-    Ok(is_available(&format!("postgresql-server-dev-{version}")))
+}
+
+/// What is installed: the lowest version that has a server, or a part of one that apt can complete.
+fn any() -> Option<Server> {
+    let found = Server::find(None).ok()?;
+    (found.has_server_programs() || apt::offers(&server_package(found.version))).then_some(found)
 }
 
 /// The Postgres that this distribution carries.
 fn distributed_version() -> Result<u32> {
-    refresh_package_lists()?;
-    server::VERSIONS.rev().find(|version| is_available(&format!("postgresql-server-dev-{version}"))).context(
-        "no Postgres 15 to 18 is installed, and apt offers none: install one with its \
-             server headers, and name it by `cargo xtask install --pg-config PATH`",
+    server::VERSIONS.rev().find(|&version| apt::offers(&server_dev(version))).context(
+        "no Postgres 15 to 18 is installed, and apt offers none: install one with its server headers, and name it by \
+         `cargo xtask install --pg-config PATH`",
     )
 }
 
-fn is_available(package: &str) -> bool {
-    quiet(Command::new("apt-cache").args(["show", "--quiet", package]))
+fn server_package(version: u32) -> String {
+    format!("postgresql-{version}")
 }
 
-/// What building the extension needs beside Postgres: bindgen's libclang, and what
-/// cargo-pgrx links.
-pub(crate) fn ensure_build_tools() -> Result<()> {
+fn server_dev(version: u32) -> String {
+    format!("postgresql-server-dev-{version}")
+}
+
+/// Whether packages named like Debian's brought it.
+fn is_debians(server: &Server) -> bool {
+    server.bin() == Path::new(&format!("/usr/lib/postgresql/{}/bin", server.version))
+}
+
+/// Everything that `needs` says and that is not there.
+fn missing(version: u32, server: Option<&Server>, needs: &[Need]) -> Result<Vec<Missing>> {
     let mut missing = Vec::new();
-    if !has_program("cc") || !has_program("make") {
-        missing.push("build-essential");
+    let mut lacks = |what: &str, package: &str| {
+        missing.push(Missing { what: what.to_owned(), package: package.to_owned(), is_of_server: false });
+    };
+    let builds = needs.iter().any(|need| match need {
+        // What is installed and up to date is not built again.
+        Need::Extension(profile) => !server.is_some_and(|server| extension::is_current(server, *profile)),
+        Need::Compile => true,
+        _ => false,
+    });
+    if builds {
+        if !compiles_c() {
+            lacks("a C compiler that works (cc)", "gcc");
+            lacks("the C library's headers", "libc6-dev");
+        }
+        if libclang::find()?.is_none() {
+            lacks("a libclang that loads and has its headers", "clang");
+        }
     }
-    if !has_libclang() {
-        missing.push("libclang-dev");
+    if needs.contains(&Need::Node) && !has_program("npm") {
+        lacks("Node", "nodejs");
+        lacks("npm", "npm");
     }
-    if !has_program("pkg-config") {
-        missing.push("pkg-config");
+    if needs.contains(&Need::Python) && !can(Command::new("python3").args(["-c", "import venv, ensurepip"])) {
+        lacks("Python with venv", "python3-venv");
     }
-    if !quiet(Command::new("pkg-config").args(["--exists", "openssl"])) {
-        missing.push("libssl-dev");
+    if needs.contains(&Need::Browser) && browser().is_none() {
+        lacks("Chromium", "chromium");
     }
-    if missing.is_empty() {
-        return Ok(());
+    if needs.contains(&Need::Debootstrap) && !Path::new("/usr/sbin/debootstrap").exists() {
+        lacks("debootstrap", "debootstrap");
     }
-    install(&missing)
+    if needs.contains(&Need::Pgrx) {
+        if !has_program("pkg-config") {
+            lacks("pkg-config", "pkg-config");
+        }
+        if !can(Command::new("pkg-config").args(["--exists", "openssl"])) {
+            lacks("OpenSSL's headers", "libssl-dev");
+        }
+    }
+
+    let mut server_lacks = |what: String, package: String| {
+        missing.push(Missing { what, package, is_of_server: true });
+    };
+    if needs.contains(&Need::Server) && !server.is_some_and(Server::has_server_programs) {
+        server_lacks(format!("the server of Postgres {version}"), server_package(version));
+    }
+    if builds && !server.is_some_and(Server::has_headers) {
+        server_lacks(format!("the server headers of Postgres {version} (postgres.h)"), server_dev(version));
+    }
+    let is_there = |program: &str| server.is_some_and(|server| server.pgxs.join(program).exists());
+    if needs.contains(&Need::Regress) && ![PG_REGRESS, PG_ISOLATION_REGRESS].into_iter().all(is_there) {
+        // Distributions put them into one or the other.
+        let what = "pg_regress and pg_isolation_regress";
+        server_lacks(what.to_owned(), format!("postgresql-client-{version}"));
+        server_lacks(what.to_owned(), server_dev(version));
+    }
+    Ok(missing)
 }
 
-/// Whether bindgen would find libclang: where it is told to look, or where
-/// distributions put it.
-fn has_libclang() -> bool {
-    if std::env::var_os("LIBCLANG_PATH").is_some() {
-        return true;
+/// Each of them, once.
+fn list(missing: &[Missing]) -> String {
+    let mut whats: Vec<&str> = missing.iter().map(|missing| missing.what.as_str()).collect();
+    whats.dedup();
+    whats.join(", ")
+}
+
+/// Installs what is missing, in one go.
+fn provide(version: u32, missing: &[Missing]) -> Result<()> {
+    let mut packages: Vec<String> = missing.iter().map(|missing| missing.package.clone()).collect();
+    packages.sort();
+    packages.dedup();
+    if !has_program("apt-get") {
+        bail!(
+            "this needs {}: install it (what Debian calls {}) and run the command again",
+            list(missing),
+            packages.join(" ")
+        );
     }
-    let is_libclang = |path: &Path| {
-        path.file_name().is_some_and(|name| {
-            let name = name.to_string_lossy();
-            name.starts_with("libclang") && name.contains(".so") && !name.contains("cpp")
-        })
-    };
-    let llvm = std::fs::read_dir("/usr/lib")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("llvm-") || name.ends_with("-linux-gnu")
-        })
-        .flat_map(|path| [path.join("lib"), path]);
-    llvm.chain(["/usr/lib".into(), "/usr/lib64".into()])
-        .filter_map(|dir| std::fs::read_dir(dir).ok())
-        .flat_map(|entries| entries.flatten())
-        .any(|entry| is_libclang(&entry.path()))
+    step::announce(&format!("missing: {}", list(missing)));
+    apt::refresh();
+    let kept = apt::kept(&[server_package(version), format!("postgresql-client-{version}")], &packages);
+    let headers = server_dev(version);
+    if packages.contains(&headers) && !apt::can_install(&packages, &kept) {
+        // The index has another minor version, whose headers apt installs only with a library of that version.
+        headers::unpack(version, &headers)?;
+        packages.retain(|package| *package != headers);
+    }
+    apt::install(&packages, &kept)
+}
+
+/// Installs packages that a later step turns out to need.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    let packages: Vec<String> = packages.iter().map(|&package| package.to_owned()).collect();
+    ensure!(
+        has_program("apt-get"),
+        "this needs what Debian calls {}: install it and run the command again",
+        packages.join(" ")
+    );
+    apt::refresh();
+    apt::install(&packages, &[])
+}
+
+/// Whether cc makes a program: without the C library's headers it is there and makes none.
+fn compiles_c() -> bool {
+    can(Command::new("sh").args([
+        "-c",
+        "printf '#include <stdlib.h>\\nint main(void) { return EXIT_SUCCESS; }\\n' | cc -x c -o /dev/null -",
+    ]))
 }
 
 /// Whether the path names such a program.
 pub(crate) fn has_program(name: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
+    find_program(name).is_some()
 }
 
-/// Installs packages, as root or through sudo.
-pub(crate) fn install(packages: &[&str]) -> Result<()> {
-    let list = packages.join(" ");
-    if !has_program("apt-get") {
-        bail!("this needs what Debian calls {list}: install it and run the command again");
-    }
-    refresh_package_lists()?;
-    step::announce(&format!("installing {list} (apt)"));
-    step::run(
-        as_root("apt-get")?.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages),
-    )
-    .with_context(|| format!("apt could not install {list}: install it and run the command again"))
+/// The program that the path names.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|program| program.is_file())
 }
 
-/// `apt-get update`, once a run: on a fresh machine apt knows no packages at all.
-fn refresh_package_lists() -> Result<()> {
-    static DONE: OnceLock<()> = OnceLock::new();
-    if DONE.get().is_some() || !has_program("apt-get") {
-        return Ok(());
-    }
-    step::announce("asking apt for its package lists");
-    // A list that cannot be fetched is a warning to apt; what it has may do.
-    step::run(as_root("apt-get")?.args(["update", "--quiet"]))?;
-    DONE.set(()).ok();
-    Ok(())
+/// The browser to drive, under the names that distributions give it.
+pub(crate) fn browser() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(find_program)
+}
+
+/// The libclang that bindgen is to use.
+pub(crate) fn libclang() -> Result<PathBuf> {
+    libclang::find()?.context("there is no libclang that loads: install what Debian calls clang")
 }
 
 /// A command with the rights to change the system.
@@ -157,14 +301,14 @@ pub(crate) fn as_root(program: &str) -> Result<Command> {
         sudo.arg("DEBIAN_FRONTEND=noninteractive").arg(program);
         sudo
     } else {
-        bail!("{program} needs root here, and there is no sudo: run this as root")
+        bail!("{program} needs root here, and there is no sudo: run this as root");
     };
     command.env("DEBIAN_FRONTEND", "noninteractive");
     Ok(command)
 }
 
 /// Whether a command that only asks says yes.
-fn quiet(command: &mut Command) -> bool {
+fn can(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

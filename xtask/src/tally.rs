@@ -1,6 +1,7 @@
-//! Counts of passed and failed, read from what each runner prints.
+//! Counts of passed and failed, read from what each runner prints, and how long each part took.
 
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -11,13 +12,22 @@ use crate::{step, test};
 pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
-    /// What failed, for the summary.
-    failures: Vec<String>,
+    /// What ran, for the summary.
+    parts: Vec<Part>,
+}
+
+/// A line of the summary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part {
+    what: String,
+    passed: u64,
+    failed: u64,
+    took: Duration,
 }
 
 impl Tally {
     fn of(passed: u64, failed: u64) -> Self {
-        Self { passed, failed, failures: Vec::new() }
+        Self { passed, failed, parts: Vec::new() }
     }
 
     /// A program that passes or fails as a whole.
@@ -27,47 +37,49 @@ impl Tally {
 
     /// A step that passes or fails as a whole. Returns whether it passed.
     pub(crate) fn attempt(&mut self, what: &str, step: impl FnOnce() -> Result<()>) -> bool {
+        self.include(what, || step().map(|()| Self::of(1, 0)))
+    }
+
+    /// A runner of many tests. Returns whether all passed.
+    pub(crate) fn include(&mut self, what: &str, runner: impl FnOnce() -> Result<Self>) -> bool {
         step::announce(what);
-        match step() {
-            Ok(()) => {
-                self.passed += 1;
-                true
-            }
-            Err(error) => {
-                self.fail(what, &error);
-                false
-            }
-        }
+        let begun = Instant::now();
+        let tally = runner().unwrap_or_else(|error| {
+            println!("{what} failed: {error:#}");
+            Self::of(0, 1)
+        });
+        self.add(what, &tally, begun.elapsed());
+        tally.failed == 0
     }
 
-    /// A runner of many tests.
-    pub(crate) fn include(&mut self, what: &str, runner: impl FnOnce() -> Result<Self>) {
-        step::announce(what);
-        match runner() {
-            Ok(tally) => {
-                self.passed += tally.passed;
-                self.failed += tally.failed;
-                if tally.failed > 0 {
-                    self.failures.push(format!("{what}: {} failed", tally.failed));
-                }
-            }
-            Err(error) => self.fail(what, &error),
-        }
+    fn add(&mut self, what: &str, tally: &Self, took: Duration) {
+        self.passed += tally.passed;
+        self.failed += tally.failed;
+        let what = what.to_owned();
+        self.parts.push(Part { what, passed: tally.passed, failed: tally.failed, took });
     }
 
-    fn fail(&mut self, what: &str, error: &anyhow::Error) {
-        println!("{what} failed: {error:#}");
-        self.failed += 1;
-        self.failures.push(what.to_owned());
-    }
-
-    /// The summary; its last line is what CI reads.
+    /// The summary: each part with its time, then what failed. The last line is what CI reads.
     pub(crate) fn print(&self) {
-        println!();
-        for failure in &self.failures {
-            println!("FAILED: {failure}");
+        println!("\n{}", self.summary());
+    }
+
+    fn summary(&self) -> String {
+        let mut lines: Vec<String> = self
+            .parts
+            .iter()
+            .map(|part| {
+                let (what, took) = (&part.what, step::duration(part.took));
+                format!("{took:>13}  {:>6} of {:<6} {what}", part.passed, part.passed + part.failed)
+            })
+            .collect();
+        let all = step::duration(self.parts.iter().map(|part| part.took).sum());
+        lines.push(format!("{all:>13}  in all"));
+        for part in self.parts.iter().filter(|part| part.failed > 0) {
+            lines.push(format!("FAILED: {}: {} failed", part.what, part.failed));
         }
-        println!("{} passed, {} failed", self.passed, self.failed);
+        lines.push(format!("{} passed, {} failed", self.passed, self.failed));
+        lines.join("\n")
     }
 
     /// Zero only if something ran and all of it passed.
@@ -136,6 +148,23 @@ pub(crate) fn node(line: &str) -> Option<Tally> {
     }
 }
 
+/// ` 4 pass` and ` 0 fail`, each on a line.
+pub(crate) fn bun(line: &str) -> Option<Tally> {
+    let (count, word) = line.trim().split_once(' ')?;
+    let count = count.parse().ok()?;
+    match word {
+        "pass" => Some(Tally::of(count, 0)),
+        "fail" => Some(Tally::of(0, count)),
+        _ => None,
+    }
+}
+
+/// `ok | 4 passed | 0 failed (2s)`
+pub(crate) fn deno(line: &str) -> Option<Tally> {
+    let counts = line.strip_prefix("ok | ").or_else(|| line.strip_prefix("FAILED | "))?;
+    Some(Tally::of(number_before(counts, " passed")?, number_before(counts, " failed")?))
+}
+
 /// `12 passed, 0 failed`: our own last line, of a run inside another.
 pub(crate) fn xtask(line: &str) -> Option<Tally> {
     let (passed, failed) = line.strip_suffix(" failed")?.split_once(" passed, ")?;
@@ -185,10 +214,40 @@ mod tests {
     }
 
     #[test]
+    fn the_runners_of_bun_and_deno_are_understood() {
+        check(bun, " 101 pass", Some((101, 0)));
+        check(bun, " 2 fail", Some((0, 2)));
+        check(bun, " 3 skip", None);
+        check(bun, "(pass) 2.119.1 on Bun 1.4.5, 1.0.0: presence: change [12.00ms]", None);
+        check(deno, "ok | 101 passed | 0 failed (35s)", Some((101, 0)));
+        check(deno, "FAILED | 4 passed | 1 failed | 2 ignored (1s)", Some((4, 1)));
+        check(deno, "channels: join ... ok (12ms)", None);
+    }
+
+    #[test]
     fn a_run_inside_another_is_counted_by_its_last_line() {
         check(xtask, "68 passed, 1 failed", Some((68, 1)));
         check(xtask, "test result: ok. 3 passed; 0 failed", None);
         check(xtask, "FAILED: pg_regress: 1 failed", None);
+    }
+
+    #[test]
+    fn the_summary_has_parts_with_times_then_failures_and_ends_with_the_count() {
+        let mut tally = Tally::default();
+        tally.add("unit", &Tally::of(12, 0), Duration::from_secs(75));
+        tally.add("lints", &Tally::of(0, 1), Duration::from_secs(3));
+        let summary = tally.summary();
+        assert_eq!(
+            summary,
+            "   1 min 15 s      12 of 12     unit
+        3.0 s       0 of 1      lints
+   1 min 18 s  in all
+FAILED: lints: 1 failed
+12 passed, 1 failed"
+        );
+        // A run inside another is counted once: by its last line.
+        let counted: Vec<Tally> = summary.lines().filter_map(xtask).collect();
+        assert_eq!(counted, [Tally::of(12, 1)]);
     }
 
     #[test]

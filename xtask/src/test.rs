@@ -15,8 +15,9 @@ use campfire_tests::server::Server;
 use clap::ValueEnum;
 
 use crate::chroot::Chroot;
+use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{chaos, clients, demo, install, step, system};
+use crate::{chaos, clients, demo, fresh, install, pgrx, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -43,8 +44,14 @@ enum Part {
     E2e,
     /// Unmodified supabase-js and realtime (Python) against the relay
     Clients,
+    /// The client helper in Chromium, under content policies; not part of a run without parts, for Chromium is large
+    Browser,
     /// One minute of faults, checked by an oracle, and the checker itself tried
     Chaos,
+    /// The extension's script against the one that pgrx's own tool makes
+    Script,
+    /// The README's first commands on fresh machines, in chroots; needs root
+    Fresh,
     /// Everything there is, also older clients, on Postgres 17, and the SQL on 18
     All,
 }
@@ -55,7 +62,7 @@ const OTHER_VERSIONS: [(u32, &[&str]); 2] = [(17, &["unit", "regress", "e2e"]), 
 /// `cargo xtask test`.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(version) = arguments.pg
-        && !system::can_have_postgres(version)?
+        && !system::can_have_postgres(version)
     {
         let mut tally = Tally::default();
         tally.include(&format!("tests on Postgres {version}, in a chroot"), || {
@@ -64,36 +71,38 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         tally.print();
         return Ok(tally.exit_code());
     }
-    let everything = arguments.parts.is_empty() || arguments.parts.contains(&Part::All);
-    let wants = |part| everything || arguments.parts.contains(&part);
     let mut tally = Tally::default();
-
-    if everything {
+    if arguments.parts == [Part::Fresh] {
+        fresh::check(&mut tally);
+        tally.print();
+        return Ok(tally.exit_code());
+    }
+    // Also for the unit tests: those of the relay's WAL stage talk to a server.
+    let server = system::ensure(arguments.pg.into(), &arguments.needs())?;
+    if arguments.everything() {
         ensure_components()?;
         tally.check("formatting", step::cargo().args(["fmt", "--all", "--check"]));
     }
-    // Also for the unit tests: those of the relay's WAL stage talk to a server.
-    let server = system::ensure_postgres(arguments.pg)?;
-    if wants(Part::Unit) {
+    if arguments.wants(Part::Unit) {
         unit(&mut tally, &server);
     }
-    if everything {
+    if arguments.everything() {
         lints(&mut tally);
         tally.attempt("lints of the extension", || extension_lints(&server));
     }
-    if [Part::Regress, Part::E2e, Part::Clients, Part::Chaos].into_iter().any(wants) {
+    if arguments.want_extension() {
         // Nothing that follows means anything without the extension.
         let installed = tally.attempt("the extension builds and installs", || {
             install::ensure_installed(&server, Profile::Debug)
         });
         if installed {
-            let every_client = arguments.every_client || arguments.parts.contains(&Part::All);
-            // Who names a part, or all, wants the whole of it.
-            let thorough = !arguments.parts.is_empty();
-            with_extension(&mut tally, &server, wants, everything, every_client, thorough);
+            with_extension(&mut tally, &server, arguments);
         }
     }
-    if arguments.parts.contains(&Part::All) && arguments.pg.is_none() {
+    if arguments.wants(Part::Script) {
+        tally.attempt("the extension's script is the one that pgrx makes", || pgrx::check_script(&server));
+    }
+    if arguments.all() && arguments.pg.is_none() {
         for (version, parts) in OTHER_VERSIONS {
             tally.include(&format!("Postgres {version}"), || {
                 let version = version.to_string();
@@ -103,8 +112,53 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             });
         }
     }
+    if arguments.wants(Part::Fresh) {
+        fresh::check(&mut tally);
+    }
     tally.print();
     Ok(tally.exit_code())
+}
+
+impl Arguments {
+    fn all(&self) -> bool {
+        self.parts.contains(&Part::All)
+    }
+
+    fn everything(&self) -> bool {
+        self.parts.is_empty() || self.all()
+    }
+
+    fn wants(&self, part: Part) -> bool {
+        let named = self.parts.contains(&part);
+        match part {
+            // Too long for a plain run, and the same whatever version the rest is for.
+            Part::Script | Part::Fresh => named || self.all() && self.pg.is_none(),
+            // Chromium is large.
+            Part::Browser => named || self.all(),
+            _ => named || self.everything(),
+        }
+    }
+
+    fn want_extension(&self) -> bool {
+        [Part::Regress, Part::E2e, Part::Clients, Part::Browser, Part::Chaos]
+            .into_iter()
+            .any(|part| self.wants(part))
+    }
+
+    /// What all of it needs of the system.
+    fn needs(&self) -> Vec<Need> {
+        let needs: [(bool, &[Need]); 8] = [
+            (true, &[Need::Server]),
+            (self.everything(), &[Need::Compile]),
+            (self.want_extension(), &[Need::Extension(Profile::Debug)]),
+            (self.wants(Part::Regress), &[Need::Regress]),
+            (self.wants(Part::Clients), &[Need::Node, Need::Python]),
+            (self.wants(Part::Browser), &[Need::Node, Need::Browser]),
+            (self.wants(Part::Script), &[Need::Compile, Need::Pgrx]),
+            (self.wants(Part::Fresh), &[Need::Debootstrap]),
+        ];
+        needs.into_iter().filter(|(wanted, _)| *wanted).flat_map(|(_, needs)| needs.iter().copied()).collect()
+    }
 }
 
 /// The same command where there is such a Postgres.
@@ -119,36 +173,35 @@ fn in_chroot(version: u32, parts: &[Part]) -> Result<Tally> {
 }
 
 /// The parts that need the extension in the server, and mostly the relay as well.
-fn with_extension(
-    tally: &mut Tally,
-    server: &Server,
-    wants: impl Fn(Part) -> bool,
-    everything: bool,
-    every_client: bool,
-    thorough: bool,
-) {
-    if wants(Part::Regress) {
+fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
+    if arguments.wants(Part::Regress) {
         tally.include("pg_regress", || regress(server, &Regress::SQL));
         tally.include("pg_isolation_regress", || regress(server, &Regress::RACES));
     }
-    let needs_relay = [Part::E2e, Part::Clients, Part::Chaos].into_iter().any(&wants);
+    let needs_relay =
+        [Part::E2e, Part::Clients, Part::Browser, Part::Chaos].into_iter().any(|part| arguments.wants(part));
     if !needs_relay || !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {
         return;
     }
-    if wants(Part::E2e) {
+    if arguments.wants(Part::E2e) {
         tally.include("end-to-end tests", || e2e(server));
     }
-    if wants(Part::Clients) {
+    if arguments.wants(Part::Clients) {
+        let every_client = arguments.every_client || arguments.all();
         tally.include("the client helper", clients::helper);
         tally.include("stock clients", || clients::stock(server));
         tally.include("conformance of stock clients", || clients::conformance(server, every_client));
     }
-    if wants(Part::Chaos) {
-        let sabotages = if thorough { Sabotage::ALL.as_slice() } else { &chaos::COMMON };
+    if arguments.wants(Part::Browser) {
+        tally.include("the client helper in a browser", || clients::browser(server));
+    }
+    if arguments.wants(Part::Chaos) {
+        // Whoever names a part, or all, wants the whole of it.
+        let sabotages = if arguments.parts.is_empty() { &chaos::COMMON } else { Sabotage::ALL.as_slice() };
         tally.attempt("chaos: what errs on purpose is caught", || chaos::self_test(sabotages));
         tally.attempt("chaos: a minute of faults", chaos::check_once);
     }
-    if everything {
+    if arguments.everything() {
         tally.attempt("demo --once", demo::check_once);
     }
 }
@@ -158,9 +211,11 @@ fn ensure_components() -> Result<()> {
     for component in ["rustfmt", "clippy"] {
         let program = if component == "clippy" { "cargo-clippy" } else { "cargo-fmt" };
         if !system::has_program(program) {
-            step::announce(&format!("installing {component} (rustup)"));
+            let step = step::begin(format!("installing {component} (rustup)"));
             step::run(step::command("rustup").args(["component", "add", component]))
                 .with_context(|| format!("{program} is missing: install {component}"))?;
+            step.done();
+            step::note_installed(format!("{component} (rustup)"));
         }
     }
     Ok(())
@@ -179,17 +234,7 @@ fn lints(tally: &mut Tally) {
 }
 
 fn extension_lints(server: &Server) -> Result<()> {
-    system::ensure_build_tools()?;
-    let cargo_pgrx = install::ensure_cargo_pgrx()?;
-    install::ensure_pgrx_knows(server, &cargo_pgrx)?;
-    let feature = format!("pg{}", server.version);
-    step::run(
-        step::cargo()
-            .args(["clippy", "--package", "campfire", "--lib", "--no-default-features"])
-            .args(["--features", &feature, "--", "-D", "warnings"])
-            .env("PGRX_HOME", install::pgrx_home()?)
-            .env("CARGO_TARGET_DIR", install::target()),
-    )
+    step::run(install::cargo("clippy", server)?.args(["--", "-D", "warnings"]))
 }
 
 fn unit(tally: &mut Tally, server: &Server) {
@@ -212,9 +257,9 @@ struct Regress {
 
 impl Regress {
     const SQL: Self =
-        Self { program: "src/test/regress/pg_regress", schedule: "schedule", database: "campfire_regress" };
+        Self { program: system::PG_REGRESS, schedule: "schedule", database: "campfire_regress" };
     const RACES: Self = Self {
-        program: "src/test/isolation/pg_isolation_regress",
+        program: system::PG_ISOLATION_REGRESS,
         schedule: "isolation_schedule",
         database: "campfire_isolation",
     };

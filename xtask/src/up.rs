@@ -20,7 +20,8 @@ use serde_json::json;
 use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{install, step, system};
+use crate::system::{self, Need, Which};
+use crate::{install, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -60,13 +61,14 @@ fn parse_env(text: &str) -> Result<(String, String), String> {
 
 /// `cargo xtask up`.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
-    let prepared = prepare(&arguments.stack)?;
+    let prepared = prepare(&arguments.stack, &[])?;
     block_on(async {
         let mut interrupt = Interrupt::listen()?;
         let mut stack = Stack::start(prepared, DIRECTORY, &arguments.stack, arguments.port).await?;
         if arguments.json {
             println!("{}", stack.describe());
         } else {
+            step::print_summary();
             stack.print();
         }
         loop {
@@ -111,10 +113,10 @@ pub(crate) struct Prepared {
     relay: PathBuf,
 }
 
-/// Installs and builds.
-pub(crate) fn prepare(arguments: &StackArguments) -> Result<Prepared> {
+/// Installs and builds what a stack needs, and first of all installs what `more` says.
+pub(crate) fn prepare(arguments: &StackArguments, more: &[Need]) -> Result<Prepared> {
     let profile = if arguments.release { Profile::Release } else { Profile::Debug };
-    let server = system::ensure_postgres(None)?;
+    let server = system::ensure(Which::Any, &[&[Need::Server, Need::Extension(profile)], more].concat())?;
     install::ensure_installed(&server, profile)?;
     let relay = step::build_relay(arguments.release)?;
     Ok(Prepared { server, relay })
@@ -141,12 +143,13 @@ impl Stack {
         let dir = layout::scratch().join(directory);
         let lock = lock(&dir)?;
         let mut cluster = open_cluster(prepared.server, &dir, arguments.fresh)?;
-        step::announce(&format!(
+        let step = step::begin(format!(
             "starting Postgres {} on {}",
             cluster.server.version,
             cluster.data().display()
         ));
         cluster.start()?;
+        step.done();
         std::fs::write(dir.join("port"), cluster.port.to_string())?;
         let port = relay_port(port)?;
         match start_relay(&cluster, &prepared.relay, port, arguments).await {
@@ -217,18 +220,20 @@ impl Stack {
     /// Stops the relay if it is still ours, then whatever Postgres runs on the data.
     pub(crate) async fn stop(mut self) -> Result<()> {
         if let Some(child) = &mut self.relay {
-            step::announce("stopping the relay");
+            let step = step::begin("stopping the relay");
             server::signal(self.relay_pid, "TERM");
             let drained = tokio::time::timeout(Duration::from_secs(15), child.wait()).await;
             if drained.is_err() {
                 eprintln!("the relay does not drain; it is killed");
                 child.kill().await?;
             }
+            step.done();
         }
-        step::announce("stopping Postgres");
+        let step = step::begin("stopping Postgres");
         if self.cluster.stop("fast").is_err() {
             self.cluster.stop("immediate")?;
         }
+        step.done();
         Ok(())
     }
 }
@@ -276,9 +281,10 @@ fn open_cluster(server: Server, dir: &Path, fresh: bool) -> Result<Cluster> {
     // A run that was cut short while it made the cluster left no credentials.
     if fresh || !made_from.exists() {
         let _ = std::fs::remove_dir_all(dir);
-        step::announce(&format!("making a database in {}", dir.display()));
+        let step = step::begin(format!("making a database in {}", dir.display()));
         seed::make(&server, dir)?;
         std::fs::write(&made_from, &built_from)?;
+        step.done();
     } else if std::fs::read_to_string(&made_from)? != built_from {
         eprintln!(
             "note: the extension has changed since this database was made; \
@@ -339,8 +345,11 @@ async fn start_relay(
     arguments: &StackArguments,
 ) -> Result<Child> {
     let address = format!("127.0.0.1:{port}");
-    step::announce(&format!("starting the relay on {address}"));
+    let step = step::begin(format!("starting the relay on {address}"));
     let mut command = Command::new(program);
+    for name in not_of_the_relay(program)? {
+        command.env_remove(name);
+    }
     // Both in argv and in the environment, so that a script can start it again
     // from either.
     command
@@ -367,6 +376,7 @@ async fn start_relay(
         if let Ok(response) = relay::get(&address, "/readyz").await
             && response.status == 200
         {
+            step.done();
             return Ok(child);
         }
         if Instant::now() > deadline {
@@ -375,4 +385,15 @@ async fn start_relay(
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Variables of our own environment that the relay would refuse: a developer's shell may have those of tests and clients.
+fn not_of_the_relay(program: &Path) -> Result<Vec<String>> {
+    let help = Command::new(program).args(["run", "--help"]).output();
+    let help = help.with_context(|| format!("cannot run {}", program.display()))?;
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let is_setting =
+        |name: &str| help.contains(&format!("[env: {name}=")) || help.contains(&format!("[env: {name}]"));
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    Ok(names.filter(|name| name.starts_with("CAMPFIRE_") && !is_setting(name)).collect())
 }

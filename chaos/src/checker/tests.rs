@@ -81,7 +81,7 @@ fn check_with(truth: &Truth, context: &Context, mut stays: Vec<Stay>, expected: 
         channels: vec![channel()],
         seed: 0,
     };
-    let journal = Journal { client, stays, scandals: Vec::new(), sockets: 1 };
+    let journal = Journal { client, stays, scandals: Vec::new(), dropped: Vec::new(), sockets: 1 };
     let verdict = super::check(truth, &[journal], context);
     let found: Vec<Kind> = verdict.violations.iter().map(|violation| violation.kind).collect();
     assert_eq!(found, expected, "{:#?}", verdict.violations);
@@ -312,4 +312,64 @@ fn a_relay_that_started_knows_no_routes_from_before_they_changed() {
 fn who_never_gets_to_the_end_is_stuck() {
     let context = Context { last_event: "the end", ..context() };
     check_with(&truth(), &context, vec![after_10(live(&[20]))], &[Kind::Stuck]);
+}
+
+#[test]
+fn an_excuse_lasts_until_the_next_event_whatever_heartbeats_say() {
+    // The window was short of memory, and the socket's other channel is behind.
+    let small = Context { window_micros: None, ..context() };
+    let reply = Reply { complete: true, position: at(40), count: 3 };
+    let told = vec![event(20, true), Record::Loss { at: 16 }, Record::Head(at(15)), event(40, true)];
+    check_with(&truth(), &small, vec![stay(Asked::After(at(10)), Some(reply), told)], &[]);
+    // The slot was lost.
+    let loss = Loss { began_at: 5, ended_at: 16, up_to_lsn: 35 };
+    let lost = Context { losses: vec![loss], ..context() };
+    let told = vec![event(20, false), Record::Loss { at: 16 }, Record::Head(at(20)), event(40, false)];
+    check_with(&truth(), &lost, vec![after_10(told)], &[]);
+    // It lasts no longer than that.
+    let mut truth = truth();
+    truth.apply(&Transaction {
+        xid: 1,
+        commit_lsn: 60,
+        end_lsn: 61,
+        committed_at: 60,
+        changes: vec![Change::Message {
+            prefix: "campfire.broadcast".to_owned(),
+            content: format!("v1 1 00\n{}\nsaid\n{{\"n\":60}}", channel()),
+        }],
+    });
+    let told = vec![
+        event(20, false),
+        Record::Loss { at: 16 },
+        Record::Head(at(20)),
+        event(30, false),
+        event(60, false),
+    ];
+    check_with(&truth, &lost, vec![after_10(told)], &[Kind::Gap]);
+}
+
+#[test]
+fn the_notice_of_an_incomplete_answer_excuses_nothing_that_follows_it() {
+    let loss = Loss { began_at: 5, ended_at: 16, up_to_lsn: 35 };
+    let lost = Context { losses: vec![loss], ..context() };
+    let reply = Reply { complete: false, position: at(20), count: 0 };
+    let told = vec![Record::Loss { at: 16 }, event(40, false)];
+    check_with(&truth(), &lost, vec![stay(Asked::After(at(10)), Some(reply), told)], &[Kind::Gap]);
+}
+
+#[test]
+fn a_client_that_reads_and_is_closed_for_not_reading_is_a_violation() {
+    let client = ClientSpec {
+        number: 1,
+        manner: Manner::Stock,
+        vsn: Vsn::V1,
+        who: Who::Agent { organization: ORG, user: USER },
+        channels: Vec::new(),
+        seed: 0,
+    };
+    let dropped = vec!["slow consumer".to_owned()];
+    let journal = Journal { client, stays: Vec::new(), scandals: Vec::new(), dropped, sockets: 1 };
+    let verdict = super::check(&truth(), &[journal], &context());
+    let found: Vec<Kind> = verdict.violations.iter().map(|violation| violation.kind).collect();
+    assert_eq!(found, [Kind::Dropped]);
 }

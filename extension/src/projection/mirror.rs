@@ -30,6 +30,8 @@ pub(super) struct Column {
     pub(super) name: String,
     pub(super) number: i16,
     pub(super) type_oid: Oid,
+    /// A length or precision; -1 in a mirror as we made it.
+    modifier: i32,
     pub(super) length: i16,
     pub(super) is_by_value: bool,
     pub(super) is_key: bool,
@@ -276,18 +278,21 @@ impl Column {
             if number <= 0 {
                 return None;
             }
-            let type_oid = pg_sys::get_atttype(relation, number);
+            let (mut type_oid, mut modifier, mut collation) = (Oid::INVALID, -1, Oid::INVALID);
+            pg_sys::get_atttypetypmodcoll(relation, number, &mut type_oid, &mut modifier, &mut collation);
             let (mut length, mut is_by_value) = (0, false);
             pg_sys::get_typlenbyval(type_oid, &mut length, &mut is_by_value);
-            Some(Self { name: name.to_owned(), number, type_oid, length, is_by_value, is_key })
+            Some(Self { name: name.to_owned(), number, type_oid, modifier, length, is_by_value, is_key })
         }
     }
 
-    /// Name of the type with its schema, as SQL reads it.
+    /// The type with its schema and its length, as SQL reads it. Asked for without a length, Postgres calls any `char(n)`
+    /// "character", which read again is `character(1)`.
     pub(super) fn type_name(&self) -> String {
         // SAFETY: returns a string allocated in the current context, for any oid.
         unsafe {
-            let name = pg_sys::format_type_be_qualified(self.type_oid);
+            let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
+            let name = pg_sys::format_type_extended(self.type_oid, self.modifier, flags as pg_sys::bits16);
             std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
         }
     }

@@ -93,6 +93,15 @@ impl Keys {
 }
 
 impl ConnectError {
+    /// A word of a fixed vocabulary, for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::KeyMissing => "key_missing",
+            Self::Token(TokenError::Expired { .. }) => "token_expired",
+            Self::Token(_) => "key_or_token_refused",
+        }
+    }
+
     pub fn status(&self) -> StatusCode {
         match self {
             // The reference has no word for it, and answers as for a fault of its own.
@@ -153,7 +162,8 @@ mod tests {
         check_refused(Some(&sign(json!({"role": "anon", "exp": 1}))), 401, "Token has expired");
         let missing = "Fields `role` and `exp` are required in JWT";
         check_refused(Some(&sign(json!({"exp": 1_800_000_000}))), 401, missing);
-        check_refused(Some(&sign(json!({"role": "root", "exp": 1_800_000_000}))), 401, "Role not allowed");
+        let root = sign(json!({"role": "root", "exp": 1_800_000_000}));
+        check_refused(Some(&root), 401, crate::protocol::ROLE_NOT_ALLOWED);
         check_refused(Some(&sign(json!({"role": "anon", "exp": "x"}))), 500, "Error connecting to Realtime");
         let token = sign(json!({"role": "anon", "exp": 1_800_000_000}));
         let (head, _) = token.rsplit_once('.').unwrap();

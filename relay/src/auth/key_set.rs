@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde::Deserialize;
@@ -29,7 +31,14 @@ pub enum KeySetError {
     NotASet,
     #[error("it has no key with a `kid` that verifies HS, RS, ES or EdDSA signatures")]
     NoUsableKey,
+    #[error(
+        "a key of kind oct has fewer than {SECRET_BYTES_MIN} bytes, the least for HS256 (RFC 7518, section 3.2): publish a longer one"
+    )]
+    ShortSecret,
 }
+
+/// Shortest secret that may verify signatures.
+pub const SECRET_BYTES_MIN: usize = 32;
 
 #[derive(Deserialize)]
 struct Published {
@@ -41,7 +50,7 @@ impl KeySet {
     /// others.
     pub fn parse(text: &str) -> Result<Self, KeySetError> {
         let published: Published = serde_json::from_str(text).map_err(|_| KeySetError::NotASet)?;
-        let keys: Vec<Key> = published.keys.into_iter().filter_map(Key::read).collect();
+        let keys: Vec<Key> = published.keys.into_iter().filter_map(Key::read).collect::<Result<_, _>>()?;
         if keys.is_empty() { Err(KeySetError::NoUsableKey) } else { Ok(Self { keys }) }
     }
 
@@ -68,7 +77,8 @@ impl KeySet {
 }
 
 impl Key {
-    fn read(published: Value) -> Option<Self> {
+    /// None: passed over.
+    fn read(published: Value) -> Option<Result<Self, KeySetError>> {
         // Not by the crate's own type, which knows no name but EdDSA for Ed25519.
         let algorithm = match published.get("alg").and_then(Value::as_str) {
             Some("Ed25519") => Some("EdDSA".to_owned()),
@@ -88,7 +98,13 @@ impl Key {
             _ => return None,
         };
         let key = DecodingKey::from_jwk(&jwk).ok()?;
-        Some(Self { kid: jwk.common.key_id?, family, algorithm, key })
+        let kid = jwk.common.key_id?;
+        if let AlgorithmParameters::OctetKey(secret) = &jwk.algorithm
+            && URL_SAFE_NO_PAD.decode(&secret.value).is_ok_and(|secret| secret.len() < SECRET_BYTES_MIN)
+        {
+            return Some(Err(KeySetError::ShortSecret));
+        }
+        Some(Ok(Self { kid, family, algorithm, key }))
     }
 }
 
@@ -103,7 +119,7 @@ impl fmt::Debug for KeySet {
 mod tests {
     use super::*;
 
-    const SECRET: &str = r#"{"kty":"oct","kid":"s","k":"aHVudGVyMg"}"#;
+    const SECRET: &str = r#"{"kty":"oct","kid":"s","k":"aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMmh1bnRlcjI"}"#;
     const ED: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"e","alg":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
 
     fn check(keys: &[&str], expected: Result<usize, KeySetError>) {
@@ -119,6 +135,9 @@ mod tests {
         check(&[SECRET, &encrypts, &nameless, r#"{"kty":"new"}"#, "{}", "7"], Ok(1));
         check(&[&encrypts], Err(KeySetError::NoUsableKey));
         check(&[], Err(KeySetError::NoUsableKey));
+        let short = r#"{"kty":"oct","kid":"s","k":"aHVudGVyMg"}"#;
+        check(&[ED, short], Err(KeySetError::ShortSecret));
+        check(&[ED, &short.replace("\"oct\"", r#""oct","use":"enc""#)], Ok(1));
         for text in ["", "[]", "{}", r#"{"keys":{}}"#] {
             assert_eq!(KeySet::parse(text).unwrap_err(), KeySetError::NotASet);
         }

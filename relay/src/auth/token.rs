@@ -92,7 +92,7 @@ pub enum TokenError {
     /// Claims that are no object, `exp` or `iat` that are no number.
     #[error("Claims of the JWT have unexpected types")]
     ClaimInvalid,
-    #[error("Role not allowed")]
+    #[error("{}", crate::protocol::ROLE_NOT_ALLOWED)]
     RoleNotAllowed,
 }
 
@@ -433,14 +433,14 @@ mod tests {
         assert_eq!(verify(&sign_ed(Some("other"), &claims)), Err(TokenError::UnknownKey("other".into())));
         assert_eq!(verify(&sign(&claims)), Ok(Role::Authenticated), "the secret still holds");
         // A secret may be published too; it wins over ours under its id, and verifies nothing else.
-        let oct = URL_SAFE_NO_PAD.encode(b"published secret");
+        let oct = URL_SAFE_NO_PAD.encode(b"a published secret of 32 bytes ok");
         let set = format!(r#"{{"keys":[{{"kty":"oct","kid":"s","k":"{oct}"}}]}}"#);
         keys.publish(KeySet::parse(&set).unwrap());
         let header = jsonwebtoken::Header { kid: Some("s".into()), ..jsonwebtoken::Header::default() };
         let signed = |secret: &[u8]| {
             jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret)).unwrap()
         };
-        assert_eq!(verify(&signed(b"published secret")), Ok(Role::Authenticated));
+        assert_eq!(verify(&signed(b"a published secret of 32 bytes ok")), Ok(Role::Authenticated));
         assert_eq!(verify(&signed(SECRET)), Err(TokenError::Signature));
         assert!(verify(&token).is_err(), "taken back");
     }

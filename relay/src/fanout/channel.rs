@@ -72,7 +72,7 @@ impl Stage {
     pub(super) fn gate(&self) -> Gate {
         match self {
             Self::Pending(_) => Gate::Shut,
-            Self::CatchingUp(cursor) => cursor.gate(),
+            Self::CatchingUp(_) => Gate::Lagging,
             Self::Behind(cut) => Gate::Behind(Arc::clone(cut)),
             Self::Live => Gate::Open,
         }

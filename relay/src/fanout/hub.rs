@@ -20,6 +20,7 @@ use super::presence::PresenceLimits;
 use super::publish::Publish;
 use super::room::{Delivery, RoomKey, Rooms};
 use super::roster::Roster;
+use super::shared_frames::SharedFrames;
 use super::snapshot::{Cut, SnapshotFailure, SnapshotRequest, SnapshotRows};
 use super::status::AgentNames;
 use super::token_use::TokenUse;
@@ -187,6 +188,7 @@ pub struct Hub {
     pub(super) token_use: TokenUse,
     pub(super) event_rate: EventRate,
     pub(super) window: Window,
+    pub(super) shared_frames: SharedFrames,
     /// Of the database we are attached to. None before the first time.
     pub(super) tag: Option<DatabaseTag>,
     /// Counts the times we attached.
@@ -227,6 +229,7 @@ impl Hub {
             token_use: TokenUse::default(),
             event_rate: EventRate::new(settings.events_per_second_max),
             window,
+            shared_frames: SharedFrames::default(),
             settings,
             tag: None,
             attachment: 0,
@@ -289,6 +292,7 @@ impl Hub {
                     self.announce_loss(cause);
                 }
                 self.attachment += 1;
+                self.shared_frames.clear();
                 self.agents_shown = Some(snapshot);
                 self.agents = agents
                     .into_iter()
@@ -357,6 +361,9 @@ impl Hub {
             let lagging = std::mem::take(&mut delivery.lagging);
             self.settle(delivery);
             lagging.iter().for_each(|(socket, wire_topic)| self.lag(*socket, wire_topic, sent));
+            if !private && topic.organization().is_none() && !self.settings.public_channels {
+                self.metrics.events_unheard.inc();
+            }
             if is_kept {
                 let (event, payload, meta) = (Arc::clone(event), bytes.clone(), Arc::clone(&change.meta));
                 self.window.keep(topic, Kept { position, xid, event, encoding, payload, meta });

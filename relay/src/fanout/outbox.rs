@@ -98,22 +98,32 @@ struct State {
     refill: bool,
 }
 
+/// What is taken out of the window at once, at most: many sockets may be behind at the same time, and what is encoded for
+/// one of them alone takes memory of its own.
+const PORTION: OutboxLimits = OutboxLimits { bytes_max: 64 << 10, frames_max: 128 };
+
 /// How much of the bounds a frame that can be had again may fill. The rest is for what is said once: replies, closes,
 /// what clients send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Share {
-    /// Out of the window.
-    Half,
+    /// Out of the window: half, and no more than a portion.
+    Portion,
     /// Live.
     ThreeQuarters,
 }
 
 impl Share {
-    fn of(self, bound: usize) -> usize {
+    fn of(self, limits: OutboxLimits) -> OutboxLimits {
+        let OutboxLimits { bytes_max, frames_max } = limits;
         match self {
-            Self::Half => bound / 2,
+            Self::Portion => OutboxLimits {
+                bytes_max: PORTION.bytes_max.min(bytes_max / 2),
+                frames_max: PORTION.frames_max.min(frames_max / 2),
+            },
             // Not `bound * 3 / 4`, which may overflow.
-            Self::ThreeQuarters => bound - bound / 4,
+            Self::ThreeQuarters => {
+                OutboxLimits { bytes_max: bytes_max - bytes_max / 4, frames_max: frames_max - frames_max / 4 }
+            }
         }
     }
 }
@@ -169,13 +179,12 @@ impl Outbox {
     /// Queues a frame if its share of the bounds has room for it, or if nothing waits: one that is larger than the
     /// share by itself could never go out otherwise.
     pub(super) fn offer(&self, frame: Frame, share: Share) -> Offered {
-        let OutboxLimits { bytes_max, frames_max } = self.limits;
+        let OutboxLimits { bytes_max, frames_max } = share.of(self.limits);
         let mut state = self.lock();
         if state.closed.is_some() {
             return Offered::Closed;
         }
-        let fits =
-            state.bytes + frame.len() <= share.of(bytes_max) && state.frames.len() < share.of(frames_max);
+        let fits = state.bytes + frame.len() <= bytes_max && state.frames.len() < frames_max;
         if !fits && !state.frames.is_empty() {
             return Offered::Full;
         }
@@ -186,12 +195,11 @@ impl Outbox {
         Offered::Queued
     }
 
-    /// Whether what waits takes less than half of both bounds: worth encoding something for it.
+    /// Whether there may be room for more out of the window: worth encoding something.
     pub(super) fn has_room_for_replay(&self) -> bool {
+        let OutboxLimits { bytes_max, frames_max } = Share::Portion.of(self.limits);
         let state = self.lock();
-        state.bytes < Share::Half.of(self.limits.bytes_max)
-            && state.frames.len() < Share::Half.of(self.limits.frames_max)
-            || state.frames.is_empty()
+        state.bytes < bytes_max && state.frames.len() < frames_max || state.frames.is_empty()
     }
 
     /// Whether so many bytes in so many frames that wait for their turn elsewhere are within the share that is for
@@ -310,21 +318,21 @@ mod tests {
     fn what_can_be_had_again_never_overflows() {
         let outbox = Outbox::new(OutboxLimits { bytes_max: 100, frames_max: 8 });
         let offer = |bytes, share| outbox.offer(frame(bytes), share);
-        assert_eq!(offer(200, Share::Half), Offered::Queued, "nothing waited");
+        assert_eq!(offer(200, Share::Portion), Offered::Queued, "nothing waited");
         assert_eq!(offer(1, Share::ThreeQuarters), Offered::Full);
         let mut taken = Vec::new();
         outbox.take(&mut taken);
-        assert_eq!(offer(50, Share::Half), Offered::Queued);
-        assert_eq!(offer(1, Share::Half), Offered::Full);
+        assert_eq!(offer(50, Share::Portion), Offered::Queued);
+        assert_eq!(offer(1, Share::Portion), Offered::Full);
         assert_eq!(offer(25, Share::ThreeQuarters), Offered::Queued);
         assert_eq!(offer(1, Share::ThreeQuarters), Offered::Full);
         assert_eq!(outbox.push(frame(25)), Ok(()), "the last quarter is for what is said once");
         taken.clear();
         outbox.take(&mut taken);
         let queued = |share| (0..8).take_while(|_| offer(1, share) == Offered::Queued).count();
-        assert_eq!((queued(Share::Half), queued(Share::ThreeQuarters)), (4, 2));
+        assert_eq!((queued(Share::Portion), queued(Share::ThreeQuarters)), (4, 2));
         outbox.close(CloseReason::Idle);
-        assert_eq!(offer(1, Share::Half), Offered::Closed);
+        assert_eq!(offer(1, Share::Portion), Offered::Closed);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Publish {
 #[derive(Debug)]
 pub struct Publication {
     pub topic: Topic,
+    /// Another channel outside `org:` that the sender may have meant.
+    pub also: Option<Topic>,
     pub private: bool,
     pub broadcast: UserBroadcast,
     /// Becomes `meta.id` outside `org:`, where no other ids are.
@@ -85,11 +87,14 @@ impl Hub {
     }
 
     fn send_publication(&mut self, identity: Option<Identity>, publication: Publication) {
-        let Publication { topic, private, broadcast, id, .. } = publication;
+        let Publication { topic, also, private, broadcast, id, .. } = publication;
         let Some(identity) = identity else {
             let meta = id.map(|id| serde_json::json!({ "id": id }).to_string());
             let stamped = |_| broadcast.stamped(meta.as_deref().map(str::as_bytes));
-            return self.deliver_of_client(&RoomKey { topic, private }, stamped, Except::Nobody);
+            for topic in std::iter::once(topic).chain(also) {
+                self.deliver_of_client(&RoomKey { topic, private }, stamped, Except::Nobody);
+            }
+            return;
         };
         let mouth = Mouth {
             socket: SocketId::NONE,

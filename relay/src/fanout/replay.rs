@@ -93,8 +93,8 @@ impl ReplayRequest {
                     false => Ok(Some(Self::SentSince { since, limit })),
                 }
             }
-            (None, None, None, Some(rows)) if is_of_organization => {
-                Ok(Some(Self::Snapshot { rows_max: rows.clamp(1, SNAPSHOT_ROWS_MAX) }))
+            (None, None, None, Some(rows)) if is_of_organization && rows <= SNAPSHOT_ROWS_MAX => {
+                Ok(Some(Self::Snapshot { rows_max: rows.max(1) }))
             }
             (None, None, None, None) if is_of_organization => Ok(Some(Self::PositionOnly)),
             _ => Err(Reason::ReplayNotValid),
@@ -178,7 +178,7 @@ mod tests {
         check("{}", ReplayRequest::PositionOnly);
         check(r#"{"snapshot":50}"#, ReplayRequest::Snapshot { rows_max: 50 });
         check(r#"{"snapshot":0}"#, ReplayRequest::Snapshot { rows_max: 1 });
-        check(r#"{"snapshot":5000}"#, ReplayRequest::Snapshot { rows_max: 200 });
+        check(r#"{"snapshot":200}"#, ReplayRequest::Snapshot { rows_max: 200 });
     }
 
     #[test]
@@ -215,6 +215,8 @@ mod tests {
             r#"{"limit":1}"#,
             r#"{"after":"x","since":1}"#,
             r#"{"snapshot":-1}"#,
+            r#"{"snapshot":201}"#,
+            r#"{"snapshot":500}"#,
             r#"{"snapshot":"all"}"#,
             r#"{"snapshot":1,"limit":1}"#,
             "[]",

@@ -9,6 +9,7 @@ use super::channel::{Channel, Socket, Stage};
 use super::hub::{Hub, SocketId};
 use super::outbox::{Offered, Outbox, Share};
 use super::room::Gate;
+use super::shared_frames::SharedFrames;
 use super::snapshot::{Cut, SnapshotRow, Undelivered};
 use super::window::{Kept, Window};
 use crate::metrics;
@@ -71,11 +72,6 @@ impl Cursor {
     fn lagging(position: Position, cut: Option<Arc<Cut>>) -> Self {
         Self { cut, is_replay: false, ..Self::at(position) }
     }
-
-    /// The gate of the channel's place in its room until it is live.
-    pub(super) fn gate(&self) -> Gate {
-        if self.is_replay { Gate::Shut } else { Gate::Lagging }
-    }
 }
 
 impl Hub {
@@ -105,7 +101,7 @@ impl Hub {
         while outbox.has_room_for_replay() {
             let due = outlets.iter_mut().filter_map(|outlet| Some((outlet.next_at()?, outlet)));
             let Some((_, next)) = due.min_by_key(|(at, _)| *at) else { break };
-            if !next.send_next() {
+            if !next.send_next(&mut self.shared_frames) {
                 break;
             }
         }
@@ -175,7 +171,8 @@ impl Hub {
                     Stage::Live => false,
                 };
                 let topic = &channel.room.topic;
-                if is_behind || !templates.iter().any(|template| template.can_address(topic)) {
+                let is_deaf = is_behind || !channel.may_read_broadcasts();
+                if is_deaf || !templates.iter().any(|template| template.can_address(topic)) {
                     continue;
                 }
                 let notice = socket.envelope(channel).system(SystemStatus::Ok, EMPTIED);
@@ -339,7 +336,7 @@ impl<'a> Outlet<'a> {
     }
 
     /// Sends what comes next. False: there is no room for it.
-    fn send_next(&mut self) -> bool {
+    fn send_next(&mut self, shared: &mut SharedFrames) -> bool {
         let Some((position, is_held)) = self.next_at() else { return true };
         if is_held {
             let frame = self.cursor.held.front().map(|held| held.frame.clone());
@@ -352,7 +349,7 @@ impl<'a> Outlet<'a> {
         let Some(kept) = self.events.as_mut().and_then(|events| events.peek().copied()) else { return true };
         let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.snapshot.shows(kept.xid));
         if !is_shown {
-            if self.encode(kept).is_some_and(|frame| !self.offer(frame)) {
+            if self.encode(kept, shared).is_some_and(|frame| !self.offer(frame)) {
                 return false;
             }
             self.sent += 1;
@@ -362,18 +359,20 @@ impl<'a> Outlet<'a> {
         true
     }
 
-    fn encode(&self, kept: &Kept) -> Option<Frame> {
+    fn encode(&self, kept: &Kept, shared: &mut SharedFrames) -> Option<Frame> {
         let payload = BroadcastPayload::new(kept.encoding, &kept.payload);
         if self.cursor.is_replay {
             let meta = replayed_meta(&kept.meta);
             return self.envelope().replayed(&Broadcast { event: &kept.event, payload, meta: Some(&meta) });
         }
-        let broadcast = Broadcast { event: &kept.event, payload, meta: Some(&kept.meta) };
-        encode_broadcast(self.vsn, self.wire_topic, &broadcast)
+        shared.get(kept.position, self.vsn, self.wire_topic, || {
+            let broadcast = Broadcast { event: &kept.event, payload, meta: Some(&kept.meta) };
+            encode_broadcast(self.vsn, self.wire_topic, &broadcast)
+        })
     }
 
     fn offer(&mut self, frame: Frame) -> bool {
-        let offered = self.outbox.offer(frame, Share::Half);
+        let offered = self.outbox.offer(frame, Share::Portion);
         self.is_closed |= offered == Offered::Closed;
         offered == Offered::Queued
     }

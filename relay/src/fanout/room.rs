@@ -68,9 +68,9 @@ struct Member {
 /// What a member gets of what is delivered to its room.
 #[derive(Clone, Debug)]
 pub(super) enum Gate {
-    /// Nothing: what it missed is still being sent.
+    /// Nothing: its join is not answered yet.
     Shut,
-    /// It was live and goes on from the window, which has the events. What else is said waits for its turn among them.
+    /// It is sent the events out of the window. What else is said waits for its turn among them.
     Lagging,
     /// What its snapshot does not show.
     Behind(Arc<Cut>),
@@ -106,6 +106,17 @@ impl Delivery {
             Offered::Queued => self.delivered += 1,
             Offered::Full => self.lagging.push((socket, Arc::clone(&key.wire_topic))),
             Offered::Closed => self.closed.push(socket),
+        }
+    }
+}
+
+impl Member {
+    /// Whether its gate lets something through, now or later.
+    fn takes(&self, matter: Matter) -> bool {
+        match (&self.gate, matter) {
+            (Gate::Shut, _) | (Gate::Lagging, Matter::Event { .. }) => false,
+            (Gate::Behind(cut), Matter::Event { xid, .. }) => !cut.snapshot.shows(xid),
+            (Gate::Lagging | Gate::Behind(_), Matter::Word) | (Gate::Open, _) => true,
         }
     }
 }
@@ -283,24 +294,25 @@ impl Rooms {
         let mut delivery = Delivery::default();
         let Some(room) = self.rooms.get(room) else { return delivery };
         for Group { key, members } in &room.groups {
+            let hears = |(socket, member): &(&SocketId, &Member)| {
+                member.hears_broadcasts && !except.is(**socket, &key.wire_topic)
+            };
+            let mut members =
+                members.iter().filter(hears).filter(|(_, member)| member.takes(matter)).peekable();
+            if members.peek().is_none() {
+                continue;
+            }
             // Binary payloads cannot be told to clients of 1.0.0.
             let Some(frame) = encode_broadcast(key.vsn, &key.wire_topic, &broadcast(key.visitor)) else {
                 continue;
             };
-            let hears = |(socket, member): &(&SocketId, &Member)| {
-                member.hears_broadcasts && !except.is(**socket, &key.wire_topic)
-            };
-            for (socket, member) in members.iter().filter(hears) {
+            for (socket, member) in members {
                 match (&member.gate, matter) {
-                    (Gate::Shut, _) | (Gate::Lagging, Matter::Event { .. }) => {}
-                    (Gate::Behind(cut), Matter::Event { xid, .. }) if cut.snapshot.shows(xid) => {}
-                    (Gate::Lagging, Matter::Word) => {
+                    (Gate::Lagging, _) => {
                         delivery.held.push((*socket, Arc::clone(&key.wire_topic), frame.clone()));
                     }
-                    (Gate::Open | Gate::Behind(_), Matter::Event { is_kept: true, .. }) => {
-                        delivery.offer(*socket, key, member, &frame);
-                    }
-                    (Gate::Open | Gate::Behind(_), _) => delivery.push(*socket, member, &frame),
+                    (_, Matter::Event { is_kept: true, .. }) => delivery.offer(*socket, key, member, &frame),
+                    _ => delivery.push(*socket, member, &frame),
                 }
             }
         }

@@ -25,8 +25,8 @@ impl Hub {
         self.channel_or_reply(id, wire_topic, reference);
         let Some(channel) = self.channel(id, wire_topic) else { return };
         let refusal = self.refusal(channel, broadcast, within_rate);
-        // As in the reference: who is not allowed to send is not told so.
-        let ack = channel.ack && !matches!(refusal, Some(Reason::Unauthorized { .. }));
+        // Unlike the reference, which leaves a client that may not send to wait for its time-out.
+        let ack = channel.ack;
         let join_ref = channel.join_ref.clone();
         if let Some(reason) = &refusal {
             self.metrics.drop_message(reason.label());
@@ -53,7 +53,7 @@ impl Hub {
             return Some(Reason::PayloadTooLarge);
         }
         if channel.grants.is_some_and(|grants| !grants.write_broadcast) {
-            return Some(Reason::Unauthorized { topic: channel.room.topic.to_string() });
+            return Some(Reason::SendUnauthorized { topic: channel.room.topic.to_string() });
         }
         let identity = channel.identity.as_ref()?;
         auth::may_send(identity, &broadcast.event).err().map(Reason::from)

@@ -214,6 +214,7 @@ impl Hub {
         let (rows, undelivered) = (rows.into(), Some(undelivered));
         channel.stage =
             Stage::CatchingUp(Box::new(Cursor { rows, undelivered, cut, ..Cursor::at(position) }));
+        self.rooms.set_gate(&channel.room, &channel.group(vsn), id, channel.stage.gate());
         let frame = socket.envelope(&socket.channels[index]).reply_ok(&reference, &response);
         self.metrics.snapshots.inc();
         self.push(id, frame);

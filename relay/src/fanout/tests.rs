@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use self::world::*;
 use super::{ClientInput, HubInput, OutboxLimits, SocketId};
-use crate::auth::{Credential, Role, TokenError};
+use crate::auth::{Credential, Grants, Role, TokenError};
 use crate::protocol::{Encoding, Frame, UserBroadcast, Vsn};
 use crate::route::{ControlChange, Event, Position, RealtimeMessage, Topic};
 use crate::wal::Lsn;
@@ -359,6 +359,25 @@ fn too_many_events_end_their_receivers_channels_where_that_is_asked_for() {
     world.join(receiver, &conversation().to_string(), agent());
     world.change(&[(&conversation(), "row")], vec![]);
     assert_eq!(world.heard(receiver), ["row"]);
+}
+
+#[test]
+fn who_may_not_send_is_told_where_an_answer_was_asked_for() {
+    let mut world = World::new();
+    let grants = Grants { read_broadcast: true, ..Grants::default() };
+    for (ack, expected) in [("true", 1), ("false", 0)] {
+        let socket = world.connect();
+        let config = format!(r#"{{"private":true,"broadcast":{{"ack":{ack}}}}}"#);
+        world.join_granted(socket, "room", &config, Ok(agent()), Some(grants));
+        world.take(socket);
+        world.send(socket, "room", "e", "{}");
+        let told = world.take(socket);
+        assert_eq!(told.len(), expected, "{told:?}");
+        if let [reply] = &told[..] {
+            let reason = "Unauthorized: You do not have permissions to write to this Channel topic: room";
+            assert_eq!(reply["payload"]["response"]["reason"], reason);
+        }
+    }
 }
 
 #[test]

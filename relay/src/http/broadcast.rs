@@ -4,41 +4,37 @@
 //! that for a server too old to know it.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::peer;
+use super::peer::{self, Connected, Origin};
 use crate::auth::{Credential, Role};
 use crate::fanout::{HubInput, Publication, Publish};
 use crate::policies::PolicyError;
 use crate::protocol::json::{is_null, members, string};
 use crate::protocol::{Encoding, Reason, UserBroadcast, is_relayable};
-use crate::route::Topic;
+use crate::route::{OPTIONAL_PREFIX, Topic, WIRE_PREFIX};
 use crate::socket::RateLimit;
-
-const ALLOWED_HEADERS: &str =
-    "authorization, apikey, content-type, x-client-info, traceparent, tracestate, baggage";
 
 /// Who asks, and how much more he may.
 struct Caller {
     credential: Credential,
     /// All headers, as policies see them.
     headers: Arc<str>,
-    address: Option<IpAddr>,
+    origin: Origin,
 }
 
 /// An answer that is not 202.
@@ -46,7 +42,9 @@ struct Refusal(StatusCode, Value);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
+        // What is left of a body that took too long is not waited for.
+        let close = (self.0 == StatusCode::REQUEST_TIMEOUT).then_some([(header::CONNECTION, "close")]);
+        (self.0, close, Json(self.1)).into_response()
     }
 }
 
@@ -58,23 +56,20 @@ impl Refusal {
     fn invalid(errors: Value) -> Self {
         Self(StatusCode::UNPROCESSABLE_ENTITY, json!({ "errors": errors }))
     }
-}
 
-/// Lets pages of any origin call: what they may do depends on the token, never on a cookie.
-pub(super) async fn cors(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    response
-}
-
-/// Answers a browser that asks first.
-pub(super) async fn preflight() -> Response {
-    let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, OPTIONS"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS),
-        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
-    ];
-    (StatusCode::NO_CONTENT, headers).into_response()
+    /// A word of a fixed vocabulary, for metrics.
+    fn label(&self) -> &'static str {
+        match self.0 {
+            StatusCode::UNAUTHORIZED => "unauthorized",
+            StatusCode::FORBIDDEN => "forbidden",
+            StatusCode::REQUEST_TIMEOUT => "body_timeout",
+            StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+            StatusCode::UNPROCESSABLE_ENTITY => "invalid",
+            StatusCode::TOO_MANY_REQUESTS => "over_rate",
+            StatusCode::SERVICE_UNAVAILABLE => "not_ready",
+            _ => "malformed",
+        }
+    }
 }
 
 /// `POST …/api/broadcast`: several messages, all of them well-formed or none sent.
@@ -82,7 +77,7 @@ pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -
     let answer = async {
         let (head, body) = request.into_parts();
         let caller = authenticate(&shared, &head).await?;
-        let body = read(&shared, body).await?;
+        let body = read(&shared, &head, body).await?;
         let publications = parse_batch(&shared, &body)?;
         let count = u32::try_from(publications.len()).unwrap_or(u32::MAX);
         let burst = shared.limits.client_messages_burst;
@@ -94,24 +89,39 @@ pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -
         let mut publications = publications;
         // Asked once for a request and topic.
         let mut known = HashMap::new();
-        for publication in &mut publications {
-            if !is_policed(publication) {
-                continue;
+        let mut are_denials = true;
+        for publication in publications.iter_mut().filter(|publication| is_policed(publication)) {
+            match ask_policies(&shared, &caller, publication, &mut known).await {
+                Ok(()) => {}
+                Err(PolicyError::NotInstalled) => are_denials = false,
+                Err(error) => return Err(unanswered(error)),
             }
-            publication.is_granted = match known.get(&publication.topic) {
-                Some(is_granted) => *is_granted,
-                None => {
-                    let is_granted = is_granted(&shared, &caller, publication).await.unwrap_or_default();
-                    known.insert(publication.topic.clone(), is_granted);
-                    is_granted
-                }
-            };
         }
-        // What the caller may not send is dropped without a word, as the reference does; it is counted.
-        publish(&shared, caller.credential, publications).await?;
-        Ok((StatusCode::ACCEPTED, rates).into_response())
+        let topics: Vec<_> = publications
+            .iter()
+            .map(|publication| (publication.topic.clone(), is_policed(publication)))
+            .collect();
+        let outcomes = publish(&shared, caller.credential, publications).await?;
+        let mut dropped = Vec::new();
+        let mut first = None;
+        for (index, (outcome, (topic, is_policed))) in outcomes.into_iter().zip(&topics).enumerate() {
+            let Err(reason) = outcome else { continue };
+            are_denials &= *is_policed && matches!(reason, Reason::Unauthorized { .. });
+            dropped.push(json!({ "index": index, "topic": topic.to_string(), "reason": reason.message() }));
+            first.get_or_insert(reason);
+        }
+        // As with the reference, what the policies deny is dropped, and the rest is sent. The answer says so.
+        match first {
+            None => Ok((StatusCode::ACCEPTED, rates).into_response()),
+            Some(reason) if dropped.len() == topics.len() && !are_denials => {
+                let Refusal(status, mut body) = refusal(reason);
+                body["dropped"] = dropped.into();
+                Err(Refusal(status, body))
+            }
+            Some(_) => Ok((StatusCode::ACCEPTED, rates, Json(json!({ "dropped": dropped }))).into_response()),
+        }
     };
-    answer.await.unwrap_or_else(Refusal::into_response)
+    answer.await.unwrap_or_else(|refusal| told(&shared, refusal))
 }
 
 /// `POST …/api/broadcast/TOPIC/events/EVENT`: one message, whose payload is the body as it is.
@@ -125,7 +135,7 @@ pub(super) async fn single(
         let (head, body) = request.into_parts();
         let caller = authenticate(&shared, &head).await?;
         let encoding = encoding(&head.headers)?;
-        let body = read(&shared, body).await?;
+        let body = read(&shared, &head, body).await?;
         let (encoding, payload) = match encoding {
             Some(Encoding::Json) if !body.is_empty() => (Encoding::Json, body),
             Some(Encoding::Binary) => (Encoding::Binary, body),
@@ -135,20 +145,28 @@ pub(super) async fn single(
         if encoding == Encoding::Json && !is_relayable(&payload) {
             return Err(Refusal::message(StatusCode::BAD_REQUEST, "Malformed JSON"));
         }
-        let Ok(topic) = Topic::parse(&topic) else {
-            return Err(Refusal::invalid(json!({ "topic": ["is invalid"] })));
-        };
+        let channels = channels(&topic).map_err(|problem| Refusal::invalid(json!({ "topic": [problem] })))?;
+        let (topic, also) = channels;
         let private = query.iter().any(|(name, value)| name == "private" && value == "true");
         let broadcast = UserBroadcast { event, encoding, payload };
-        let mut publication = Publication { topic, private, broadcast, id: None, is_granted: false };
+        let mut publication = Publication { topic, also, private, broadcast, id: None, is_granted: false };
         let rates = admit(&shared, &caller, 1)?;
-        publication.is_granted = is_granted(&shared, &caller, &publication).await.map_err(unanswered)?;
+        if is_policed(&publication) {
+            let asked = ask_policies(&shared, &caller, &mut publication, &mut HashMap::new()).await;
+            asked.map_err(unanswered)?;
+        }
         for outcome in publish(&shared, caller.credential, vec![publication]).await? {
             outcome.map_err(refusal)?;
         }
         Ok((StatusCode::ACCEPTED, rates).into_response())
     };
-    answer.await.unwrap_or_else(Refusal::into_response)
+    answer.await.unwrap_or_else(|refusal| told(&shared, refusal))
+}
+
+/// Counts a refusal.
+fn told(shared: &Shared, refusal: Refusal) -> Response {
+    shared.note_refused_request(refusal.label());
+    refusal.into_response()
 }
 
 /// Whether policies decide about a message.
@@ -156,25 +174,49 @@ fn is_policed(publication: &Publication) -> bool {
     publication.private && publication.topic.organization().is_none()
 }
 
-/// Whether policies allow a message, where they decide.
+/// Asks the policies about a message that they decide about. If it may mean two channels and one is allowed, that one is
+/// meant.
+async fn ask_policies(
+    shared: &Shared,
+    caller: &Caller,
+    publication: &mut Publication,
+    known: &mut HashMap<Topic, bool>,
+) -> Result<(), PolicyError> {
+    publication.is_granted = is_granted(shared, caller, &publication.topic, known).await?;
+    let Some(also) = publication.also.take() else { return Ok(()) };
+    if is_granted(shared, caller, &also, known).await.unwrap_or_default() {
+        if publication.is_granted {
+            publication.also = Some(also);
+        } else {
+            (publication.topic, publication.is_granted) = (also, true);
+        }
+    }
+    Ok(())
+}
+
+/// Whether policies allow to send to a private channel outside `org:`.
 async fn is_granted(
     shared: &Shared,
     caller: &Caller,
-    publication: &Publication,
+    topic: &Topic,
+    known: &mut HashMap<Topic, bool>,
 ) -> Result<bool, PolicyError> {
-    if !is_policed(publication) {
-        return Ok(false);
+    if let Some(is_granted) = known.get(topic) {
+        return Ok(*is_granted);
     }
-    let name = publication.topic.to_string();
-    let findings = shared.policies.ask(&name, &caller.credential, &caller.headers).await?;
-    if findings.write_failed { Err(PolicyError::Failed) } else { Ok(findings.grants.write_broadcast) }
+    let findings = shared.policies.ask(&topic.to_string(), &caller.credential, &caller.headers).await?;
+    if let Some(cause) = findings.write_failed {
+        return Err(PolicyError::Failed(cause));
+    }
+    known.insert(topic.clone(), findings.grants.write_broadcast);
+    Ok(findings.grants.write_broadcast)
 }
 
 /// What one message is answered where the policies could not be asked.
 fn unanswered(error: PolicyError) -> Refusal {
     let (status, text) = match error {
         PolicyError::NotInstalled => (StatusCode::FORBIDDEN, "Unauthorized"),
-        PolicyError::Failed => (StatusCode::UNPROCESSABLE_ENTITY, "RLS policy error"),
+        PolicyError::Failed(_) => (StatusCode::UNPROCESSABLE_ENTITY, "RLS policy error"),
         PolicyError::Cancelled => (StatusCode::UNPROCESSABLE_ENTITY, "Query canceled"),
         PolicyError::NoPartition => (StatusCode::UNPROCESSABLE_ENTITY, "Missing messages partition"),
         PolicyError::Unreachable => (StatusCode::UNPROCESSABLE_ENTITY, "Tenant database unavailable"),
@@ -209,11 +251,11 @@ async fn authenticate(shared: &Shared, head: &Parts) -> Result<Caller, Refusal> 
         Some(token) => [token, None],
         None => [key, None],
     };
-    let address = peer::address(&head.extensions, &head.headers, shared.limits.trusted_proxies);
+    let origin = shared.origin(&head.extensions, &head.headers);
     for candidate in candidates.into_iter().flatten() {
         if let Ok(credential) = shared.connect(Some(candidate)).await {
             let headers = peer::headers_as_json(&head.headers, |_| true).into();
-            return Ok(Caller { credential, headers, address });
+            return Ok(Caller { credential, headers, origin });
         }
     }
     Err(Refusal::message(StatusCode::UNAUTHORIZED, "Unauthorized"))
@@ -225,14 +267,42 @@ fn bearer(header: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' ')).then_some(token)
 }
 
-async fn read(shared: &Shared, body: Body) -> Result<Bytes, Refusal> {
-    match Limited::new(body, shared.limits.body_bytes_max).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
+/// The body, if it is there in time. Nobody waits for a body that never comes: neither the relay's places for
+/// connections, nor a relay that stops.
+async fn read(shared: &Shared, head: &Parts, body: Body) -> Result<Bytes, Refusal> {
+    let mut reading = head.extensions.get::<Connected>().map(|connected| connected.seat.reading());
+    let mut body = Limited::new(body, shared.limits.body_bytes_max);
+    let body = async {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if let Some(reading) = &mut reading {
+                reading.received(data.len());
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok::<_, axum::BoxError>(bytes.freeze())
+    };
+    let deadline = Duration::from_secs(shared.limits.body_seconds);
+    let body = tokio::select! {
+        biased;
+        body = tokio::time::timeout(deadline, body) => body,
+        () = shared.stop.cancelled() => return Err(stopping()),
+    };
+    let Ok(body) = body else {
+        return Err(Refusal::message(StatusCode::REQUEST_TIMEOUT, "Request body took too long"));
+    };
+    match body {
+        Ok(body) => Ok(body),
         Err(error) if error.is::<LengthLimitError>() => {
             Err(Refusal::message(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large"))
         }
         Err(_) => Err(Refusal::message(StatusCode::BAD_REQUEST, "Request body could not be read")),
     }
+}
+
+fn stopping() -> Refusal {
+    Refusal::message(StatusCode::SERVICE_UNAVAILABLE, "The relay is stopping")
 }
 
 /// None: no content type. Parameters such as `charset` mean nothing to JSON.
@@ -271,7 +341,7 @@ fn admit(shared: &Shared, caller: &Caller, messages: u32) -> Result<RateHeaders,
     }
     let now = Instant::now();
     let fresh = || RateLimit::new(per_second, burst, now);
-    let allowance = shared.rates.admit(&caller.credential, caller.address, fresh, messages, now);
+    let allowance = shared.rates.admit(&caller.credential, caller.origin, fresh, messages, now);
     if !allowance.is_admitted {
         shared.metrics.drop_message("over_rate");
         let text = "You have exceeded your rate limit";
@@ -285,11 +355,10 @@ async fn publish(
     credential: Credential,
     publications: Vec<Publication>,
 ) -> Result<Vec<Result<(), Reason>>, Refusal> {
-    let gone = || Refusal::message(StatusCode::SERVICE_UNAVAILABLE, "The relay is stopping");
     let (outcomes, told) = oneshot::channel();
     let publish = Publish { credential, publications, outcomes };
-    shared.hub.send(HubInput::Publish(publish)).await.map_err(|_| gone())?;
-    told.await.map_err(|_| gone())
+    shared.hub.send(HubInput::Publish(publish)).await.map_err(|_| stopping())?;
+    told.await.map_err(|_| stopping())
 }
 
 /// Reads `{"messages": [{"topic", "event", "payload", "private"?, "id"?}, …]}`.
@@ -334,6 +403,32 @@ fn parse_batch(shared: &Shared, body: &[u8]) -> Result<Vec<Publication>, Refusal
 const BLANK: &str = "can't be blank";
 const INVALID: &str = "is invalid";
 
+/// The channel that a topic over HTTP means. Most clients write its name; some write it as on the wire, with `realtime:`
+/// in front. But a channel may itself be called so, if an application put the prefix into the name: then nobody can tell,
+/// and both are meant.
+///
+/// # Errors
+/// What is wrong, and with which topic.
+fn channels(topic: &str) -> Result<(Topic, Option<Topic>), String> {
+    let invalid = |error| format!("{INVALID}: {}: {error}", shortened(topic));
+    let bare = topic.strip_prefix(OPTIONAL_PREFIX).unwrap_or(topic);
+    let prefix = bare.get(..WIRE_PREFIX.len());
+    if !prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(WIRE_PREFIX)) {
+        return Ok((Topic::parse(topic).map_err(invalid)?, None));
+    }
+    let named = Topic::parse(&bare[WIRE_PREFIX.len()..]).map_err(invalid)?;
+    let literal = Topic::parse(topic).ok().filter(|_| named.organization().is_none());
+    Ok((named, literal))
+}
+
+/// A client's own text, for an answer.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(100) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 fn parse_message(
     shared: &Shared,
     [topic, event, payload, private, id]: [Option<&RawValue>; 5],
@@ -354,7 +449,7 @@ fn parse_message(
     };
     let topic = text("topic", topic);
     let event = text("event", event);
-    let topic = topic.and_then(|topic| Topic::parse(&topic).map_err(|_| wrong("topic", INVALID)).ok());
+    let topic = topic.and_then(|topic| channels(&topic).map_err(|problem| wrong("topic", &problem)).ok());
     let payload = match payload.filter(|payload| !is_null(payload)) {
         None => {
             wrong("payload", BLANK);
@@ -385,11 +480,56 @@ fn parse_message(
         }
         text
     });
+    if let Some((topic, _)) = &topic
+        && !(private || shared.public_channels || topic.organization().is_some())
+    {
+        wrong(
+            "topic",
+            &format!("{} is closed: {}", shortened(&topic.to_string()), Reason::PrivateOnly.message()),
+        );
+    }
     match (topic, event, payload) {
-        (Some(topic), Some(event), Some(payload)) if errors.is_empty() => {
+        (Some((topic, also)), Some(event), Some(payload)) if errors.is_empty() => {
             let broadcast = UserBroadcast { event, encoding: Encoding::Json, payload };
-            Ok(Publication { topic, private, broadcast, id, is_granted: false })
+            Ok(Publication { topic, also, private, broadcast, id, is_granted: false })
         }
         _ => Err(errors),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(topic: &str, named: &str, also: Option<&str>) {
+        let (topic, literal) = channels(topic).unwrap();
+        let names = (topic.to_string(), literal.map(|topic| topic.to_string()));
+        assert_eq!(names, (named.to_owned(), also.map(str::to_owned)));
+    }
+
+    #[test]
+    fn a_topic_may_have_the_prefix_of_the_wire() {
+        const ORG: &str = "org:6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+        check("room1", "room1", None);
+        check("bcast:room1", "room1", None);
+        check("realtime:room1", "room1", Some("realtime:room1"));
+        check("Realtime:room1", "room1", Some("Realtime:room1"));
+        check("realtime:bcast:room1", "room1", Some("realtime:bcast:room1"));
+        check("bcast:realtime:room1", "room1", Some("realtime:room1"));
+        check("realtime:realtime:room1", "realtime:room1", Some("realtime:realtime:room1"));
+        check(&format!("realtime:{ORG}"), ORG, None);
+        check(&format!("realtime:bcast:{ORG}"), ORG, None);
+        check("realtimes:room1", "realtimes:room1", None);
+        check("ü", "ü", None);
+    }
+
+    #[test]
+    fn what_is_no_channel_is_told_by_its_name() {
+        for topic in ["org:7", "realtime:org:7", "bcast:ORG:7", "realtime:", "realtime:bcast:", "org"] {
+            let error = channels(topic).unwrap_err();
+            assert!(error.starts_with("is invalid: ") && error.contains(topic), "{error}");
+        }
+        let error = channels(&"ü".repeat(2000)).unwrap_err();
+        assert!(error.len() < 400, "{error}");
     }
 }

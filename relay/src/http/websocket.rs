@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::{Instrument, debug, info_span};
 
 use super::Shared;
+use super::addresses::Full;
 use super::peer;
 use crate::fanout::SocketId;
 use crate::protocol::Vsn;
@@ -32,27 +33,35 @@ pub(super) async fn upgrade(
     headers: HeaderMap,
     mut request: Request,
 ) -> Response {
+    let origin = shared.origin(request.extensions(), &headers);
+    let refuse = |status: StatusCode, reason: &'static str, text: &str| {
+        shared.note_refused_handshake(reason, text, origin);
+        (status, Json(json!({ "error": text }))).into_response()
+    };
     if !*shared.ready.borrow() {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "The relay is not caught up with Postgres yet");
+        let text = "The relay is not caught up with Postgres yet";
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "not_ready", text);
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let key = header("x-api-key").or(query.get("apikey").map(String::as_str));
     let credential = match shared.connect(key).await {
         Ok(credential) => credential,
-        Err(error) => {
-            debug!(%error, "handshake refused");
-            return refuse(error.status(), &error.to_string());
+        Err(error) => return refuse(error.status(), error.label(), &error.to_string()),
+    };
+    let limits = &shared.limits;
+    let place = match shared.addresses.take(origin, limits.sockets_max, limits.sockets_per_ip_max) {
+        Ok(place) => place,
+        Err(full) => {
+            let reason = match full {
+                Full::Relay => "too_many_sockets",
+                Full::Address => "too_many_sockets_of_address",
+            };
+            return refuse(StatusCode::TOO_MANY_REQUESTS, reason, "Too many connected users");
         }
     };
-    if shared.metrics.sockets.get() >= i64::try_from(shared.limits.sockets_max).unwrap_or(i64::MAX) {
-        return refuse(StatusCode::TOO_MANY_REQUESTS, "Too many connected users");
-    }
-    let address = peer::address(request.extensions(), &headers, shared.limits.trusted_proxies);
-    let Some(place) = shared.addresses.take(address, shared.limits.sockets_per_ip_max) else {
-        debug!(?address, "handshake refused: too many sockets from there");
-        return refuse(StatusCode::TOO_MANY_REQUESTS, "Too many connected users");
-    };
     let Ok(vsn) = Vsn::negotiate(query.get("vsn").map(String::as_str)) else {
+        let text = "this serialization is not spoken";
+        shared.note_refused_handshake("vsn", text, origin);
         return StatusCode::FORBIDDEN.into_response();
     };
     let says =
@@ -61,7 +70,9 @@ pub(super) async fn upgrade(
     let (true, true, Some(key)) =
         (upgrades, says("sec-websocket-version", "13"), headers.get(header::SEC_WEBSOCKET_KEY))
     else {
-        return (StatusCode::BAD_REQUEST, "this address speaks WebSocket, version 13\n").into_response();
+        let text = "this address speaks WebSocket, version 13";
+        shared.note_refused_handshake("no_websocket", text, origin);
+        return (StatusCode::BAD_REQUEST, format!("{text}\n")).into_response();
     };
     let accept = derive_accept_key(key.as_bytes());
     let upgrading = hyper::upgrade::on(&mut request);
@@ -94,8 +105,4 @@ pub(super) async fn upgrade(
 /// The headers that policies may see, as a JSON object.
 fn seen_by_policies(headers: &HeaderMap) -> Arc<str> {
     peer::headers_as_json(headers, |name| name.starts_with("x-")).into()
-}
-
-fn refuse(status: StatusCode, error: &str) -> Response {
-    (status, Json(json!({ "error": error }))).into_response()
 }

@@ -68,11 +68,12 @@ impl History {
         let last = self.last;
         let is_elsewhere =
             last.is_some_and(|last| (last.system_identifier, last.timeline) != (system_identifier, timeline));
-        let slot_gone = std::mem::take(&mut self.slot_lost)
-            || attachment.slot_replaced
-            || (self.attached_before && attachment.slot_created);
+        let slot_gone =
+            std::mem::take(&mut self.slot_lost) || (self.attached_before && attachment.slot_created);
         let loss = if slot_gone {
             Some("the replication slot was lost")
+        } else if attachment.slot_replaced {
+            Some("an earlier slot of this name was dropped after a relay had read it")
         } else {
             last.and_then(|last| last.loss(attachment))
         };
@@ -200,7 +201,8 @@ mod tests {
         assert_eq!(History::default().arrive(&created).loss, None);
         check(500, &created, Some("the replication slot was lost"), false);
         let replaced = Attachment { slot_replaced: true, ..created };
-        assert_eq!(History::default().arrive(&replaced).loss, Some("the replication slot was lost"));
+        let dropped = "an earlier slot of this name was dropped after a relay had read it";
+        assert_eq!(History::default().arrive(&replaced).loss, Some(dropped));
     }
 
     #[test]

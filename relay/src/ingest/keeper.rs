@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use super::Ingest;
 use super::inspection::Inspection;
-use crate::db::{self, DbError};
+use crate::db::{self, DbError, SupabaseProblem};
 use crate::wal::{self, Health, WalConfig, WalError};
 
 const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
@@ -83,11 +83,18 @@ impl<'a> Keeper<'a> {
     }
 
     async fn maintain(&mut self) -> Result<(), DbError> {
-        if let Err(error) = db::maintain_supabase_api(self.sql().await?).await {
-            warn!(%error, "partitions of realtime.messages were neither made nor dropped");
-            return Err(error);
+        match db::maintain_supabase_api(self.sql().await?).await {
+            Ok(problems) => {
+                for SupabaseProblem { problem, fix } in problems {
+                    warn!(problem, fix, "schema realtime needs mending");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                warn!(%error, "partitions of realtime.messages were neither made nor dropped");
+                Err(error)
+            }
         }
-        Ok(())
     }
 
     async fn look(&mut self) -> Result<(), DbError> {

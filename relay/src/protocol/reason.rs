@@ -5,6 +5,10 @@ use std::fmt;
 
 use crate::route::TopicError;
 
+/// Said by joins, handshakes and HTTP alike: the reference's words, and which roles there are.
+pub const ROLE_NOT_ALLOWED: &str =
+    "Role not allowed: the role of a token must be anon, authenticated or service_role";
+
 /// A refusal. Displays as the `reason` of an error reply, `Code: text`; as a `system` message it is the text alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -15,6 +19,16 @@ pub enum Reason {
     /// The channel's name, without `realtime:`.
     Unauthorized {
         topic: String,
+    },
+    /// The policies do not let the channel send. The channel's name, without `realtime:`.
+    SendUnauthorized {
+        topic: String,
+    },
+    /// A policy raised an error, so nothing was decided. The channel's name, without `realtime:`, and the error's
+    /// SQLSTATE and message.
+    PolicyFailed {
+        topic: String,
+        cause: String,
     },
     /// A new token grants less than the one before. The channel's name, without `realtime:`.
     NoLongerAuthorized {
@@ -93,6 +107,8 @@ impl Reason {
             Self::TopicNameRequired => "TopicNameRequired",
             Self::InvalidTopic(_) => "InvalidTopic",
             Self::Unauthorized { .. }
+            | Self::SendUnauthorized { .. }
+            | Self::PolicyFailed { .. }
             | Self::NoLongerAuthorized { .. }
             | Self::AgentGone
             | Self::ConversationGone => "Unauthorized",
@@ -136,6 +152,15 @@ impl Reason {
                 return format!("You do not have permissions to read from this Channel topic: {topic}")
                     .into();
             }
+            Self::SendUnauthorized { topic } => {
+                return format!("You do not have permissions to write to this Channel topic: {topic}").into();
+            }
+            Self::PolicyFailed { topic, cause } => {
+                return format!(
+                    "You do not have permissions to read from this Channel topic: {topic} (a policy failed: {cause})"
+                )
+                .into();
+            }
             Self::NoLongerAuthorized { topic } => {
                 return format!("You no longer have permission to read from this Channel topic: {topic}")
                     .into();
@@ -148,7 +173,7 @@ impl Reason {
             Self::TooManySockets => "Too many connected users",
             Self::ReplicationNotEstablished => "Replication connection was not established in time",
             Self::PrivateOnly => "This project only allows private channels",
-            Self::RoleNotAllowed => "Role not allowed",
+            Self::RoleNotAllowed => ROLE_NOT_ALLOWED,
             Self::TokenExpired { seconds_ago } => {
                 return format!("Token has expired {seconds_ago} seconds ago").into();
             }
@@ -246,7 +271,15 @@ mod tests {
 
     #[test]
     fn reasons_of_campfire_begin_with_a_code_too() {
-        check(Reason::RoleNotAllowed, "Role not allowed");
+        check(
+            Reason::RoleNotAllowed,
+            "Role not allowed: the role of a token must be anon, authenticated or service_role",
+        );
+        check(
+            Reason::PolicyFailed { topic: "room:7".into(), cause: "22012: division by zero".into() },
+            "Unauthorized: You do not have permissions to read from this Channel topic: room:7 \
+             (a policy failed: 22012: division by zero)",
+        );
         check(
             Reason::InvalidTopic(TopicError::MalformedOrganization),
             "InvalidTopic: org: is followed by the organization's uuid, in lower case",

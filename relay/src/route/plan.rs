@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::router::{ControlChange, ControlTable, Event, Operation, Route, Routed};
+use super::router::{ControlChange, ControlTable, Event, Misaddress, Operation, Route, Routed};
 use super::template::Piece;
 use super::topic::Topic;
 use crate::decode::{self, Column, Domains, OldTuple, Relation, Tuple};
@@ -47,6 +47,7 @@ pub(super) struct Plan {
 
 #[derive(Debug)]
 struct PlannedRoute {
+    id: i64,
     operation: Operation,
     on_move: bool,
     channel: Vec<PlannedPiece>,
@@ -58,8 +59,15 @@ struct PlannedRoute {
 #[derive(Debug)]
 enum PlannedPiece {
     Literal(String),
-    Column(usize),
+    /// `is_padded`: of type char(n), whose values come filled up with spaces that mean nothing.
+    Column {
+        number: usize,
+        is_padded: bool,
+    },
 }
+
+/// Type oid of char(n).
+const BPCHAR: u32 = 1042;
 
 /// The fields of a payload.
 #[derive(Debug, PartialEq, Eq)]
@@ -123,7 +131,10 @@ impl Plan {
         let column = |name: &String| column_of(&relation, name);
         let channel = route.channel.pieces().iter().map(|piece| match piece {
             Piece::Literal(text) => Ok(PlannedPiece::Literal(text.clone())),
-            Piece::Column(name) => column(name).map(PlannedPiece::Column),
+            Piece::Column(name) => column(name).map(|number| {
+                let is_padded = domains.base_type(self.relation.columns[number].type_oid) == BPCHAR;
+                PlannedPiece::Column { number, is_padded }
+            }),
         });
         let channel = match channel.collect::<Result<_, _>>() {
             Ok(channel) => channel,
@@ -160,6 +171,7 @@ impl Plan {
             }
         };
         self.routes.push(PlannedRoute {
+            id: route.id,
             operation: route.operation,
             on_move: route.on_move,
             channel,
@@ -232,9 +244,13 @@ impl Plan {
     }
 
     fn fire(&self, route: &PlannedRoute, row: Row<'_>, payloads: &mut [Option<Bytes>], routed: &mut Routed) {
-        let Some(topic) = self.channel(route, row).and_then(|name| Topic::parse(&name).ok()) else {
-            routed.unaddressed += 1;
-            return;
+        let topic = match self.channel(route, row) {
+            Ok(topic) => topic,
+            Err(problem) => {
+                routed.unaddressed += 1;
+                routed.misaddress.get_or_insert(Misaddress { route: route.id, problem });
+                return;
+            }
         };
         if routed.events.iter().any(|event| event.topic == topic) {
             routed.collisions += 1;
@@ -250,15 +266,26 @@ impl Plan {
         vec![None; self.payloads.len()]
     }
 
-    fn channel(&self, route: &PlannedRoute, row: Row<'_>) -> Option<String> {
+    /// The channel that a row names, or why it names none. The reason says nothing of the row's values.
+    fn channel(&self, route: &PlannedRoute, row: Row<'_>) -> Result<Topic, String> {
         let mut name = String::with_capacity(96);
         for piece in &route.channel {
             match piece {
                 PlannedPiece::Literal(text) => name.push_str(text),
-                PlannedPiece::Column(column) => name.push_str(self.text(*column, row)?),
+                PlannedPiece::Column { number, is_padded } => {
+                    let column = || format!("column {:?}", self.relation.columns[*number].name);
+                    let text = match row.get(*number) {
+                        Column::Text(text) => {
+                            str::from_utf8(text).map_err(|_| format!("{} is no text", column()))?
+                        }
+                        Column::Null => return Err(format!("{} is null", column())),
+                        Column::Unchanged => return Err(format!("the value of {} was not sent", column())),
+                    };
+                    name.push_str(if *is_padded { text.trim_end_matches(' ') } else { text });
+                }
             }
         }
-        Some(name)
+        Topic::parse(&name).map_err(|error| error.to_string())
     }
 
     /// A JSON object. A column whose value the server did not send (unchanged TOAST without a whole old row, or
@@ -287,7 +314,7 @@ impl Plan {
     fn moved(&self, route: &PlannedRoute, old: Row<'_>, new: Row<'_>) -> bool {
         route.channel.iter().any(|piece| match piece {
             PlannedPiece::Literal(_) => false,
-            PlannedPiece::Column(column) => self.differs(*column, old, new) == Some(true),
+            PlannedPiece::Column { number, .. } => self.differs(*number, old, new) == Some(true),
         })
     }
 

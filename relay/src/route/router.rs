@@ -107,6 +107,16 @@ pub struct Routed {
     pub collisions: u32,
     /// Events whose channel could not be built: a column of the template is null, unknown or no uuid.
     pub unaddressed: u32,
+    /// The first of those, for the log.
+    pub misaddress: Option<Misaddress>,
+}
+
+/// A row that names no channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misaddress {
+    pub route: i64,
+    /// Without any value of the row.
+    pub problem: String,
 }
 
 /// Which relations hold control state, in each schema that `campfire.install()` made.
@@ -564,6 +574,12 @@ mod tests {
         for content in [None, Some("no uuid")] {
             let routed = stream.insert(&[Some(CONV), Some(ORG_A), content]);
             assert_eq!((routed.events.len(), routed.unaddressed), (0, 1));
+            let problem = routed.misaddress.map(|misaddress| (misaddress.route, misaddress.problem)).unwrap();
+            let expected = match content {
+                None => "column \"content\" is null",
+                Some(_) => "org: is followed by the organization's uuid, in lower case",
+            };
+            assert_eq!(problem, (1, expected.to_owned()));
         }
     }
 
@@ -607,6 +623,16 @@ mod tests {
         let events: Vec<_> = routed.events.iter().map(|event| &*event.event).collect();
         assert_eq!(events, ["conversation:updated", "conversation:updated"]);
         assert_eq!((routed.unaddressed, routed.control), (0, Vec::new()));
+    }
+
+    #[test]
+    fn padding_is_no_part_of_a_channels_name() {
+        const BPCHAR: u32 = 1042;
+        let mut stream =
+            Stream::new(vec![route(1, "shops", Operation::Insert, "shop:{code}:{name}", "x", &["code"])]);
+        stream.relation("shops", b'd', &[("code", BPCHAR, true), ("name", TEXT, false)]);
+        let routed = stream.insert(&[Some("b7  "), Some("a ")]);
+        check(&routed, &[("shop:b7:a ", "x", r#"{"code":"b7  "}"#)]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use uuid::Uuid;
 pub const WIRE_PREFIX: &str = "realtime:";
 
 /// Dropped once from the front of a name: `bcast:org:…` and `org:…` are one channel.
-pub(super) const OPTIONAL_PREFIX: &str = "bcast:";
+pub const OPTIONAL_PREFIX: &str = "bcast:";
 
 /// Longest name of a channel outside `org:`. A socket may hold a hundred of them for as long as it likes.
 pub const NAME_BYTES_MAX: usize = 1024;

@@ -153,6 +153,24 @@ impl Session {
                         return End::Server(CloseReason::Shutdown);
                     }
                 }
+                () = &mut timer => {
+                    let now = Instant::now();
+                    let patience = if draining { CLOSE_TIMEOUT } else { idle };
+                    let quiet_until = heard_at + idle;
+                    if quiet_until <= now {
+                        outbox.close(CloseReason::Idle);
+                    }
+                    let mut next = quiet_until.max(now + Duration::from_secs(1)).min(now + patience);
+                    if let Some(since) = writing {
+                        let stalled_at = since.max(socket.get_ref().wrote_at()) + patience;
+                        if stalled_at <= now {
+                            let reason = if draining { CloseReason::Shutdown } else { CloseReason::NotReading };
+                            return End::Server(reason);
+                        }
+                        next = next.min(stalled_at);
+                    }
+                    timer.as_mut().reset(next.into());
+                }
                 // By turns, so that neither a flood from the client nor one for it stops the other.
                 turn = turn(socket, writing.is_some().then_some(&mut frames), may_read, read_first) => {
                     read_first = matches!(turn, Turn::Written(_));
@@ -179,35 +197,19 @@ impl Session {
                                 let within_rate = rate.admit(heard_at);
                                 self.step(incoming, within_rate)
                             });
-                            match step {
-                                Some(Step::Tell(input)) => {
-                                    if hub.send(input).await.is_err() {
-                                        return End::Server(CloseReason::Shutdown);
-                                    }
+                            let is_told = match step {
+                                Some(Step::Tell(input)) => hub.send(input).await.is_ok(),
+                                Some(Step::Wait(input)) => {
+                                    waiting = Some(input);
+                                    true
                                 }
-                                Some(Step::Wait(input)) => waiting = Some(input),
-                                None => {}
+                                None => true,
+                            };
+                            if !is_told {
+                                return End::Server(CloseReason::Shutdown);
                             }
                         }
                     }
-                }
-                () = &mut timer => {
-                    let now = Instant::now();
-                    let patience = if draining { CLOSE_TIMEOUT } else { idle };
-                    let quiet_until = heard_at + idle;
-                    if quiet_until <= now {
-                        outbox.close(CloseReason::Idle);
-                    }
-                    let mut next = quiet_until.max(now + Duration::from_secs(1)).min(now + patience);
-                    if let Some(since) = writing {
-                        let stalled_at = since.max(socket.get_ref().wrote_at()) + patience;
-                        if stalled_at <= now {
-                            let reason = if draining { CloseReason::Shutdown } else { CloseReason::NotReading };
-                            return End::Server(reason);
-                        }
-                        next = next.min(stalled_at);
-                    }
-                    timer.as_mut().reset(next.into());
                 }
             }
         }

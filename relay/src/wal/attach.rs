@@ -1,6 +1,11 @@
 //! Finds or makes the slot, holds it against what is known of it, and starts the stream.
 
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tracing::{info, warn};
 
 use super::connection::Connection;
@@ -9,6 +14,25 @@ use super::slot::{self, Publication, Slot};
 use super::stream::{StreamSettings, spawn};
 use super::timeline;
 use super::{Attachment, Lsn, WalConfig, WalError, WalStream};
+
+/// How long Postgres may take for an answer that it has at hand.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// From when on that is told.
+const ANSWER_REPORT: Duration = Duration::from_secs(5);
+
+/// Gives up, and before that tells, what Postgres does not answer. A pooler may take a command and never answer it.
+pub async fn answered<T, E: From<WalError>>(
+    what: &'static str,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let mut answer = pin!(answer);
+    match timeout(ANSWER_REPORT, &mut answer).await {
+        Ok(answer) => return answer,
+        Err(_) => info!(what, "waiting for an answer of Postgres"),
+    }
+    let late = || WalError::NoAnswer { what, timeout: ANSWER_TIMEOUT }.into();
+    timeout(ANSWER_TIMEOUT - ANSWER_REPORT, answer).await.unwrap_or_else(|_| Err(late()))
+}
 
 /// What IDENTIFY_SYSTEM tells.
 struct System {
@@ -35,7 +59,7 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
     }
 
     let mut connection = Connection::open(config).await?;
-    let system = identify(&mut connection).await?;
+    let system = answered("IDENTIFY_SYSTEM", identify(&mut connection)).await?;
 
     let slot_created =
         existing.is_none() && slot::create(&mut connection, config, sql, server.version_num).await?;
@@ -68,10 +92,17 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         }
     }
 
-    let timeline_history = timeline::history(&mut connection, system.timeline).await?;
-    let sender_timeout = wal_sender_timeout(&mut connection).await?;
-    if let Err(error) = connection.start_copy_both(&start_command(config)).await {
-        return Err(slot::explain_refusal(sql, &config.slot_name, &server.database, error).await);
+    let history = timeline::history(&mut connection, system.timeline);
+    let timeline_history = answered("the history of its timeline", history).await?;
+    let sender_timeout = answered("wal_sender_timeout", wal_sender_timeout(&mut connection)).await?;
+    let command = start_command(config);
+    let started = answered("START_REPLICATION", connection.start_copy_both(&command));
+    match config.stop.run_until_cancelled(started).await {
+        None => return Err(WalError::Stopped),
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            return Err(slot::explain_refusal(sql, &config.slot_name, &server.database, error).await);
+        }
     }
     // Looked at again, now that nobody else can move it: whoever advanced it just before START_REPLICATION would
     // otherwise make a loss that nobody notices.
@@ -131,7 +162,11 @@ fn check_registered(
 }
 
 async fn identify(connection: &mut Connection) -> Result<System, WalError> {
-    let rows = connection.query("IDENTIFY_SYSTEM").await?;
+    // Unknown to a session that is not in replication mode, which a pooler opens in its own way.
+    let rows = connection.query("IDENTIFY_SYSTEM").await.map_err(|error| match error {
+        WalError::Server(server) if server.is(&SqlState::SYNTAX_ERROR) => WalError::Pooler(server),
+        other => other,
+    })?;
     match rows.into_iter().next().as_deref() {
         Some([Some(identifier), Some(timeline), ..]) => Ok(System {
             identifier: identifier.clone(),

@@ -18,9 +18,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use self::login::Login;
-use super::{Conninfo, ServerError, WalConfig, WalError};
+use super::{Conninfo, ServerError, WalConfig, WalError, settings};
 
 pub(super) use self::dial::{Attempt, Attempts, Duplex, Line};
+pub(super) use self::login::NO_HASH;
 pub(super) use self::tls::tls_problem;
 
 /// Read at once. Frames are slices of such a piece, so it stays in memory as long as one of them does.
@@ -81,7 +82,8 @@ impl Connection {
                 _ => error,
             },
         )?;
-        if connection.query_value("select pg_is_in_recovery()").await? == "t" {
+        connection.query(settings::PIN_WHAT_THERE_IS).await?;
+        if connection.query_value("select pg_catalog.pg_is_in_recovery()").await? == "t" {
             return Err(WalError::Standby);
         }
         // Such a database may hold bytes that are no UTF-8, and the server's check of them would end the stream for

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
@@ -14,6 +14,20 @@ pub enum WalError {
 
     #[error("Postgres at {address} did not answer within {} s", timeout.as_secs_f32())]
     ConnectTimeout { address: String, timeout: Duration },
+
+    #[error(
+        "Postgres did not answer within {} s: {what}; if a pooler (PgBouncer, Pgpool-II) stands in between, \
+         CAMPFIRE_DATABASE_URL must have the address of Postgres itself",
+        timeout.as_secs_f32()
+    )]
+    NoAnswer { what: &'static str, timeout: Duration },
+
+    /// What only a pooler says to a connection like ours.
+    #[error(
+        "a pooler (PgBouncer, Pgpool-II or the like) answers instead of Postgres: {0}; replication needs a server process \
+         of its own: put the address of Postgres itself into CAMPFIRE_DATABASE_URL"
+    )]
+    Pooler(ServerError),
 
     #[error("lost the replication connection: {0}")]
     ConnectionLost(#[source] io::Error),
@@ -154,7 +168,7 @@ pub enum WalError {
     Server(ServerError),
 
     /// An ordinary session failed, but not by the server's word.
-    #[error("SQL session: {}", with_cause(.0))]
+    #[error("SQL session: {}", cause(.0))]
     Sql(#[source] tokio_postgres::Error),
 }
 
@@ -164,6 +178,7 @@ impl WalError {
         match self {
             WalError::Connect { .. }
             | WalError::ConnectTimeout { .. }
+            | WalError::NoAnswer { .. }
             | WalError::ConnectionLost(_)
             | WalError::StreamEnded
             | WalError::Silent { .. }
@@ -177,7 +192,8 @@ impl WalError {
             // of the connection string.
             WalError::Sql(error) => error.source().is_none_or(|cause| cause.is::<io::Error>()),
             WalError::Server(error) => error.is_transient(),
-            WalError::Authentication { .. }
+            WalError::Pooler(_)
+            | WalError::Authentication { .. }
             | WalError::AuthenticationMethod { .. }
             | WalError::PasswordMissing { .. }
             | WalError::Tls { .. }
@@ -210,6 +226,8 @@ impl From<ServerError> for WalError {
             "57P01" | "57P02" | "57P03" => WalError::Unavailable(error),
             "28P01" | "28000" => WalError::Authentication(error),
             "53300" => WalError::TooManyConnections(error),
+            // Postgres knows all that we ask for at the start of a session.
+            "08P01" if error.message.starts_with("unsupported startup parameter") => WalError::Pooler(error),
             _ => WalError::Server(error),
         }
     }
@@ -218,14 +236,29 @@ impl From<ServerError> for WalError {
 impl From<tokio_postgres::Error> for WalError {
     fn from(error: tokio_postgres::Error) -> WalError {
         match error.as_db_error() {
-            Some(server) => ServerError {
-                code: server.code().code().to_owned(),
-                message: server.message().to_owned(),
-                hint: server.hint().map(str::to_owned),
-            }
-            .into(),
+            Some(server) => ServerError::from(server).into(),
             None => WalError::Sql(error),
         }
+    }
+}
+
+impl From<&DbError> for ServerError {
+    fn from(error: &DbError) -> ServerError {
+        ServerError {
+            code: error.code().code().to_owned(),
+            message: error.message().to_owned(),
+            hint: error.hint().map(str::to_owned),
+        }
+    }
+}
+
+/// An error of an ordinary session with its cause: SQLSTATE and message where the server reports it, which the client's
+/// own text, "db error", leaves out.
+pub fn cause(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), error.source()) {
+        (Some(server), _) => ServerError::from(server).to_string(),
+        (None, Some(cause)) => format!("{error}: {cause}"),
+        (None, None) => error.to_string(),
     }
 }
 
@@ -278,14 +311,6 @@ impl fmt::Display for Blocker {
             Blocker::PreparedTransaction { gid } => write!(f, "the prepared transaction '{gid}'"),
             Blocker::Unknown => f.write_str("a transaction that is not shown in pg_stat_activity"),
         }
-    }
-}
-
-/// The client's own errors name their kind only.
-fn with_cause(error: &tokio_postgres::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }
 

@@ -14,15 +14,20 @@ use tokio_postgres::tls::{ChannelBinding as BoundChannel, TlsConnect, TlsStream}
 use tokio_postgres::{Client, Config};
 use tracing::{Instrument, debug, info_span};
 
-use super::connection::{Attempt, Attempts, Duplex, Line, in_time, tls_problem};
+use super::connection::{Attempt, Attempts, Duplex, Line, NO_HASH, in_time, tls_problem};
 use super::conninfo::ChannelBinding;
-use super::{Conninfo, WalError};
+use super::{Conninfo, Purpose, WalError, cause, settings};
+
+/// Opens a session for the relay's own questions.
+pub async fn connect(conninfo: &Conninfo) -> Result<Client, WalError> {
+    connect_for(conninfo, Purpose::Control).await
+}
 
 /// Opens a session with the primary; it ends with the client's last handle.
-pub async fn connect(conninfo: &Conninfo) -> Result<Client, WalError> {
+pub async fn connect_for(conninfo: &Conninfo, purpose: Purpose) -> Result<Client, WalError> {
     let mut attempts = Attempts::new(conninfo).await;
     while let Some(attempt) = attempts.next() {
-        match in_time(conninfo, &attempt, open(conninfo, &attempt).boxed()).await {
+        match in_time(conninfo, &attempt, open(conninfo, &attempt, purpose).boxed()).await {
             Ok(client) => return Ok(client),
             Err(error) => attempts.failed(error)?,
         }
@@ -30,13 +35,22 @@ pub async fn connect(conninfo: &Conninfo) -> Result<Client, WalError> {
     Err(attempts.into_error())
 }
 
-async fn open(conninfo: &Conninfo, attempt: &Attempt) -> Result<Client, WalError> {
+async fn open(conninfo: &Conninfo, attempt: &Attempt, purpose: Purpose) -> Result<Client, WalError> {
     let line = attempt.dial(conninfo).await?;
+    if conninfo.channel_binding == ChannelBinding::Require {
+        // The library's own text would not tell why.
+        match (line.is_tls, &line.binding) {
+            (true, Some(_)) => {}
+            (true, None) => return Err(WalError::ChannelBinding(NO_HASH.to_owned())),
+            (false, _) => return Err(WalError::ChannelBinding("there is no TLS to bind to".to_owned())),
+        }
+    }
     let mut config = Config::new();
     config
         .user(&conninfo.user)
         .dbname(&conninfo.database)
         .application_name(&conninfo.application_name)
+        .options(settings::options(conninfo.options.as_deref(), purpose))
         // The line is as it shall be: no further request for TLS.
         .ssl_mode(if line.is_tls { TheirMode::Require } else { TheirMode::Disable })
         .ssl_negotiation(if line.is_tls { SslNegotiation::Direct } else { SslNegotiation::Postgres })
@@ -45,9 +59,6 @@ async fn open(conninfo: &Conninfo, attempt: &Attempt) -> Result<Client, WalError
             ChannelBinding::Prefer => TheirBinding::Prefer,
             ChannelBinding::Require => TheirBinding::Require,
         });
-    if let Some(options) = &conninfo.options {
-        config.options(options);
-    }
     if let Some(password) = conninfo.password(&attempt.host) {
         config.password(password);
     }
@@ -56,17 +67,23 @@ async fn open(conninfo: &Conninfo, attempt: &Attempt) -> Result<Client, WalError
         // TLS 1.3 tells of a refused client certificate only now.
         match error.source().and_then(|source| source.downcast_ref()).and_then(tls_problem) {
             Some(problem) => WalError::Tls { address: attempt.to_string(), problem },
+            None if conninfo.channel_binding == ChannelBinding::Require
+                && cause(&error).contains("channel binding") =>
+            {
+                WalError::ChannelBinding("it does not offer SCRAM-SHA-256-PLUS".to_owned())
+            }
             None => error.into(),
         }
     })?;
     let run = async {
         if let Err(error) = connection.await {
-            debug!(%error, "sql connection ended");
+            debug!(error = cause(&error), "sql connection ended");
         }
     };
     tokio::spawn(run.instrument(info_span!("sql")));
+    client.batch_execute(settings::PIN_WHAT_THERE_IS).await?;
     if conninfo.hosts.len() > 1 {
-        let row = client.query_one("select pg_is_in_recovery()", &[]).await?;
+        let row = client.query_one("select pg_catalog.pg_is_in_recovery()", &[]).await?;
         if row.get(0) {
             return Err(WalError::Standby);
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use std::{env, fs, process, thread};
 
-use campfire_relay::wal::{self, Conninfo, WalConfig};
+use campfire_relay::wal::{self, Conninfo, Purpose, WalConfig};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +81,8 @@ impl Cluster {
     }
 
     pub(crate) async fn sql_in(&self, database: &str) -> Client {
-        wal::connect(&self.database(database)).await.expect("a session")
+        // Of the sessions that the relay opens, the one that makes tables where they usually are.
+        wal::connect_for(&self.database(database), Purpose::Rows).await.expect("a session")
     }
 
     /// A slot that confirms at once.
@@ -238,7 +239,7 @@ pub(crate) fn temporary_directory() -> PathBuf {
     directory
 }
 
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     servers::programs().join(name)
 }
 

@@ -188,6 +188,38 @@ async fn pitfall_3_16_a_slot_invalidated_under_the_stream_is_lost() {
     assert!(matches!(error, WalError::SlotLost { .. }), "{error}");
 }
 
+/// Its walsender reads no replies in the midst of a transaction, here one whose tables cannot be looked up.
+#[tokio::test]
+async fn pitfall_3_18_a_holder_whose_walsender_is_busy_is_not_ended() {
+    let (cluster, sql) = Cluster::boot_with(&["wal_sender_timeout = 0"], NOTES).await;
+    let silent = WalConfig { status_interval: Duration::from_secs(3600), ..cluster.wal(&["campfire"]) };
+    let mut reader = Reader::attach(&silent, &sql).await;
+    let limit = Duration::from_millis(500);
+    let locker = cluster.sql().await;
+    locker
+        .batch_execute("begin; lock table pg_publication_rel in access exclusive mode")
+        .await
+        .expect("locked");
+    sql.batch_execute("insert into notes values (1, 'a')").await.expect("inserted");
+    eventually("the walsender waits for the lock", async || {
+        let waits =
+            "select from pg_stat_activity where backend_type = 'walsender' and wait_event_type = 'Lock'";
+        sql.query_opt(waits, &[]).await.expect("sessions")
+    })
+    .await;
+    let mut watch = HolderWatch::default();
+    let began = Instant::now();
+    while began.elapsed() < 6 * limit {
+        assert_eq!(watch.take_over(&sql, "campfire", limit).await.expect("asked"), None);
+        tokio::time::sleep(limit / 10).await;
+    }
+    locker.batch_execute("commit").await.expect("unlocked");
+    eventually("it is taken over", async || watch.take_over(&sql, "campfire", limit).await.expect("asked"))
+        .await;
+    let (error, _) = reader.end().await;
+    assert!(matches!(error, WalError::Unavailable(_)), "{error}");
+}
+
 /// By its `reply_time`, which must move; the other's clock is not believed.
 #[tokio::test]
 async fn pitfall_3_18_only_a_holder_that_says_nothing_is_ended() {

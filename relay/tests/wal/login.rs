@@ -1,9 +1,11 @@
 //! Who gets in, and what the others are told.
 
+use std::process::Command;
+
 use campfire_relay::wal::{self, Conninfo, WalConfig, WalError};
 use tokio_postgres::Client;
 
-use crate::cluster::{Cluster, conninfo};
+use crate::cluster::{Cluster, conninfo, program};
 use crate::reader::Reader;
 
 const ROLES: &str = "create table notes (id int primary key);
@@ -39,6 +41,40 @@ async fn every_password_method_lets_the_right_password_in() {
             Reader::attach(&WalConfig { slot_name: format!("campfire_{user}"), ..config }, &sql).await;
         reader.stream.close().await;
     }
+}
+
+/// As it stands in the URL, and as `psql` takes it or does not.
+#[tokio::test]
+async fn reserved_characters_in_a_url_are_read_as_psql_reads_them() {
+    let (cluster, sql) = boot().await;
+    sql.batch_execute("reset password_encryption").await.expect("reset");
+    let mut taken = 0;
+    for password in [
+        "plain", "pa?ss", "pa:ss", "pa#ss", "pa&ss", "pa=ss", "pa+ss", "pa,ss", "pa;ss", "pa[ss", "pa]ss",
+        "pa ss", "pa!ss", "pa/ss", "pa@ss", "pa%ss", "pa%20ss", "100%", "?", "@", "/", ":", "a?b@c", "a/b?c",
+        "ü",
+    ] {
+        let alter = format!("alter role scram password '{password}'");
+        sql.batch_execute(&alter).await.expect("altered");
+        let url = format!(
+            "postgres://scram:{password}@127.0.0.1:{}/postgres?sslmode=disable&connect_timeout=120",
+            cluster.port()
+        );
+        let psql = Command::new(program("psql"))
+            .args(["-X", "-w", "-c", "select 1", "-d", &url])
+            .output()
+            .expect("psql");
+        let ours = match Conninfo::parse(&url, |_| None) {
+            Ok(database) => wal::connect(&database).await.map(drop).map_err(|error| error.to_string()),
+            Err(problem) => Err(problem),
+        };
+        assert_eq!(ours.is_ok(), psql.status.success(), "{password}: {ours:?}");
+        taken += usize::from(ours.is_ok());
+        if let Err(problem) = ours {
+            assert!(!problem.contains("ss@") && !problem.contains(&url), "{problem}");
+        }
+    }
+    assert!(taken > 10, "psql takes most of them");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod feedback;
 mod life;
 mod login;
 mod pitfalls;
+mod pooler;
 #[path = "../../../tests/src/port.rs"]
 #[expect(unreachable_pub, reason = "it is public where it comes from")]
 mod port;

@@ -70,6 +70,14 @@ impl Tls {
         authority(&directory, "ca");
         authority(&directory, "other");
         leaf(&directory, "server", "localhost");
+        version_1(&directory, "v1");
+        address(&directory, "address");
+        signed_with(&directory, "ed25519", "-newkey ed25519");
+        signed_with(
+            &directory,
+            "pss",
+            "-newkey rsa:2048 -sha384 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:-1",
+        );
         leaf(&directory, "client", "certified");
         let shown = directory.display();
         as_postgres_may_read(&directory);
@@ -132,9 +140,60 @@ impl Tls {
     }
 }
 
+/// As `openssl x509 -req` makes them without further words, before release 3.2 of it; later ones want `-x509v1`.
+fn version_1(directory: &Path, name: &str) {
+    let common = format!(
+        "req -x509 {KEY} -keyout {name}.key -out {name}.crt -subj /CN=localhost -CA ca.crt -CAkey ca.key"
+    );
+    let tried = Command::new("openssl")
+        .args(format!("{common} -x509v1").split_whitespace())
+        .current_dir(directory)
+        .output()
+        .expect("openssl");
+    if !tried.status.success() {
+        openssl(directory, &format!("req {KEY} -keyout {name}.key -out {name}.csr -subj /CN=localhost"));
+        openssl(
+            directory,
+            &format!(
+                "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -out {name}.crt"
+            ),
+        );
+    }
+    let shown = Command::new("openssl")
+        .args(["x509", "-noout", "-text", "-in", &format!("{name}.crt")])
+        .current_dir(directory)
+        .output()
+        .expect("openssl");
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("Version: 1 "), "not of version 1");
+}
+
+/// An address where a name should be.
+fn address(directory: &Path, name: &str) {
+    fs::write(directory.join("ext"), "basicConstraints=CA:FALSE\nsubjectAltName=DNS:db,DNS:127.0.0.1\n")
+        .expect("ext");
+    openssl(directory, &format!("req {KEY} -keyout {name}.key -out {name}.csr -subj /CN=db"));
+    openssl(
+        directory,
+        &format!(
+            "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out {name}.crt"
+        ),
+    );
+}
+
+/// A certificate that signs itself, with a key and a signature of this kind.
+fn signed_with(directory: &Path, name: &str, kind: &str) {
+    openssl(
+        directory,
+        &format!(
+            "req -x509 {kind} -nodes -days 2 -keyout {name}.key -out {name}.crt -subj /CN=localhost -addext \
+             subjectAltName=DNS:localhost"
+        ),
+    );
+}
+
 /// The server's key must be its own user's.
 fn as_postgres_may_read(directory: &Path) {
-    for file in ["server", "ca"] {
+    for file in ["server", "ca", "v1", "address", "ed25519", "pss"] {
         let key = directory.join(format!("{file}.key"));
         let copy = directory.join(format!("{file}.copy"));
         fs::copy(&key, &copy).expect("copied");
@@ -203,6 +262,61 @@ async fn pitfall_1_3_a_self_signed_certificate_serves_require_and_as_its_own_roo
 }
 
 #[tokio::test]
+async fn a_certificate_of_version_1_serves_require_and_what_it_cannot_serve_is_told() {
+    let tls = Tls::boot("v1").await;
+    for parameters in [
+        "",
+        "sslmode=require",
+        "sslmode=require channel_binding=require",
+        "sslmode=verify-ca sslrootcert=DIR/v1.crt",
+    ] {
+        assert!(tls.check(parameters).await, "{parameters}");
+    }
+    for parameters in [
+        "sslmode=verify-ca sslrootcert=DIR/ca.crt",
+        "host=localhost sslmode=verify-full sslrootcert=DIR/v1.crt",
+    ] {
+        let error = tls.refusal("relay", parameters).await;
+        assert!(
+            matches!(&error, WalError::Tls { problem, .. } if problem.contains("X.509 version 1")),
+            "{parameters}: {error}"
+        );
+        assert!(!error.to_string().contains("Error("), "a debug dump: {error}");
+    }
+    // Version 1.2 of TLS proves the key in another message.
+    tls.sql.batch_execute("alter system set ssl_max_protocol_version = 'TLSv1.2'").await.expect("set");
+    tls.sql.batch_execute("select pg_reload_conf()").await.expect("reloaded");
+    eventually("TLS 1.2 is the newest", async || {
+        let row = tls.sql.query_one("show ssl_max_protocol_version", &[]).await.expect("a setting");
+        (row.get::<_, &str>(0) == "TLSv1.2").then_some(())
+    })
+    .await;
+    assert!(tls.check("sslmode=require").await);
+}
+
+#[tokio::test]
+async fn an_address_may_stand_among_the_names() {
+    let tls = Tls::boot("address").await;
+    assert!(tls.check("host=127.0.0.1 sslmode=verify-full sslrootcert=DIR/ca.crt").await);
+    let error = tls.refusal("relay", "host=localhost sslmode=verify-full sslrootcert=DIR/ca.crt").await;
+    assert!(error.to_string().contains("for another host"), "{error}");
+}
+
+#[tokio::test]
+async fn channel_binding_takes_the_hash_of_pss_and_says_that_ed25519_has_none() {
+    let tls = Tls::boot("pss").await;
+    assert!(tls.check("sslmode=require channel_binding=require").await);
+    let tls = Tls::boot("ed25519").await;
+    assert!(tls.check("sslmode=require").await);
+    let config = tls.config("relay", "sslmode=require channel_binding=require");
+    for error in [wal::connect(&config.database).await.err(), wal::attach(&config, &tls.sql).await.err()] {
+        let error = error.expect("refused");
+        let WalError::ChannelBinding(why) = &error else { panic!("{error}") };
+        assert!(why.contains("has no hash to bind to") && !error.is_retryable(), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_certificate_lets_its_owner_in_and_nobody_else() {
     let tls = Tls::boot("server").await;
     let certified = "sslmode=require sslcert=DIR/client.crt sslkey=DIR/client.key";
@@ -242,8 +356,7 @@ async fn a_server_without_tls_serves_prefer_and_is_refused_by_require() {
             Ok((_, stream)) => {
                 assert!(passes, "{mode}");
                 stream.close().await;
-                let free = "select from pg_replication_slots where active";
-                while !sql.query(free, &[]).await.expect("slots").is_empty() {}
+                eventually_free(&sql).await;
             }
             Err(error) => {
                 assert!(!passes && matches!(error, WalError::TlsUnavailable { .. }), "{mode}: {error}");

@@ -117,3 +117,14 @@ feature('channels: a lost connection is made and joined anew', async (t, vsn) =>
   const [event] = await conv.events.of(1)
   assert.equal(event.payload.content, 'after the cut')
 }, { without: [lacks.rejoin] })
+
+feature('channels: a relay that is away for a while is found again', async (t, vsn) => {
+  const cable = await Cable.lay(t)
+  const client = await connect(t, vsn, agentClaims(), { url: cable.url })
+  const { statuses } = await join(client, `org:${organization}:conversations`)
+  cable.isDead = true
+  cable.cut()
+  await cable.refused.of(1)
+  cable.isDead = false
+  await statuses.find(({ status }) => status === 'SUBSCRIBED', 1)
+}, { without: [lacks.rejoin, lacks.failures] })

@@ -22,8 +22,11 @@ export const version = (() => {
 })()
 
 const minor = Number(version.split('.')[1])
+/** A runtime whose own WebSocket is to be used, if it is not Node 20. */
+const runtime = process.env.CAMPFIRE_RUNTIME
 // Releases before 2.50 make no use of a transport they are given, and bring one themselves.
-const transport = minor < 50 ? {} : { transport: ws }
+const transport = minor < 50 || runtime ? {} : { transport: ws }
+const label = runtime ? `${version} on ${runtime}` : version
 const idle = createClient(relay, apiKey, options({}))
 
 /** The serializations that this release speaks: 2.0.0 since 2.91; the binary header of its previews was another. */
@@ -41,6 +44,7 @@ export const lacks = {
   httpToken: minor < 45 && 'over HTTP it shows the key alone',
   httpPrivate: minor < 50 && 'over HTTP it does not say `private`',
   rejoin: version === '2.50.0' && 'it tears all channels down when it reconnects',
+  failures: runtime?.startsWith('Node 22') && 'a handshake that fails is told of by an error without a close',
   metas: version === '2.109.0' && 'when a key gets one more meta it forgets the ref of the others, and they never leave',
 }
 
@@ -55,11 +59,11 @@ function options(realtime) {
 export function feature(title, run, { without = [], only = serializations } = {}) {
   const skip = without.find(Boolean)
   for (const vsn of skip ? serializations : only) {
-    test(`${version}, ${vsn}: ${title}`, { timeout: 5 * DEADLINE_MS, skip }, async (t) => {
+    test(`${label}, ${vsn}: ${title}`, { timeout: 5 * DEADLINE_MS, skip }, async (t) => {
       await run(t, vsn)
       // Reached by what passed alone.
       if (process.env.CAMPFIRE_CONFORMANCE) {
-        const line = { client: 'supabase-js', version, vsn, feature: title }
+        const line = { client: 'supabase-js', version: label, vsn, feature: title }
         appendFileSync(process.env.CAMPFIRE_CONFORMANCE, `${JSON.stringify(line)}\n`)
       }
     })
@@ -173,7 +177,12 @@ export class Cable {
     const cable = new Cable()
     const { hostname, port } = new URL(relay)
     cable.sockets = new Set()
+    cable.refused = new Arrivals()
     cable.server = createServer((near) => {
+      if (cable.isDead) {
+        near.destroy()
+        return cable.refused.push(near)
+      }
       const far = tcp(Number(port), hostname)
       for (const [one, other] of [[near, far], [far, near]]) {
         cable.sockets.add(one)
@@ -190,6 +199,9 @@ export class Cable {
     for (const socket of this.sockets) socket.destroy()
     this.sockets.clear()
   }
+
+  /** Whether it leads nowhere: whoever calls is hung up on, and noted in `refused`. */
+  isDead = false
 
   /** Cuts it for good. */
   end() {

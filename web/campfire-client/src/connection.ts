@@ -1,6 +1,7 @@
 // A connection that fails and never closes. Chromium ends a socket that the page's content policy forbids with `error`
 // alone, and so does Node 22 one whose handshake failed. The stock client tries again after `close`: it would wait for
-// good, and connect() does nothing while it holds a socket.
+// good, and connect() does nothing while it holds a socket. And where the policy forbids the worker that is to beat for
+// it, the stock client disconnects, and leaves it at that.
 import { type Backoff, delay } from './backoff.js'
 import type { StockRealtime } from './stock.js'
 
@@ -10,6 +11,7 @@ const HOOK = 'campfire'
 interface Violation {
   blockedURI: string
   disposition: string
+  effectiveDirective: string
 }
 
 const watched = new WeakMap<StockRealtime, Connection>()
@@ -23,6 +25,8 @@ export class Connection {
   #attempt = 0
   #timer: ReturnType<typeof setTimeout> | undefined
   #forbidden: Error | null = null
+  /** The stock client will disconnect, for want of its worker. */
+  #isWorkerless = false
 
   /** That of this client; each helper that asks for it releases it once. */
   static of(realtime: StockRealtime, backoff: Backoff): Connection {
@@ -37,7 +41,7 @@ export class Connection {
     this.#backoff = backoff
     this.#hooks = [
       ['open', [HOOK, () => this.#opened()]],
-      ['close', [HOOK, () => this.#settled()]],
+      ['close', [HOOK, () => (this.#isWorkerless ? this.#failed() : this.#settled())]],
       ['error', [HOOK, () => this.#failed()]],
     ]
   }
@@ -68,21 +72,30 @@ export class Connection {
 
   /** Told before the socket's own `error`. */
   readonly #violated = (event: unknown): void => {
-    const { blockedURI, disposition } = event as Violation
+    const { blockedURI, disposition, effectiveDirective } = event as Violation
+    // Policies that only report forbid nothing.
+    if (disposition === 'report') return
     const { protocol, host } = new URL(this.#realtime.endpointURL())
-    // Policies that only report forbid nothing. The address may be cut to its origin, or to its scheme.
-    const isOurs = blockedURI === protocol.slice(0, -1) || blockedURI.startsWith(`${protocol}//${host}`)
-    if (disposition === 'report' || !isOurs) return
-    // Without the rest of the address, which holds the key.
-    this.#forbidden = new Error(
-      `the page's content policy forbids ${protocol}//${host}: allow it by connect-src`,
-    )
+    // The address may be cut to its origin, or to its scheme.
+    if (blockedURI === protocol.slice(0, -1) || blockedURI.startsWith(`${protocol}//${host}`)) {
+      // Without the rest of it, which holds the key.
+      this.#forbid(`${protocol}//${host}: allow it by connect-src`)
+    } else if (this.#realtime.worker && blockedURI === 'blob' && effectiveDirective !== 'connect-src') {
+      this.#isWorkerless = true
+      this.#forbid("the client's worker: allow it by worker-src blob:, or do without `worker: true`")
+    }
+  }
+
+  #forbid(what: string): void {
+    this.#forbidden = new Error(`the page's content policy forbids ${what}`)
   }
 
   #opened(): void {
+    this.#settled()
+    // It opens each time, and is closed again.
+    if (this.#isWorkerless) return
     this.#attempt = 0
     this.#forbidden = null
-    this.#settled()
   }
 
   /** The stock client goes on by itself. */

@@ -42,6 +42,7 @@ export interface StockRealtime {
   accessToken: (() => Promise<string | null>) | null
   readonly accessTokenValue: string | null
   readonly stateChangeCallbacks: Record<'open' | 'close' | 'error' | 'message', [string, Function][]>
+  readonly worker?: boolean | undefined
   endpointURL(): string
   connect(): void
   disconnect(): Promise<string>

@@ -234,6 +234,24 @@ fn what_clients_say_keeps_its_place_among_the_events() {
 }
 
 #[test]
+fn what_clients_say_during_a_replay_follows_what_was_missed() {
+    let mut world = World::new();
+    let start = world.change(&[(&conversation(), "start")], vec![]);
+    let names = world.burst(&conversation(), 30);
+    let (socket, visitor_socket) = (world.small(Vsn::V1), world.connect());
+    let after = start.id(DatabaseTag::new(1, 2));
+    let config = format!(r#"{{"broadcast":{{"replay":{{"after":"{after}"}}}}}}"#);
+    world.join_with(socket, &conversation().to_string(), &config, Ok(agent()));
+    world.join(visitor_socket, &widget().to_string(), visitor());
+    world.send(visitor_socket, &widget().to_string(), "typing:start", "{}");
+    world.change(&[(&conversation(), "meanwhile")], vec![]);
+    let heard = world.read_all(socket);
+    let expected =
+        [vec!["phx_reply ok".to_owned()], names, vec!["typing:start".into(), "meanwhile".into()]].concat();
+    assert_eq!(heard, expected);
+}
+
+#[test]
 fn what_clients_say_to_a_channel_that_lags_is_bounded() {
     let mut world = World::new();
     world.hub.settings.public_channels = true;

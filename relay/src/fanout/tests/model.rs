@@ -435,8 +435,14 @@ impl Model {
         let (outcomes, _) = tokio::sync::oneshot::channel();
         let broadcast =
             UserBroadcast { event: format!("said {said}"), encoding: Encoding::Json, payload: "{}".into() };
-        let publication =
-            Publication { topic: topic(number), private: false, broadcast, id: None, is_granted: false };
+        let publication = Publication {
+            topic: topic(number),
+            also: None,
+            private: false,
+            broadcast,
+            id: None,
+            is_granted: false,
+        };
         let credential = Credential::ApiKey(Role::ServiceRole);
         self.world.hub.apply(HubInput::Publish(Publish {
             credential,

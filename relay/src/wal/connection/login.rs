@@ -6,13 +6,8 @@ use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256
 use postgres_protocol::message::frontend;
 
 use super::{Connection, Frame, parse_error, unexpected};
-use crate::wal::WalError;
 use crate::wal::conninfo::{ChannelBinding, Conninfo};
-
-/// Values reach clients as the walsender prints them, so what decides the print is pinned here: an `ALTER ROLE … SET`
-/// must not change it.
-const PINNED_OPTIONS: &str =
-    "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=3 -c bytea_output=hex";
+use crate::wal::{Purpose, WalError, settings};
 
 // Codes of the Authentication message.
 const OK: u32 = 0;
@@ -32,10 +27,7 @@ pub(super) struct Login<'a> {
 
 impl Connection {
     pub(super) async fn log_in(&mut self, login: &Login<'_>) -> Result<(), WalError> {
-        let options = match &login.conninfo.options {
-            Some(theirs) => format!("{theirs} {PINNED_OPTIONS}"),
-            None => PINNED_OPTIONS.to_owned(),
-        };
+        let options = settings::options(login.conninfo.options.as_deref(), Purpose::Control);
         let parameters = [
             ("user", login.conninfo.user.as_str()),
             ("database", login.conninfo.database.as_str()),
@@ -154,7 +146,7 @@ fn mechanism(login: &Login<'_>, offered: &[u8]) -> Result<(&'static str, sasl::C
         _ if setting == ChannelBinding::Require => Err(WalError::ChannelBinding(
             match (login.is_tls, &login.binding) {
                 (false, _) => "there is no TLS to bind to",
-                (true, None) => "its certificate's signature has no hash to bind to",
+                (true, None) => NO_HASH,
                 (true, Some(_)) => "it does not offer SCRAM-SHA-256-PLUS",
             }
             .to_owned(),
@@ -165,6 +157,10 @@ fn mechanism(login: &Login<'_>, offered: &[u8]) -> Result<(&'static str, sasl::C
         None => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unsupported())),
     }
 }
+
+/// Of Ed25519, and of hashes that nobody should use.
+pub(in crate::wal) const NO_HASH: &str = "the signature of its certificate has no hash to bind to; give the server one \
+    that is signed with ECDSA or RSA and SHA-2, or verify it by sslmode=verify-full without channel_binding";
 
 fn method_name(code: u32) -> &'static str {
     match code {

@@ -3,17 +3,20 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -53,16 +56,40 @@ pub(super) async fn secure(
 pub(in crate::wal) fn tls_problem(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     Some(match error {
-        rustls::Error::InvalidCertificate(reason) => format!(
-            "the server's certificate is refused ({reason}); sslrootcert must name the root it was signed by, and \
-             verify-full needs the host's name among its subject alternative names"
-        ),
+        rustls::Error::InvalidCertificate(reason) => of_certificate(reason),
+        rustls::Error::General(problem) => problem.clone(),
         rustls::Error::AlertReceived(alert) => {
             format!("the server refused the handshake ({alert:?}); look at sslcert and sslkey, and its log")
         }
         other => other.to_string(),
     })
 }
+
+/// What is wrong with the server's certificate, and what to do about that.
+fn of_certificate(reason: &CertificateError) -> String {
+    match reason {
+        CertificateError::UnknownIssuer => {
+            "the server's certificate is not signed by a root in sslrootcert; put the root it was signed by there".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
+            "the server's certificate is for another host ({reason}); verify-full needs the host's name among its subject \
+             alternative names, sslmode=verify-ca does not"
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("the server's certificate has expired ({reason}); renew it")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("the server's certificate is not valid yet ({reason}); look at the clocks")
+        }
+        CertificateError::BadSignature => "the server does not have its certificate's key, or the certificate's signature \
+            is wrong".to_owned(),
+        other => format!("the server's certificate cannot be used: {other}"),
+    }
+}
+
+const VERSION_1: &str = "the server's certificate is one of X.509 version 1, which the relay takes for sslmode=require \
+    without sslrootcert, and for verify-ca where sslrootcert is that very certificate; for more, make one of version 3 \
+    (openssl req -x509 -addext subjectAltName=DNS:HOST, or openssl x509 -req -extfile)";
 
 fn client_config(conninfo: &Conninfo) -> Result<ClientConfig, WalError> {
     let provider = Arc::new(ring::default_provider());
@@ -172,8 +199,15 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Some(trust) = &self.trust else { return Ok(ServerCertVerified::assertion()) };
+        let is_pinned = trust.pinned.contains(end_entity);
+        if certificate::is_version_1(end_entity) {
+            return match is_pinned && !self.checks_name {
+                true => Ok(ServerCertVerified::assertion()),
+                false => Err(rustls::Error::General(VERSION_1.to_owned())),
+            };
+        }
         let certificate = ParsedCertificate::try_from(end_entity)?;
-        if !trust.pinned.contains(end_entity) {
+        if !is_pinned {
             let algorithms = self.provider.signature_verification_algorithms.all;
             verify_server_cert_signed_by_trust_anchor(
                 &certificate,
@@ -184,7 +218,12 @@ impl ServerCertVerifier for Verifier {
             )?;
         }
         if self.checks_name {
-            verify_server_name(&certificate, server_name)?;
+            match (verify_server_name(&certificate, server_name), server_name) {
+                // As libpq does: an address may stand among the names as text.
+                (Err(_), &ServerName::IpAddress(address))
+                    if certificate::has_dns_name(end_entity, &IpAddr::from(address).to_string()) => {}
+                (verified, _) => verified?,
+            }
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -196,6 +235,9 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
+        if certificate::is_version_1(certificate) {
+            return verify_by_key(message, certificate, signed, algorithms);
+        }
         verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
@@ -206,10 +248,34 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
+        if certificate::is_version_1(certificate) {
+            return verify_by_key(message, certificate, signed, algorithms);
+        }
         verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// Proves that the server has the key of a certificate that the library cannot read.
+fn verify_by_key(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+    supported: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let (algorithm, key) = certificate::public_key(certificate).ok_or(CertificateError::BadEncoding)?;
+    let fitting = supported
+        .mapping
+        .iter()
+        .filter(|(scheme, _)| *scheme == signed.scheme)
+        .flat_map(|(_, algorithms)| algorithms.iter())
+        .find(|candidate| candidate.public_key_alg_id().as_ref() == algorithm);
+    let Some(fitting) = fitting else { return Err(rustls::Error::General(VERSION_1.to_owned())) };
+    fitting
+        .verify_signature(key, message, signed.signature())
+        .map(|()| HandshakeSignatureValid::assertion())
+        .map_err(|_| CertificateError::BadSignature.into())
 }

@@ -36,8 +36,35 @@ const KNOWN: &[(&str, &str)] = &[
     ("target_session_attrs", "PGTARGETSESSIONATTRS"),
 ];
 
-/// Without meaning here, and harmless to pass over. Everything else is refused: to pass over `sslcrl` or
-/// `require_auth` would be to give less than was asked for.
+/// Of libpq's others: to pass over `sslcrl` or `require_auth` would be to give less than was asked for.
+const UNSUPPORTED: &[&str] = &[
+    "gssdelegation",
+    "load_balance_hosts",
+    "max_protocol_version",
+    "min_protocol_version",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_issuer",
+    "oauth_scope",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "requiressl",
+    "scram_client_key",
+    "scram_server_key",
+    "service",
+    "servicefile",
+    "sslcertmode",
+    "sslcrl",
+    "sslcrldir",
+    "sslkeylogfile",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslnegotiation",
+    "sslpassword",
+];
+
+/// Without meaning here, and harmless to pass over.
 const IGNORED: &[&str] = &[
     "client_encoding",
     "fallback_application_name",
@@ -61,16 +88,6 @@ pub(super) fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Resu
         Some(rest) => parse_url(rest)?,
         None => parse_pairs(text)?,
     };
-    // A URL of JDBC's manner, which libpq takes too.
-    if given.remove("ssl").is_some_and(|value| value == "true") {
-        given.entry("sslmode".to_owned()).or_insert_with(|| "require".to_owned());
-    }
-    for name in given.keys() {
-        let is_known = KNOWN.iter().any(|(known, _)| known == name);
-        if !is_known && !IGNORED.contains(&name.as_str()) {
-            return Err(format!("connection parameter {name:?} is not supported"));
-        }
-    }
     for (name, variable) in KNOWN {
         if let Some(value) = lookup(variable).filter(|value| !value.is_empty()) {
             given.entry((*name).to_owned()).or_insert(value);
@@ -173,7 +190,7 @@ fn hosts(given: &Parameters) -> Result<Vec<Host>, String> {
     let host = |index: usize| {
         let port = match ports.get(index).or(ports.first()) {
             Some(&"") | None => PORT,
-            Some(port) => port.parse().map_err(|_| "port is not a port number".to_owned())?,
+            Some(port) => port.parse().map_err(|_| format!("port is not a port number; {ENCODE}"))?,
         };
         let name = names.get(index).copied().unwrap_or_default();
         let ip: Option<IpAddr> = match addresses.get(index).copied().unwrap_or_default() {
@@ -201,75 +218,133 @@ where
         .transpose()
 }
 
-/// `[user[:password]@][host[:port],…][/dbname][?name=value&…]`, all percent-encoded.
+/// What to do about a character that means something else where it stands.
+const ENCODE: &str = "in a connection URL, write such characters of user, password and values percent-encoded: \
+                      @ as %40, / as %2F, : as %3A, ? as %3F, # as %23, % as %25, = as %3D, & as %26";
+
+/// `[user[:password]@][host[:port],…][/dbname][?name=value&…]`, all percent-encoded. Where each part ends is libpq's
+/// rule: credentials at the first `@` before any `/`, so that a password may hold a `?` as it is, and no `/` or `@`.
 fn parse_url(rest: &str) -> Result<Parameters, String> {
     let mut given = Parameters::new();
-    let mut put = |name: &str, text: &str| -> Result<(), String> {
-        let value = percent_decode_str(text)
-            .decode_utf8()
-            .map_err(|_| format!("{name} in the connection URL is not UTF-8"))?;
-        given.insert(name.to_owned(), value.into_owned());
-        Ok(())
+    let credentials_end = rest.find(['@', '/']).filter(|&end| rest[end..].starts_with('@'));
+    let (credentials, rest) = match credentials_end {
+        Some(end) => (Some(&rest[..end]), &rest[end + 1..]),
+        None => (None, rest),
     };
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    put("dbname", database)?;
-    let (credentials, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-    put("user", user)?;
-    put("password", password)?;
+    let (user, password) = credentials.map_or(("", ""), |text| text.split_once(':').unwrap_or((text, "")));
+    put(&mut given, "user", user)?;
+    put(&mut given, "password", password)?;
+
+    let (hosts, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (database, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let database = database.strip_prefix('/').unwrap_or(database);
+    if hosts.contains('@') || (credentials.is_none() && database.contains('@')) {
+        return Err(format!("the user or the password ends in the wrong place; {ENCODE}"));
+    }
+    put(&mut given, "dbname", database)?;
     let (mut names, mut ports) = (Vec::new(), Vec::new());
     for host in hosts.split(',') {
-        let after_address = host.strip_prefix('[').and_then(|host| host.split_once(']'));
-        let (name, port) = match after_address {
-            Some((address, "")) => (address, ""),
-            Some((address, port)) => (address, port.strip_prefix(':').ok_or("a colon must follow ]")?),
+        let (name, port) = match host.strip_prefix('[') {
+            Some(host) => {
+                let (address, port) = host.split_once(']').ok_or("an IPv6 address has no closing ]")?;
+                match port {
+                    "" => (address, ""),
+                    _ => (address, port.strip_prefix(':').ok_or("a colon must follow ]")?),
+                }
+            }
             None => host.split_once(':').unwrap_or((host, "")),
         };
         names.push(name);
         ports.push(port);
     }
-    put("host", &names.join(","))?;
+    put(&mut given, "host", &names.join(","))?;
     if ports.iter().any(|port| !port.is_empty()) {
-        put("port", &ports.join(","))?;
+        put(&mut given, "port", &ports.join(","))?;
     }
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').ok_or("a parameter in the connection URL has no value")?;
-        put(name, value)?;
+        let (name, value) = pair
+            .split_once('=')
+            .filter(|(_, value)| !value.contains('='))
+            .ok_or_else(|| format!("a parameter behind the ? is not name=value; {ENCODE}"))?;
+        // JDBC's manner, which libpq takes too.
+        let (name, value) =
+            if (name, value) == ("ssl", "true") { ("sslmode", "require") } else { (name, value) };
+        put(&mut given, &decode(name)?, value)?;
     }
     given.retain(|_, value| !value.is_empty());
     Ok(given)
 }
 
+fn put(given: &mut Parameters, name: &str, text: &str) -> Result<(), String> {
+    check_known(name).map_err(|problem| format!("{problem}; {ENCODE}"))?;
+    given.insert(name.to_owned(), decode(text)?);
+    Ok(())
+}
+
+/// Each `%` must begin a byte in two hexadecimal digits, and none may be zero.
+fn decode(text: &str) -> Result<String, String> {
+    let bytes = text.as_bytes();
+    let is_encoded = |at: usize| {
+        bytes
+            .get(at + 1..at + 3)
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit) && digits != b"00")
+    };
+    if !text.match_indices('%').all(|(at, _)| is_encoded(at)) {
+        return Err(format!("a % does not begin a percent-encoded character; {ENCODE}"));
+    }
+    let decoded = percent_decode_str(text).decode_utf8();
+    Ok(decoded.map_err(|_| "what is percent-encoded in the connection URL is not UTF-8")?.into_owned())
+}
+
+/// Names libpq's parameters only: any other may be a part of a password that ended too soon.
+fn check_known(name: &str) -> Result<(), String> {
+    if KNOWN.iter().any(|(known, _)| *known == name) || IGNORED.contains(&name) {
+        return Ok(());
+    }
+    Err(match UNSUPPORTED.contains(&name) {
+        true => format!("connection parameter {name} is not supported"),
+        false => "one of the connection parameters is none that libpq knows".to_owned(),
+    })
+}
+
 /// `name = value …`, values in single quotes where they have spaces, with `\` before `'` and `\`.
 fn parse_pairs(text: &str) -> Result<Parameters, String> {
+    const QUOTE: &str = "a value with spaces stands in single quotes, with \\ before each ' and \\ in it";
     let mut given = Parameters::new();
-    let mut rest = text.trim_start();
+    let mut rest = text.trim_start_matches(is_space);
     while !rest.is_empty() {
-        let (name, after) = rest.split_once('=').ok_or(
-            "it is neither a URL (postgres://USER:PASSWORD@HOST:PORT/DATABASE) nor name=value pairs",
-        )?;
-        let name = name.trim_end();
-        if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err("a parameter of the connection string has no = and value".to_owned());
+        let (name, after) = rest.split_once('=').ok_or_else(|| match given.is_empty() {
+            true => "it is neither a URL (postgres://USER:PASSWORD@HOST:PORT/DATABASE) nor name=value pairs"
+                .to_owned(),
+            false => format!("something that is not name=value follows a value; {QUOTE}"),
+        })?;
+        let name = name.trim_end_matches(is_space);
+        if name.is_empty() || name.contains(is_space) {
+            return Err(format!("a parameter of the connection string has no = and value; {QUOTE}"));
         }
-        let after = after.trim_start();
+        check_known(name).map_err(|problem| format!("{problem}; {QUOTE}"))?;
+        let after = after.trim_start_matches(is_space);
         let quoted = after.strip_prefix('\'');
         let mut value = String::new();
         let mut characters = quoted.unwrap_or(after).chars();
         loop {
             match (characters.next(), quoted.is_some()) {
                 (Some('\''), true) | (None, false) => break,
-                (None, true) => return Err(format!("the value of {name:?} has no closing quote")),
+                (None, true) => return Err(format!("the value of {name} has no closing quote; {QUOTE}")),
                 (Some('\\'), _) => value.extend(characters.next()),
-                (Some(space), false) if space.is_whitespace() => break,
+                (Some(space), false) if is_space(space) => break,
                 (Some(character), _) => value.push(character),
             }
         }
         given.insert(name.to_owned(), value);
-        rest = characters.as_str().trim_start();
+        rest = characters.as_str().trim_start_matches(is_space);
     }
     Ok(given)
+}
+
+/// C's `isspace`.
+fn is_space(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
 }
 
 #[cfg(test)]
@@ -326,6 +401,21 @@ mod tests {
     }
 
     #[test]
+    fn a_password_in_a_url_ends_where_libpq_ends_it() {
+        for password in
+            ["pa?ss", "pa:ss", "pa#ss", "pa&ss=1", "pa+ss", "pa,ss", "pa[ss]", "pa ss", r"pa\ss", "p\u{e4}"]
+        {
+            let url = format!("postgres://u:{password}@h:1/d?sslmode=disable");
+            assert_eq!(check(&url, &["h:1"]).password.as_deref(), Some(password), "{url}");
+        }
+        let encoded = check("postgres://u:%40%2F%3a%3F%23%25%3D%26@h", &["h:5432"]);
+        assert_eq!(encoded.password.as_deref(), Some("@/:?#%=&"));
+        assert_eq!(check("postgres://u@h?ssl=true", &["h:5432"]).ssl_mode, SslMode::Require);
+        assert_eq!(check("postgres://u:p@h/d@b", &["h:5432"]).database(), "d@b");
+        assert_eq!(check("postgres://u@h?dbname=d", &["h:5432"]).database(), "d");
+    }
+
+    #[test]
     fn variables_fill_what_the_text_leaves_out() {
         let lookup = |name: &str| {
             let value = match name {
@@ -377,9 +467,34 @@ mod tests {
             "password=hunter2",
             "postgres://u:hunter2@h/d?sslmode",
             "user=u password=hunter2 connect_timeout=soon",
+            // Parts of a password where something else is expected.
+            "postgres://u:x/hunter2@h/d",
+            "postgres://u:1/hunter2@h/d",
+            "postgres://u:x@hunter2@h/d",
+            "postgres://u:hunter2%@h/d",
+            "postgres://u:hunter2%zz@h/d",
+            "postgres://u:hunter2%00@h/d",
+            "postgres://u@h/d?password=hunter2=x",
+            "postgres://u@h/d?password=x&hunter2",
+            "postgres://u@h/d?password=x&hunter2=",
+            "postgres://u@h/d?ssl=hunter2",
+            "user=u password=x hunter2=x",
+            "user=u password=x hunter2",
+            "user=u password='x' hunter2='x",
+            "jdbc:postgresql://h/d?user=u&password=hunter2",
         ] {
             let error = Conninfo::parse(text, none).err().unwrap_or_else(|| panic!("{text} passes"));
             assert!(!error.contains("hunter2"), "{error}");
+        }
+        for (text, advice) in [
+            ("postgres://u:x/y@h/d", "/ as %2F"),
+            ("postgres://u:x@y@h/d", "@ as %40"),
+            ("postgres://u:50%@h/d", "% as %25"),
+            ("user=u password=x y", "single quotes"),
+            ("user=u sslcrl=/crl", "connection parameter sslcrl is not supported"),
+        ] {
+            let error = Conninfo::parse(text, none).unwrap_err();
+            assert!(error.contains(advice), "{text}: {error}");
         }
         let conninfo = Conninfo::parse("user=u password=hunter2", none).unwrap();
         assert!(!format!("{conninfo:?}").contains("hunter2"));

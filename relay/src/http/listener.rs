@@ -1,0 +1,106 @@
+//! Where the relay is reached: addresses of TCP, and unix sockets with the mode and group that a proxy needs.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
+use tokio_util::either::Either;
+use tracing::info;
+
+use crate::config::{Group, ListenAddress, Mode};
+
+/// Connections that may wait to be accepted, unless the system allows fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 4_096;
+
+/// A bound address.
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+pub(super) type Stream = Either<TcpStream, UnixStream>;
+
+impl Listener {
+    /// Binds an address. `setting` is named if that fails; mode and group are a unix socket's.
+    pub async fn bind(
+        address: &ListenAddress,
+        setting: &str,
+        mode: Option<Mode>,
+        group: Option<&Group>,
+    ) -> Result<Self> {
+        match address {
+            ListenAddress::Tcp(address) => {
+                let listener = bind_tcp(address)
+                    .await
+                    .with_context(|| format!("cannot listen on {address}; choose another with {setting}"))?;
+                info!(address = %listener.local_addr()?, "listening");
+                Ok(Self::Tcp(listener))
+            }
+            ListenAddress::Unix(path) => {
+                let listener = bind_unix(path, mode, group)
+                    .with_context(|| format!("cannot listen on unix:{}", path.display()))?;
+                info!(path = %path.display(), "listening");
+                Ok(Self::Unix(listener))
+            }
+        }
+    }
+
+    /// The next connection, and where it comes from: None on a unix socket.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // A frame is a whole message: waiting to fill a segment only adds latency.
+                stream.set_nodelay(true).ok();
+                Ok((Either::Left(stream), Some(address.ip())))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Either::Right(stream), None))
+            }
+        }
+    }
+}
+
+/// As [`TcpListener::bind`], with room for all clients that come back at once.
+async fn bind_tcp(address: &str) -> io::Result<TcpListener> {
+    let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    for address in tokio::net::lookup_host(address).await? {
+        let bind = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // A relay that was just stopped has left connections behind that the system has yet to forget.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        };
+        match bind() {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn bind_unix(path: &Path, mode: Option<Mode>, group: Option<&Group>) -> Result<UnixListener> {
+    // A socket file that nobody serves is left over from a relay that was killed.
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path).context("cannot replace what is left of another relay")?;
+    }
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    // Before anybody can connect.
+    if let Some(group) = group {
+        std::os::unix::fs::chown(path, None, Some(group.id())).with_context(|| {
+            format!("cannot give it to group {group} (CAMPFIRE_UNIX_GROUP): the relay's user has to be a member of it")
+        })?;
+    }
+    if let Some(mode) = mode {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode.bits()))
+            .with_context(|| format!("cannot set mode {mode} (CAMPFIRE_UNIX_MODE)"))?;
+    }
+    Ok(socket.listen(BACKLOG)?)
+}
