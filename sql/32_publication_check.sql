@@ -103,7 +103,8 @@ end;
 comment on function campfire.publication_verdict(name) is
   'Internal. The one verdict on a publication''s tables, asked by campfire.check_publication() and by the guard: what in it would '
   'break a subscriber (kinds all_tables, schema, column), a writer (identity_missing, identity_uncovered, identity_generated, '
-  'filter_uncovered), or the routing of deleted and moved rows (identity_partition, identity_unroutable).';
+  'filter_uncovered), or the '
+  'routing of deleted and moved rows (identity_partition, identity_unroutable).';
 
 create function campfire.generated_identity_fix(publication name, root regclass, relation regclass, generated name) returns text
 language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$

@@ -76,10 +76,10 @@ begin
       'select campfire.publish(%L, c.oid) from pg_catalog.pg_class as c where c.relnamespace = %L::regnamespace and c.relkind in (''r'', ''p'') '
       'and c.relpersistence = ''p'' and not c.relispartition and campfire.replica_identity_columns(c.oid) is not null;',
       publication, quote_ident(schema_name));
-  elsif kind = 'column' and mirror is not null then
-    return format('select campfire.publish(%L, %L);', publication, mirror);
   elsif kind = 'identity_generated' then
     return campfire.generated_identity_fix(publication, root, relation, column_name);
+  elsif kind = 'column' and mirror is not null then
+    return format('select campfire.publish(%L, %L);', publication, mirror);
   elsif kind = 'column' and (is_mirror or not standard.listed) then
     -- Routed by every column, so it cannot go without one: there a complex value is text.
     return case

@@ -62,10 +62,10 @@ pub struct Shared {
     pub metrics: Metrics,
     /// True while caught up with Postgres.
     pub ready: watch::Receiver<bool>,
-    /// How much `campfire.check_publication()` finds wrong.
-    pub problems: watch::Sender<usize>,
     /// Whether another relay reads the slot, and this one waits to take over.
     pub standing_by: AtomicBool,
+    /// How much `campfire.check_publication()` finds wrong.
+    pub problems: watch::Sender<usize>,
     pub next_socket: AtomicU64,
     /// Connections before they are sockets.
     pub(crate) lobby: Arc<Lobby>,

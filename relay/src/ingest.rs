@@ -173,9 +173,9 @@ impl Ingest {
             db::message_keys(&sql, 0).await?;
         }
         let (attachment, stream) = wal::attach(&self.wal, &sql).await?;
-        history.slot_is_new |= attachment.slot_created && !history.attached_before;
         let public_channels = self.config.public_channels == PublicChannels::Allow;
         db::tell_public_channels(&sql, &self.wal.slot_name, public_channels).await?;
+        history.slot_is_new |= attachment.slot_created && !history.attached_before;
         // After START_REPLICATION, so that no change can fall between what is loaded and what is streamed.
         let load = async {
             let what = "the tables of agents and routes, which somebody may have locked";
@@ -199,9 +199,9 @@ impl Ingest {
             "attached to the slot"
         );
         history.standing_by = false;
+        self.shared.standing_by.store(false, Ordering::Relaxed);
         history.nothing_published = false;
         history.inspection.load(control.installations);
-        self.shared.standing_by.store(false, Ordering::Relaxed);
         let arrival = history.arrive(&attachment);
         if arrival.is_elsewhere {
             // What the hub reports until it has seen something new would confirm LSNs of another history.

@@ -189,7 +189,6 @@ fn a_schema_that_goes_elsewhere_is_adopted() -> Result<()> {
         (select count(*) from campfire.verify_projection('orders'))";
     let counts = cluster.psql("elsewhere", counts)?;
     ensure!(counts.trim() == "1|2|0|0|0", "{counts}");
-    cluster.stop("fast")?;
     Ok(())
 }
 

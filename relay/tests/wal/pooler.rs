@@ -63,7 +63,7 @@ async fn a_pooler_that_does_not_know_our_startup_parameters_is_told_as_one() {
         assert!(!error.is_retryable() && error.to_string().contains(ADVICE), "{error}");
         assert!(!error.to_string().contains('\n'), "{error}");
         let database = conninfo(&format!("hostaddr=127.0.0.1 port={port} user=relay sslmode=disable"));
-        let error = wal::connect(&database).await.err().expect("refused");
+        let error = wal::connect(&database).await.expect_err("refused");
         assert!(matches!(&error, WalError::Pooler(_)), "{error}");
     }
 }
