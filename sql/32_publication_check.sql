@@ -209,11 +209,8 @@ begin
   end if;
   if not control then
     return query select p.* from campfire.replaced_tables() as p;
-    return query select r.* from campfire.route_problems() as r;
-  end if;
-
-  if not control then
     return query select p.* from campfire.check_projections() as p;
+    return query select r.* from campfire.route_problems() as r;
   end if;
 
   return query

@@ -155,8 +155,9 @@ begin
       execute format('drop trigger %I on %s', stale.tgname, campfire.qualified_name(stale.relation));
     end loop;
     delete from campfire.projection_registry as p where p.source = old;
-    delete from campfire.projection_backfills as b where b.source = old;
+    update campfire.projection_backfills as b set source = new where b.source = old;
     perform campfire.attach_projection(new, projection.mirror, projection.key_columns, projection.columns, projection.definitions);
+    update campfire.projection_registry as p set dropped_partitions = projection.dropped_partitions where p.source = new;
     raise notice '%: what was written since it was replaced may be missing in the mirror; next: call campfire.repair_projection(%);',
       new_name, quote_literal(new_name);
   end if;

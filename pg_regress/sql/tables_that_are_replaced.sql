@@ -97,6 +97,7 @@ reset search_path;
 create table tickets (id int primary key, detail jsonb);
 do $$ begin
   perform campfire.start_projection('tickets', array['id', 'detail->>''state'' as state']);
+  perform campfire.backfill_batch('tickets', 100);
 end $$;
 select campfire.publish('campfire', 'realtime_tickets');
 select campfire.add_route('realtime_tickets', 'INSERT', 'tickets', 'ticket:created') > 0 as added;

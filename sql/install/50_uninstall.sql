@@ -43,6 +43,7 @@ begin
     or p.source = to_regclass(format('%I.conversations', schema));
   delete from campfire.projection_backfills as b
   where not exists (select from campfire.projection_registry as p where p.source = b.source);
+  delete from campfire.projection_remains as r where r.source = format('%I.conversations', schema);
   delete from campfire.route_overrides as o where o.schema_name = schema;
   -- Last, because the relay hears of it: the built-in routes of these tables end here.
   delete from campfire.installations as i where i.schema_name = schema;
