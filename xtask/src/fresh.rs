@@ -98,9 +98,21 @@ const MACHINES: [Machine; 6] = [
     },
 ];
 
-/// All of them, one after the other.
-pub(crate) fn check(tally: &mut Tally) {
-    for machine in &MACHINES {
+/// What `--machine` takes.
+pub(crate) const NAMES: [&str; MACHINES.len()] = {
+    let mut names = [""; MACHINES.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = MACHINES[index].name;
+        index += 1;
+    }
+    names
+};
+
+/// Those that are named, or all of them, one after the other.
+pub(crate) fn check(tally: &mut Tally, names: &[String]) {
+    let is_wanted = |machine: &&Machine| names.is_empty() || names.iter().any(|name| name == machine.name);
+    for machine in MACHINES.iter().filter(is_wanted) {
         tally.include(&format!("fresh machine: {}", machine.what), || machine.check());
     }
 }

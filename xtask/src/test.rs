@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// Every pinned release of the clients, not the current ones alone; writes the table in docs/clients.md
     #[arg(long)]
     every_client: bool,
+    /// Of the fresh machines only this one; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = fresh::NAMES)]
+    machine: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -73,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let mut tally = Tally::default();
     if arguments.parts == [Part::Fresh] {
-        fresh::check(&mut tally);
+        fresh::check(&mut tally, &arguments.machine);
         tally.print();
         return Ok(tally.exit_code());
     }
@@ -113,7 +116,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     if arguments.wants(Part::Fresh) {
-        fresh::check(&mut tally);
+        fresh::check(&mut tally, &arguments.machine);
     }
     tally.print();
     Ok(tally.exit_code())
