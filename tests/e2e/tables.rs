@@ -159,7 +159,7 @@ async fn a_table_in_anothers_place_is_told_and_goes_on_after_what_is_offered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_of_partitions_are_deleted_and_moved_by_what_their_partition_logged() {
     with_scene(async |scene| {
-        for text in [TOLD, MISFIT] {
+        for text in [TOLD, MISFIT, "a row names no channel"] {
             scene.relay.expect_log(text);
         }
         let (conversation, _, mut socket) = listener(scene).await?;
