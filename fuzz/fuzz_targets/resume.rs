@@ -75,6 +75,7 @@ mod hub {
         let mut hub =
             Hub::new(settings, Metrics::default(), snapshots, Arc::new(watch::Sender::new(Lsn(0))), ready);
         hub.apply(HubInput::Attached {
+            loss: None,
             agents: Vec::new(),
             agent_names: Vec::new(),
             snapshot: Default::default(),

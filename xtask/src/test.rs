@@ -312,7 +312,7 @@ fn e2e(server: &Server) -> Result<Tally> {
         step::cargo()
             .args(["test", "--test", "e2e", "--"])
             // Measurements are printed by tests that pass.
-            .args(["--show-output", "--test-threads=2"])
+            .args(["--show-output", "--test-threads=4"])
             .env("CAMPFIRE_TEST_PG", server.version.to_string()),
         tally::libtest,
     )
