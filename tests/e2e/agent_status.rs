@@ -57,6 +57,7 @@ async fn the_organization_hears_who_comes_and_goes_and_widgets_whether_anybody_i
                 ensure!(widget.next_status().await?.payload == json!({"online": false}));
                 let update = "update agents set display_name = 'Ada' where user_id = $1";
                 scene.database.execute(update, &[&AGENT]).await?;
+                scene.settle().await?;
             }
             Ok(())
         },
