@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use crate::frame::{self, Frame};
 use crate::relay::Relay;
 use crate::timestamp;
-use crate::wait::DEADLINE;
+use crate::wait::{DEADLINE, eventually};
 
 /// After so much silence it is time for a heartbeat.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -125,9 +125,15 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Connects with the cluster's API key.
+    /// Connects with the cluster's API key. A relay that is not caught up with Postgres is waited for: it may have sent
+    /// rows before it lets anybody in.
     pub async fn connect(relay: &Relay, api_key: &str, vsn: Vsn) -> Result<Self> {
-        match Self::try_connect(&relay.address(), api_key, vsn).await? {
+        let address = relay.address();
+        let connect = async || match Self::try_connect(&address, api_key, vsn).await {
+            Ok(Err(refused)) if refused.status == 503 => None,
+            answer => Some(answer),
+        };
+        match eventually("the relay lets clients in", connect).await? {
             Ok(socket) => Ok(socket),
             Err(refused) => bail!("the handshake was refused: {refused:?}"),
         }

@@ -62,6 +62,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Tests and benches open a thousand sockets, on both sides; a login session may begin with 1,024 descriptors, of
+    // which it may have more. Where that is not so, they say it themselves.
+    rlimit::increase_nofile_limit(u64::MAX).ok();
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Up(arguments) => up::run(arguments),
