@@ -10,14 +10,14 @@ use anyhow::Result;
 use campfire_tests::{chat, cluster, http};
 use rand::Rng;
 use rand::rngs::StdRng;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 pub use self::assault::{Figures, LATENCY_FLOOR, LATENCY_RATIO, RSS_GROWTH_MAX, carry_out};
 pub use self::means::Ground;
-use self::means::{ATTACKER, drain, filler, join_config, push};
+use self::means::{ATTACKER, drain, filler, join_config, push, push_text};
 
 /// How long a connection that waits for nothing is kept.
 const HOLD: Duration = Duration::from_secs(6);
@@ -170,16 +170,14 @@ async fn silent(ground: &Ground, number: usize) -> Result<()> {
 async fn deaf(ground: &Ground, number: usize, channel: &str, bytes: usize) -> Result<()> {
     let mut socket = ground.narrow().await?;
     let token = ground.agent();
-    socket.send_raw(push(1, channel, "phx_join", join_config(channel, Some(&token), json!({})))).await?;
+    socket.send_raw(push(1, channel, "phx_join", &join_config(channel, Some(&token), json!({})))).await?;
     let ends = Instant::now() + HOLD;
     if number.is_multiple_of(20) {
-        let text = filler(bytes);
-        for reference in 2.. {
-            if Instant::now() > ends {
-                break;
-            }
-            let say = json!({"type": "broadcast", "event": "noise", "payload": {"text": text}});
-            socket.send_raw(push(reference, channel, "broadcast", say)).await?;
+        let payload =
+            format!(r#"{{"type":"broadcast","event":"noise","payload":{{"text":"{}"}}}}"#, filler(bytes));
+        let say = push_text(2, channel, "broadcast", &payload);
+        while Instant::now() < ends {
+            socket.send_raw(say.clone()).await?;
             sleep(Duration::from_millis(25)).await;
         }
     }
@@ -214,11 +212,13 @@ async fn presence_flood(ground: &Ground, number: usize) -> Result<()> {
     let mut socket = ground.connect().await?;
     let den = ground.hostile.den();
     let config = json!({"presence": {"enabled": true, "key": format!("p{number}")}});
-    socket.send_raw(push(1, &den, "phx_join", join_config(&den, Some(&ground.agent()), config))).await?;
+    let join = join_config(&den, Some(&ground.agent()), config);
+    socket.send_raw(push(1, &den, "phx_join", &join)).await?;
     let text = filler(60_000);
     for reference in 2..30 {
-        let track = json!({"type": "presence", "event": "track", "payload": {"n": reference, "text": text}});
-        socket.send_raw(push(reference, &den, "presence", track)).await?;
+        let payload =
+            format!(r#"{{"type":"presence","event":"track","payload":{{"n":{reference},"text":"{text}"}}}}"#);
+        socket.send_raw(push_text(reference, &den, "presence", &payload)).await?;
         drain(&mut socket, Duration::from_millis(5)).await?;
     }
     if number.is_multiple_of(2) {
@@ -233,10 +233,11 @@ async fn presence_keys(ground: &Ground) -> Result<()> {
     let key = filler(1_000_000);
     for number in 0..5 {
         let den = format!("{}:{number}", ground.hostile.den());
-        let config = json!({"presence": {"enabled": true, "key": key}});
-        socket.send_raw(push(1, &den, "phx_join", join_config(&den, None, config))).await?;
+        let presence = format!(r#"{{"enabled":true,"key":"{key}"}}"#);
+        let join = format!(r#"{{"config":{{"private":true,"presence":{presence}}}}}"#);
+        socket.send_raw(push_text(1, &den, "phx_join", &join)).await?;
         let track = json!({"type": "presence", "event": "track", "payload": {}});
-        socket.send_raw(push(2, &den, "presence", track)).await?;
+        socket.send_raw(push(2, &den, "presence", &track)).await?;
     }
     drain(&mut socket, HOLD).await
 }
@@ -246,8 +247,7 @@ async fn event_names(ground: &Ground, number: usize) -> Result<()> {
     let channel = ground.conversation();
     let name = format!("typing:{}", filler(NAME_BYTES));
     if number.is_multiple_of(3) {
-        let message = json!({"topic": channel, "event": name, "payload": {}});
-        let body = json!({"messages": [message]}).to_string();
+        let body = format!(r#"{{"messages":[{{"topic":"{channel}","event":"{name}","payload":{{}}}}]}}"#);
         let token = format!("Bearer {}", ground.agent());
         let headers = [("authorization", token.as_str()), ("content-type", "application/json"), ATTACKER];
         let path = "/realtime/v1/api/broadcast";
@@ -256,10 +256,11 @@ async fn event_names(ground: &Ground, number: usize) -> Result<()> {
     }
     let mut socket = ground.connect().await?;
     let config = join_config(&channel, Some(&ground.visitor()), json!({}));
-    socket.send_raw(push(1, &channel, "phx_join", config)).await?;
-    for reference in 2..20 {
-        let say = json!({"type": "broadcast", "event": name, "payload": {}});
-        socket.send_raw(push(reference, &channel, "broadcast", say)).await?;
+    socket.send_raw(push(1, &channel, "phx_join", &config)).await?;
+    let payload = format!(r#"{{"type":"broadcast","event":"{name}","payload":{{}}}}"#);
+    let say = push_text(2, &channel, "broadcast", &payload);
+    for _ in 0..18 {
+        socket.send_raw(say.clone()).await?;
         drain(&mut socket, Duration::from_millis(20)).await?;
     }
     drain(&mut socket, HOLD / 4).await
@@ -275,7 +276,7 @@ async fn snapshots(ground: &Ground) -> Result<()> {
             break;
         }
         let join = join_config(&channel, Some(&token), config.clone());
-        socket.send_raw(push(reference, &channel, "phx_join", join)).await?;
+        socket.send_raw(push(reference, &channel, "phx_join", &join)).await?;
         drain(&mut socket, Duration::from_millis(20)).await?;
     }
     Ok(())
@@ -289,7 +290,7 @@ async fn resumes(ground: &Ground) -> Result<()> {
     let list = chat::conversations_channel(ground.hostile.id);
     for channel in [ground.conversation(), list] {
         let join = join_config(&channel, Some(&token), config.clone());
-        socket.send_raw(push(1, &channel, "phx_join", join)).await?;
+        socket.send_raw(push(1, &channel, "phx_join", &join)).await?;
     }
     sleep(HOLD / 3).await;
     Ok(())
@@ -300,19 +301,17 @@ async fn over_rate(ground: &Ground) -> Result<()> {
     let channel = ground.conversation();
     let token = filler(60_000);
     let ends = Instant::now() + HOLD;
-    for reference in (1..).step_by(4) {
-        if Instant::now() > ends {
-            break;
-        }
-        let join = join_config(&channel, Some(&token), json!({}));
-        let messages: [(&str, &str, Value); 4] = [
-            (&channel, "phx_join", join),
-            (&channel, "access_token", json!({"access_token": ground.agent()})),
-            (&channel, "phx_leave", json!({})),
-            ("phoenix", "heartbeat", json!({})),
-        ];
-        for (place, (topic, event, payload)) in messages.into_iter().enumerate() {
-            socket.send_raw(push(reference + place, topic, event, payload)).await?;
+    let join = join_config(&channel, Some(&token), json!({}));
+    let renewal = json!({"access_token": ground.agent()});
+    let messages = [
+        push(1, &channel, "phx_join", &join),
+        push(2, &channel, "access_token", &renewal),
+        push(3, &channel, "phx_leave", &json!({})),
+        push(4, "phoenix", "heartbeat", &json!({})),
+    ];
+    while Instant::now() < ends {
+        for message in &messages {
+            socket.send_raw(message.clone()).await?;
         }
         drain(&mut socket, Duration::ZERO).await?;
     }
@@ -333,7 +332,7 @@ async fn policies(ground: &Ground, number: usize, rng: &mut StdRng) -> Result<()
     let mut socket = ground.connect().await?;
     for _ in 0..90 {
         let topic = format!("t{}", rng.random::<u64>());
-        socket.send_raw(push(1, &topic, "phx_join", join_config(&topic, None, json!({})))).await?;
+        socket.send_raw(push(1, &topic, "phx_join", &join_config(&topic, None, json!({})))).await?;
         drain(&mut socket, Duration::from_millis(10)).await?;
     }
     Ok(())

@@ -502,7 +502,7 @@ mod tests {
             ("postgres://u@a,b:7000/", &["a:5432", "b:7000"], "other"),
             ("postgres://u@/d?host=", &["/var/run/postgresql:6000"], "d"),
             ("postgres://u@h?port=&dbname=", &["h:5432"], "u"),
-            ("user=u host= port=''", &["elsewhere:5432"], "other"),
+            ("user=u host='' port=''", &["/var/run/postgresql:5432"], "other"),
         ] {
             let conninfo = Conninfo::parse(text, lookup).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(
