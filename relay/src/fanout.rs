@@ -3,6 +3,7 @@
 mod channel;
 mod dashboards;
 mod event_rate;
+mod evicted;
 mod hub;
 mod join;
 mod outbox;

@@ -93,6 +93,15 @@ impl Channel {
     pub(super) fn is_live(&self) -> bool {
         matches!(self.stage, Stage::Behind(_) | Stage::Live)
     }
+
+    /// Whether it has rows of a snapshot that the stream may not have come to yet.
+    pub(super) fn has_cut(&self) -> bool {
+        match &self.stage {
+            Stage::Pending(_) | Stage::Behind(_) => true,
+            Stage::CatchingUp(cursor) => cursor.cut.is_some(),
+            Stage::Live => false,
+        }
+    }
 }
 
 impl Socket {
@@ -278,14 +287,14 @@ impl Hub {
         }
     }
 
-    /// Tells every channel that committed events are missing from what it got. What the window was still to give to one
-    /// is gone with them.
-    pub(super) fn announce_loss(&mut self, cause: &str) {
+    /// Tells channels that committed events are missing from what they got. What the window was still to give to one is
+    /// gone with them.
+    pub(super) fn announce_loss(&mut self, cause: &str, is_hit: impl Fn(&Channel) -> bool) {
         let message = format!("ReplayIncomplete: {cause}; fetch anew what you show");
         let head = self.window.head();
         let mut closed = Vec::new();
         for (id, socket) in &mut self.sockets {
-            for channel in &mut socket.channels {
+            for channel in socket.channels.iter_mut().filter(|channel| is_hit(channel)) {
                 match &mut channel.stage {
                     Stage::Pending(_) => continue,
                     Stage::CatchingUp(cursor) => cursor.position = head,

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::channel::Socket;
+use super::channel::{Channel, Socket};
 use super::dashboards::Dashboards;
 use super::event_rate::EventRate;
 use super::outbox::Outbox;
@@ -57,9 +57,11 @@ pub enum HubInput {
     Publish(Publish),
     /// Attached to the slot: the agents as a snapshot showed them; from here on what it does not show moves them.
     /// Commits from `confirmed_flush_lsn` on will come. `loss`: why committed events cannot be had any more, if so.
-    /// Told together, because a join in between would be promised what is lost.
+    /// Told together, because a join in between would be promised what is lost. `is_elsewhere`: another server, or
+    /// another history of it, which may give out LSNs and transaction ids once more.
     Attached {
         loss: Option<&'static str>,
+        is_elsewhere: bool,
         agents: Vec<(Uuid, Uuid, bool)>,
         agent_names: Vec<(Uuid, Uuid, String)>,
         snapshot: Snapshot,
@@ -275,6 +277,7 @@ impl Hub {
             HubInput::Publish(publish) => self.publish(publish),
             HubInput::Attached {
                 loss,
+                is_elsewhere,
                 agents,
                 agent_names,
                 snapshot,
@@ -287,9 +290,12 @@ impl Hub {
                     self.window.start_at(Position::before(timeline, confirmed_flush_lsn));
                     self.forget_snapshots(confirmed_flush_lsn);
                 }
+                self.window.learn_id(snapshot.xmax(), is_elsewhere && loss.is_some());
                 if let Some(cause) = loss {
                     self.fail_pending(SnapshotFailure::Loss);
-                    self.announce_loss(cause);
+                    self.announce_loss(cause, |_| true);
+                } else if is_elsewhere {
+                    self.leave_history();
                 }
                 self.attachment += 1;
                 self.shared_frames.clear();
@@ -305,6 +311,8 @@ impl Hub {
                 self.close_unauthorized_agents();
             }
             HubInput::CaughtUp => {
+                // All that showed the agents has been read, and the lower halves of its ids will come round again.
+                self.agents_shown = None;
                 self.metrics.ready.set(1);
                 self.ready.send_replace(true);
                 self.tell_replication_ready();
@@ -331,6 +339,7 @@ impl Hub {
 
     fn apply_change(&mut self, change: &HubChange) {
         let HubChange { position, xid, committed_at, .. } = *change;
+        self.window.witness(xid);
         // After a reconnect the server sends again what was not confirmed.
         let is_new = position > self.window.head();
         // Before the events, and also where they are skipped: the agents were loaded anew, perhaps without this.
@@ -437,8 +446,13 @@ impl Hub {
                 self.window.empty(channels, xid);
                 self.announce_emptied(channels, xid, sent);
             }
-            // Whoever goes on from before would miss events that were, or get some that were not.
-            ControlChange::RoutedAnewUntilHere => self.window.start_at(self.window.head()),
+            // Clients that go on from before would miss events that were, or get some that were not. So have those
+            // that were here.
+            ControlChange::RoutedAnewUntilHere => {
+                self.window.start_at(self.window.head());
+                self.fail_pending(SnapshotFailure::Loss);
+                self.announce_loss("routes have changed in what was not read", |_| true);
+            }
             ControlChange::AllConversationsGone => {
                 let ends = |room: &&RoomKey| room.topic.conversation().is_some();
                 let rooms: Vec<RoomKey> = self.rooms.keys().filter(ends).cloned().collect();
@@ -447,6 +461,14 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// Nothing that was streamed is missing in the history that begins, but rows that were read ahead of the stream may
+    /// be, and others may get the ids of their transactions.
+    fn leave_history(&mut self) {
+        self.fail_pending(SnapshotFailure::Loss);
+        self.announce_loss("the new primary may not have the rows of your snapshot", Channel::has_cut);
+        self.forget_snapshots(self.passed);
     }
 
     pub(super) fn measure_window(&self) {

@@ -347,7 +347,7 @@ impl<'a> Outlet<'a> {
             return is_sent;
         }
         let Some(kept) = self.events.as_mut().and_then(|events| events.peek().copied()) else { return true };
-        let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.snapshot.shows(kept.xid));
+        let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.shows(kept));
         if !is_shown {
             if self.encode(kept, shared).is_some_and(|frame| !self.offer(frame)) {
                 return false;
