@@ -4,6 +4,7 @@ mod channel;
 mod dashboards;
 mod event_rate;
 mod evicted;
+mod expiry;
 mod hub;
 mod join;
 mod outbox;

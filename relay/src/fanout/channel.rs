@@ -168,8 +168,9 @@ impl Hub {
         }
     }
 
-    /// Ends what is over by the clock: typing indicators and tokens.
+    /// Ends what is over by the clock: tokens, typing indicators.
     pub(super) fn tick(&mut self, now: Instant, wall: SystemTime) {
+        self.end_tokens(wall);
         let millis = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         self.window.expire(Timestamp::from_unix_millis(i64::try_from(millis).unwrap_or(i64::MAX)));
         self.measure_window();
@@ -181,24 +182,6 @@ impl Hub {
         }
         for (mouth, indicator) in self.typing.expired(now) {
             self.end_typing(mouth.socket, indicator);
-        }
-        let over = |channel: &&Channel| channel.expires_at.is_some_and(|expires_at| expires_at <= wall);
-        let expired: Vec<_> = self
-            .sockets
-            .iter()
-            .flat_map(|(id, socket)| {
-                socket
-                    .channels
-                    .iter()
-                    .filter(over)
-                    .map(|channel| (*id, channel.wire_topic.clone(), channel.expires_at))
-            })
-            .collect();
-        for (id, wire_topic, expires_at) in expired {
-            let ago =
-                expires_at.and_then(|expires_at| wall.duration_since(expires_at).ok()).unwrap_or_default();
-            let reason = Reason::TokenExpired { seconds_ago: ago.as_secs() };
-            self.close_channel(id, &wire_topic, &reason);
         }
     }
 
@@ -343,6 +326,7 @@ impl Hub {
         let group = channel.group(socket.vsn);
         self.rooms.leave(&channel.room, &group, id);
         self.metrics.channels.dec();
+        self.expiries.remove(channel.expires_at, id, &channel.wire_topic);
         let mouth = Mouth { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
         for indicator in self.typing.silence(&mouth) {
             self.end_typing(id, indicator);

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::channel::{Channel, Socket};
 use super::dashboards::Dashboards;
 use super::event_rate::EventRate;
+use super::expiry::Expiries;
 use super::outbox::Outbox;
 use super::presence::PresenceLimits;
 use super::publish::Publish;
@@ -189,6 +190,9 @@ pub struct Hub {
     pub(super) roster: Roster,
     pub(super) token_use: TokenUse,
     pub(super) event_rate: EventRate,
+    pub(super) expiries: Expiries,
+    /// The time of this turn, which tokens are measured by.
+    pub(super) wall_clock: SystemTime,
     pub(super) window: Window,
     pub(super) shared_frames: SharedFrames,
     /// Of the database we are attached to. None before the first time.
@@ -230,6 +234,8 @@ impl Hub {
             roster,
             token_use: TokenUse::default(),
             event_rate: EventRate::new(settings.events_per_second_max),
+            expiries: Expiries::default(),
+            wall_clock: SystemTime::UNIX_EPOCH,
             window,
             shared_frames: SharedFrames::default(),
             settings,
@@ -256,21 +262,30 @@ impl Hub {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(CLIENT_BATCH);
         loop {
-            let differences_due = self.roster.tell_at();
+            let due = self.roster.tell_at().into_iter().chain(self.expiries.next()).min();
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(input) = wal.recv() => self.apply(input),
+                Some(input) = wal.recv() => self.turn(input),
                 count = clients.recv_many(&mut batch, CLIENT_BATCH), if !clients.is_closed() => {
                     debug_assert!(count > 0 || clients.is_closed());
-                    batch.drain(..).for_each(|input| self.apply(input));
+                    batch.drain(..).for_each(|input| self.turn(input));
                 }
-                () = until(differences_due) => self.tell_differences(Instant::now()),
+                () = until(due) => {
+                    self.end_tokens(SystemTime::now());
+                    self.tell_differences(Instant::now());
+                }
                 _ = tick.tick() => self.tick(Instant::now(), SystemTime::now()),
             }
         }
     }
 
-    /// One turn: decides, and queues what follows from it.
+    /// One turn, for those whose tokens last.
+    fn turn(&mut self, input: HubInput) {
+        self.end_tokens(SystemTime::now());
+        self.apply(input);
+    }
+
+    /// Decides, and queues what follows from it.
     pub fn apply(&mut self, input: HubInput) {
         match input {
             HubInput::Client(socket, input) => self.apply_client(socket, input),
