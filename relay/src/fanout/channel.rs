@@ -273,8 +273,9 @@ impl Hub {
     /// Tells channels that committed events are missing from what they got. What the window was still to give to one is
     /// gone with them.
     pub(super) fn announce_loss(&mut self, cause: &str, is_hit: impl Fn(&Channel) -> bool) {
-        let message = format!("ReplayIncomplete: {cause}; fetch anew what you show");
+        let cause = format!("{cause}; fetch anew what you show");
         let head = self.window.head();
+        let from_here = self.id_of(head);
         let mut closed = Vec::new();
         for (id, socket) in &mut self.sockets {
             for channel in socket.channels.iter_mut().filter(|channel| is_hit(channel)) {
@@ -285,7 +286,7 @@ impl Hub {
                 }
                 let envelope =
                     Envelope { vsn: socket.vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
-                if socket.outbox.push(envelope.system(SystemStatus::Ok, &message)).is_err() {
+                if socket.outbox.push(envelope.replay_incomplete(&cause, &from_here)).is_err() {
                     closed.push(*id);
                 }
             }
