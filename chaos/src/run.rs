@@ -152,8 +152,13 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     }
     journals.sort_by_key(|journal| journal.client.number);
 
-    let window_micros = if plan.window_bytes.is_some() { None } else { Some(WINDOW_MICROS) };
-    let context = Context { losses, starts: stage.starts.clone(), window_micros, last_event: LAST };
+    let context = Context {
+        losses,
+        starts: stage.starts.clone(),
+        window_micros: WINDOW_MICROS,
+        is_window_small: plan.window_bytes.is_some(),
+        last_event: LAST,
+    };
     let database = stage.database().await?;
     if let Some(boundary) = plan.xids {
         let next = xids::next(&database).await?;
