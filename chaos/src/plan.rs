@@ -230,14 +230,15 @@ impl Plan {
         let third = (lasts - CALM_BEFORE) / 3;
         let mut plan = Self::new(seed, lasts, ALONE).calm();
         plan.assault = Some(Assault { attack, at: CALM_BEFORE + third, lasts: third });
-        Self { is_steady: true, window_bytes: None, xids: None, ..plan }
+        Self { is_steady: true, window_bytes: None, ..plan }
     }
 
-    /// The same without faults.
+    /// The same without faults, attacks, and years of transactions.
     #[must_use]
     pub fn calm(mut self) -> Self {
         self.faults.clear();
         self.assault = None;
+        self.xids = None;
         self
     }
 }
