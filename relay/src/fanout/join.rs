@@ -125,7 +125,7 @@ impl Hub {
             resumes: opening.is_some(),
             attachment: self.attachment,
             stage,
-            attendance: Attendance::new(payload.presence_key.as_deref(), payload.presence_enabled),
+            attendance: Attendance::new(payload.presence_key.as_deref(), identity.as_ref(), enabled),
             replication_due: payload.replication_ready.then(|| Instant::now() + REPLICATION_PATIENCE),
         };
         Ok((channel, opening))

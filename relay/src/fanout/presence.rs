@@ -26,7 +26,7 @@ pub struct PresenceLimits {
 #[derive(Debug, Default)]
 pub(super) struct Attendance {
     /// Asked for by the client, or made up by us.
-    key: Option<Arc<str>>,
+    pub(super) key: Option<Arc<str>>,
     /// What it tracks.
     pub(super) tracked: Option<PresenceId>,
     /// It asked to be told who is there.
@@ -42,8 +42,11 @@ pub(super) struct Attendance {
 }
 
 impl Attendance {
-    pub(super) fn new(key: Option<&str>, enabled: bool) -> Self {
-        Self { key: key.map(Arc::from), enabled, state_due: enabled, ..Self::default() }
+    /// The key is kept only where it may name somebody.
+    pub(super) fn new(key: Option<&str>, identity: Option<&Identity>, enabled: bool) -> Self {
+        let is_named = !matches!(identity, Some(Identity::Agent { .. } | Identity::Visitor { .. }));
+        let key = key.filter(|_| is_named).map(Arc::from);
+        Self { key, enabled, state_due: enabled, ..Self::default() }
     }
 
     /// Counts a call. False: that is one too many.

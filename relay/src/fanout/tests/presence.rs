@@ -173,6 +173,20 @@ fn agents_are_present_as_who_they_are_and_visitors_see_nobody() {
 }
 
 #[test]
+fn a_key_is_kept_only_where_it_names_somebody() {
+    let mut world = World::new();
+    let socket = world.connect();
+    let channel = conversation().to_string();
+    for (credential, kept) in
+        [(agent(), None), (visitor(), None), (Credential::ApiKey(Role::ServiceRole), Some("somebody"))]
+    {
+        world.join_with(socket, &channel, &keyed("somebody"), Ok(credential));
+        let channel = world.hub.channel(socket, &format!("realtime:{channel}")).unwrap();
+        assert_eq!(channel.attendance.key.as_deref(), kept, "{:?}", channel.identity);
+    }
+}
+
+#[test]
 fn the_state_waits_for_the_replay_and_for_room() {
     let mut world = World::new();
     let watcher = world.connect_with(Vsn::V1, OutboxLimits { bytes_max: 4_000, frames_max: 1024 });
