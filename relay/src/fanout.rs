@@ -1,5 +1,6 @@
 //! Stage 4: the hub of topics. Who listens to what, and one encoded frame for all who do.
 
+mod away;
 mod channel;
 mod dashboards;
 mod event_rate;
@@ -7,6 +8,7 @@ mod hub;
 mod join;
 mod outbox;
 mod presence;
+mod presence_memory;
 mod publish;
 mod replay;
 mod resume;

@@ -215,7 +215,7 @@ impl Hub {
         ready: watch::Sender<bool>,
     ) -> Self {
         let typing = Typing::new(settings.typing_timeout);
-        let roster = Roster::new(settings.presence.grace);
+        let roster = Roster::new(&settings.presence);
         let window = Window::new(settings.window);
         Self {
             metrics,

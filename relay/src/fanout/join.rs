@@ -10,7 +10,7 @@ use super::hub::{Hub, Join, SocketId};
 use super::presence::Attendance;
 use super::replay::{Opening, ReplayRequest};
 use super::resume::{Cursor, replay_response};
-use super::room::RoomKey;
+use super::room::{Hears, RoomKey};
 use crate::auth::{self, Claims, Credential, Fingerprint, Grants, Identity, TokenError};
 use crate::protocol::{Envelope, Reason, Ref, Vsn};
 use crate::route::{Topic, strip_wire_prefix};
@@ -214,7 +214,9 @@ impl Hub {
                     );
                 }
                 self.rooms.hear_broadcasts(&channel.room, &after, id, channel.may_read_broadcasts());
-                channel.attendance.hears &= channel.may_read_presence();
+                if !channel.may_read_presence() {
+                    channel.attendance.hears = Hears::Nothing;
+                }
                 self.rooms.hear_presence(&channel.room, &after, id, channel.attendance.hears);
                 self.dashboard_opens(identity, id);
                 self.dashboard_closes(was, Instant::now());

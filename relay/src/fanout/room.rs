@@ -61,8 +61,17 @@ struct Member {
     gate: Gate,
     /// False for those who may see who is there and nothing else.
     hears_broadcasts: bool,
-    /// It is told who comes and goes.
-    hears_presence: bool,
+    hears_presence: Hears,
+}
+
+/// What a member is told of who comes and goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Hears {
+    #[default]
+    Nothing,
+    /// It has not been told of all who are there, and cannot be told that the others left.
+    Partly,
+    Everything,
 }
 
 /// What a member gets of what is delivered to its room.
@@ -90,6 +99,8 @@ pub(super) struct Delivery {
     pub(super) held: Vec<(SocketId, Arc<str>, Frame)>,
     /// Channels that were not told who came and went: they are to be told who is there.
     pub(super) untold: Vec<(SocketId, Arc<str>)>,
+    /// Channels that know a part of who is there: they are to be told what of it changed.
+    pub(super) partly: Vec<(SocketId, Arc<str>)>,
 }
 
 impl Delivery {
@@ -164,7 +175,7 @@ impl Rooms {
         gate: Gate,
     ) {
         let groups = &mut self.rooms.entry(room).or_default().groups;
-        let member = Member { outbox, gate, hears_broadcasts: true, hears_presence: false };
+        let member = Member { outbox, gate, hears_broadcasts: true, hears_presence: Hears::Nothing };
         match groups.iter_mut().find(|known| known.key == group) {
             Some(known) => {
                 known.members.insert(socket, member);
@@ -193,8 +204,8 @@ impl Rooms {
         }
     }
 
-    /// Whether the member is told who comes and goes from here on.
-    pub(super) fn hear_presence(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId, hears: bool) {
+    /// What the member is told of who comes and goes from here on.
+    pub(super) fn hear_presence(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId, hears: Hears) {
         if let Some(member) = self.member_mut(room, group, socket) {
             member.hears_presence = hears;
         }
@@ -243,7 +254,8 @@ impl Rooms {
     pub(super) fn deliver_presence(&self, room: &RoomKey, joins: &str, leaves: &str) -> Delivery {
         let mut delivery = Delivery::default();
         let groups = self.rooms.get(room).map(|room| room.groups.as_slice()).unwrap_or_default();
-        let is_told = |member: &Member| member.hears_presence && !matches!(member.gate, Gate::Shut);
+        let is_told =
+            |member: &Member| member.hears_presence != Hears::Nothing && !matches!(member.gate, Gate::Shut);
         for Group { key, members } in groups {
             let envelope = Envelope { vsn: key.vsn, topic: &key.wire_topic, join_ref: &Ref::Null };
             let mut told = members.iter().filter(|(_, member)| is_told(member)).peekable();
@@ -253,6 +265,9 @@ impl Rooms {
             let frame = envelope.presence_diff(joins, leaves);
             for (socket, member) in told {
                 match member.gate {
+                    _ if member.hears_presence == Hears::Partly => {
+                        delivery.partly.push((*socket, Arc::clone(&key.wire_topic)));
+                    }
                     // However much changes meanwhile, one state says it all.
                     Gate::Lagging => delivery.untold.push((*socket, Arc::clone(&key.wire_topic))),
                     _ => delivery.push(*socket, member, &frame),

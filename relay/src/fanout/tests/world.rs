@@ -48,6 +48,8 @@ impl World {
                 calls_max: 5,
                 calls_time: Duration::from_secs(30),
                 payload_bytes_max: 1_000,
+                room_bytes_max: 100_000,
+                bytes_max: 600_000,
             },
             window: WindowLimits {
                 age_max: Duration::from_secs(300),
