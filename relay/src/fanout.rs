@@ -20,6 +20,7 @@ mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tight_queue;
 mod token_use;
 mod typing;
 mod window;

@@ -35,8 +35,7 @@ impl Hub {
                 let response = match opening {
                     None => Some(r#"{"postgres_changes":[]}"#.to_owned()),
                     Some(Opening::Window(start)) => {
-                        let events = self.window.after(&channel.room.topic, start.position);
-                        let count = events.filter(|kept| kept.encoding.is_for(vsn)).count();
+                        let count = self.window.count_after(&channel.room.topic, start.position, vsn);
                         Some(replay_response(start.complete, count, &self.window, self.tag))
                     }
                     // With its rows.
@@ -219,7 +218,7 @@ impl Hub {
                 }
                 self.rooms.hear_presence(&channel.room, &after, id, channel.attendance.hears);
                 self.dashboard_opens(identity, id);
-                self.dashboard_closes(was, Instant::now());
+                self.dashboard_closes(was, id, Instant::now());
             }
             Err(reason) => self.close_channel(id, wire_topic, &reason),
         }

@@ -1,15 +1,16 @@
 //! Who listens to what: topics, and the sockets that joined them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use uuid::Uuid;
 
 use super::hub::SocketId;
 use super::outbox::{Offered, Outbox, Share};
 use super::snapshot::Cut;
 use crate::protocol::{Broadcast, Envelope, Frame, Ref, Vsn, encode_broadcast};
-use crate::route::Topic;
+use crate::route::{Scope, Topic};
 use crate::wal::Xid;
 
 /// Names a room. Channels outside `org:` have a public and a private room of the same name; those of `org:` have one.
@@ -41,6 +42,8 @@ pub(super) struct GroupKey {
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
     rooms: HashMap<RoomKey, Room>,
+    /// Of the rooms those of an organization's widgets.
+    widgets: HashMap<Uuid, HashSet<RoomKey>>,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +107,11 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
+    /// Sockets that it reached, if not all at once.
+    pub(super) fn receivers(&self) -> usize {
+        usize::try_from(self.delivered).unwrap_or(usize::MAX) + self.held.len() + self.closed.len()
+    }
+
     fn push(&mut self, socket: SocketId, member: &Member, frame: &Frame) {
         match member.outbox.push(frame.clone()) {
             Ok(()) => self.delivered += 1,
@@ -174,6 +182,11 @@ impl Rooms {
         outbox: Arc<Outbox>,
         gate: Gate,
     ) {
+        if let Some(organization) = organization_of_widget(&room)
+            && !self.rooms.contains_key(&room)
+        {
+            self.widgets.entry(organization).or_default().insert(room.clone());
+        }
         let groups = &mut self.rooms.entry(room).or_default().groups;
         let member = Member { outbox, gate, hears_broadcasts: true, hears_presence: Hears::Nothing };
         match groups.iter_mut().find(|known| known.key == group) {
@@ -227,7 +240,23 @@ impl Rooms {
         }
         if found.groups.is_empty() {
             self.rooms.remove(room);
+            self.forget_widget(room);
         }
+    }
+
+    fn forget_widget(&mut self, room: &RoomKey) {
+        let Some(organization) = organization_of_widget(room) else { return };
+        if let Some(widgets) = self.widgets.get_mut(&organization) {
+            widgets.remove(room);
+            if widgets.is_empty() {
+                self.widgets.remove(&organization);
+            }
+        }
+    }
+
+    /// The rooms of an organization's widgets.
+    pub(super) fn widgets(&self, organization: Uuid) -> Vec<RoomKey> {
+        self.widgets.get(&organization).map(|rooms| rooms.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// The members of a room, with the topic under which each joined.
@@ -333,4 +362,8 @@ impl Rooms {
         }
         delivery
     }
+}
+
+fn organization_of_widget(room: &RoomKey) -> Option<Uuid> {
+    room.topic.organization().filter(|_| room.topic.scope() == Some(Scope::Widget))
 }

@@ -2,6 +2,7 @@
 
 mod burst;
 mod cut;
+mod growth;
 mod model;
 mod presence;
 mod resume;

@@ -22,7 +22,7 @@ use crate::wal::Lsn;
 const SOCKETS: u64 = 4;
 
 /// A few KiB: some dozen events.
-const SMALL_WINDOW_BYTES: usize = 4 << 10;
+const SMALL_WINDOW_BYTES: usize = 10 << 10;
 
 #[derive(Clone, Debug)]
 enum Step {
