@@ -4,6 +4,8 @@ mod away;
 mod channel;
 mod dashboards;
 mod event_rate;
+mod evicted;
+mod expiry;
 mod hub;
 mod join;
 mod outbox;

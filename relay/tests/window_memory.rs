@@ -46,6 +46,7 @@ fn hub(metrics: Metrics) -> Hub {
     let mut hub = Hub::new(settings, metrics, snapshots, Arc::new(watch::Sender::new(Lsn(0))), ready);
     hub.apply(HubInput::Attached {
         loss: None,
+        is_elsewhere: false,
         agents: Vec::new(),
         agent_names: Vec::new(),
         snapshot: Default::default(),

@@ -2,6 +2,7 @@
 
 mod burst;
 mod cut;
+mod expiry;
 mod growth;
 mod model;
 mod presence;
