@@ -32,7 +32,7 @@ const TOPIC_BYTES: usize = entry_bytes::<(Topic, Channel)>() + TightQueue::<(Pos
 
 /// Memory taken by an organization, in bytes.
 const ORGANIZATION_BYTES: usize =
-    entry_bytes::<(Uuid, Organization)>() + 2 * size_of::<(Rank, Uuid)>() + 2 * size_of::<(Position, Uuid)>();
+    entry_bytes::<(Uuid, Organization)>() + 3 * size_of::<(Rank, Uuid)>() + 3 * size_of::<(Position, Uuid)>();
 
 /// Memory taken by a commit that is remembered, in bytes.
 const COMMIT_BYTES: usize = TightQueue::<Commit>::ELEMENT_BYTES;
