@@ -76,6 +76,7 @@ mod hub {
             Hub::new(settings, Metrics::default(), snapshots, Arc::new(watch::Sender::new(Lsn(0))), ready);
         hub.apply(HubInput::Attached {
             loss: None,
+            is_elsewhere: false,
             agents: Vec::new(),
             agent_names: Vec::new(),
             snapshot: Default::default(),

@@ -3,6 +3,8 @@
 mod channel;
 mod dashboards;
 mod event_rate;
+mod evicted;
+mod expiry;
 mod hub;
 mod join;
 mod outbox;

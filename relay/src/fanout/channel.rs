@@ -93,6 +93,15 @@ impl Channel {
     pub(super) fn is_live(&self) -> bool {
         matches!(self.stage, Stage::Behind(_) | Stage::Live)
     }
+
+    /// Whether it has rows of a snapshot that the stream may not have come to yet.
+    pub(super) fn has_cut(&self) -> bool {
+        match &self.stage {
+            Stage::Pending(_) | Stage::Behind(_) => true,
+            Stage::CatchingUp(cursor) => cursor.cut.is_some(),
+            Stage::Live => false,
+        }
+    }
 }
 
 impl Socket {
@@ -159,8 +168,9 @@ impl Hub {
         }
     }
 
-    /// Ends what is over by the clock: typing indicators and tokens.
+    /// Ends what is over by the clock: tokens, typing indicators.
     pub(super) fn tick(&mut self, now: Instant, wall: SystemTime) {
+        self.end_tokens(wall);
         let millis = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         self.window.expire(Timestamp::from_unix_millis(i64::try_from(millis).unwrap_or(i64::MAX)));
         self.measure_window();
@@ -172,24 +182,6 @@ impl Hub {
         }
         for (mouth, indicator) in self.typing.expired(now) {
             self.end_typing(mouth.socket, indicator);
-        }
-        let over = |channel: &&Channel| channel.expires_at.is_some_and(|expires_at| expires_at <= wall);
-        let expired: Vec<_> = self
-            .sockets
-            .iter()
-            .flat_map(|(id, socket)| {
-                socket
-                    .channels
-                    .iter()
-                    .filter(over)
-                    .map(|channel| (*id, channel.wire_topic.clone(), channel.expires_at))
-            })
-            .collect();
-        for (id, wire_topic, expires_at) in expired {
-            let ago =
-                expires_at.and_then(|expires_at| wall.duration_since(expires_at).ok()).unwrap_or_default();
-            let reason = Reason::TokenExpired { seconds_ago: ago.as_secs() };
-            self.close_channel(id, &wire_topic, &reason);
         }
     }
 
@@ -278,14 +270,15 @@ impl Hub {
         }
     }
 
-    /// Tells every channel that committed events are missing from what it got. What the window was still to give to one
-    /// is gone with them.
-    pub(super) fn announce_loss(&mut self, cause: &str) {
-        let message = format!("ReplayIncomplete: {cause}; fetch anew what you show");
+    /// Tells channels that committed events are missing from what they got. What the window was still to give to one is
+    /// gone with them.
+    pub(super) fn announce_loss(&mut self, cause: &str, is_hit: impl Fn(&Channel) -> bool) {
+        let cause = format!("{cause}; fetch anew what you show");
         let head = self.window.head();
+        let from_here = self.id_of(head);
         let mut closed = Vec::new();
         for (id, socket) in &mut self.sockets {
-            for channel in &mut socket.channels {
+            for channel in socket.channels.iter_mut().filter(|channel| is_hit(channel)) {
                 match &mut channel.stage {
                     Stage::Pending(_) => continue,
                     Stage::CatchingUp(cursor) => cursor.position = head,
@@ -293,7 +286,7 @@ impl Hub {
                 }
                 let envelope =
                     Envelope { vsn: socket.vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
-                if socket.outbox.push(envelope.system(SystemStatus::Ok, &message)).is_err() {
+                if socket.outbox.push(envelope.replay_incomplete(&cause, &from_here)).is_err() {
                     closed.push(*id);
                 }
             }
@@ -334,6 +327,7 @@ impl Hub {
         let group = channel.group(socket.vsn);
         self.rooms.leave(&channel.room, &group, id);
         self.metrics.channels.dec();
+        self.expiries.remove(channel.expires_at, id, &channel.wire_topic);
         let mouth = Mouth { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
         for indicator in self.typing.silence(&mouth) {
             self.end_typing(id, indicator);

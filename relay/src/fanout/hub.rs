@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::channel::Socket;
+use super::channel::{Channel, Socket};
 use super::dashboards::Dashboards;
 use super::event_rate::EventRate;
+use super::expiry::Expiries;
 use super::outbox::Outbox;
 use super::presence::PresenceLimits;
 use super::publish::Publish;
@@ -58,9 +59,11 @@ pub enum HubInput {
     Publish(Publish),
     /// Attached to the slot: the agents as a snapshot showed them; from here on what it does not show moves them.
     /// Commits from `confirmed_flush_lsn` on will come. `loss`: why committed events cannot be had any more, if so.
-    /// Told together, because a join in between would be promised what is lost.
+    /// Told together, because a join in between would be promised what is lost. `is_elsewhere`: another server, or
+    /// another history of it, which may give out LSNs and transaction ids once more.
     Attached {
         loss: Option<&'static str>,
+        is_elsewhere: bool,
         agents: Vec<(Uuid, Uuid, bool)>,
         agent_names: Vec<(Uuid, Uuid, String)>,
         snapshot: Snapshot,
@@ -190,6 +193,9 @@ pub struct Hub {
     pub(super) roster: Roster,
     pub(super) token_use: TokenUse,
     pub(super) event_rate: EventRate,
+    pub(super) expiries: Expiries,
+    /// The time of this turn, which tokens are measured by.
+    pub(super) wall_clock: SystemTime,
     pub(super) window: Window,
     pub(super) shared_frames: SharedFrames,
     /// Of the database we are attached to. None before the first time.
@@ -231,6 +237,8 @@ impl Hub {
             roster,
             token_use: TokenUse::default(),
             event_rate: EventRate::new(settings.events_per_second_max),
+            expiries: Expiries::default(),
+            wall_clock: SystemTime::UNIX_EPOCH,
             window,
             shared_frames: SharedFrames::default(),
             settings,
@@ -257,27 +265,37 @@ impl Hub {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(CLIENT_BATCH);
         loop {
-            let differences_due = self.roster.tell_at();
+            let due = self.roster.tell_at().into_iter().chain(self.expiries.next()).min();
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(input) = wal.recv() => self.apply(input),
+                Some(input) = wal.recv() => self.turn(input),
                 count = clients.recv_many(&mut batch, CLIENT_BATCH), if !clients.is_closed() => {
                     debug_assert!(count > 0 || clients.is_closed());
-                    batch.drain(..).for_each(|input| self.apply(input));
+                    batch.drain(..).for_each(|input| self.turn(input));
                 }
-                () = until(differences_due) => self.tell_differences(Instant::now()),
+                () = until(due) => {
+                    self.end_tokens(SystemTime::now());
+                    self.tell_differences(Instant::now());
+                }
                 _ = tick.tick() => self.tick(Instant::now(), SystemTime::now()),
             }
         }
     }
 
-    /// One turn: decides, and queues what follows from it.
+    /// One turn, for those whose tokens last.
+    fn turn(&mut self, input: HubInput) {
+        self.end_tokens(SystemTime::now());
+        self.apply(input);
+    }
+
+    /// Decides, and queues what follows from it.
     pub fn apply(&mut self, input: HubInput) {
         match input {
             HubInput::Client(socket, input) => self.apply_client(socket, input),
             HubInput::Publish(publish) => self.publish(publish),
             HubInput::Attached {
                 loss,
+                is_elsewhere,
                 agents,
                 agent_names,
                 snapshot,
@@ -290,9 +308,12 @@ impl Hub {
                     self.window.start_at(Position::before(timeline, confirmed_flush_lsn));
                     self.forget_snapshots(confirmed_flush_lsn);
                 }
+                self.window.learn_id(snapshot.xmax(), is_elsewhere && loss.is_some());
                 if let Some(cause) = loss {
                     self.fail_pending(SnapshotFailure::Loss);
-                    self.announce_loss(cause);
+                    self.announce_loss(cause, |_| true);
+                } else if is_elsewhere {
+                    self.leave_history();
                 }
                 self.attachment += 1;
                 self.shared_frames.clear();
@@ -308,6 +329,8 @@ impl Hub {
                 self.close_unauthorized_agents();
             }
             HubInput::CaughtUp => {
+                // All that showed the agents has been read, and the lower halves of its ids will come round again.
+                self.agents_shown = None;
                 self.metrics.ready.set(1);
                 self.ready.send_replace(true);
                 self.tell_replication_ready();
@@ -334,6 +357,7 @@ impl Hub {
 
     fn apply_change(&mut self, change: &HubChange) {
         let HubChange { position, xid, committed_at, .. } = *change;
+        self.window.witness(xid);
         // After a reconnect the server sends again what was not confirmed.
         let is_new = position > self.window.head();
         // Before the events, and also where they are skipped: the agents were loaded anew, perhaps without this.
@@ -440,8 +464,13 @@ impl Hub {
                 self.window.empty(channels, xid);
                 self.announce_emptied(channels, xid, sent);
             }
-            // Whoever goes on from before would miss events that were, or get some that were not.
-            ControlChange::RoutedAnewUntilHere => self.window.start_at(self.window.head()),
+            // Clients that go on from before would miss events that were, or get some that were not. So have those
+            // that were here.
+            ControlChange::RoutedAnewUntilHere => {
+                self.window.start_at(self.window.head());
+                self.fail_pending(SnapshotFailure::Loss);
+                self.announce_loss("routes have changed in what was not read", |_| true);
+            }
             ControlChange::AllConversationsGone => {
                 let ends = |room: &&RoomKey| room.topic.conversation().is_some();
                 let rooms: Vec<RoomKey> = self.rooms.keys().filter(ends).cloned().collect();
@@ -450,6 +479,14 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// Nothing that was streamed is missing in the history that begins, but rows that were read ahead of the stream may
+    /// be, and others may get the ids of their transactions.
+    fn leave_history(&mut self) {
+        self.fail_pending(SnapshotFailure::Loss);
+        self.announce_loss("the new primary may not have the rows of your snapshot", Channel::has_cut);
+        self.forget_snapshots(self.passed);
     }
 
     pub(super) fn measure_window(&self) {

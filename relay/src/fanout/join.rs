@@ -6,6 +6,7 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::channel::{Channel, REPLICATION_PATIENCE, Stage};
+use super::expiry::expired;
 use super::hub::{Hub, Join, SocketId};
 use super::presence::Attendance;
 use super::replay::{Opening, ReplayRequest};
@@ -54,6 +55,7 @@ impl Hub {
                 self.rooms.hear_broadcasts(&channel.room, &group, id, channel.may_read_broadcasts());
                 self.token_use.join(channel.token, id);
                 let identity = channel.identity;
+                self.expiries.insert(channel.expires_at, id, &channel.wire_topic);
                 socket.channels.push(channel);
                 self.metrics.channels.inc();
                 self.dashboard_opens(identity, id);
@@ -142,6 +144,10 @@ impl Hub {
         grants: Option<Result<Grants, Reason>>,
         presence_enabled: bool,
     ) -> Result<(Option<Identity>, Option<Grants>), Reason> {
+        // It was valid when it was verified.
+        if let Some(reason) = expired(credential.expires_at(), self.wall_clock) {
+            return Err(reason);
+        }
         if topic.organization().is_some() {
             let is_active = |organization, user| self.agents.get(&(organization, user)).copied();
             let identity = auth::authorize(topic, credential, is_active).map_err(|refusal| {
@@ -200,7 +206,10 @@ impl Hub {
                 let was = std::mem::replace(&mut channel.identity, identity);
                 channel.grants = grants;
                 channel.attachment = self.attachment;
-                channel.expires_at = credential.expires_at();
+                let expires_at = credential.expires_at();
+                let expired_at = std::mem::replace(&mut channel.expires_at, expires_at);
+                self.expiries.remove(expired_at, id, &channel.wire_topic);
+                self.expiries.insert(expires_at, id, &channel.wire_topic);
                 let token = fingerprint(&credential);
                 self.token_use.join(token, id);
                 self.token_use.leave(std::mem::replace(&mut channel.token, token), id);

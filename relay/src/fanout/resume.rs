@@ -14,15 +14,14 @@ use super::snapshot::{Cut, SnapshotRow, Undelivered};
 use super::window::{Kept, Window};
 use crate::metrics;
 use crate::protocol::{
-    Broadcast, BroadcastPayload, Envelope, Frame, Ref, SystemStatus, Vsn, encode_broadcast, heartbeat_reply,
+    Broadcast, BroadcastPayload, Envelope, Frame, Ref, Vsn, encode_broadcast, heartbeat_reply,
 };
 use crate::route::{DatabaseTag, Position, Template, Topic};
 use crate::wal::Xid;
 
-/// Status ok, because an error would make the Python client rejoin.
-const REPLAY_INCOMPLETE: &str = "ReplayIncomplete: events are missing before this point; fetch them anew";
+pub(super) const OVERTAKEN: &str = "events are missing before this point; fetch them anew";
 
-const EMPTIED: &str = "ReplayIncomplete: rows were removed all at once (TRUNCATE); fetch anew what you show";
+pub(super) const EMPTIED: &str = "rows were removed all at once (TRUNCATE); fetch anew what you show";
 
 /// The `meta` of a snapshot's row: it has neither id nor position.
 const ROW_META: &[u8] = br#"{"replayed":true,"snapshot":true}"#;
@@ -75,14 +74,21 @@ impl Cursor {
 }
 
 impl Hub {
+    /// A position as clients see it. Empty before there is a database, and then there are no events either.
+    pub(super) fn id_of(&self, position: Position) -> String {
+        self.tag.map(|tag| position.id(tag).to_string()).unwrap_or_default()
+    }
+
     /// Sends what the window holds, as far as there is room; the rest follows as the socket drains.
     pub(super) fn begin_replay(&mut self, id: SocketId, wire_topic: &str, complete: bool) {
         self.metrics.replays.get_or_create(&metrics::Completeness { complete }).inc();
         if !complete
             && let Some(socket) = self.sockets.get(&id)
             && let Some(channel) = socket.find(wire_topic)
+            && let Stage::CatchingUp(cursor) = &channel.stage
         {
-            let frame = socket.envelope(channel).system(SystemStatus::Ok, REPLAY_INCOMPLETE);
+            let from_here = self.id_of(cursor.position);
+            let frame = socket.envelope(channel).replay_incomplete(OVERTAKEN, &from_here);
             self.push(id, frame);
         }
         self.refill(id);
@@ -93,7 +99,8 @@ impl Hub {
     pub(super) fn refill(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let Socket { vsn, outbox, channels } = socket;
-        let outlets = channels.iter_mut().filter_map(|channel| Outlet::new(*vsn, outbox, channel));
+        let tag = self.tag;
+        let outlets = channels.iter_mut().filter_map(|channel| Outlet::new(*vsn, tag, outbox, channel));
         let mut outlets: Vec<Outlet<'_>> = outlets.collect();
         for outlet in &mut outlets {
             self.metrics.replays_overtaken.inc_by(outlet.begin(&self.window).into());
@@ -161,6 +168,7 @@ impl Hub {
     /// Tells the channels to which rows of emptied tables went, at this place among their events. Those that are not live
     /// learn of it when they come to it; a snapshot that shows the change shows the tables empty.
     pub(super) fn announce_emptied(&mut self, templates: &[Template], xid: Xid, sent: Position) {
+        let from_here = self.id_of(self.window.head());
         let mut lagging = Vec::new();
         let mut closed = Vec::new();
         for (id, socket) in &self.sockets {
@@ -175,7 +183,7 @@ impl Hub {
                 if is_deaf || !templates.iter().any(|template| template.can_address(topic)) {
                     continue;
                 }
-                let notice = socket.envelope(channel).system(SystemStatus::Ok, EMPTIED);
+                let notice = socket.envelope(channel).replay_incomplete(EMPTIED, &from_here);
                 let offered = match channel.room.has_history() {
                     true => socket.outbox.offer(notice, Share::ThreeQuarters),
                     false => socket.outbox.push(notice).map_or(Offered::Closed, |()| Offered::Queued),
@@ -263,6 +271,7 @@ impl Channel {
 /// A channel that is sent what it lacks.
 struct Outlet<'a> {
     vsn: Vsn,
+    tag: Option<DatabaseTag>,
     outbox: &'a Outbox,
     wire_topic: &'a Arc<str>,
     join_ref: &'a Ref,
@@ -276,12 +285,13 @@ struct Outlet<'a> {
 
 impl<'a> Outlet<'a> {
     /// None for a channel that lacks nothing.
-    fn new(vsn: Vsn, outbox: &'a Outbox, channel: &'a mut Channel) -> Option<Self> {
+    fn new(vsn: Vsn, tag: Option<DatabaseTag>, outbox: &'a Outbox, channel: &'a mut Channel) -> Option<Self> {
         let Channel { wire_topic, join_ref, room, stage, .. } = channel;
         let Stage::CatchingUp(cursor) = stage else { return None };
         let topic = &room.topic;
         Some(Self {
             vsn,
+            tag,
             outbox,
             wire_topic,
             join_ref,
@@ -303,10 +313,14 @@ impl<'a> Outlet<'a> {
             return false;
         }
         let is_overtaken = window.overtakes(self.topic, self.cursor.position);
-        if is_overtaken && !self.offer(self.envelope().system(SystemStatus::Ok, REPLAY_INCOMPLETE)) {
-            return false;
+        let start = self.cursor.position.max(window.floor_of(self.topic));
+        if is_overtaken {
+            let from_here = self.tag.map(|tag| start.id(tag).to_string()).unwrap_or_default();
+            if !self.offer(self.envelope().replay_incomplete(OVERTAKEN, &from_here)) {
+                return false;
+            }
         }
-        self.cursor.position = self.cursor.position.max(window.floor_of(self.topic));
+        self.cursor.position = start;
         while let Some(row) = self.cursor.rows.front() {
             let meta = row.id.map(|id| format!(r#"{{"id":"{id}","replayed":true}}"#));
             let meta = Some(meta.as_ref().map_or(ROW_META, |meta| meta.as_bytes()));
@@ -347,7 +361,7 @@ impl<'a> Outlet<'a> {
             return is_sent;
         }
         let Some(kept) = self.events.as_mut().and_then(|events| events.peek().copied()) else { return true };
-        let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.snapshot.shows(kept.xid));
+        let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.shows(kept));
         if !is_shown {
             if self.encode(kept, shared).is_some_and(|frame| !self.offer(frame)) {
                 return false;

@@ -136,6 +136,14 @@ pub(super) struct Cut {
     pub(super) lsn: Lsn,
 }
 
+impl Cut {
+    /// Whether the rows show an event. A transaction that committed behind the end may have the lower half of an id that
+    /// they do show, where the client is slow enough.
+    pub(super) fn shows(&self, kept: &Kept) -> bool {
+        kept.position.commit_lsn < self.lsn && self.snapshot.shows(kept.xid)
+    }
+}
+
 /// Memory of rows that wait for a socket to read; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Undelivered {
@@ -216,9 +224,8 @@ impl Hub {
             }
         };
         let vsn = socket.vsn;
-        let follows = |kept: &&Kept| {
-            kept.encoding.is_for(vsn) && cut.as_ref().is_none_or(|cut| !cut.snapshot.shows(kept.xid))
-        };
+        let follows =
+            |kept: &&Kept| kept.encoding.is_for(vsn) && cut.as_ref().is_none_or(|cut| !cut.shows(kept));
         let missed = self.window.after(topic, position).filter(follows).count();
         let count = missed + rows.iter().filter(|row| row.encoding.is_for(vsn)).count();
         let response = replay_response(complete, count, &self.window, self.tag);

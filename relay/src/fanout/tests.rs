@@ -2,6 +2,7 @@
 
 mod burst;
 mod cut;
+mod expiry;
 mod model;
 mod presence;
 mod resume;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::evicted::Evicted;
 use crate::decode::Timestamp;
 use crate::protocol::Encoding;
 use crate::route::{Position, Template, Topic};
@@ -21,9 +22,6 @@ const EVENT_OVERHEAD_BYTES: usize = 192;
 
 /// Memory taken by a commit that is remembered, in bytes.
 const COMMIT_BYTES: usize = size_of::<Commit>();
-
-/// Transactions of evicted events that are remembered, so that a snapshot can tell whether it misses one.
-const EVICTED_MAX: usize = 16_384;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -95,10 +93,7 @@ pub(super) struct Window {
     /// When the commit at the floor was; None while the floor is where reading began.
     floor_at: Option<Timestamp>,
     head: Position,
-    /// Transactions of which an event was evicted, oldest first; neighbours that are equal are one.
-    evicted: VecDeque<Xid>,
-    /// The newest of those that are not remembered.
-    forgotten: Option<Xid>,
+    evicted: Evicted,
     /// Where tables were emptied last whose rows went to channels of a name.
     emptied: Vec<Emptied>,
 }
@@ -134,8 +129,7 @@ impl Window {
             floor: Position::default(),
             floor_at: None,
             head: Position::default(),
-            evicted: VecDeque::new(),
-            forgotten: None,
+            evicted: Evicted::default(),
             emptied: Vec::new(),
         }
     }
@@ -150,17 +144,31 @@ impl Window {
         let limits = self.limits;
         let old = std::mem::replace(self, Self { floor: position, head: position, ..Self::new(limits) });
         // A snapshot may still not show what was streamed.
-        (self.evicted, self.forgotten) = (old.evicted, old.forgotten);
+        self.evicted = old.evicted;
         for kept in old.channels.values().flat_map(|channel| &channel.events) {
-            self.note_evicted(kept.xid);
+            self.evicted.note(kept.xid);
         }
+    }
+
+    /// The database is about to give out this transaction id. `is_elsewhere`: it is not the one of before, or has lost
+    /// transactions since, and may give out their ids once more.
+    pub(super) fn learn_id(&mut self, id: u64, is_elsewhere: bool) {
+        if is_elsewhere {
+            self.evicted.clear();
+        }
+        self.evicted.learn(id);
+    }
+
+    /// The stream has brought this transaction.
+    pub(super) fn witness(&mut self, xid: Xid) {
+        self.evicted.witness(xid);
     }
 
     /// Notes that a change was applied, whether or not it led to events.
     pub(super) fn advance(&mut self, position: Position, committed_at: Timestamp) {
         self.head = position;
         match self.commits.back_mut() {
-            Some(last) if last.position.commit_lsn == position.commit_lsn => last.position = position,
+            Some(last) if last.position.commit() == position.commit() => last.position = position,
             _ => {
                 self.commits.push_back(Commit { position, committed_at });
                 self.bytes += COMMIT_BYTES;
@@ -235,11 +243,9 @@ impl Window {
         if after < self.floor_of(topic) {
             return Err(Gap::BelowFloor);
         }
-        let is_known = after.commit_lsn == self.floor.commit_lsn
-            || self
-                .commits
-                .binary_search_by(|commit| commit.position.commit_lsn.cmp(&after.commit_lsn))
-                .is_ok();
+        let wanted = after.commit();
+        let is_known = wanted == self.floor.commit()
+            || self.commits.binary_search_by_key(&wanted, |commit| commit.position.commit()).is_ok();
         if is_known { Ok(()) } else { Err(Gap::UnknownCommit) }
     }
 
@@ -297,10 +303,7 @@ impl Window {
 
     /// Whether everything that a snapshot does not show, and that was streamed to a topic, is here.
     pub(super) fn complements(&self, snapshot: &Snapshot, topic: &Topic) -> bool {
-        // Of what is not remembered it is certain only if it ended before all that the snapshot left out.
-        let may_have_forgotten = self.forgotten.is_some_and(|newest| snapshot.is_recent(newest));
-        !may_have_forgotten
-            && self.evicted.iter().all(|xid| snapshot.shows(*xid))
+        self.evicted.are_shown(snapshot)
             && self.emptied_of(topic).all(|emptied| {
                 let before = self.channels.get(topic).into_iter().flat_map(|channel| &channel.events);
                 let mut before = before.take_while(|kept| kept.position <= emptied.position);
@@ -321,21 +324,8 @@ impl Window {
         let kept = channel.events.pop_front().expect("as many as the order names it");
         channel.floor = kept.position;
         self.event_count -= 1;
-        self.note_evicted(kept.xid);
+        self.evicted.note(kept.xid);
         self.resize(id, |size| size - kept.bytes());
-    }
-
-    fn note_evicted(&mut self, xid: Xid) {
-        if self.evicted.back() == Some(&xid) {
-            return;
-        }
-        self.evicted.push_back(xid);
-        if self.evicted.len() > EVICTED_MAX
-            && let Some(xid) = self.evicted.pop_front()
-            && self.forgotten.is_none_or(|newest| newest.precedes(xid))
-        {
-            self.forgotten = Some(xid);
-        }
     }
 
     fn forget_oldest_commit(&mut self) {
@@ -406,6 +396,7 @@ mod tests {
 
     /// A transaction that commits at second `lsn` with one event of a topic.
     fn commit(window: &mut Window, lsn: u64, topic: &Topic, bytes: usize) {
+        window.witness(Xid(lsn as u32));
         window.advance(at(lsn), seconds(lsn as i64));
         let payload = vec![b'x'; bytes].into();
         window.keep(
@@ -453,6 +444,26 @@ mod tests {
         assert_eq!(window.check(&topic(1), at(15)), Err(Gap::UnknownCommit));
         assert_eq!(window.check(&topic(1), at(31)), Err(Gap::AboveHead));
         assert_eq!(window.check(&topic(1), Position::default()), Err(Gap::BelowFloor));
+    }
+
+    #[test]
+    fn a_position_of_a_history_that_was_left_is_unknown() {
+        let on = |timeline, lsn| Position { timeline, ..at(lsn) };
+        let mut window = window();
+        window.advance(on(1, 50), seconds(50));
+        window.advance(on(2, 100), seconds(100));
+        assert_eq!(window.check(&topic(1), on(1, 50)), Ok(()));
+        assert_eq!(window.check(&topic(1), on(2, 100)), Ok(()));
+        assert_eq!(window.check(&topic(1), on(1, 100)), Err(Gap::UnknownCommit));
+        assert_eq!(window.check(&topic(1), on(2, 50)), Err(Gap::UnknownCommit));
+        // The floor is a position of one timeline too.
+        window.advance(on(3, 500), seconds(500));
+        window.expire(seconds(450));
+        assert_eq!(window.check(&topic(1), on(2, 100)), Ok(()));
+        window.start_at(on(2, 600));
+        assert_eq!(window.check(&topic(1), on(2, 600)), Ok(()));
+        window.advance(on(3, 700), seconds(700));
+        assert_eq!(window.check(&topic(1), on(3, 600)), Err(Gap::UnknownCommit));
     }
 
     #[test]
@@ -597,6 +608,23 @@ mod tests {
         }
         assert!(complements(&window, "40000:40000:"));
         assert!(!complements(&window, "5:40000:5"), "it may be one of those that were forgotten");
+    }
+
+    #[test]
+    fn what_was_evicted_is_no_loss_however_many_transactions_came_since() {
+        let mut window = window();
+        for lsn in 10..40_000 {
+            commit(&mut window, lsn, &topic(1), 1_000);
+        }
+        window.expire(seconds(100_000));
+        let complements =
+            |window: &Window, snapshot: &str| window.complements(&snapshot.parse().unwrap(), &topic(1));
+        assert!(complements(&window, "40000:40000:"));
+        for later in [1 << 31, (1 << 31) + 20_000, 1 << 32, 5 << 31, 1_u64 << 40] {
+            let snapshot = format!("{0}:{0}:", later + 40_000);
+            assert!(complements(&window, &snapshot), "{snapshot}");
+            // And what is evicted then is looked at as before.
+        }
     }
 
     #[test]

@@ -159,12 +159,22 @@ impl World {
     }
 
     pub(super) fn route_at(&mut self, position: Position, events: Vec<Event>, control: Vec<ControlChange>) {
+        self.route_by(Xid(position.commit_lsn.0 as u32), position, events, control);
+    }
+
+    /// A change of a transaction of that number.
+    pub(super) fn route_by(
+        &mut self,
+        xid: Xid,
+        position: Position,
+        events: Vec<Event>,
+        control: Vec<ControlChange>,
+    ) {
         let row = events.iter().find_map(|event| event.message).map(|message| message.id.to_string());
         let id = row.unwrap_or_else(|| format!("{:x}", position.commit_lsn.0));
         let meta = format!(r#"{{"id":"{id}"}}"#).into_bytes().into();
         let routed = Routed { events, control, ..Routed::default() };
         let committed_at = Timestamp::from_unix_millis(1_000 * position.commit_lsn.0 as i64);
-        let xid = Xid(position.commit_lsn.0 as u32);
         let changes = vec![HubChange { position, xid, committed_at, meta, routed }];
         self.hub.apply(HubInput::Changes { changes, applied: Some(position.commit_lsn) });
     }
@@ -206,6 +216,7 @@ pub(super) fn attached(agents: Vec<(Uuid, Uuid, bool)>) -> HubInput {
 pub(super) fn attached_with(agents: Vec<(Uuid, Uuid, bool)>, snapshot: &str) -> HubInput {
     HubInput::Attached {
         loss: None,
+        is_elsewhere: false,
         agents,
         agent_names: vec![(ORG, USER, "Ada".to_owned())],
         snapshot: snapshot.parse().unwrap(),
@@ -219,6 +230,7 @@ pub(super) fn attached_with(agents: Vec<(Uuid, Uuid, bool)>, snapshot: &str) -> 
 pub(super) fn attached_after_loss(lsn: u64, active: bool) -> HubInput {
     HubInput::Attached {
         loss: Some("the slot was dropped"),
+        is_elsewhere: false,
         agents: vec![(ORG, USER, active)],
         agent_names: vec![],
         snapshot: "1:1:".parse().unwrap(),
