@@ -562,7 +562,8 @@ async fn organizations_take_turns_however_many_of_one_wait() {
                 anyhow::Ok(())
             };
             let (served, released) = tokio::join!(other_visitor_is_served(scene), release);
-            (served?, released?);
+            served?;
+            released?;
             lock.execute("select pg_advisory_unlock($1)", &[&OTHERS]).await?;
             for ((socket, _), asks) in crowd.iter_mut().zip(&asked) {
                 ensure!(socket.reply(asks).await?.is_ok());
