@@ -62,6 +62,8 @@ mod hub {
                 calls_max: 20,
                 calls_time: Duration::from_secs(30),
                 payload_bytes_max: BIG,
+                room_bytes_max: BIG,
+                bytes_max: BIG,
             },
             snapshot_bytes_max: BIG,
             window: WindowLimits {

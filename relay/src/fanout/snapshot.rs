@@ -320,8 +320,9 @@ impl Share {
         match pending.wanted {
             RowsWanted::Latest { .. } if has_gap => Err(SnapshotFailure::Evicted),
             RowsWanted::Latest { .. } => {
+                let position = window.shown_up_to(topic, &snapshot);
                 let cut = Some(Arc::new(Cut { snapshot, lsn }));
-                Ok(Self { rows, position: floor, cut, complete, is_lossless: complete })
+                Ok(Self { rows, position, cut, complete, is_lossless: complete })
             }
             RowsWanted::SentSince { since, limit } => {
                 let (first, _) = window.since(topic, since, usize::MAX);
