@@ -1,5 +1,7 @@
 //! Builds the relay from its settings, runs it, and stops it in the order in which data flows.
 
+mod door;
+
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, info_span, warn};
 
+pub use self::door::Door;
 use crate::auth::{ApiKeys, ClaimPaths, Keys};
 use crate::config::{self, Config, Limits, ListenAddress, OnLostSlot, PublicChannels};
 use crate::fanout::{Hub, HubSettings, PresenceLimits, WindowLimits};

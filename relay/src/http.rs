@@ -35,7 +35,7 @@ pub(crate) use self::lobby::Lobby;
 pub use self::lobby::LobbyLimits;
 pub(crate) use self::opening::Strangers;
 pub(crate) use self::refusals::Refusals;
-pub(crate) use self::server::serve;
+pub(crate) use self::server::{receive, serve};
 use crate::auth::{ApiKeys, ClaimPaths, ConnectError, Credential, Grants, Keys, TokenError};
 use crate::config::Limits;
 use crate::fanout::HubInput;
