@@ -5,7 +5,9 @@
 //! the text (`xtask/src/script.rs`): the files in the order of this one, the functions right after the schema.
 
 mod cache;
+mod claims;
 mod error;
+mod event_name;
 mod message_id;
 mod owner;
 mod projection;
