@@ -82,7 +82,7 @@ begin
       hint = 'alter schema realtime rename to realtime_before_campfire; select campfire.install_supabase_api();';
   end if;
   -- Two at once: the second waits here and then finds what the first made.
-  lock table campfire.installations in share row exclusive mode;
+  perform campfire.lock_routes();
 
   if to_regnamespace('realtime') is null then
     create schema realtime;

@@ -100,6 +100,7 @@ grant execute on function
   campfire.published_root(regclass),
   campfire.template_columns(text),
   campfire.unheard_columns(regclass, text),
+  campfire.leaves_channel_open(text),
   campfire.logged_columns(regclass),
   campfire.has_supabase_api(),
   campfire.supabase_api_damage(),

@@ -20,7 +20,7 @@ begin
       message = format('schema "%s" does not exist', schema),
       hint = format('create schema %1$I; select campfire.install(%1$L);', schema);
   end if;
-  lock table campfire.installations in share row exclusive mode;
+  perform campfire.lock_routes();
 
   -- Every table, index and enum has its name in one of these two catalogs.
   select array_agg(distinct taken.name order by taken.name) into existing from (
