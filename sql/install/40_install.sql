@@ -72,6 +72,7 @@ begin
   perform campfire.install_triggers();
   perform campfire.install_rights();
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform campfire.install_on_schema(schema);
 
   insert into campfire.installations as i (schema_name, version, number)
   values (schema, current_version, coalesce((select max(number) from campfire.installations), 0) + 1)
