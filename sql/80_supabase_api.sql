@@ -129,6 +129,7 @@ begin
   end if;
   alter table realtime.messages enable trigger broadcast_realtime_message_trigger;
   comment on trigger broadcast_realtime_message_trigger on realtime.messages is 'campfire: sends the row when its transaction commits.';
+  perform campfire.install_supabase_topic();
   revoke all on table realtime.messages from public, anon, authenticated, service_role, campfire_relay;
   grant select, insert, update on table realtime.messages to anon, authenticated, service_role;
 

@@ -60,6 +60,8 @@ grant execute on function
   campfire.claim_conversation(),
   campfire.claim_subject()
 to public;
+-- And what triggers on realtime.messages ask about it.
+grant execute on function campfire.obeys_realtime_policies() to public;
 grant execute on function campfire.is_agent(regclass), campfire.agent_organization(regclass) to authenticated;
 
 -- Server code.

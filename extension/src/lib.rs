@@ -118,7 +118,12 @@ extension_sql_file!(
     name = "supabase_check",
     requires = ["supabase_relay"]
 );
-extension_sql_file!("../../sql/85_help.sql", name = "help", requires = ["supabase_check"]);
+extension_sql_file!(
+    "../../sql/84_supabase_topic.sql",
+    name = "supabase_topic",
+    requires = ["supabase_check"]
+);
+extension_sql_file!("../../sql/85_help.sql", name = "help", requires = ["supabase_topic"]);
 extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["help"], finalize);
 
 /// Called by Postgres when a session loads the library, or once for all, if the server preloads it. What is registered
