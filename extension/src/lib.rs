@@ -81,7 +81,7 @@ extension_sql_file!("../../sql/46_replace_table.sql", name = "replace_table", re
 extension_sql_file!(
     "../../sql/50_broadcast.sql",
     name = "broadcast",
-    requires = ["replace_table", signing::emit]
+    requires = ["replace_table", signing::emit, signing::is_reserved_event]
 );
 extension_sql_file!(
     "../../sql/60_rls.sql",

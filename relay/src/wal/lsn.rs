@@ -53,6 +53,20 @@ impl Xid {
     pub fn precedes(self, other: Xid) -> bool {
         (self.0.wrapping_sub(other.0) as i32) < 0
     }
+
+    /// The 64-bit id within 2^31 of `near` of which this is the lower half. Postgres lets no two transactions that matter
+    /// to each other be further apart.
+    pub fn widen(self, near: u64) -> u64 {
+        const EPOCH: u64 = 1 << 32;
+        let wide = (near & !(EPOCH - 1)) | u64::from(self.0);
+        if wide > near.saturating_add(EPOCH / 2) && wide >= EPOCH {
+            wide - EPOCH
+        } else if wide.saturating_add(EPOCH / 2) < near {
+            wide + EPOCH
+        } else {
+            wide
+        }
+    }
 }
 
 impl fmt::Display for Xid {

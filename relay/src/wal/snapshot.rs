@@ -26,28 +26,19 @@ pub struct ParseSnapshotError(String);
 impl Snapshot {
     /// Whether the snapshot shows what a committed transaction of the stream did.
     pub fn shows(&self, xid: Xid) -> bool {
-        let xid = self.widen(xid);
+        let xid = xid.widen(self.xmax);
         // Both are needed: a commit that waits for a synchronous standby may be xmax itself, and is then not listed.
         xid < self.xmax && self.in_progress.binary_search(&xid).is_err()
     }
 
     /// Whether it began at or after the oldest transaction that was in progress.
     pub fn is_recent(&self, xid: Xid) -> bool {
-        self.widen(xid) >= self.xmin
+        xid.widen(self.xmax) >= self.xmin
     }
 
-    /// The 64-bit id within 2^31 of `xmax` of which the stream has the lower half. Postgres lets no two transactions
-    /// that matter to each other be further apart.
-    fn widen(&self, xid: Xid) -> u64 {
-        const EPOCH: u64 = 1 << 32;
-        let near = (self.xmax & !(EPOCH - 1)) | u64::from(xid.0);
-        if near > self.xmax.saturating_add(EPOCH / 2) && near >= EPOCH {
-            near - EPOCH
-        } else if near.saturating_add(EPOCH / 2) < self.xmax {
-            near + EPOCH
-        } else {
-            near
-        }
+    /// The first id that had not been given out.
+    pub fn next_xid(&self) -> u64 {
+        self.xmax
     }
 }
 
