@@ -17,6 +17,7 @@ use tracing::{Instrument, info, info_span, warn};
 pub use self::door::Door;
 use crate::auth::{ApiKeys, ClaimPaths, Keys};
 use crate::config::{self, Config, Limits, ListenAddress, OnLostSlot, PublicChannels};
+use crate::decode;
 use crate::fanout::{Hub, HubSettings, PresenceLimits, WindowLimits};
 use crate::http::{self, Addresses, Listener, Lobby, LobbyLimits, Rates, Refusals, Shared, Strangers};
 use crate::ingest::Ingest;
@@ -169,6 +170,7 @@ impl App {
             window_wal_bytes: config.window_wal_bytes,
             status_interval: STATUS_INTERVAL,
             frame_bytes_max: config.wal_frame_bytes,
+            excerpt: decode::excerpt,
             create_slot_timeout: Duration::from_secs(config.create_slot_seconds),
             may_replace_slot: config.on_lost_slot == OnLostSlot::Recreate,
             stop: stop.clone(),
