@@ -62,6 +62,8 @@ mod hub {
                 calls_max: 20,
                 calls_time: Duration::from_secs(30),
                 payload_bytes_max: BIG,
+                room_bytes_max: BIG,
+                bytes_max: BIG,
             },
             snapshot_bytes_max: BIG,
             window: WindowLimits {
@@ -126,6 +128,7 @@ mod hub {
                 payload: Ok(payload),
                 credential: Ok(Credential::ApiKey(Role::ServiceRole)),
                 grants: grants.map(Ok),
+                address: None,
                 within_rate: true,
             })));
             say(ClientInput::Refill);

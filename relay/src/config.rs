@@ -332,6 +332,15 @@ pub struct Limits {
     #[arg(long = "max-presence-bytes", env = "CAMPFIRE_MAX_PRESENCE_BYTES", default_value_t = 64 * 1024, value_parser = units::bytes::<usize>)]
     pub presence_bytes_max: usize,
 
+    /// Memory that all who are present on one channel may take, in bytes. Beyond it `track` is refused.
+    #[arg(long = "max-presence-room-bytes", env = "CAMPFIRE_MAX_PRESENCE_ROOM_BYTES", default_value_t = 16 << 20, value_parser = units::bytes::<usize>)]
+    pub presence_room_bytes_max: usize,
+
+    /// The same on all channels. An organization may take a quarter of it, and so may all channels outside org:
+    /// together.
+    #[arg(long = "max-presence-total-bytes", env = "CAMPFIRE_MAX_PRESENCE_TOTAL_BYTES", default_value_t = 256 << 20, value_parser = units::bytes::<usize>)]
+    pub presence_total_bytes_max: usize,
+
     /// Seconds after which the server ends a typing indicator that its sender did not renew.
     #[arg(long, env = "CAMPFIRE_TYPING_SECONDS", default_value_t = 5, value_parser = units::seconds)]
     pub typing_seconds: u64,

@@ -1,5 +1,6 @@
 //! Stage 4: the hub of topics. Who listens to what, and one encoded frame for all who do.
 
+mod away;
 mod channel;
 mod dashboards;
 mod event_rate;
@@ -9,6 +10,7 @@ mod hub;
 mod join;
 mod outbox;
 mod presence;
+mod presence_memory;
 mod publish;
 mod replay;
 mod resume;
@@ -20,6 +22,7 @@ mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tight_queue;
 mod token_use;
 mod typing;
 mod window;

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use uuid::Uuid;
-
+use super::dashboards::Agent;
 use super::hub::{ClientInput, Hub, SocketId};
 use super::outbox::Outbox;
 use super::presence::Attendance;
@@ -185,42 +184,46 @@ impl Hub {
         }
     }
 
-    /// Ends every channel of an agent whose row is gone or inactive.
-    pub(super) fn close_unauthorized_agents(&mut self) {
-        let mut gone = Vec::new();
-        for (id, socket) in &self.sockets {
-            for channel in &socket.channels {
-                if let Some(Identity::Agent { organization, user }) = channel.identity
-                    && self.agents.get(&(organization, user)) != Some(&true)
-                {
-                    gone.push((*id, Arc::clone(&channel.wire_topic)));
-                }
+    /// Ends every channel of an agent whose row is gone or inactive: of this one, or of all agents.
+    pub(super) fn close_unauthorized_agents(&mut self, agent: Option<Agent>) {
+        for agent in self.agents_online(agent) {
+            if self.agents.get(&agent) != Some(&true) {
+                self.close_channels_of(agent, |_| true);
             }
         }
-        self.close_agents(gone);
     }
 
     /// Ends the channels of an agent, or of all, that an earlier attachment admitted.
-    pub(super) fn close_agents_of_before(&mut self, agent: Option<(Uuid, Uuid)>) {
-        let mut gone = Vec::new();
-        for (id, socket) in &self.sockets {
-            for channel in &socket.channels {
-                if let Some(Identity::Agent { organization, user }) = channel.identity
-                    && agent.is_none_or(|agent| agent == (organization, user))
-                    && channel.attachment < self.attachment
-                {
-                    gone.push((*id, Arc::clone(&channel.wire_topic)));
-                }
-            }
+    pub(super) fn close_agents_of_before(&mut self, agent: Option<Agent>) {
+        let attachment = self.attachment;
+        for agent in self.agents_online(agent) {
+            self.close_channels_of(agent, |channel| channel.attachment < attachment);
         }
-        self.close_agents(gone);
     }
 
-    fn close_agents(&mut self, gone: Vec<(SocketId, Arc<str>)>) {
-        for (id, wire_topic) in gone {
-            self.close_channel(id, &wire_topic, &Reason::AgentGone);
+    fn agents_online(&self, agent: Option<Agent>) -> Vec<Agent> {
+        agent.map_or_else(|| self.dashboards.agents().copied().collect(), |agent| vec![agent])
+    }
+
+    fn close_channels_of(&mut self, agent: Agent, wanted: impl Fn(&Channel) -> bool) {
+        let (organization, user) = agent;
+        let identity = Some(Identity::Agent { organization, user });
+        for id in self.dashboards.sockets(&agent) {
+            let Some(socket) = self.sockets.get(&id) else { continue };
+            let is_gone = |channel: &&Channel| channel.identity == identity && wanted(channel);
+            let gone: Vec<_> = socket
+                .channels
+                .iter()
+                .filter(is_gone)
+                .map(|channel| Arc::clone(&channel.wire_topic))
+                .collect();
+            for wire_topic in gone {
+                self.close_channel(id, &wire_topic, &Reason::AgentGone);
+            }
         }
-        self.tell_who_is_gone(Instant::now());
+        if self.agents.get(&agent) != Some(&true) {
+            self.tell_who_ended(agent);
+        }
     }
 
     fn channels_where(&self, wanted: impl Fn(&&Channel) -> bool) -> Vec<(SocketId, Arc<str>)> {
@@ -334,7 +337,7 @@ impl Hub {
         }
         let now = Instant::now();
         self.part(&channel, now);
-        self.dashboard_closes(channel.identity, now);
+        self.dashboard_closes(channel.identity, id, now);
         self.token_use.leave(channel.token, id);
         Some(channel)
     }

@@ -14,6 +14,8 @@ pub(super) struct Evicted {
     ids: VecDeque<u64>,
     /// The newest of those that are not remembered.
     forgotten: Option<u64>,
+    /// Of all that there were.
+    newest: Option<u64>,
     /// An id of about now, which tells the upper halves of those that the stream brings.
     now: u64,
 }
@@ -29,9 +31,15 @@ impl Evicted {
         self.now = xid.widen(self.now);
     }
 
+    /// The whole id of a transaction that the stream has brought.
+    pub(super) fn whole_id(&self, xid: Xid) -> u64 {
+        xid.widen(self.now)
+    }
+
     /// An event of this transaction leaves.
     pub(super) fn note(&mut self, xid: Xid) {
-        let id = xid.widen(self.now);
+        let id = self.whole_id(xid);
+        self.newest = self.newest.max(Some(id));
         if self.ids.back() == Some(&id) {
             return;
         }
@@ -44,6 +52,9 @@ impl Evicted {
     /// Whether a snapshot shows all of them, for certain.
     pub(super) fn are_shown(&self, snapshot: &Snapshot) -> bool {
         // Of what is not remembered it is certain only if it ended before all that the snapshot left out.
+        if self.newest.is_none_or(|newest| !snapshot.is_recent(newest)) {
+            return true;
+        }
         let may_have_forgotten = self.forgotten.is_some_and(|newest| snapshot.is_recent(newest));
         !may_have_forgotten && self.ids.iter().all(|id| snapshot.shows_id(*id))
     }

@@ -5,6 +5,7 @@
 //! outboxes, which never wait either.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -41,6 +42,10 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Client inputs taken in one go, so that a flood of them cannot hold up what comes from Postgres.
 const CLIENT_BATCH: usize = 64;
+
+/// Changes that are applied, and sockets that they reach, before others have their turn: some milliseconds' worth. A
+/// single change is never divided.
+const TURN_WORK_MAX: usize = 8_192;
 
 /// Numbers a socket, for the life of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,6 +160,8 @@ pub struct Join {
     pub credential: Result<Credential, TokenError>,
     /// What the database's policies say, where they decide: on private channels outside `org:`.
     pub grants: Option<Result<Grants, Reason>>,
+    /// Where the socket comes from, as far as it is known.
+    pub address: Option<IpAddr>,
     pub within_rate: bool,
 }
 
@@ -210,6 +217,16 @@ pub struct Hub {
     pub(super) tickets: u64,
     applied: Arc<watch::Sender<Lsn>>,
     pub(super) ready: watch::Sender<bool>,
+    /// Changes that have yet to be applied, before anything else from Postgres.
+    unapplied: Option<Unapplied>,
+    /// What this turn has done: changes, and sockets that they reached.
+    work: usize,
+}
+
+#[derive(Debug)]
+struct Unapplied {
+    changes: std::vec::IntoIter<HubChange>,
+    applied: Option<Lsn>,
 }
 
 impl Hub {
@@ -221,7 +238,7 @@ impl Hub {
         ready: watch::Sender<bool>,
     ) -> Self {
         let typing = Typing::new(settings.typing_timeout);
-        let roster = Roster::new(settings.presence.grace);
+        let roster = Roster::new(&settings.presence);
         let window = Window::new(settings.window);
         Self {
             metrics,
@@ -248,6 +265,8 @@ impl Hub {
             tickets: 0,
             applied,
             ready,
+            unapplied: None,
+            work: 0,
         }
     }
 
@@ -265,7 +284,15 @@ impl Hub {
             let due = self.roster.tell_at().into_iter().chain(self.expiries.next()).min();
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(input) = wal.recv() => self.turn(input),
+                Some(input) = wal.recv(), if self.unapplied.is_none() => {
+                    self.end_tokens(SystemTime::now());
+                    self.begin(input);
+                }
+                () = std::future::ready(()), if self.unapplied.is_some() => {
+                    self.end_tokens(SystemTime::now());
+                    self.go_on();
+                    tokio::task::yield_now().await;
+                }
                 count = clients.recv_many(&mut batch, CLIENT_BATCH), if !clients.is_closed() => {
                     debug_assert!(count > 0 || clients.is_closed());
                     batch.drain(..).for_each(|input| self.turn(input));
@@ -323,7 +350,7 @@ impl Hub {
                     .into_iter()
                     .map(|(organization, user, name)| ((organization, user), name.into()))
                     .collect();
-                self.close_unauthorized_agents();
+                self.close_unauthorized_agents(None);
             }
             HubInput::CaughtUp => {
                 // All that showed the agents has been read, and the lower halves of its ids will come round again.
@@ -337,19 +364,45 @@ impl Hub {
                 self.ready.send_replace(false);
             }
             HubInput::Changes { changes, applied } => {
-                for change in changes {
-                    self.apply_change(&change);
-                }
-                self.measure_window();
-                if let Some(end) = applied {
-                    self.pass(end);
-                    self.applied.send_replace(end);
-                    self.metrics.applied_lsn.set(end.0);
+                self.unapplied = Some(Unapplied { changes: changes.into_iter(), applied });
+                while self.unapplied.is_some() {
+                    self.go_on();
                 }
             }
             HubInput::Snapshot { socket, ticket, outcome } => self.apply_snapshot(socket, ticket, outcome),
         }
         self.metrics.topics.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Begins with what came from Postgres. Changes may take further turns, which follow before anything else from there.
+    fn begin(&mut self, input: HubInput) {
+        match input {
+            HubInput::Changes { changes, applied } => {
+                self.unapplied = Some(Unapplied { changes: changes.into_iter(), applied });
+                self.go_on();
+            }
+            other => self.apply(other),
+        }
+    }
+
+    /// Applies changes that wait, as many as one turn may take.
+    fn go_on(&mut self) {
+        let Some(mut unapplied) = self.unapplied.take() else { return };
+        self.work = 0;
+        while self.work < TURN_WORK_MAX {
+            let Some(change) = unapplied.changes.next() else {
+                self.measure_window();
+                if let Some(end) = unapplied.applied {
+                    self.pass(end);
+                    self.applied.send_replace(end);
+                    self.metrics.applied_lsn.set(end.0);
+                }
+                return;
+            };
+            self.apply_change(&change);
+            self.work += 1;
+        }
+        self.unapplied = Some(unapplied);
     }
 
     fn apply_change(&mut self, change: &HubChange) {
@@ -371,7 +424,8 @@ impl Hub {
         self.metrics.events_collided.inc_by(change.routed.collisions.into());
         self.metrics.events_unaddressed.inc_by(change.routed.unaddressed.into());
         self.metrics.events.inc_by(change.routed.events.len() as u64);
-        for Event { topic, event, payload: bytes, message } in &change.routed.events {
+        for routed in &change.routed.events {
+            let Event { topic, event, payload: bytes, message } = routed;
             let private = message.is_some_and(|message| message.private);
             let room = RoomKey { topic: topic.clone(), private };
             let encoding = match message {
@@ -383,14 +437,15 @@ impl Hub {
             let is_kept = room.has_history();
             let mut delivery = self.rooms.deliver_event(&room, &broadcast, xid, is_kept);
             let lagging = std::mem::take(&mut delivery.lagging);
+            self.work += delivery.receivers() + lagging.len();
             self.settle(delivery);
             lagging.iter().for_each(|(socket, wire_topic)| self.lag(*socket, wire_topic, sent));
             if !private && topic.organization().is_none() && !self.settings.public_channels {
                 self.metrics.events_unheard.inc();
             }
             if is_kept {
-                let (event, payload, meta) = (Arc::clone(event), bytes.clone(), Arc::clone(&change.meta));
-                self.window.keep(topic, Kept { position, xid, event, encoding, payload, meta });
+                let kept = Kept::new(position, xid, routed, &change.meta, change.routed.events.len());
+                self.window.keep(topic, kept);
             }
         }
         // After the events: `conversation:deleted`, two ids that the channel's own name tells, is its last word.
@@ -438,7 +493,7 @@ impl Hub {
             | ControlChange::RoutedAnewUntilHere => return,
         };
         match (is_shown, is_new) {
-            (false, _) => self.close_unauthorized_agents(),
+            (false, _) => self.close_unauthorized_agents(agent),
             (true, true) => self.close_agents_of_before(agent),
             (true, false) => {}
         }

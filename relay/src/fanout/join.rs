@@ -11,7 +11,7 @@ use super::hub::{Hub, Join, SocketId};
 use super::presence::Attendance;
 use super::replay::{Opening, ReplayRequest};
 use super::resume::{Cursor, replay_response};
-use super::room::RoomKey;
+use super::room::{Hears, RoomKey};
 use crate::auth::{self, Claims, Credential, Fingerprint, Grants, Identity, TokenError};
 use crate::protocol::{Envelope, Reason, Ref, Vsn};
 use crate::route::{Topic, strip_wire_prefix};
@@ -23,7 +23,9 @@ impl Hub {
             if let Some(Opening::Rows(wanted)) = opening {
                 let credential = join.credential.clone().map_err(Reason::from)?;
                 let topic = channel.room.topic.clone();
-                let pending = self.request_snapshot(id, join.reference.clone(), topic, wanted, credential)?;
+                let reference = join.reference.clone();
+                let pending =
+                    self.request_snapshot(id, reference, topic, wanted, credential, join.address)?;
                 channel.stage = Stage::Pending(Box::new(pending));
             }
             Ok((channel, opening))
@@ -36,8 +38,7 @@ impl Hub {
                 let response = match opening {
                     None => Some(r#"{"postgres_changes":[]}"#.to_owned()),
                     Some(Opening::Window(start)) => {
-                        let events = self.window.after(&channel.room.topic, start.position);
-                        let count = events.filter(|kept| kept.encoding.is_for(vsn)).count();
+                        let count = self.window.count_after(&channel.room.topic, start.position, vsn);
                         Some(replay_response(start.complete, count, &self.window, self.tag))
                     }
                     // With its rows.
@@ -127,7 +128,7 @@ impl Hub {
             resumes: opening.is_some(),
             attachment: self.attachment,
             stage,
-            attendance: Attendance::new(payload.presence_key.as_deref(), payload.presence_enabled),
+            attendance: Attendance::new(payload.presence_key.as_deref(), identity.as_ref(), enabled),
             replication_due: payload.replication_ready.then(|| Instant::now() + REPLICATION_PATIENCE),
         };
         Ok((channel, opening))
@@ -223,10 +224,12 @@ impl Hub {
                     );
                 }
                 self.rooms.hear_broadcasts(&channel.room, &after, id, channel.may_read_broadcasts());
-                channel.attendance.hears &= channel.may_read_presence();
+                if !channel.may_read_presence() {
+                    channel.attendance.hears = Hears::Nothing;
+                }
                 self.rooms.hear_presence(&channel.room, &after, id, channel.attendance.hears);
                 self.dashboard_opens(identity, id);
-                self.dashboard_closes(was, Instant::now());
+                self.dashboard_closes(was, id, Instant::now());
             }
             Err(reason) => self.close_channel(id, wire_topic, &reason),
         }

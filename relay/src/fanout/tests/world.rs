@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::super::{
     ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
-    SnapshotRequest, SocketId, WindowLimits,
+    Publication, Publish, SnapshotRequest, SocketId, WindowLimits,
 };
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Grants, Keys, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics::Metrics;
-use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Ref, UserBroadcast, Vsn};
+use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Reason, Ref, UserBroadcast, Vsn};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
 use crate::wal::{Lsn, Xid};
 
@@ -48,6 +48,8 @@ impl World {
                 calls_max: 5,
                 calls_time: Duration::from_secs(30),
                 payload_bytes_max: 1_000,
+                room_bytes_max: 100_000,
+                bytes_max: 600_000,
             },
             window: WindowLimits {
                 age_max: Duration::from_secs(300),
@@ -108,6 +110,7 @@ impl World {
             payload: JoinPayload::parse(serde_json::from_str(&payload).unwrap(), false),
             credential,
             grants: grants.map(Ok),
+            address: None,
             within_rate: true,
         };
         self.client(id, ClientInput::Join(Box::new(join)));
@@ -133,6 +136,30 @@ impl World {
             id,
             ClientInput::Broadcast { wire_topic, reference: reference("9"), broadcast, within_rate: true },
         );
+    }
+
+    /// A broadcast over HTTP, with an empty payload.
+    pub(super) fn publish(
+        &mut self,
+        credential: Credential,
+        channel: &str,
+        event: &str,
+    ) -> Result<(), Reason> {
+        let (outcomes, mut told) = oneshot::channel();
+        let publication = Publication {
+            topic: Topic::parse(channel).unwrap(),
+            also: None,
+            private: false,
+            broadcast: UserBroadcast {
+                event: event.to_owned(),
+                encoding: Encoding::Json,
+                payload: "{}".into(),
+            },
+            id: None,
+            is_granted: false,
+        };
+        self.hub.apply(HubInput::Publish(Publish { credential, publications: vec![publication], outcomes }));
+        told.try_recv().unwrap().remove(0)
     }
 
     pub(super) fn change(&mut self, events: &[(&Topic, &str)], control: Vec<ControlChange>) -> Position {
