@@ -20,6 +20,7 @@ mod status;
 mod tests;
 mod token_use;
 mod typing;
+mod unread;
 mod window;
 
 pub use hub::{ClientInput, Hub, HubChange, HubInput, HubSettings, Join, SocketId};
@@ -27,4 +28,5 @@ pub use outbox::{CloseReason, Closed, Outbox, OutboxLimits};
 pub use presence::PresenceLimits;
 pub use publish::{Publication, Publish};
 pub use snapshot::{RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
+pub use unread::{Stall, Unread};
 pub use window::WindowLimits;

@@ -17,7 +17,7 @@ mod reference;
 mod vsn;
 
 pub use broadcast::{Broadcast, BroadcastPayload, Encoding, UserBroadcast, encode_broadcast};
-pub use frame::Frame;
+pub use frame::{Account, Frame, Waiting};
 pub use incoming::{Incoming, Malformed, Payload, access_token};
 pub use join::JoinPayload;
 pub(crate) use json::is_relayable;

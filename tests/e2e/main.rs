@@ -14,6 +14,7 @@ mod connections;
 mod emptied;
 mod handshake;
 mod harness;
+mod hostile_sockets;
 mod installations;
 mod isolation;
 mod latency;

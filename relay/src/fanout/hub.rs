@@ -4,7 +4,7 @@
 //! database: the answer is a function of the hub's state, so a join and a change can not race. Frames go into
 //! outboxes, which never wait either.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -189,6 +189,8 @@ pub struct Hub {
     pub(super) event_rate: EventRate,
     pub(super) window: Window,
     pub(super) shared_frames: SharedFrames,
+    /// Sockets whose replays wait for memory, in the order in which they will have it.
+    pub(super) starved: VecDeque<SocketId>,
     /// Of the database we are attached to. None before the first time.
     pub(super) tag: Option<DatabaseTag>,
     /// Counts the times we attached.
@@ -230,6 +232,7 @@ impl Hub {
             event_rate: EventRate::new(settings.events_per_second_max),
             window,
             shared_frames: SharedFrames::default(),
+            starved: VecDeque::new(),
             settings,
             tag: None,
             attachment: 0,
