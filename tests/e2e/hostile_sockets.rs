@@ -147,6 +147,41 @@ async fn unread_frames_of_all_sockets_are_bounded_and_cost_those_that_do_not_rea
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_takes_little_and_keeps_nothing_of_what_it_sent_and_read() {
+    const SOCKETS: usize = 200;
+    with_settings(public, async |scene| {
+        let scene: &Scene = scene;
+        let joining = async {
+            let mut sockets = Vec::new();
+            for number in 0..SOCKETS {
+                let mut socket = scene.socket(Vsn::BOTH[number % 2]).await?;
+                let room = format!("room {number}");
+                let mut own = ack_config();
+                own["broadcast"]["self"] = true.into();
+                ensure!(socket.try_join(&room, None, own).await?.is_ok());
+                sockets.push((socket, room));
+            }
+            Ok(sockets)
+        };
+        let (mut sockets, joined) = growth(scene, joining).await?;
+        println!("{} bytes for a socket with a channel", joined / SOCKETS as u64);
+        ensure!(joined < SOCKETS as u64 * 40 * 1024, "{SOCKETS} sockets took {} KiB", joined / 1024);
+        let speaking = async {
+            for (socket, room) in &mut sockets {
+                let push = socket.broadcast(room, "large", json!("x".repeat(1_000_000))).await?;
+                ensure!(socket.reply(&push).await?.is_ok());
+                socket.expect(room, "large").await?;
+            }
+            Ok(())
+        };
+        let ((), spoken) = growth(scene, speaking).await?;
+        ensure!(spoken < 40 * MIB, "{SOCKETS} sockets that are idle again took {} MiB", spoken / MIB);
+        Ok(())
+    })
+    .await;
+}
+
 /// The beginning of a binary message of this length, with a mask that changes nothing, and some of its payload.
 fn begun(length: usize, come: usize) -> Vec<u8> {
     let mut bytes = vec![0x82, 0xff];
