@@ -125,6 +125,7 @@ async fn open(flags: &[&str]) -> Door {
     let door = App::build(*config).await.expect("a relay").into_door();
     let attached = HubInput::Attached {
         loss: None,
+        is_elsewhere: false,
         agents: Vec::new(),
         agent_names: Vec::new(),
         snapshot: Default::default(),
