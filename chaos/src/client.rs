@@ -267,8 +267,11 @@ impl Client {
             "system" => {
                 let message = frame.payload["message"].as_str().unwrap_or_default();
                 if frame.payload["status"] == "ok" && message.starts_with("ReplayIncomplete") {
-                    self.note(index, Record::Loss { at: now() });
+                    let up_to = self.position(frame.payload["position"].as_str().unwrap_or_default())?;
+                    self.note(index, Record::Loss { at: now(), up_to });
                     self.channels[index].pending = None;
+                    // It is as if all of it had come: the client has been told.
+                    self.advance(index, up_to);
                 } else {
                     message.clone_into(&mut self.channels[index].last_error);
                 }

@@ -133,8 +133,13 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     ended?;
     journals.sort_by_key(|journal| journal.client.number);
 
-    let window_micros = if plan.window_bytes.is_some() { None } else { Some(WINDOW_MICROS) };
-    let context = Context { losses, starts: stage.starts.clone(), window_micros, last_event: LAST };
+    let context = Context {
+        losses,
+        starts: stage.starts.clone(),
+        window_micros: WINDOW_MICROS,
+        is_window_small: plan.window_bytes.is_some(),
+        last_event: LAST,
+    };
     let disagreement = truth.disagreement(&stage.database().await?).await?;
     report.verdict = checker::check(&truth, &journals, &context);
     let nobodys = |kind, what| Violation { kind, client: None, channel: String::new(), what };

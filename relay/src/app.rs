@@ -86,6 +86,8 @@ impl App {
                 calls_max: config.limits.presence_calls,
                 calls_time: Duration::from_secs(config.limits.presence_calls_seconds),
                 payload_bytes_max: config.limits.presence_bytes_max,
+                room_bytes_max: config.limits.presence_room_bytes_max,
+                bytes_max: config.limits.presence_total_bytes_max,
             },
             window: WindowLimits {
                 age_max: Duration::from_secs(config.window_seconds),

@@ -1,12 +1,16 @@
 //! Stage 4: the hub of topics. Who listens to what, and one encoded frame for all who do.
 
+mod away;
 mod channel;
 mod dashboards;
 mod event_rate;
+mod evicted;
+mod expiry;
 mod hub;
 mod join;
 mod outbox;
 mod presence;
+mod presence_memory;
 mod publish;
 mod replay;
 mod resume;
@@ -18,6 +22,7 @@ mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tight_queue;
 mod token_use;
 mod typing;
 mod unread;

@@ -40,6 +40,7 @@ pub struct Metrics {
     pub policy_questions: Counter,
     pub policy_failures: Counter,
     pub presences: Gauge,
+    pub presence_bytes: Gauge,
     pub presence_differences: Counter,
     pub replays: Family<Completeness, Counter>,
     pub replayed_events: Counter,
@@ -185,6 +186,7 @@ impl Metrics {
             self.policy_failures.clone(),
         );
         registry.register("presences", "Channels that are present in a room now", self.presences.clone());
+        registry.register("presence_bytes", "Memory taken by what is tracked", self.presence_bytes.clone());
         registry.register(
             "presence_differences",
             "Times a room was told who came and went",

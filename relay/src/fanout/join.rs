@@ -6,11 +6,12 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::channel::{Channel, REPLICATION_PATIENCE, Stage};
+use super::expiry::expired;
 use super::hub::{Hub, Join, SocketId};
 use super::presence::Attendance;
 use super::replay::{Opening, ReplayRequest};
 use super::resume::{Cursor, replay_response};
-use super::room::RoomKey;
+use super::room::{Hears, RoomKey};
 use crate::auth::{self, Claims, Credential, Fingerprint, Grants, Identity, TokenError};
 use crate::protocol::{Envelope, Reason, Ref, Vsn};
 use crate::route::{Topic, strip_wire_prefix};
@@ -35,8 +36,7 @@ impl Hub {
                 let response = match opening {
                     None => Some(r#"{"postgres_changes":[]}"#.to_owned()),
                     Some(Opening::Window(start)) => {
-                        let events = self.window.after(&channel.room.topic, start.position);
-                        let count = events.filter(|kept| kept.encoding.is_for(vsn)).count();
+                        let count = self.window.count_after(&channel.room.topic, start.position, vsn);
                         Some(replay_response(start.complete, count, &self.window, self.tag))
                     }
                     // With its rows.
@@ -55,6 +55,7 @@ impl Hub {
                 if identity.is_none() {
                     socket.outbox.take_large();
                 }
+                self.expiries.insert(channel.expires_at, id, &channel.wire_topic);
                 socket.channels.push(channel);
                 self.metrics.channels.inc();
                 self.dashboard_opens(identity, id);
@@ -125,7 +126,7 @@ impl Hub {
             resumes: opening.is_some(),
             attachment: self.attachment,
             stage,
-            attendance: Attendance::new(payload.presence_key.as_deref(), payload.presence_enabled),
+            attendance: Attendance::new(payload.presence_key.as_deref(), identity.as_ref(), enabled),
             replication_due: payload.replication_ready.then(|| Instant::now() + REPLICATION_PATIENCE),
         };
         Ok((channel, opening))
@@ -149,6 +150,10 @@ impl Hub {
         grants: Option<Result<Grants, Reason>>,
         presence_enabled: bool,
     ) -> Result<(Option<Identity>, Option<Grants>), Reason> {
+        // It was valid when it was verified.
+        if let Some(reason) = expired(credential.expires_at(), self.wall_clock) {
+            return Err(reason);
+        }
         if topic.organization().is_some() {
             let is_active = |organization, user| self.agents.get(&(organization, user)).copied();
             let identity = auth::authorize(topic, credential, is_active).map_err(|refusal| {
@@ -208,7 +213,10 @@ impl Hub {
                 let was = std::mem::replace(&mut channel.identity, identity);
                 channel.grants = grants;
                 channel.attachment = self.attachment;
-                channel.expires_at = credential.expires_at();
+                let expires_at = credential.expires_at();
+                let expired_at = std::mem::replace(&mut channel.expires_at, expires_at);
+                self.expiries.remove(expired_at, id, &channel.wire_topic);
+                self.expiries.insert(expires_at, id, &channel.wire_topic);
                 let token = fingerprint(&credential);
                 self.token_use.join(token, id);
                 self.token_use.leave(std::mem::replace(&mut channel.token, token), id);
@@ -224,10 +232,12 @@ impl Hub {
                     );
                 }
                 self.rooms.hear_broadcasts(&channel.room, &after, id, channel.may_read_broadcasts());
-                channel.attendance.hears &= channel.may_read_presence();
+                if !channel.may_read_presence() {
+                    channel.attendance.hears = Hears::Nothing;
+                }
                 self.rooms.hear_presence(&channel.room, &after, id, channel.attendance.hears);
                 self.dashboard_opens(identity, id);
-                self.dashboard_closes(was, Instant::now());
+                self.dashboard_closes(was, id, Instant::now());
             }
             Err(reason) => self.close_channel(id, wire_topic, &reason),
         }

@@ -15,16 +15,14 @@ use super::snapshot::{Cut, SnapshotRow, Undelivered};
 use super::window::{Kept, Window};
 use crate::metrics;
 use crate::protocol::{
-    Broadcast, BroadcastPayload, Envelope, Frame, Ref, SystemStatus, Vsn, Waiting, encode_broadcast,
-    heartbeat_reply,
+    Broadcast, BroadcastPayload, Envelope, Frame, Ref, Vsn, Waiting, encode_broadcast, heartbeat_reply,
 };
 use crate::route::{DatabaseTag, Position, Template, Topic};
 use crate::wal::Xid;
 
-/// Status ok, because an error would make the Python client rejoin.
-const REPLAY_INCOMPLETE: &str = "ReplayIncomplete: events are missing before this point; fetch them anew";
+pub(super) const OVERTAKEN: &str = "events are missing before this point; fetch them anew";
 
-const EMPTIED: &str = "ReplayIncomplete: rows were removed all at once (TRUNCATE); fetch anew what you show";
+pub(super) const EMPTIED: &str = "rows were removed all at once (TRUNCATE); fetch anew what you show";
 
 /// The `meta` of a snapshot's row: it has neither id nor position.
 const ROW_META: &[u8] = br#"{"replayed":true,"snapshot":true}"#;
@@ -83,14 +81,21 @@ impl Cursor {
 }
 
 impl Hub {
+    /// A position as clients see it. Empty before there is a database, and then there are no events either.
+    pub(super) fn id_of(&self, position: Position) -> String {
+        self.tag.map(|tag| position.id(tag).to_string()).unwrap_or_default()
+    }
+
     /// Sends what the window holds, as far as there is room; the rest follows as the socket drains.
     pub(super) fn begin_replay(&mut self, id: SocketId, wire_topic: &str, complete: bool) {
         self.metrics.replays.get_or_create(&metrics::Completeness { complete }).inc();
         if !complete
             && let Some(socket) = self.sockets.get(&id)
             && let Some(channel) = socket.find(wire_topic)
+            && let Stage::CatchingUp(cursor) = &channel.stage
         {
-            let frame = socket.envelope(channel).system(SystemStatus::Ok, REPLAY_INCOMPLETE);
+            let from_here = self.id_of(cursor.position);
+            let frame = socket.envelope(channel).replay_incomplete(OVERTAKEN, &from_here);
             self.push(id, frame);
         }
         self.refill(id);
@@ -100,16 +105,12 @@ impl Hub {
     /// is room. A channel whose cursor has reached the head is live from this turn on: nothing can come between. While
     /// frames take all the memory that they may, the socket waits for its turn.
     pub(super) fn refill(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        if socket.is_behind() && socket.outbox.unread().is_short() {
-            if !std::mem::replace(&mut socket.is_starved, true) {
-                self.starved.push_back(id);
-                self.measure_starved();
-            }
+        if self.sockets.get(&id).is_some_and(Socket::is_behind) && self.waits_for_memory(id) {
             return;
         }
-        let Socket { vsn, outbox, channels, .. } = socket;
-        let outlets = channels.iter_mut().filter_map(|channel| Outlet::new(*vsn, outbox, channel));
+        let Some(Socket { vsn, outbox, channels, .. }) = self.sockets.get_mut(&id) else { return };
+        let tag = self.tag;
+        let outlets = channels.iter_mut().filter_map(|channel| Outlet::new(*vsn, tag, outbox, channel));
         let mut outlets: Vec<Outlet<'_>> = outlets.collect();
         for outlet in &mut outlets {
             self.metrics.replays_overtaken.inc_by(outlet.begin(&self.window).into());
@@ -138,6 +139,19 @@ impl Hub {
         }
         live.iter().for_each(|wire_topic| self.go_live(id, wire_topic));
         self.tell_what_is_due(id);
+    }
+
+    /// Has a socket wait for its turn if frames take all the memory that they may.
+    pub(super) fn waits_for_memory(&mut self, id: SocketId) -> bool {
+        let Some(socket) = self.sockets.get_mut(&id) else { return false };
+        if !socket.outbox.unread().is_short() {
+            return false;
+        }
+        if !std::mem::replace(&mut socket.is_starved, true) {
+            self.starved.push_back(id);
+            self.measure_starved();
+        }
+        true
     }
 
     /// Goes on with some of the sockets that wait for memory, in turn, as far as there is any.
@@ -205,6 +219,7 @@ impl Hub {
     /// Tells the channels to which rows of emptied tables went, at this place among their events. Those that are not live
     /// learn of it when they come to it; a snapshot that shows the change shows the tables empty.
     pub(super) fn announce_emptied(&mut self, templates: &[Template], xid: Xid, sent: Position) {
+        let from_here = self.id_of(self.window.head());
         let mut lagging = Vec::new();
         let mut closed = Vec::new();
         for (id, socket) in &self.sockets {
@@ -219,7 +234,7 @@ impl Hub {
                 if is_deaf || !templates.iter().any(|template| template.can_address(topic)) {
                     continue;
                 }
-                let notice = socket.envelope(channel).system(SystemStatus::Ok, EMPTIED);
+                let notice = socket.envelope(channel).replay_incomplete(EMPTIED, &from_here);
                 let offered = match channel.room.has_history() {
                     true => socket.outbox.offer(notice, Share::ThreeQuarters),
                     false => socket.outbox.push(notice).map_or(Offered::Closed, |()| Offered::Queued),
@@ -308,6 +323,7 @@ impl Channel {
 /// A channel that is sent what it lacks.
 struct Outlet<'a> {
     vsn: Vsn,
+    tag: Option<DatabaseTag>,
     outbox: &'a Outbox,
     wire_topic: &'a Arc<str>,
     join_ref: &'a Ref,
@@ -321,12 +337,13 @@ struct Outlet<'a> {
 
 impl<'a> Outlet<'a> {
     /// None for a channel that lacks nothing.
-    fn new(vsn: Vsn, outbox: &'a Outbox, channel: &'a mut Channel) -> Option<Self> {
+    fn new(vsn: Vsn, tag: Option<DatabaseTag>, outbox: &'a Outbox, channel: &'a mut Channel) -> Option<Self> {
         let Channel { wire_topic, join_ref, room, stage, .. } = channel;
         let Stage::CatchingUp(cursor) = stage else { return None };
         let topic = &room.topic;
         Some(Self {
             vsn,
+            tag,
             outbox,
             wire_topic,
             join_ref,
@@ -348,10 +365,14 @@ impl<'a> Outlet<'a> {
             return false;
         }
         let is_overtaken = window.overtakes(self.topic, self.cursor.position);
-        if is_overtaken && !self.offer(self.envelope().system(SystemStatus::Ok, REPLAY_INCOMPLETE)) {
-            return false;
+        let start = self.cursor.position.max(window.floor_of(self.topic));
+        if is_overtaken {
+            let from_here = self.tag.map(|tag| start.id(tag).to_string()).unwrap_or_default();
+            if !self.offer(self.envelope().replay_incomplete(OVERTAKEN, &from_here)) {
+                return false;
+            }
         }
-        self.cursor.position = self.cursor.position.max(window.floor_of(self.topic));
+        self.cursor.position = start;
         while let Some(row) = self.cursor.rows.front() {
             let meta = row.id.map(|id| format!(r#"{{"id":"{id}","replayed":true}}"#));
             let meta = Some(meta.as_ref().map_or(ROW_META, |meta| meta.as_bytes()));
@@ -392,7 +413,7 @@ impl<'a> Outlet<'a> {
             return is_sent;
         }
         let Some(kept) = self.events.as_mut().and_then(|events| events.peek().copied()) else { return true };
-        let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.snapshot.shows(kept.xid));
+        let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.shows(kept));
         if !is_shown {
             if self.encode(kept, shared).is_some_and(|frame| !self.offer(frame)) {
                 return false;

@@ -128,6 +128,14 @@ pub(super) struct Cut {
     pub(super) lsn: Lsn,
 }
 
+impl Cut {
+    /// Whether the rows show an event. A transaction that committed behind the end may have the lower half of an id that
+    /// they do show, where the client is slow enough.
+    pub(super) fn shows(&self, kept: &Kept) -> bool {
+        kept.position.commit_lsn < self.lsn && self.snapshot.shows(kept.xid)
+    }
+}
+
 /// Memory of rows that wait for a socket to read; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Undelivered {
@@ -204,9 +212,8 @@ impl Hub {
             }
         };
         let vsn = socket.vsn;
-        let follows = |kept: &&Kept| {
-            kept.encoding.is_for(vsn) && cut.as_ref().is_none_or(|cut| !cut.snapshot.shows(kept.xid))
-        };
+        let follows =
+            |kept: &&Kept| kept.encoding.is_for(vsn) && cut.as_ref().is_none_or(|cut| !cut.shows(kept));
         let missed = self.window.after(topic, position).filter(follows).count();
         let count = missed + rows.iter().filter(|row| row.encoding.is_for(vsn)).count();
         let response = replay_response(complete, count, &self.window, self.tag);
@@ -301,8 +308,9 @@ impl Share {
         match pending.wanted {
             RowsWanted::Latest { .. } if has_gap => Err(SnapshotFailure::Evicted),
             RowsWanted::Latest { .. } => {
+                let position = window.shown_up_to(topic, &snapshot);
                 let cut = Some(Arc::new(Cut { snapshot, lsn }));
-                Ok(Self { rows, position: floor, cut, complete, is_lossless: complete })
+                Ok(Self { rows, position, cut, complete, is_lossless: complete })
             }
             RowsWanted::SentSince { since, limit } => {
                 let (first, _) = window.since(topic, since, usize::MAX);

@@ -25,7 +25,7 @@ use crate::auth::{Credential, Role};
 use crate::fanout::{HubInput, Publication, Publish};
 use crate::policies::PolicyError;
 use crate::protocol::json::{is_null, members, string};
-use crate::protocol::{Encoding, Reason, UserBroadcast, is_relayable};
+use crate::protocol::{EVENT_BYTES_MAX, Encoding, Reason, UserBroadcast, is_relayable};
 use crate::route::{OPTIONAL_PREFIX, Topic, WIRE_PREFIX};
 use crate::socket::RateLimit;
 
@@ -147,6 +147,9 @@ pub(super) async fn single(
         }
         let channels = channels(&topic).map_err(|problem| Refusal::invalid(json!({ "topic": [problem] })))?;
         let (topic, also) = channels;
+        if event.len() > EVENT_BYTES_MAX {
+            return Err(refusal(Reason::EventNameTooLong));
+        }
         let private = query.iter().any(|(name, value)| name == "private" && value == "true");
         let broadcast = UserBroadcast { event, encoding, payload };
         let mut publication = Publication { topic, also, private, broadcast, id: None, is_granted: false };
@@ -231,6 +234,7 @@ fn refusal(reason: Reason) -> Refusal {
         Reason::PayloadTooLarge => {
             Refusal::invalid(json!({ "payload": ["Payload size exceeds tenant limit"] }))
         }
+        Reason::EventNameTooLong => Refusal::invalid(json!({ "event": [TOO_LONG] })),
         Reason::Unauthorized { .. } => Refusal::message(StatusCode::FORBIDDEN, "Unauthorized"),
         other => Refusal::message(StatusCode::FORBIDDEN, &other.message()),
     }
@@ -403,6 +407,9 @@ fn parse_batch(shared: &Shared, body: &[u8]) -> Result<Vec<Publication>, Refusal
 const BLANK: &str = "can't be blank";
 const INVALID: &str = "is invalid";
 
+/// Of what every member is told: the name of an event, and the id that a sender gives a message.
+const TOO_LONG: &str = "should be at most 255 byte(s)";
+
 /// The channel that a topic over HTTP means. Most clients write its name; some write it as on the wire, with `realtime:`
 /// in front. But a channel may itself be called so, if an application put the prefix into the name: then nobody can tell,
 /// and both are meant.
@@ -442,6 +449,7 @@ fn parse_message(
         };
         match string(value) {
             Some(text) if text.trim().is_empty() => wrong(name, BLANK),
+            Some(text) if name == "event" && text.len() > EVENT_BYTES_MAX => wrong(name, TOO_LONG),
             Some(text) => return Some(text),
             None => wrong(name, INVALID),
         }
@@ -475,8 +483,10 @@ fn parse_message(
     };
     let id = id.filter(|id| !is_null(id)).and_then(|id| {
         let text = string(id);
-        if text.is_none() {
-            wrong("id", INVALID);
+        match &text {
+            Some(text) if text.len() > EVENT_BYTES_MAX => wrong("id", TOO_LONG),
+            Some(_) => {}
+            None => wrong("id", INVALID),
         }
         text
     });

@@ -9,6 +9,10 @@ use super::reference::Ref;
 use super::vsn::Vsn;
 use super::{binary, json};
 
+/// Longest name of an event that a client or SQL may send: every member gets it. As long as the binary frames of 2.0.0
+/// can say.
+pub const EVENT_BYTES_MAX: usize = 255;
+
 /// A broadcast as a client sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserBroadcast {

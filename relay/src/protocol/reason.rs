@@ -62,6 +62,7 @@ pub enum Reason {
     },
     PostgresChangesNotSupported,
     InvalidPresenceKey,
+    PresenceKeyTooLong,
     /// `replay` on a channel outside `org:`.
     ReplayNotAllowed,
     /// `replay` is none of the forms that exist.
@@ -76,6 +77,7 @@ pub enum Reason {
     TooManyChannels,
     /// Only the relay may send events of this name, or this client may not send it here.
     EventNotAllowed,
+    EventNameTooLong,
     PayloadTooLarge,
     /// A join among more messages than the socket may send.
     TooManyJoins,
@@ -84,6 +86,10 @@ pub enum Reason {
     PresenceNotAnObject,
     /// What a member tracks is larger than allowed. Ends the channel.
     PresenceTooLarge,
+    /// What is tracked on the channel takes all the memory that one channel may take.
+    PresenceChannelFull,
+    /// The same of all channels of the organization, of all outside `org:`, or of the relay.
+    PresenceFull,
     /// More presence calls than one channel may make. Ends the channel.
     TooManyPresenceCalls,
 }
@@ -127,17 +133,21 @@ impl Reason {
             Self::TokenSigner | Self::UnknownKey { .. } => "JwtSignerError",
             Self::PostgresChangesNotSupported => "PostgresChangesNotSupported",
             Self::InvalidPresenceKey => "InvalidPresenceKey",
+            Self::PresenceKeyTooLong => "PresenceKeyTooLong",
             Self::ReplayNotAllowed | Self::ReplayNotValid | Self::ReplayUnavailable => {
                 "UnableToReplayMessages"
             }
             Self::SnapshotUnavailable => "SnapshotUnavailable",
             Self::TooManyChannels => "ChannelRateLimitReached",
             Self::EventNotAllowed => "EventNotAllowed",
+            Self::EventNameTooLong => "EventNameTooLong",
             Self::PayloadTooLarge => "PayloadTooLarge",
             Self::TooManyJoins => "ClientJoinRateLimitReached",
             Self::TooManyMessages => "MessagePerSecondRateLimitReached",
             Self::PresenceNotAnObject => "InvalidPresencePayload",
             Self::PresenceTooLarge => "PresencePayloadTooLarge",
+            Self::PresenceChannelFull => "PresenceChannelFull",
+            Self::PresenceFull => "PresenceFull",
             Self::TooManyPresenceCalls => "ClientPresenceRateLimitReached",
         }
     }
@@ -198,13 +208,17 @@ impl Reason {
             Self::AgentGone => "The agent is no longer active in this organization",
             Self::ConversationGone => "The conversation was deleted or moved",
             Self::InvalidPresenceKey => "`ids` cannot be a presence key, JavaScript clients would fail on it",
+            Self::PresenceKeyTooLong => "A presence key has at most 255 bytes",
             Self::TooManyChannels => "Too many channels",
             Self::EventNotAllowed => "You may not send this event on this channel",
+            Self::EventNameTooLong => "The name of an event has at most 255 bytes",
             Self::PayloadTooLarge => "payload_size_exceeded",
             Self::TooManyJoins => "Too many joins per second",
             Self::TooManyMessages => "Too many messages per second",
             Self::PresenceNotAnObject => "Presence track payload must be a map",
             Self::PresenceTooLarge => "Track message size exceeded",
+            Self::PresenceChannelFull => "What is tracked on this channel takes all the memory it may take",
+            Self::PresenceFull => "What is tracked takes all the memory it may take",
             Self::TooManyPresenceCalls => "Client presence rate limit exceeded",
         })
     }

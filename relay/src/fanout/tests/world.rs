@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::super::{
     ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
-    SnapshotRequest, SocketId, Unread, WindowLimits,
+    Publication, Publish, SnapshotRequest, SocketId, Unread, WindowLimits,
 };
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Grants, Keys, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics::Metrics;
-use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Ref, UserBroadcast, Vsn, Waiting};
+use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Reason, Ref, UserBroadcast, Vsn, Waiting};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
 use crate::wal::{Lsn, Xid};
 
@@ -50,6 +50,8 @@ impl World {
                 calls_max: 5,
                 calls_time: Duration::from_secs(30),
                 payload_bytes_max: 1_000,
+                room_bytes_max: 100_000,
+                bytes_max: 600_000,
             },
             window: WindowLimits {
                 age_max: Duration::from_secs(300),
@@ -138,6 +140,30 @@ impl World {
         );
     }
 
+    /// A broadcast over HTTP, with an empty payload.
+    pub(super) fn publish(
+        &mut self,
+        credential: Credential,
+        channel: &str,
+        event: &str,
+    ) -> Result<(), Reason> {
+        let (outcomes, mut told) = oneshot::channel();
+        let publication = Publication {
+            topic: Topic::parse(channel).unwrap(),
+            also: None,
+            private: false,
+            broadcast: UserBroadcast {
+                event: event.to_owned(),
+                encoding: Encoding::Json,
+                payload: "{}".into(),
+            },
+            id: None,
+            is_granted: false,
+        };
+        self.hub.apply(HubInput::Publish(Publish { credential, publications: vec![publication], outcomes }));
+        told.try_recv().unwrap().remove(0)
+    }
+
     pub(super) fn change(&mut self, events: &[(&Topic, &str)], control: Vec<ControlChange>) -> Position {
         self.lsn += 8;
         let position = Position { timeline: 1, commit_lsn: Lsn(self.lsn), change: 0 };
@@ -161,12 +187,22 @@ impl World {
     }
 
     pub(super) fn route_at(&mut self, position: Position, events: Vec<Event>, control: Vec<ControlChange>) {
+        self.route_by(Xid(position.commit_lsn.0 as u32), position, events, control);
+    }
+
+    /// A change of a transaction of that number.
+    pub(super) fn route_by(
+        &mut self,
+        xid: Xid,
+        position: Position,
+        events: Vec<Event>,
+        control: Vec<ControlChange>,
+    ) {
         let row = events.iter().find_map(|event| event.message).map(|message| message.id.to_string());
         let id = row.unwrap_or_else(|| format!("{:x}", position.commit_lsn.0));
         let meta = format!(r#"{{"id":"{id}"}}"#).into_bytes().into();
         let routed = Routed { events, control, ..Routed::default() };
         let committed_at = Timestamp::from_unix_millis(1_000 * position.commit_lsn.0 as i64);
-        let xid = Xid(position.commit_lsn.0 as u32);
         let changes = vec![HubChange { position, xid, committed_at, meta, routed }];
         self.hub.apply(HubInput::Changes { changes, applied: Some(position.commit_lsn) });
     }
@@ -208,6 +244,7 @@ pub(super) fn attached(agents: Vec<(Uuid, Uuid, bool)>) -> HubInput {
 pub(super) fn attached_with(agents: Vec<(Uuid, Uuid, bool)>, snapshot: &str) -> HubInput {
     HubInput::Attached {
         loss: None,
+        is_elsewhere: false,
         agents,
         agent_names: vec![(ORG, USER, "Ada".to_owned())],
         snapshot: snapshot.parse().unwrap(),
@@ -221,6 +258,7 @@ pub(super) fn attached_with(agents: Vec<(Uuid, Uuid, bool)>, snapshot: &str) -> 
 pub(super) fn attached_after_loss(lsn: u64, active: bool) -> HubInput {
     HubInput::Attached {
         loss: Some("the slot was dropped"),
+        is_elsewhere: false,
         agents: vec![(ORG, USER, active)],
         agent_names: vec![],
         snapshot: "1:1:".parse().unwrap(),
