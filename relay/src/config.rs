@@ -313,12 +313,12 @@ pub struct Limits {
 
     /// Bytes that frames may take together until sockets have read them, each counted once however many sockets it waits
     /// for. Beyond it replays wait, then the sockets that have not read for longest are closed with code 1013.
-    #[arg(long = "max-unread-bytes", env = "CAMPFIRE_MAX_UNREAD_BYTES", default_value_t = 256 << 20, value_parser = units::bytes::<usize>)]
+    #[arg(long = "max-unread-bytes", env = "CAMPFIRE_MAX_UNREAD_BYTES", default_value_t = 256 << 20, value_parser = units::bytes::<usize>, help_heading = "Memory")]
     pub unread_bytes_max: usize,
 
     /// Bytes that WebSocket messages may take together until the rest of them has come; beyond it the socket that is
     /// waited for longest is closed with code 1013.
-    #[arg(long = "max-unfinished-bytes", env = "CAMPFIRE_MAX_UNFINISHED_BYTES", default_value_t = 64 << 20, value_parser = units::bytes::<usize>)]
+    #[arg(long = "max-unfinished-bytes", env = "CAMPFIRE_MAX_UNFINISHED_BYTES", default_value_t = 64 << 20, value_parser = units::bytes::<usize>, help_heading = "Memory")]
     pub unfinished_bytes_max: usize,
 
     // Clients beat every 25 s. A background tab's timers fire once a minute, and one late beat is forgiven.

@@ -54,10 +54,10 @@ impl Hub {
                 self.rooms.hear_broadcasts(&channel.room, &group, id, channel.may_read_broadcasts());
                 self.token_use.join(channel.token, id);
                 let identity = channel.identity;
-                self.expiries.insert(channel.expires_at, id, &channel.wire_topic);
                 if identity.is_none() {
                     socket.outbox.take_large();
                 }
+                self.expiries.insert(channel.expires_at, id, &channel.wire_topic);
                 socket.channels.push(channel);
                 self.metrics.channels.inc();
                 self.dashboard_opens(identity, id);

@@ -105,15 +105,10 @@ impl Hub {
     /// is room. A channel whose cursor has reached the head is live from this turn on: nothing can come between. While
     /// frames take all the memory that they may, the socket waits for its turn.
     pub(super) fn refill(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        if socket.is_behind() && socket.outbox.unread().is_short() {
-            if !std::mem::replace(&mut socket.is_starved, true) {
-                self.starved.push_back(id);
-                self.measure_starved();
-            }
+        if self.sockets.get(&id).is_some_and(Socket::is_behind) && self.waits_for_memory(id) {
             return;
         }
-        let Socket { vsn, outbox, channels, .. } = socket;
+        let Some(Socket { vsn, outbox, channels, .. }) = self.sockets.get_mut(&id) else { return };
         let tag = self.tag;
         let outlets = channels.iter_mut().filter_map(|channel| Outlet::new(*vsn, tag, outbox, channel));
         let mut outlets: Vec<Outlet<'_>> = outlets.collect();
@@ -144,6 +139,19 @@ impl Hub {
         }
         live.iter().for_each(|wire_topic| self.go_live(id, wire_topic));
         self.tell_what_is_due(id);
+    }
+
+    /// Has a socket wait for its turn if frames take all the memory that they may.
+    pub(super) fn waits_for_memory(&mut self, id: SocketId) -> bool {
+        let Some(socket) = self.sockets.get_mut(&id) else { return false };
+        if !socket.outbox.unread().is_short() {
+            return false;
+        }
+        if !std::mem::replace(&mut socket.is_starved, true) {
+            self.starved.push_back(id);
+            self.measure_starved();
+        }
+        true
     }
 
     /// Goes on with some of the sockets that wait for memory, in turn, as far as there is any.
