@@ -128,6 +128,7 @@ mod hub {
                 payload: Ok(payload),
                 credential: Ok(Credential::ApiKey(Role::ServiceRole)),
                 grants: grants.map(Ok),
+                address: None,
                 within_rate: true,
             })));
             say(ClientInput::Refill);

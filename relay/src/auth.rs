@@ -9,12 +9,14 @@ mod api_key;
 mod authorization;
 mod credential;
 mod key_set;
+mod payer;
 mod token;
 
 pub use api_key::{ApiKeyError, ApiKeys};
 pub use authorization::{Identity, JoinRefusal, SendRefusal, authorize, may_send};
 pub use credential::{ConnectError, Credential};
 pub use key_set::{KeySet, KeySetError, SECRET_BYTES_MIN};
+pub use payer::{Account, Payer};
 pub use token::{ClaimPaths, Claims, Fingerprint, Keys, TokenError};
 
 /// What the database's policies allow on a private channel outside `org:`.

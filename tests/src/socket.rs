@@ -164,12 +164,23 @@ impl Socket {
         headers: &[(&str, &str)],
         vsn: Vsn,
     ) -> Result<Result<Self, Refused>> {
+        let tcp = TcpStream::connect(address).await.context("no relay there")?;
+        tcp.set_nodelay(true)?;
+        Self::handshake_over(tcp, address, path, headers, vsn).await
+    }
+
+    /// [`Socket::handshake`] over a connection that was made with options of one's own.
+    pub async fn handshake_over(
+        tcp: TcpStream,
+        address: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        vsn: Vsn,
+    ) -> Result<Result<Self, Refused>> {
         let mut request = format!("ws://{address}{path}").into_client_request()?;
         for (name, value) in headers {
             request.headers_mut().insert(HeaderName::try_from(*name)?, value.parse()?);
         }
-        let tcp = TcpStream::connect(address).await.context("no relay there")?;
-        tcp.set_nodelay(true)?;
         let shaking = tokio_tungstenite::client_async(request, tcp);
         match tokio::time::timeout(DEADLINE, shaking).await.context("the handshake is not answered")? {
             Ok((stream, _)) => {

@@ -31,9 +31,14 @@ impl Evicted {
         self.now = xid.widen(self.now);
     }
 
+    /// The whole id of a transaction that the stream has brought.
+    pub(super) fn whole_id(&self, xid: Xid) -> u64 {
+        xid.widen(self.now)
+    }
+
     /// An event of this transaction leaves.
     pub(super) fn note(&mut self, xid: Xid) {
-        let id = xid.widen(self.now);
+        let id = self.whole_id(xid);
         self.newest = self.newest.max(Some(id));
         if self.ids.back() == Some(&id) {
             return;

@@ -5,6 +5,7 @@
 //! outboxes, which never wait either.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -159,6 +160,8 @@ pub struct Join {
     pub credential: Result<Credential, TokenError>,
     /// What the database's policies say, where they decide: on private channels outside `org:`.
     pub grants: Option<Result<Grants, Reason>>,
+    /// Where the socket comes from, as far as it is known.
+    pub address: Option<IpAddr>,
     pub within_rate: bool,
 }
 

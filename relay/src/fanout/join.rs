@@ -23,7 +23,9 @@ impl Hub {
             if let Some(Opening::Rows(wanted)) = opening {
                 let credential = join.credential.clone().map_err(Reason::from)?;
                 let topic = channel.room.topic.clone();
-                let pending = self.request_snapshot(id, join.reference.clone(), topic, wanted, credential)?;
+                let reference = join.reference.clone();
+                let pending =
+                    self.request_snapshot(id, reference, topic, wanted, credential, join.address)?;
                 channel.stage = Stage::Pending(Box::new(pending));
             }
             Ok((channel, opening))

@@ -82,8 +82,8 @@ pub(super) struct Kept {
     bytes: u32,
     /// Events of the channel with a binary payload, up to this one.
     binaries: u32,
-    /// The newest transaction of the channel's events up to this one.
-    newest: Xid,
+    /// The newest transaction of the channel's events up to this one, as a whole id.
+    newest: u64,
 }
 
 impl Kept {
@@ -109,7 +109,7 @@ impl Kept {
             row,
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             binaries: 0,
-            newest: xid,
+            newest: 0,
         }
     }
 
@@ -152,12 +152,12 @@ impl Channel {
         Self { events: TightQueue::default(), floor, rows: None, is_quiet: false }
     }
 
-    fn push(&mut self, mut kept: Kept) {
+    /// `id`: the whole id of the event's transaction.
+    fn push(&mut self, mut kept: Kept, id: u64) {
+        kept.newest = id;
         if let Some(last) = self.events.back() {
             kept.binaries = last.binaries;
-            if precedes(kept.newest, last.newest) {
-                kept.newest = last.newest;
-            }
+            kept.newest = id.max(last.newest);
         }
         kept.binaries = kept.binaries.wrapping_add(u32::from(kept.encoding == Encoding::Binary));
         if let Some(row) = kept.row {
@@ -340,7 +340,8 @@ impl Window {
             bytes += topic_bytes(topic);
             Channel::at(floor)
         });
-        channel.push(kept);
+        let transaction = self.evicted.whole_id(kept.xid);
+        channel.push(kept, transaction);
         self.event_count += 1;
         self.resize(id, |size| size + bytes);
         let is_over = |window: &Self| {
@@ -465,8 +466,7 @@ impl Window {
     pub(super) fn shown_up_to(&self, topic: &Topic, snapshot: &Snapshot) -> Position {
         let floor = self.floor_of(topic);
         let Some(channel) = self.channels.get(topic) else { return floor };
-        let shown =
-            channel.events.partition_point(|kept| !snapshot.is_recent(kept.newest.widen(snapshot.xmax())));
+        let shown = channel.events.partition_point(|kept| !snapshot.is_recent(kept.newest));
         let last = shown.checked_sub(1).and_then(|last| channel.events.get(last));
         last.map_or(floor, |kept| kept.position.max(floor))
     }
@@ -622,11 +622,6 @@ fn topic_bytes(topic: &Topic) -> usize {
         Topic::Other(name) => TOPIC_BYTES + shared_bytes(name.len()),
         _ => TOPIC_BYTES,
     }
-}
-
-/// Whether a transaction id was given out before another one, of those that are less than 2^31 apart.
-fn precedes(one: Xid, other: Xid) -> bool {
-    (one.0.wrapping_sub(other.0) as i32) < 0
 }
 
 /// Makes a map smaller that has become nearly empty.

@@ -20,10 +20,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::peer::{self, Connected, Origin};
+use super::peer::{Connected, Origin};
 use crate::auth::{Credential, Role};
 use crate::fanout::{HubInput, Publication, Publish};
-use crate::policies::PolicyError;
+use crate::policies::{Headers, PolicyError};
 use crate::protocol::json::{is_null, members, string};
 use crate::protocol::{EVENT_BYTES_MAX, Encoding, Reason, UserBroadcast, is_relayable};
 use crate::route::{OPTIONAL_PREFIX, Topic, WIRE_PREFIX};
@@ -32,8 +32,8 @@ use crate::socket::RateLimit;
 /// Who asks, and how much more he may.
 struct Caller {
     credential: Credential,
-    /// All headers, as policies see them.
-    headers: Arc<str>,
+    /// As policies see them.
+    headers: Headers,
     origin: Origin,
 }
 
@@ -67,6 +67,7 @@ impl Refusal {
             StatusCode::UNPROCESSABLE_ENTITY => "invalid",
             StatusCode::TOO_MANY_REQUESTS => "over_rate",
             StatusCode::SERVICE_UNAVAILABLE => "not_ready",
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "headers_too_large",
             _ => "malformed",
         }
     }
@@ -207,7 +208,8 @@ async fn is_granted(
     if let Some(is_granted) = known.get(topic) {
         return Ok(*is_granted);
     }
-    let findings = shared.policies.ask(&topic.to_string(), &caller.credential, &caller.headers).await?;
+    let Caller { credential, headers, origin } = caller;
+    let findings = shared.policies.ask(&topic.to_string(), credential, headers, origin.address()).await?;
     if let Some(cause) = findings.write_failed {
         return Err(PolicyError::Failed(cause));
     }
@@ -224,6 +226,9 @@ fn unanswered(error: PolicyError) -> Refusal {
         PolicyError::NoPartition => (StatusCode::UNPROCESSABLE_ENTITY, "Missing messages partition"),
         PolicyError::Unreachable => (StatusCode::UNPROCESSABLE_ENTITY, "Tenant database unavailable"),
         PolicyError::Exhausted => (StatusCode::TOO_MANY_REQUESTS, "Connection pool exhausted"),
+        PolicyError::HeadersTooLarge => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers are too large to be shown to policies")
+        }
     };
     Refusal::message(status, text)
 }
@@ -258,7 +263,7 @@ async fn authenticate(shared: &Shared, head: &Parts) -> Result<Caller, Refusal> 
     let origin = shared.origin(&head.extensions, &head.headers);
     for candidate in candidates.into_iter().flatten() {
         if let Ok(credential) = shared.connect(Some(candidate)).await {
-            let headers = peer::headers_as_json(&head.headers, |_| true).into();
+            let headers = Headers::of(&head.headers, |_| true);
             return Ok(Caller { credential, headers, origin });
         }
     }

@@ -48,6 +48,20 @@ impl Listener {
         }
     }
 
+    /// Where it is reached, for people.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Tcp(listener) => {
+                listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
+            }
+            Self::Unix(listener) => {
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                path.map(|path| format!("unix:{}", path.display())).unwrap_or_default()
+            }
+        }
+    }
+
     /// The next connection, and where it comes from: None on a unix socket.
     pub(super) async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
         match self {

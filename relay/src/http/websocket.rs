@@ -17,8 +17,8 @@ use tracing::{Instrument, debug, info_span};
 
 use super::Shared;
 use super::addresses::Full;
-use super::peer;
 use crate::fanout::SocketId;
+use crate::policies::Headers;
 use crate::protocol::Vsn;
 use crate::socket::{Progress, Session};
 
@@ -102,7 +102,7 @@ pub(super) async fn upgrade(
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
-/// The headers that policies may see, as a JSON object.
-fn seen_by_policies(headers: &HeaderMap) -> Arc<str> {
-    peer::headers_as_json(headers, |name| name.starts_with("x-")).into()
+/// The headers that policies may see.
+fn seen_by_policies(headers: &HeaderMap) -> Headers {
+    Headers::of(headers, |name| name.starts_with("x-"))
 }

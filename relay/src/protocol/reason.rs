@@ -41,12 +41,18 @@ pub enum Reason {
     PartitionMissing,
     DatabaseUnreachable,
     PolicySessionsExhausted,
+    /// The headers of the handshake are more than policies are shown.
+    HeadersTooLarge,
     /// Too many sockets have joined with one token.
     TooManySockets,
     ReplicationNotEstablished,
     RoleNotAllowed,
     TokenExpired {
         seconds_ago: u64,
+    },
+    /// The token's `nbf` lies in the future.
+    TokenNotYetValid {
+        seconds: u64,
     },
     /// The token has no `role` or no `exp`.
     ClaimsMissing,
@@ -124,10 +130,14 @@ impl Reason {
             Self::PartitionMissing => "MissingPartition",
             Self::DatabaseUnreachable => "UnableToConnectToProject",
             Self::PolicySessionsExhausted => "IncreaseConnectionPool",
+            Self::HeadersTooLarge => "HeadersTooLarge",
             Self::TooManySockets => "ConnectionRateLimitReached",
             Self::ReplicationNotEstablished => "ReplicationNotEstablished",
             Self::RoleNotAllowed => "RoleNotAllowed",
-            Self::TokenExpired { .. } | Self::ClaimsMissing | Self::ClaimInvalid => "InvalidJWTToken",
+            Self::TokenExpired { .. }
+            | Self::TokenNotYetValid { .. }
+            | Self::ClaimsMissing
+            | Self::ClaimInvalid => "InvalidJWTToken",
             Self::MalformedToken => "MalformedJWT",
             Self::TokenSignature => "JwtSignatureError",
             Self::TokenSigner | Self::UnknownKey { .. } => "JwtSignerError",
@@ -180,12 +190,18 @@ impl Reason {
             Self::PartitionMissing => "realtime.messages has no partition for today",
             Self::DatabaseUnreachable => "Realtime was unable to connect to the project database",
             Self::PolicySessionsExhausted => "Please increase your connection pool size",
+            Self::HeadersTooLarge => {
+                "The connection's headers that begin with x- are too large to be shown to policies (16 KiB)"
+            }
             Self::TooManySockets => "Too many connected users",
             Self::ReplicationNotEstablished => "Replication connection was not established in time",
             Self::PrivateOnly => "This project only allows private channels",
             Self::RoleNotAllowed => ROLE_NOT_ALLOWED,
             Self::TokenExpired { seconds_ago } => {
                 return format!("Token has expired {seconds_ago} seconds ago").into();
+            }
+            Self::TokenNotYetValid { seconds } => {
+                return format!("Token is not valid for another {seconds} seconds").into();
             }
             Self::ClaimsMissing => "Fields `role` and `exp` are required in JWT",
             Self::ClaimInvalid => "Claims of the JWT have unexpected types",

@@ -30,6 +30,7 @@ use crate::config::Limits;
 use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimits, SocketId};
 use crate::http::{Place, Shared};
 use crate::metrics::Reason;
+use crate::policies::Headers;
 use crate::protocol::{self, Frame, Incoming, JoinPayload, Payload, PresenceCall, Ref, Vsn, access_token};
 use crate::route::{Topic, strip_wire_prefix};
 
@@ -45,13 +46,13 @@ pub struct Session {
     vsn: Vsn,
     /// What the socket connected with; a join without a token of its own runs with it.
     credential: Credential,
-    /// What policies see of the handshake: its headers that begin with `x-`, as a JSON object.
-    headers: Arc<str>,
+    /// What policies see of the handshake: its headers that begin with `x-`.
+    headers: Headers,
     /// Topics joined as private outside `org:`, for which a new token means asking the policies again. One too many
     /// costs a question, one too few ends the channel; so it may be inexact.
     policed: Vec<Arc<str>>,
     /// Its place among the sockets of its address.
-    _place: Place,
+    place: Place,
     shared: Arc<Shared>,
 }
 
@@ -76,11 +77,11 @@ impl Session {
         id: SocketId,
         vsn: Vsn,
         credential: Credential,
-        headers: Arc<str>,
+        headers: Headers,
         place: Place,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { id, vsn, credential, headers, policed: Vec::new(), _place: place, shared }
+        Self { id, vsn, credential, headers, policed: Vec::new(), place, shared }
     }
 
     /// Serves the socket until either side ends it.
@@ -268,12 +269,13 @@ impl Session {
             self.policed.push(Arc::clone(&wire_topic));
         }
         let (id, shared, connection) = (self.id, Arc::clone(&self.shared), self.credential.clone());
-        let headers = Arc::clone(&self.headers);
+        let (headers, address) = (self.headers.clone(), self.place.address());
         let decide = async move {
             let token = payload.as_ref().ok().and_then(|payload| payload.access_token.as_deref());
             let credential = shared.join(&connection, token).await;
-            let grants = shared.grants(policed.as_deref(), &credential, &headers).await;
-            let join = Join { wire_topic, join_ref, reference, payload, credential, grants, within_rate };
+            let grants = shared.grants(policed.as_deref(), &credential, &headers, address).await;
+            let join =
+                Join { wire_topic, join_ref, reference, payload, credential, grants, address, within_rate };
             HubInput::Client(id, ClientInput::Join(Box::new(join)))
         };
         Step::Wait(decide.boxed())
@@ -282,10 +284,10 @@ impl Session {
     fn renew(&self, wire_topic: Arc<str>, reference: Ref, token: String) -> Step {
         let (id, shared, connection) = (self.id, Arc::clone(&self.shared), self.credential.clone());
         let policed = policed_name(&wire_topic).filter(|_| self.policed.contains(&wire_topic));
-        let headers = Arc::clone(&self.headers);
+        let (headers, address) = (self.headers.clone(), self.place.address());
         let decide = async move {
             let credential = shared.join(&connection, Some(&token)).await;
-            let grants = shared.grants(policed.as_deref(), &credential, &headers).await;
+            let grants = shared.grants(policed.as_deref(), &credential, &headers, address).await;
             HubInput::Client(id, ClientInput::AccessToken { wire_topic, reference, credential, grants })
         };
         Step::Wait(decide.boxed())

@@ -347,7 +347,8 @@ impl Model {
                 self.world.hub.apply(attached(agents));
             }
             Step::Age { newest } => {
-                self.aged = self.number.saturating_sub(newest.into());
+                // What was forgotten stays so.
+                self.aged = self.aged.max(self.number.saturating_sub(newest.into()));
                 let age_max = self.world.hub.settings.window.age_max.as_millis() as i64;
                 let forgotten = 8 * 1_000 * self.aged as i64 + 1;
                 self.world.hub.window.expire(Timestamp::from_unix_millis(forgotten + age_max));

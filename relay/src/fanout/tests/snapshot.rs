@@ -273,6 +273,7 @@ fn evicted_events_make_it_incomplete_or_unavailable() {
 #[test]
 fn a_reader_that_stays_behind_misses_nothing_however_old_its_snapshot_is() {
     let mut world = World::new();
+    world.hub.apply(attached_with(vec![(ORG, USER, true)], "4294967297:4294967297:"));
     let socket = world.connect_with(Vsn::V1, OutboxLimits { bytes_max: 1 << 20, frames_max: 8 });
     world.ask(socket, &conversation(), agent());
     for number in 1..=20 {

@@ -110,6 +110,7 @@ impl World {
             payload: JoinPayload::parse(serde_json::from_str(&payload).unwrap(), false),
             credential,
             grants: grants.map(Ok),
+            address: None,
             within_rate: true,
         };
         self.client(id, ClientInput::Join(Box::new(join)));
