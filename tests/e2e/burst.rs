@@ -292,7 +292,7 @@ async fn what_the_window_has_lost_is_announced_on_the_open_socket() {
     .await;
 }
 
-/// A client that never reads, though it says that it is alive.
+/// A client that is sent more than all buffers take, and never reads.
 async fn blocked(scene: &Scene, conversation: Uuid) -> Result<Socket> {
     let conv = chat::conversation_channel(ORGANIZATION, conversation);
     let mut socket =
@@ -301,11 +301,6 @@ async fn blocked(scene: &Scene, conversation: Uuid) -> Result<Socket> {
     ensure!(socket.try_join(&conv, Some(&agent), default_config()).await?.is_ok());
     let big = "x".repeat(10_000);
     scene.write_messages(conversation, &numbered(&big, 1000)).await?;
-    let lagged = async || {
-        let lagged = scene.relay.metric("campfire_channels_lagged_total").await.ok()??;
-        (lagged >= 1.0).then_some(())
-    };
-    eventually("its outbox is full", lagged).await;
     Ok(socket)
 }
 
@@ -317,6 +312,7 @@ async fn a_client_that_never_reads_is_closed_after_the_idle_time() {
         let mut blocked = blocked(scene, conversation).await?;
         let beating = async {
             loop {
+                // It says that it is alive.
                 if blocked.send_heartbeat().await.is_err() {
                     return std::future::pending::<()>().await;
                 }
@@ -344,6 +340,11 @@ async fn a_client_that_never_reads_does_not_hold_up_a_shutdown() {
     with_settings(grace, async |scene| {
         let conversation = scene.conversation().await?;
         let _blocked = blocked(scene, conversation).await?;
+        let lagged = async || {
+            let lagged = scene.relay.metric("campfire_channels_lagged_total").await.ok()??;
+            (lagged >= 1.0).then_some(())
+        };
+        eventually("its outbox is full", lagged).await;
         let began = Instant::now();
         ensure!(scene.relay.terminate().await?.success());
         ensure!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());

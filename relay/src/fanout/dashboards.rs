@@ -1,11 +1,12 @@
 //! Which agents are online: those with a channel of their organization open, or closed a moment ago.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::hub::SocketId;
+use super::tight_queue::TightQueue;
 
 /// An agent of an organization.
 pub(super) type Agent = (/* organization */ Uuid, /* user */ Uuid);
@@ -16,7 +17,7 @@ pub(super) struct Dashboards {
     grace: Duration,
     open: HashMap<Agent, Open>,
     /// Whose last has closed, by when that counts.
-    closed: VecDeque<(Instant, Agent)>,
+    closed: TightQueue<(Instant, Agent)>,
     /// Agents online, by organization.
     online: HashMap<Uuid, usize>,
 }
@@ -31,7 +32,7 @@ struct Open {
 
 impl Dashboards {
     pub(super) fn new(grace: Duration) -> Self {
-        Self { grace, open: HashMap::new(), closed: VecDeque::new(), online: HashMap::new() }
+        Self { grace, open: HashMap::new(), closed: TightQueue::default(), online: HashMap::new() }
     }
 
     /// True if that brings the agent online.
@@ -68,7 +69,10 @@ impl Dashboards {
     /// Takes the agents who have been gone for the grace.
     pub(super) fn take_gone(&mut self, now: Instant) -> Vec<Agent> {
         let mut gone = Vec::new();
-        while let Some((until, agent)) = self.closed.pop_front_if(|(until, _)| *until <= now) {
+        while let Some((until, agent)) = self.closed.front().copied()
+            && until <= now
+        {
+            self.closed.pop_front();
             if self.open.get(&agent).is_some_and(|open| open.until == Some(until)) {
                 self.forget(agent);
                 gone.push(agent);

@@ -4,7 +4,7 @@
 //! database: the answer is a function of the hub's state, so a join and a change can not race. Frames go into
 //! outboxes, which never wait either.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -43,7 +43,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// Client inputs taken in one go, so that a flood of them cannot hold up what comes from Postgres.
 const CLIENT_BATCH: usize = 64;
 
-/// Changes that are applied, and sockets that they reach, before others have their turn: some milliseconds' worth. A
+/// Changes that are applied, and members of rooms that are looked at for them, before others have their turn: some milliseconds' worth. A
 /// single change is never divided.
 const TURN_WORK_MAX: usize = 8_192;
 
@@ -202,6 +202,8 @@ pub struct Hub {
     pub(super) wall_clock: SystemTime,
     pub(super) window: Window,
     pub(super) shared_frames: SharedFrames,
+    /// Sockets whose replays wait for memory, in the order in which they will have it.
+    pub(super) starved: VecDeque<SocketId>,
     /// Of the database we are attached to. None before the first time.
     pub(super) tag: Option<DatabaseTag>,
     /// Counts the times we attached.
@@ -219,7 +221,7 @@ pub struct Hub {
     pub(super) ready: watch::Sender<bool>,
     /// Changes that have yet to be applied, before anything else from Postgres.
     unapplied: Option<Unapplied>,
-    /// What this turn has done: changes, and sockets that they reached.
+    /// What this turn has done: changes, and members that were looked at.
     work: usize,
 }
 
@@ -255,6 +257,7 @@ impl Hub {
             wall_clock: SystemTime::UNIX_EPOCH,
             window,
             shared_frames: SharedFrames::default(),
+            starved: VecDeque::new(),
             settings,
             tag: None,
             attachment: 0,
@@ -437,7 +440,7 @@ impl Hub {
             let is_kept = room.has_history();
             let mut delivery = self.rooms.deliver_event(&room, &broadcast, xid, is_kept);
             let lagging = std::mem::take(&mut delivery.lagging);
-            self.work += delivery.receivers() + lagging.len();
+            self.work += delivery.looked_at;
             self.settle(delivery);
             lagging.iter().for_each(|(socket, wire_topic)| self.lag(*socket, wire_topic, sent));
             if !private && topic.organization().is_none() && !self.settings.public_channels {

@@ -92,6 +92,8 @@ pub(super) enum Gate {
 /// What a delivery came to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Delivery {
+    /// Members that were looked at, whether or not they got something.
+    pub(super) looked_at: usize,
     /// Frames queued.
     pub(super) delivered: u64,
     /// Sockets whose outbox is closed: they are to be forgotten.
@@ -107,11 +109,6 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// Sockets that it reached, if not all at once.
-    pub(super) fn receivers(&self) -> usize {
-        usize::try_from(self.delivered).unwrap_or(usize::MAX) + self.held.len() + self.closed.len()
-    }
-
     fn push(&mut self, socket: SocketId, member: &Member, frame: &Frame) {
         match member.outbox.push(frame.clone()) {
             Ok(()) => self.delivered += 1,
@@ -338,6 +335,7 @@ impl Rooms {
         let mut delivery = Delivery::default();
         let Some(room) = self.rooms.get(room) else { return delivery };
         for Group { key, members } in &room.groups {
+            delivery.looked_at += members.len();
             let hears = |(socket, member): &(&SocketId, &Member)| {
                 member.hears_broadcasts && !except.is(**socket, &key.wire_topic)
             };

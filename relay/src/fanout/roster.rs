@@ -4,7 +4,7 @@
 //! once costs each member a few frames rather than one a head. Who joins a large room is told in pieces who is there, and
 //! of changes meanwhile. Pure but for the random part of its refs.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use super::away::Away;
 use super::presence::PresenceLimits;
 use super::presence_memory::{Full, PresenceMemory};
 use super::room::RoomKey;
+use super::tight_queue::TightQueue;
 use crate::protocol::json::quoted;
 
 /// How long changes wait for others to come.
@@ -78,7 +79,7 @@ pub(super) struct Roster {
     /// Counts the times that members of any room were told.
     turn: u64,
     /// Who went away without a word, by when that counts as having left.
-    absences: VecDeque<(Instant, RoomKey, PresenceId)>,
+    absences: TightQueue<(Instant, RoomKey, PresenceId)>,
     /// Refs of a relay that runs later must be others: clients compare them across a reconnect.
     epoch: u32,
     last: u64,
@@ -88,7 +89,7 @@ pub(super) struct Roster {
 struct Room {
     present: BTreeMap<PresenceId, Present>,
     away: Away,
-    changed: VecDeque<PresenceId>,
+    changed: TightQueue<PresenceId>,
     bytes: usize,
     /// What a joining member is told first, until somebody comes or goes.
     state: Option<Piece>,
@@ -126,7 +127,7 @@ impl Roster {
             stale: IndexSet::new(),
             tell_at: None,
             turn: 0,
-            absences: VecDeque::new(),
+            absences: TightQueue::default(),
             epoch: rand::random(),
             last: 0,
         }
@@ -640,10 +641,12 @@ mod tests {
         assert!(watched.told < 20, "{}", watched.told);
         assert_eq!(watched.state(), watched.seen);
         for id in ids {
-            watched.roster.untrack(&room(), id, watched.now);
+            watched.roster.part(&room(), id, watched.now);
         }
-        watched.wait(Duration::ZERO);
-        assert_eq!((watched.seen.len(), watched.roster.len()), (0, 0));
+        assert!(watched.roster.absences.capacity() >= 1000);
+        watched.wait(GRACE);
+        assert_eq!((watched.seen.len(), watched.roster.len(), watched.roster.bytes()), (0, 0, 0));
+        assert_eq!(watched.roster.absences.capacity(), 0, "its memory is given back");
     }
 
     /// The order of metas means nothing.

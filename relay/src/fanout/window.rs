@@ -132,13 +132,17 @@ struct Commit {
     latest: Timestamp,
 }
 
+/// Where the rows of `realtime.messages` are.
+#[derive(Debug, Default)]
+struct Rows(HashMap<Uuid, Position>);
+
 #[derive(Debug)]
 struct Channel {
     events: TightQueue<Kept>,
     /// Everything of this channel above it is here.
     floor: Position,
-    /// Where the rows of `realtime.messages` are.
-    rows: Option<Box<HashMap<Uuid, Position>>>,
+    /// In a box, as most channels have none.
+    rows: Option<Box<Rows>>,
     /// It is among those of its organization that had no events.
     is_quiet: bool,
 }
@@ -158,7 +162,7 @@ impl Channel {
         kept.binaries = kept.binaries.wrapping_add(u32::from(kept.encoding == Encoding::Binary));
         if let Some(row) = kept.row {
             // Clients come back with one of the last.
-            self.rows.get_or_insert_default().insert(row, kept.position);
+            self.rows.get_or_insert_default().0.insert(row, kept.position);
         }
         self.events.push_back(kept);
     }
@@ -167,6 +171,7 @@ impl Channel {
         let kept = self.events.pop_front()?;
         self.floor = kept.position;
         if let (Some(row), Some(rows)) = (kept.row, &mut self.rows) {
+            let Rows(rows) = &mut **rows;
             if rows.get(&row) == Some(&kept.position) {
                 rows.remove(&row);
             }
@@ -468,7 +473,7 @@ impl Window {
 
     /// Where a row of `realtime.messages` was sent to a topic.
     pub(super) fn position_of(&self, topic: &Topic, row: Uuid) -> Option<Position> {
-        let found = self.channels.get(topic)?.rows.as_ref()?.get(&row).copied();
+        let found = self.channels.get(topic)?.rows.as_ref()?.0.get(&row).copied();
         found.filter(|position| *position >= self.floor_of(topic))
     }
 
