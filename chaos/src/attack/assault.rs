@@ -48,7 +48,7 @@ const NEWCOMER_PATIENCE: Duration = Duration::from_secs(30);
 pub struct Figures {
     pub attack: Attack,
     /// A calm shorter than this counts as this.
-    latency_floor: Duration,
+    pub latency_floor: Duration,
     /// From commit to live delivery: before, and while it lasted.
     pub delivery: [Spread; 2],
     /// From connecting to being joined, of clients that are new.
