@@ -26,7 +26,7 @@ use crate::world::World;
 const LATENCY_RATIO: u32 = 10;
 
 /// … or as if it had been this long without: attackers and clients share the relay's processors here.
-const LATENCY_FLOOR: Duration = Duration::from_millis(200);
+const LATENCY_FLOOR: Duration = Duration::from_millis(500);
 
 /// The same where writers import by the thousand, in the calm or not.
 const LATENCY_FLOOR_OF_BURSTS: Duration = Duration::from_secs(2);
@@ -268,10 +268,10 @@ mod tests {
 
     #[test]
     fn each_bound_is_judged_by_itself() {
-        assert_eq!(complaints([10, 1_900], [10, 1_900], 270), 0);
-        assert_eq!(complaints([10, 2_100], [10, 1_900], 270), 1);
-        assert_eq!(complaints([10, 1_900], [10, 2_100], 270), 1);
-        assert_eq!(complaints([10, 1_900], [10, 1_900], 280), 1);
+        assert_eq!(complaints([10, 4_900], [10, 4_900], 270), 0);
+        assert_eq!(complaints([10, 5_100], [10, 4_900], 270), 1);
+        assert_eq!(complaints([10, 4_900], [10, 5_100], 270), 1);
+        assert_eq!(complaints([10, 4_900], [10, 4_900], 280), 1);
         // A machine that is slow by itself.
         assert_eq!(complaints([500, 4_900], [900, 8_900], 270), 0);
         assert_eq!(complaints([500, 5_100], [900, 9_100], 280), 3);
