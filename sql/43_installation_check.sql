@@ -33,6 +33,32 @@ return (
 comment on function campfire.moved_table(name, name, name, boolean) is
   'Internal. The published table that was a standard table of an installation before it got another name or schema; null if there is none, or several.';
 
+create function campfire.hidden_from_relay(relation regclass) returns table (problem text, fix text)
+language sql stable strict set search_path = pg_catalog, pg_temp
+begin atomic
+  with policies as (
+    -- The relay has the rights of the application's roles as well, and so their policies too.
+    select p.polname, p.polpermissive, pg_catalog.pg_get_expr(p.polqual, p.polrelid) as condition
+    from pg_catalog.pg_policy as p
+    where p.polrelid = relation and p.polcmd in ('r', '*')
+      and exists (select from pg_catalog.unnest(p.polroles) as o (id)
+                  where o.id = 0 or pg_catalog.pg_has_role('campfire_relay', o.id, 'usage'))
+  )
+  select pg_catalog.format('no policy shows role "campfire_relay" all rows of %s', campfire.qualified_name(relation)),
+    pg_catalog.format('create policy %I on %s for select to campfire_relay using (true);',
+      campfire.name_around('', c.relname::text, '_relay_select'), campfire.qualified_name(relation))
+  from pg_catalog.pg_class as c
+  where c.oid = relation and not exists (select from policies as p where p.polpermissive and p.condition = 'true')
+  union all
+  select pg_catalog.format('policy %I is restrictive and hides rows of %s from role "campfire_relay"', p.polname, campfire.qualified_name(relation)),
+    pg_catalog.format('alter policy %I on %s using (pg_has_role(current_user, ''campfire_relay'', ''usage'') or (%s));',
+      p.polname, campfire.qualified_name(relation), p.condition)
+  from policies as p
+  where not p.polpermissive and p.condition !~ 'campfire_relay';
+end;
+comment on function campfire.hidden_from_relay(regclass) is
+  'Internal. Policies by which the relay would not see all rows of a table with row-level security, with SQL that mends it.';
+
 create function campfire.installation_problems(publication name, control boolean, rows_name name)
 returns table (relation regclass, column_name name, type_name text, problem text, fix text)
 language plpgsql stable set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -129,6 +155,24 @@ begin
   join pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = t.relation
   where r.prqual is not null
   order by t.qualified;
+
+  -- Agents that the relay is not shown are nobody's agents, and no error says so.
+  return query
+  select t.relation, null::name, null::text, h.problem, h.fix
+  from campfire.standard_tables(publication, control) as t
+  join pg_class as c on c.oid = t.relation
+  cross join lateral (
+    select format('role "campfire_relay" may not read %s', t.qualified) as problem,
+      format('grant usage on schema %s to campfire_relay; grant select (%s) on %s to campfire_relay;', c.relnamespace::regnamespace,
+        (select string_agg(quote_ident(k), ', ') from unnest(t.columns) as k), t.qualified) as fix
+    where not has_schema_privilege('campfire_relay', c.relnamespace, 'usage')
+      or exists (select from pg_attribute as a where a.attrelid = c.oid and a.attname = any (t.columns)
+                   and not has_column_privilege('campfire_relay', c.oid, a.attnum, 'select'))
+    union all
+    select * from campfire.hidden_from_relay(c.oid::regclass) where c.relrowsecurity
+  ) as h
+  where control and c.relname = 'agents'
+  order by t.qualified, h.problem;
 end
 $$;
 comment on function campfire.installation_problems(name, boolean, name) is

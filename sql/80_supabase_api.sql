@@ -21,6 +21,12 @@ begin
       detail = 'What is said there is decided by the claims of who listens, not by policies on realtime.messages.',
       hint = format('select campfire.broadcast(%L, ''my_event'', ''{}'');', left(new.topic, 200));
   end if;
+  if octet_length(new.event) > 255 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('the name of the event has %s bytes, more than 255', octet_length(new.event)),
+      hint = 'Every member of the channel gets the name; put what is longer into the payload.';
+  end if;
   -- Binary wins, as in the reference.
   body := case when new.binary_payload is null
     then jsonb_build_object('id', new.id, 'topic', new.topic, 'event', new.event, 'private', new.private, 'payload', new.payload)
@@ -42,7 +48,7 @@ end
 $$;
 comment on function campfire.broadcast_realtime_message() is
   'Trigger after insert on realtime.messages, for each row: writes the message into the WAL, signed. Raises 42501 for a channel of an '
-  'organization, 22023 for a malformed one, 54000 above the setting broadcast_bytes_max.';
+  'organization, 22023 for a malformed one and for an event whose name has more than 255 bytes, 54000 above the setting broadcast_bytes_max.';
 
 -- By what only a superuser could have made: comments and the owner of the schema are for people to change, and a restore
 -- may leave them out. The first is the rule, the others are for what a part of a dump, or a DROP, has left.

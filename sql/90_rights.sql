@@ -93,6 +93,7 @@ grant execute on function
   campfire.publication_refusal(name),
   campfire.wal_level_problem(),
   campfire.installation_problems(name, boolean, name),
+  campfire.hidden_from_relay(regclass),
   campfire.standard_column_type(name),
   campfire.moved_table(name, name, name, boolean),
   campfire.replaced_tables(),

@@ -1,7 +1,8 @@
 //! Compares what each client saw with the truth. Pure, and after the fact: a slow machine changes no verdict.
 //!
 //! Along a stay runs a *mark*: everything of the channel up to it is accounted for. Events, heartbeats and the replies
-//! of joins move it, and whatever the truth has in between must have come, unless the relay said that it would not.
+//! of joins move it, and whatever the truth has in between must have come. A notice of a loss moves it too, to the position
+//! that it names: that excuses what lies in between, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -116,8 +117,10 @@ pub struct Context {
     pub losses: Vec<Loss>,
     /// When relays started, and were ready.
     pub starts: Vec<(i64, i64)>,
-    /// Microseconds that the replay window goes back, at least. None: it is short of memory, and may go back no time at all.
-    pub window_micros: Option<i64>,
+    /// Microseconds that the replay window goes back, at least.
+    pub window_micros: i64,
+    /// The window is short of memory: events leave it earlier. What it remembers of commits it keeps for all that time.
+    pub is_window_small: bool,
     /// The last event of each channel came, or should have.
     pub last_event: &'static str,
 }
@@ -155,10 +158,10 @@ struct Walk<'a> {
 struct Mark {
     /// Everything up to here is accounted for.
     at: Position,
-    /// The relay has said that what follows here may be missing.
-    excused: bool,
-    /// … because a limit was asked for.
-    by_limit: bool,
+    /// What the relay has announced as missing, up to here, does not come any more.
+    floor: Position,
+    /// It began where a clock says that it must have: the relay may have been behind that.
+    is_by_clock: bool,
     /// The join brought rows, and of the events before the mark only those that the rows do not show.
     from_snapshot: bool,
     /// Of the replay, what is still to come, and what is good once it has.
@@ -221,7 +224,6 @@ impl<'a> Walk<'a> {
         let mut replayed_so_far = 0;
         let mut is_live = false;
         let mut count_is_void = false;
-        let mut is_noticed = false;
         for (index, record) in stay.records.iter().enumerate() {
             let known = self.verdict.violations.len();
             match record {
@@ -250,18 +252,15 @@ impl<'a> Walk<'a> {
                     }
                 }
                 Record::Head(position) => {
-                    // It is that of the channel which is furthest behind, so it ends no excuse: the next event here does.
+                    // Of all the socket's channels it is that of the one furthest behind.
                     self.account(&mut mark, *position, true, "a heartbeat");
                     mark.at = mark.at.max(*position);
                 }
-                Record::Loss { at } => {
-                    self.loss(stay, *at);
-                    // A reply that was incomplete is said twice: once in itself.
-                    let is_incomplete = stay.reply.is_some_and(|reply| !reply.complete);
-                    let is_notice = is_incomplete && !std::mem::replace(&mut is_noticed, true);
-                    mark.by_limit &= is_notice;
-                    if !is_notice {
-                        mark.excused = true;
+                Record::Loss { at, up_to } => {
+                    // A reply that is incomplete is said twice: once in itself.
+                    let is_of_the_answer = index == 0 && stay.reply.is_some_and(|reply| !reply.complete);
+                    self.notice(stay, &mut mark, *at, *up_to, is_of_the_answer);
+                    if !is_of_the_answer {
                         mark.pending = None;
                         count_is_void = true;
                     }
@@ -271,12 +270,15 @@ impl<'a> Walk<'a> {
                 mark.pending = None;
                 self.account(&mut mark, position, true, "the position of a join");
                 mark.at = mark.at.max(position);
-                mark.excused = false;
             }
             for violation in &mut self.verdict.violations[known..] {
                 let around = stay.records[index.saturating_sub(4)..].iter().take(6).map(brief);
                 violation.what += &format!("; around it: {}", around.collect::<Vec<_>>().join(", "));
             }
+        }
+        if let Some((0, position)) = mark.pending {
+            // The answer was all that came: nothing is missing that it did not tell of.
+            mark.at = mark.at.max(position);
         }
         if let (Asked::Snapshot { rows }, Some(reply)) = (stay.asked, stay.reply) {
             self.snapshot(stay, reply, rows, mark.at);
@@ -293,8 +295,8 @@ impl<'a> Walk<'a> {
     fn begin(&mut self, stay: &Stay, reached: Option<Position>) -> Mark {
         let mut mark = Mark {
             at: Position::default(),
-            excused: false,
-            by_limit: matches!(stay.asked, Asked::Since { .. }),
+            floor: Position::default(),
+            is_by_clock: stay.reply.is_none(),
             from_snapshot: false,
             pending: None,
             last: None,
@@ -328,16 +330,26 @@ impl<'a> Walk<'a> {
                 // What its rows show does not come again, wherever it stands in the stream.
                 let sure = self.truth.before_time(stay.joined_at + 1).unwrap_or(LAST);
                 mark.at = sure.max(reply.position);
+                mark.is_by_clock = true;
                 mark.from_snapshot = true;
             }
             Asked::PositionOnly | Asked::Nothing => mark.at = reply.position,
         }
         if !reply.complete {
-            mark.excused = true;
             // By time, an answer is incomplete also where there is more than the limit.
             self.verdict.announced += u64::from(!matches!(stay.asked, Asked::Since { .. }));
+            let up_to = match stay.records.first() {
+                Some(Record::Loss { up_to, .. }) => Some(*up_to),
+                Some(_) => {
+                    let what = "the answer was incomplete, and no notice followed it".to_owned();
+                    self.report(Kind::Gap, what);
+                    None
+                }
+                None => None,
+            };
             if let Asked::After(position) = stay.asked
                 && !self.is_out_of_reach(position, stay.joined_at)
+                && !self.is_evicted(position, up_to)
             {
                 self.report(
                     Kind::FalseAlarm,
@@ -348,11 +360,10 @@ impl<'a> Walk<'a> {
                 self.report(Kind::FalseAlarm, "nothing was asked for, and that was incomplete".to_owned());
             }
         }
-        if reply.count == 0 {
+        if reply.count == 0 && reply.complete {
             mark.pending = None;
             self.account(&mut mark, reply.position, true, "the position of a join");
             mark.at = mark.at.max(reply.position);
-            mark.excused = false;
         }
         mark
     }
@@ -480,6 +491,10 @@ impl<'a> Walk<'a> {
         {
             self.report(Kind::PastCut, format!("{name} {position}, and the right to it ended at {cut}"));
         }
+        if position <= mark.floor {
+            let what = format!("{name} {position}, though all up to {} was announced as missing", mark.floor);
+            self.report(Kind::Reordered, what);
+        }
         match mark.last {
             Some(last) if position == last => self.report(Kind::Duplicate, format!("{name} {position}")),
             Some(last) if position < last => {
@@ -491,7 +506,6 @@ impl<'a> Walk<'a> {
             }
             _ => {
                 self.account(mark, position, false, "the next event");
-                mark.excused = false;
             }
         }
         mark.last = Some(mark.last.map_or(position, |last| last.max(position)));
@@ -503,18 +517,61 @@ impl<'a> Walk<'a> {
 
     /// Everything between the mark and `to` must have come. `inclusive`: up to `to` itself.
     fn account(&mut self, mark: &mut Mark, to: Position, inclusive: bool, by: &str) {
-        let first = self.events.partition_point(|event| event.position <= mark.at);
-        let end =
-            self.events.partition_point(|event| event.position < to || inclusive && event.position == to);
-        let Some(missing) = self.events.get(first..end).filter(|missing| !missing.is_empty()) else { return };
-        if mark.excused {
-            self.verdict.lost += if mark.by_limit { 0 } else { missing.len() as u64 };
-            return;
+        let missing = self.between(mark.at, to);
+        let missing = match missing.split_last() {
+            Some((last, rest)) if !inclusive && last.position == to => rest,
+            _ => missing,
+        };
+        if !missing.is_empty() {
+            let what = format!("{} events are missing before {by} {to}: {}", missing.len(), some(missing));
+            self.report(Kind::Gap, what);
         }
-        let names: Vec<String> =
-            missing.iter().take(3).map(|event| format!("{} {}", event.name, event.position)).collect();
-        let what = format!("{} events are missing before {by} {to}: {}", missing.len(), names.join(", "));
-        self.report(Kind::Gap, what);
+    }
+
+    /// The channel's events after a position, up to another.
+    fn between(&self, after: Position, to: Position) -> &'a [Expected] {
+        let first = self.events.partition_point(|event| event.position <= after);
+        let end = self.events.partition_point(|event| event.position <= to);
+        self.events.get(first..end).unwrap_or_default()
+    }
+
+    /// The relay says that events up to a position are missing. That excuses them; but it must be so.
+    fn notice(&mut self, stay: &Stay, mark: &mut Mark, at: i64, up_to: Position, is_of_the_answer: bool) {
+        let missing = self.between(mark.at, up_to);
+        let by_limit = is_of_the_answer && matches!(stay.asked, Asked::Since { .. });
+        self.verdict.lost += if by_limit { 0 } else { missing.len() as u64 };
+        if !is_of_the_answer {
+            self.verdict.announced += 1;
+            // The slot's loss is announced to all, also to those who had everything.
+            let losses = self.context.losses.iter();
+            let end = losses.filter(|loss| loss.began_at <= at && stay.asked_at <= loss.ended_at);
+            let end = end.map(|loss| loss.up_to_lsn).max();
+            // After one, what is read up to a change of routes may have been routed otherwise.
+            let is_guessed = self.truth.routes.iter().any(|(changed, _)| *changed == up_to);
+            let is_covered =
+                |event: &&Expected| end.is_some_and(|end| is_guessed || event.position.commit_lsn < end);
+            let uncovered: Vec<Expected> =
+                missing.iter().filter(|event| !is_covered(event)).cloned().collect();
+            let may_be_shown = mark.is_by_clock && up_to <= mark.at;
+            if self.context.is_window_small {
+                if end.is_none() && missing.is_empty() && !may_be_shown {
+                    let what =
+                        format!("a loss was announced up to {up_to}, and nothing up to there is missing");
+                    self.report(Kind::FalseAlarm, what);
+                }
+            } else if end.is_none() {
+                self.report(Kind::FalseAlarm, "a loss was announced, and nothing was lost".to_owned());
+            } else if !uncovered.is_empty() {
+                let what = format!(
+                    "{} events were announced as missing up to {up_to} that were not lost: {}",
+                    uncovered.len(),
+                    some(&uncovered)
+                );
+                self.report(Kind::Gap, what);
+            }
+        }
+        mark.floor = mark.floor.max(up_to);
+        mark.at = mark.at.max(up_to);
     }
 
     fn find(&self, position: Position) -> Option<&'a Expected> {
@@ -593,7 +650,6 @@ impl<'a> Walk<'a> {
 
     /// Whether it is right that a position cannot be gone on from.
     fn is_out_of_reach(&self, position: Position, asked_at: i64) -> bool {
-        let Some(window_micros) = self.context.window_micros else { return true };
         let lost = self
             .context
             .losses
@@ -603,25 +659,19 @@ impl<'a> Walk<'a> {
         let rerouted = self.truth.routes.iter().any(|(changed, changed_at)| {
             let mut starts = self.context.starts.iter();
             let started = starts.any(|(began_at, ready_at)| changed_at <= ready_at && *began_at <= asked_at);
-            *changed > position && started
+            let mut losses = self.context.losses.iter();
+            let lost = losses.any(|loss| *changed_at <= loss.ended_at && loss.began_at <= asked_at);
+            *changed > position && (started || lost)
         });
         let commit = self.truth.commits.partition_point(|(commit, _)| *commit < position);
         let committed_at = self.truth.commits.get(commit).map_or(i64::MAX, |(_, at)| *at);
-        lost || rerouted || committed_at < asked_at - window_micros
+        lost || rerouted || committed_at < asked_at - self.context.window_micros
     }
 
-    fn loss(&mut self, stay: &Stay, at: i64) {
-        // The notice that follows an incomplete reply says nothing new.
-        if stay.reply.is_some_and(|reply| !reply.complete) {
-            return;
-        }
-        self.verdict.announced += 1;
-        let happened =
-            self.context.losses.iter().any(|loss| loss.began_at <= at && stay.asked_at <= loss.ended_at);
-        // A window that is short of memory overtakes whoever reads slowly.
-        if !happened && self.context.window_micros.is_some() {
-            self.report(Kind::FalseAlarm, "a loss was announced, and nothing was lost".to_owned());
-        }
+    /// Whether events after a position may have left a small window: some did, up to where the notice says. Without one,
+    /// nobody knows.
+    fn is_evicted(&self, position: Position, up_to: Option<Position>) -> bool {
+        self.context.is_window_small && up_to.is_none_or(|up_to| !self.between(position, up_to).is_empty())
     }
 
     fn report(&mut self, kind: Kind, what: String) {
@@ -655,6 +705,12 @@ impl Message {
     }
 }
 
+/// The first of some events.
+fn some(events: &[Expected]) -> String {
+    let names = events.iter().take(3).map(|event| format!("{} {}", event.name, event.position));
+    names.collect::<Vec<_>>().join(", ")
+}
+
 /// A record in a few words.
 fn brief(record: &Record) -> String {
     match record {
@@ -662,7 +718,7 @@ fn brief(record: &Record) -> String {
         Record::Event { position, name, .. } => format!("{name} {position}"),
         Record::Row { name, .. } => format!("row {name}"),
         Record::Head(position) => format!("heartbeat {position}"),
-        Record::Loss { at } => format!("notice at {at}"),
+        Record::Loss { at, up_to } => format!("notice up to {up_to} at {at}"),
     }
 }
 

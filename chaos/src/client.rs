@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::journal::{Asked, End, Journal, Record, Reply, Stay, Texts, now};
+use crate::latency::Latency;
 use crate::model::canonical;
 use crate::plan::{ClientSpec, Manner, Who};
 use crate::position::Position;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub clock_step: AtomicI64,
     /// From now on slow clients read as fast as they can.
     pub hurry: AtomicBool,
+    /// From commit to live delivery.
+    pub latency: Latency,
 }
 
 impl Shared {
@@ -85,6 +88,8 @@ struct Channel {
     place: Place,
     /// Everything up to here has come: where to go on from.
     last: Option<Position>,
+    /// The last row of realtime.messages that came, and its id.
+    last_row: Option<(Position, String)>,
     /// Events of a replay that are still to come before the reply's position may be believed.
     pending: Option<(u64, Position)>,
     last_error: String,
@@ -106,6 +111,7 @@ impl Client {
             topic: format!("realtime:{name}"),
             place: Place::Out { again_at: Instant::now() },
             last: None,
+            last_row: None,
             pending: None,
             last_error: String::new(),
             finished: false,
@@ -207,10 +213,18 @@ impl Client {
             }
             let asked = self.wish(index);
             let mut config = default_config();
+            config["private"] = is_private(&self.channels[index].name).into();
             let wish = match asked {
                 Asked::Nothing => None,
                 Asked::PositionOnly => Some(json!({})),
-                Asked::After(position) => Some(json!({"after": position.id(self.tag.context("a tag")?)})),
+                Asked::After(position) => {
+                    // By the row's own id, where the last event was a row of realtime.messages, is as good.
+                    let row = self.channels[index].last_row.as_ref();
+                    match row.filter(|(at, _)| *at == position && self.rng.random()) {
+                        Some((_, row)) => Some(json!({"after": row})),
+                        None => Some(json!({"after": position.id(self.tag.context("a tag")?)})),
+                    }
+                }
                 Asked::Since { millis, limit } => Some(json!({"since": millis, "limit": limit})),
                 Asked::Snapshot { rows } => Some(json!({"snapshot": rows})),
             };
@@ -228,7 +242,12 @@ impl Client {
 
     fn wish(&mut self, index: usize) -> Asked {
         let since = |seconds_ago: i64, step: i64| now() / 1000 + (step - seconds_ago) * 1000;
-        match (self.journal.client.manner, self.channels[index].last) {
+        let (manner, last) = (self.journal.client.manner, self.channels[index].last);
+        if is_private(&self.channels[index].name) {
+            // There is no other way to begin: by time, the database's rows answer too, which have no position.
+            return last.filter(|_| manner != Manner::Stock).map_or(Asked::Nothing, Asked::After);
+        }
+        match (manner, last) {
             (Manner::Stock, _) => Asked::Nothing,
             (Manner::Since, _) => {
                 let step = self.shared.step_of(self.journal.client.number);
@@ -267,8 +286,11 @@ impl Client {
             "system" => {
                 let message = frame.payload["message"].as_str().unwrap_or_default();
                 if frame.payload["status"] == "ok" && message.starts_with("ReplayIncomplete") {
-                    self.note(index, Record::Loss { at: now() });
+                    let up_to = self.position(frame.payload["position"].as_str().unwrap_or_default())?;
+                    self.note(index, Record::Loss { at: now(), up_to });
                     self.channels[index].pending = None;
+                    // It is as if all of it had come: the client has been told.
+                    self.advance(index, up_to);
                 } else {
                     message.clone_into(&mut self.channels[index].last_error);
                 }
@@ -357,7 +379,8 @@ impl Client {
             self.one_of_the_replay(index);
             return Ok(());
         }
-        let Some(id) = meta["id"].as_str() else {
+        // Rows of realtime.messages have an id of their own, and the position beside it.
+        let Some(id) = meta["position"].as_str().or(meta["id"].as_str()) else {
             // Who comes online is no row; what a client says would carry a sender.
             let is_status = name.starts_with("agent:status:") && meta.is_null();
             let facts = ["message:", "conversation:", "read:", "agent:"];
@@ -367,6 +390,9 @@ impl Client {
             return Ok(());
         };
         let position = self.position(id)?;
+        if let (Some(row), true) = (meta["id"].as_str(), meta["position"].is_string()) {
+            self.channels[index].last_row = Some((position, row.to_owned()));
+        }
         self.shared.delivered.fetch_add(1, Ordering::Relaxed);
         let record = Record::Event {
             position,
@@ -375,6 +401,11 @@ impl Client {
             committed_at: meta["committed_at"].as_str().and_then(timestamp::micros).unwrap_or_default(),
             replayed: meta["replayed"] == true,
         };
+        if let Record::Event { committed_at, replayed: false, .. } = record
+            && self.journal.client.manner != Manner::Slow
+        {
+            self.shared.latency.note(committed_at);
+        }
         self.note(index, record);
         self.advance(index, position);
         self.one_of_the_replay(index);
@@ -425,6 +456,11 @@ impl Client {
         }
         Ok(position)
     }
+}
+
+/// Whether policies decide who may join.
+fn is_private(channel: &str) -> bool {
+    !channel.strip_prefix("bcast:").unwrap_or(channel).starts_with("org:")
 }
 
 /// Whether a socket merely ended, in whatever way.

@@ -7,13 +7,14 @@ use anyhow::{Result, bail};
 use campfire_tests::socket::{Socket, Vsn, ack_config, default_config};
 use campfire_tests::{chat, token};
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
+use crate::attack::{Attack, Ground};
 use crate::client::Shared;
 use crate::world::World;
 
@@ -23,14 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Hostile {
     shared: Arc<Shared>,
     world: World,
+    ground: Ground,
     rng: StdRng,
     /// What it got and should not have.
     loot: Vec<String>,
 }
 
 impl Hostile {
-    pub fn new(shared: Arc<Shared>, world: World, seed: u64) -> Self {
-        Self { shared, world, rng: StdRng::seed_from_u64(seed), loot: Vec::new() }
+    pub fn new(shared: Arc<Shared>, world: World, ground: Ground, seed: u64) -> Self {
+        Self { shared, world, ground, rng: StdRng::seed_from_u64(seed), loot: Vec::new() }
     }
 
     /// Attacks until stopped; gives what it got.
@@ -50,7 +52,12 @@ impl Hostile {
         let port = *self.shared.ports.choose(&mut self.rng).expect("there is a relay");
         let address = format!("127.0.0.1:{port}");
         let vsn = if self.rng.random() { Vsn::V1 } else { Vsn::V2 };
-        let kind = self.rng.random_range(0..7);
+        let kind = self.rng.random_range(0..8);
+        if kind == 7 {
+            let attack = Attack::of_clients().choose(&mut self.rng).expect("there are attacks");
+            let number = self.rng.random_range(0..20);
+            return attack.once(&self.ground, number, &mut self.rng).await;
+        }
         if kind == 0 {
             if Socket::try_connect(&address, "no such key", vsn).await?.is_ok() {
                 self.loot.push("a socket without a valid key".to_owned());
@@ -105,6 +112,12 @@ impl Hostile {
         ] {
             for token in [&agent, &visitor] {
                 self.expect_refusal(socket, &channel, token).await?;
+            }
+        }
+        for config in [default_config(), private_config()] {
+            let reply = socket.try_join(&theirs.3, Some(&agent), config).await?;
+            if reply.is_ok() {
+                self.loot.push(format!("a join of {}", theirs.3));
             }
         }
         let neighbours = [chat::widget_channel(mine.0, mine.1[1]), chat::conversations_channel(mine.0)];
@@ -174,10 +187,17 @@ impl Hostile {
         let chosen: Vec<_> = self.world.organizations.choose_multiple(&mut self.rng, 2).collect();
         let parts = |index: usize| {
             let organization = chosen[index];
-            (organization.id, organization.conversations.clone(), organization.agents[0])
+            (organization.id, organization.conversations.clone(), organization.agents[0], organization.desk())
         };
         (parts(0), parts(1))
     }
 }
 
-type Parts = (Uuid, Vec<Uuid>, Uuid);
+/// With its private channel.
+type Parts = (Uuid, Vec<Uuid>, Uuid, String);
+
+fn private_config() -> Value {
+    let mut config = default_config();
+    config["private"] = true.into();
+    config
+}

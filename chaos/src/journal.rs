@@ -83,9 +83,10 @@ pub enum Record {
     },
     /// A heartbeat's position: everything up to here has come.
     Head(Position),
-    /// The relay said that events are missing.
+    /// The relay said that events are missing, and from which position on none is.
     Loss {
         at: i64,
+        up_to: Position,
     },
 }
 

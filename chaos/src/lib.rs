@@ -5,11 +5,13 @@
 //! replication slot, by a decoder and a model of the design's table that share nothing with the relay. The checker
 //! compares after the run, so that no verdict depends on how fast anything was.
 
+pub mod attack;
 pub mod checker;
 pub mod client;
 pub mod faults;
 pub mod hostile;
 pub mod journal;
+pub mod latency;
 pub mod model;
 pub mod pgoutput;
 pub mod plan;
@@ -23,7 +25,9 @@ pub mod stage;
 pub mod truth;
 pub mod world;
 pub mod writers;
+pub mod xids;
 
+pub use attack::Attack;
 pub use plan::Plan;
 pub use report::Report;
 pub use run::{Options, run};

@@ -191,6 +191,17 @@ impl Model {
                     payload: canonical(&payload),
                 }]
             }
+            // A row of realtime.messages, as its trigger writes it.
+            "campfire.realtime" => {
+                let row: Json = serde_json::from_str(body).unwrap_or_default();
+                let (Some(topic), Some(name)) = (row["topic"].as_str(), row["event"].as_str()) else {
+                    return Vec::new();
+                };
+                // The private and the public channel of one name are two.
+                let channel =
+                    if row["private"] == true { topic.to_owned() } else { format!("public {topic}") };
+                vec![Event { channel, name: name.to_owned(), payload: canonical(&row["payload"]) }]
+            }
             _ => Vec::new(),
         }
     }
@@ -340,6 +351,23 @@ mod tests {
         };
         assert_eq!(say("news")[0].payload, r#"{"a":2,"b":1}"#);
         assert!(say("forged:news").is_empty());
+    }
+
+    #[test]
+    fn rows_of_private_and_public_channels_of_one_name_are_apart() {
+        let mut model = Model::default();
+        let mut say = |private: bool| {
+            let row =
+                serde_json::json!({"topic": "t", "event": "e", "private": private, "payload": {"n": 1}});
+            let content = format!("v1 1 00\n{row}");
+            model.apply(&Change::Message { prefix: "campfire.realtime".to_owned(), content }).0
+        };
+        let event = |channel: &str| {
+            let payload = r#"{"n":1}"#.to_owned();
+            Event { channel: channel.to_owned(), name: "e".to_owned(), payload }
+        };
+        assert_eq!(say(true), [event("t")]);
+        assert_eq!(say(false), [event("public t")]);
     }
 
     #[test]

@@ -6,14 +6,20 @@ use std::time::Duration;
 use campfire_tests::chat;
 use campfire_tests::socket::Vsn;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
+use crate::attack::Attack;
 use crate::world::World;
+use crate::xids;
 
 /// Nothing happens to the relay before this, so that everybody has joined once.
 const CALM_BEFORE: Duration = Duration::from_secs(3);
+
+/// In a run with faults: after as long a calm.
+const ASSAULT: Assault =
+    Assault { attack: Attack::Silent, at: Duration::from_secs(8), lasts: Duration::from_secs(5) };
 
 /// Between one fault and the next.
 const PAUSE_MS: std::ops::Range<u64> = 800..4_000;
@@ -144,8 +150,34 @@ pub struct Plan {
     pub writers: usize,
     /// Memory for the replay window, where it is less than the relay's default.
     pub window_bytes: Option<u32>,
+    /// The 64-bit transaction id that the run begins below, and crosses.
+    pub xids: Option<u64>,
+    /// What hostile clients try before anything else goes wrong, while others' latency is watched.
+    pub assault: Option<Assault>,
+    /// Writers write messages and do nothing else.
+    pub is_steady: bool,
     /// When, from the beginning on.
     pub faults: Vec<(Duration, Fault)>,
+}
+
+/// An attack: the same time is watched before it and while it lasts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Assault {
+    pub attack: Attack,
+    /// When it begins, from the beginning of the run on.
+    pub at: Duration,
+    pub lasts: Duration,
+}
+
+impl Assault {
+    /// From here on the calm is watched with which it is compared.
+    pub fn calm_from(&self) -> Duration {
+        self.at.saturating_sub(self.lasts)
+    }
+
+    pub fn ends(&self) -> Duration {
+        self.at + self.lasts
+    }
 }
 
 /// How many of each.
@@ -181,19 +213,39 @@ impl Plan {
         let manners = manners.into_iter().flat_map(|(manner, count)| std::iter::repeat_n(manner, count));
         let clients =
             manners.enumerate().map(|(number, manner)| client(&mut rng, &world, number, manner)).collect();
-        let faults = faults(&mut rng, lasts);
+        let attack = Attack::of_clients().choose(&mut rng).expect("there are attacks");
+        // A run that is too short for both has faults alone.
+        let assault = (lasts >= 3 * ASSAULT.ends()).then_some(Assault { attack, ..ASSAULT });
+        let faults = faults(&mut rng, assault.map_or(CALM_BEFORE, |assault| assault.ends()), lasts);
         let window_bytes = seed.is_multiple_of(4).then_some(SMALL_WINDOW_BYTES);
         let Crowd { hostile, writers, .. } = crowd;
-        Self { seed, lasts, world, clients, hostile, writers, window_bytes, faults }
+        let xids = xids::of_seed(seed);
+        let is_steady = false;
+        Self { seed, lasts, world, clients, hostile, writers, window_bytes, xids, assault, is_steady, faults }
     }
 
-    /// The same without faults.
+    /// One attack, a third of the time, between two calms; a hundred clients, steady traffic, and nothing else.
+    pub fn alone(seed: u64, attack: Attack, lasts: Duration) -> Self {
+        let lasts = lasts.max(6 * CALM_BEFORE);
+        let third = (lasts - CALM_BEFORE) / 3;
+        let mut plan = Self::new(seed, lasts, ALONE).calm();
+        plan.assault = Some(Assault { attack, at: CALM_BEFORE + third, lasts: third });
+        Self { is_steady: true, window_bytes: None, ..plan }
+    }
+
+    /// The same without faults, attacks, and years of transactions.
     #[must_use]
     pub fn calm(mut self) -> Self {
         self.faults.clear();
+        self.assault = None;
+        self.xids = None;
         self
     }
 }
+
+/// Who is there while one attack is tried alone.
+const ALONE: Crowd =
+    Crowd { resuming: 100, slow: 0, since: 0, snapshot: 0, stock: 0, hostile: 0, writers: 2 };
 
 fn client(rng: &mut StdRng, world: &World, number: usize, manner: Manner) -> ClientSpec {
     let organization = world.organizations.choose(rng).expect("there are organizations");
@@ -218,7 +270,16 @@ fn client(rng: &mut StdRng, world: &World, number: usize, manner: Manner) -> Cli
         let user = *organization.agents.choose(rng).expect("there are agents");
         let who = Who::Agent { organization: organization.id, user };
         let list = chat::conversations_channel(organization.id);
-        let channels = match rng.random_range(0..6) {
+        let channels = match rng.random_range(0..8) {
+            // The policies ask for the token alone; an agent who is switched off would lose the others.
+            kind @ 6.. => {
+                let user = *organization.steady().choose(rng).expect("some are never switched off");
+                let who = Who::Agent { organization: organization.id, user };
+                let desk = organization.desk();
+                let channels = if kind == 6 { vec![desk] } else { vec![list, desk] };
+                let vsn = if rng.random() { Vsn::V1 } else { Vsn::V2 };
+                return ClientSpec { number, manner, vsn, who, channels, seed: rng.random() };
+            }
             0 => vec![list],
             1 => vec![chat::organization_channel(organization.id)],
             2 => vec![list, conv],
@@ -231,9 +292,9 @@ fn client(rng: &mut StdRng, world: &World, number: usize, manner: Manner) -> Cli
     ClientSpec { number, manner, vsn, who, channels, seed: rng.random() }
 }
 
-fn faults(rng: &mut StdRng, lasts: Duration) -> Vec<(Duration, Fault)> {
+fn faults(rng: &mut StdRng, from: Duration, lasts: Duration) -> Vec<(Duration, Fault)> {
     let mut faults = Vec::new();
-    let mut at = CALM_BEFORE;
+    let mut at = from;
     while at < lasts {
         faults.push((at, fault(rng)));
         at += Duration::from_millis(rng.random_range(PAUSE_MS));
@@ -286,6 +347,12 @@ impl fmt::Display for Plan {
         )?;
         if let Some(bytes) = self.window_bytes {
             writeln!(f, "  the replay window has {bytes} bytes")?;
+        }
+        if let Some(boundary) = self.xids {
+            writeln!(f, "  transaction ids begin below {boundary} and cross it")?;
+        }
+        if let Some(Assault { attack, at, lasts }) = self.assault {
+            writeln!(f, "  {:>6.1} s  attack {} for {lasts:?}", at.as_secs_f64(), attack.name())?;
         }
         for (at, fault) in &self.faults {
             writeln!(f, "  {:>6.1} s  {fault:?}", at.as_secs_f64())?;

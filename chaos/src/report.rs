@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use crate::attack::Figures;
 use crate::checker::{Verdict, count};
 
 /// Violations printed in full; of more, the number is enough.
@@ -27,6 +28,10 @@ pub struct Report {
     pub resident: Vec<u64>,
     /// How often a saboteur struck.
     pub struck: u64,
+    /// What an attack cost others.
+    pub assault: Option<Figures>,
+    /// The transaction id that was crossed, and the one that was come to.
+    pub xids: Option<(u64, u64)>,
     pub verdict: Verdict,
 }
 
@@ -63,6 +68,8 @@ impl Report {
             "sockets": sockets, "stays": stays, "replays": replays, "snapshots": snapshots, "cuts": cuts,
             "announced_losses": announced, "events_lost": lost,
             "relay_rss_mib": {"first": first, "most": most, "last": last, "each_second": self.resident.iter().map(|bytes| bytes >> 20).collect::<Vec<_>>()},
+            "attack": self.assault.as_ref().map(Figures::to_json),
+            "transaction_ids": self.xids.map(|(crossed, came_to)| json!({"crossed": crossed, "came_to": came_to})),
             "violations": counts,
             "first_violations": violations.iter().take(PRINTED).map(ToString::to_string).collect::<Vec<_>>(),
         })
@@ -100,6 +107,12 @@ impl fmt::Display for Report {
         for (name, value) in rows {
             writeln!(f, "{name:>28}  {value}")?;
         }
+        if let Some((crossed, came_to)) = self.xids {
+            writeln!(f, "{:>28}  crossed {crossed}, came to {came_to}", "transaction ids")?;
+        }
+        if let Some(figures) = &self.assault {
+            write!(f, "{}", table([figures]))?;
+        }
         for (kind, count) in count(&verdict.violations) {
             writeln!(f, "{:>28}  {count}", kind.name())?;
         }
@@ -111,4 +124,25 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// What attacks cost others, a row each.
+pub fn table<'a>(attacks: impl IntoIterator<Item = &'a Figures>) -> String {
+    let mut text = String::from(
+        "| attack | connections | event, p50 / p99 ms: before | during | join, p50 / p99 ms: before | during | relay RSS, MiB: before | at most | after |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+    );
+    for figures in attacks {
+        let Figures { attack, delivery, joining, rss_before, rss_most, rss_after, connections } = figures;
+        let [before, most, after] = [rss_before, rss_most, rss_after].map(|bytes| bytes >> 20);
+        text += &format!(
+            "| {} | {connections} | {} | {} | {} | {} | {before} | {most} | {after} |\n",
+            attack.name(),
+            delivery[0],
+            delivery[1],
+            joining[0],
+            joining[1]
+        );
+    }
+    text
 }

@@ -5,24 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use campfire_tests::seed::DATABASE;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_postgres::Client as Database;
 
+use crate::attack::{Figures, Ground, carry_out};
 use crate::checker::{self, Context, Kind, Violation};
 use crate::client::{Client, LAST, Shared};
 use crate::faults;
 use crate::hostile::Hostile;
 use crate::journal::{Journal, Texts};
+use crate::latency::{Latency, Phase};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::sabotage::{Sabotage, Saboteur};
 use crate::stage::Stage;
 use crate::truth::Truth;
 use crate::writers::{Tally, Writer};
+use crate::xids;
 
 /// How long clients may take to get to the end once nothing is wrong any more.
 const END_PATIENCE: Duration = Duration::from_secs(180);
@@ -55,7 +58,7 @@ pub struct Options {
 /// Carries out a plan. An error is the harness's own; what the relay does wrong is in the report.
 pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     let saboteur = options.sabotage.map(|(kind, one_in)| Arc::new(Saboteur::new(kind, one_in)));
-    let mut stage = Stage::build(options.relay.clone(), saboteur.clone(), plan.window_bytes).await?;
+    let mut stage = Stage::build(options.relay.clone(), saboteur.clone(), plan).await?;
     let database = stage.database().await?;
     plan.world.settle(&database).await?;
     let mut truth = Truth::begin(&database).await?;
@@ -72,7 +75,12 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
         finished: AtomicUsize::new(0),
         clock_step: AtomicI64::new(0),
         hurry: AtomicBool::new(false),
+        latency: Latency::default(),
     });
+    let url = stage.cluster.superuser_url(DATABASE);
+    // The first seat's relay: faults come later.
+    let port = stage.seats[0].settings.port;
+    let ground = Ground::new(Arc::clone(&shared), port, plan.world.hostile.clone(), url.clone());
     let (stop_clients, clients_stopped) = watch::channel(false);
     let (stop_writers, writers_stopped) = watch::channel(false);
     let mut clients = JoinSet::new();
@@ -82,15 +90,13 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     let mut hostile = JoinSet::new();
     for number in 0..plan.hostile {
         let seed = plan.seed ^ (0xbad0 + number as u64);
-        hostile
-            .spawn(Hostile::new(Arc::clone(&shared), plan.world.clone(), seed).run(clients_stopped.clone()));
+        let one = Hostile::new(Arc::clone(&shared), plan.world.clone(), ground.clone(), seed);
+        hostile.spawn(one.run(clients_stopped.clone()));
     }
     let tally = Arc::new(Tally::default());
-    let url = stage.cluster.superuser_url(DATABASE);
     let mut writers = JoinSet::new();
     for number in 0..plan.writers {
-        let seed = plan.seed ^ (0xabc0 + number as u64);
-        let writer = Writer::new(number, url.clone(), plan.world.clone(), seed, Arc::clone(&tally));
+        let writer = Writer::new(number, url.clone(), plan, Arc::clone(&tally));
         writers.spawn(writer.run(writers_stopped.clone()));
     }
 
@@ -106,9 +112,17 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     play.report.clients = plan.clients.len();
     play.report.hostile = plan.hostile;
     let began = Instant::now();
+    let pid = stage.relay()?.pid();
+    let assault = plan
+        .assault
+        .map(|assault| tokio::spawn(carry_out(ground, plan.world.clone(), pid, assault, began, plan.seed)));
     let struck = play.act(&mut stage, &mut truth, began).await;
     let Play { mut report, losses, .. } = play;
 
+    let figures = match assault {
+        Some(assault) => Some(assault.await.context("an attack panicked")?),
+        None => None,
+    };
     stop_writers.send_replace(true);
     while writers.join_next().await.is_some() {}
     let ended = match struck {
@@ -127,21 +141,39 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     while let Some(got) = hostile.join_next().await {
         loot.extend(got.context("a hostile client panicked")?);
     }
+    let rss_after = stage.relay().and_then(|relay| relay.resident_bytes()).unwrap_or_default();
     for seat in 0..stage.seats.len() {
         stage.unseat(seat);
     }
     ended?;
+    if let Some(figures) = figures {
+        let delivery = [Phase::Calm, Phase::Attack].map(|phase| shared.latency.spread(phase));
+        report.assault = Some(Figures { delivery, rss_after, ..figures? });
+    }
     journals.sort_by_key(|journal| journal.client.number);
 
-    let window_micros = if plan.window_bytes.is_some() { None } else { Some(WINDOW_MICROS) };
-    let context = Context { losses, starts: stage.starts.clone(), window_micros, last_event: LAST };
-    let disagreement = truth.disagreement(&stage.database().await?).await?;
+    let context = Context {
+        losses,
+        starts: stage.starts.clone(),
+        window_micros: WINDOW_MICROS,
+        is_window_small: plan.window_bytes.is_some(),
+        last_event: LAST,
+    };
+    let database = stage.database().await?;
+    if let Some(boundary) = plan.xids {
+        let next = xids::next(&database).await?;
+        ensure!(next > boundary, "transaction ids came to {next}, and should have crossed {boundary}");
+        report.xids = Some((boundary, next));
+    }
+    let disagreement = truth.disagreement(&database).await?;
     report.verdict = checker::check(&truth, &journals, &context);
     let nobodys = |kind, what| Violation { kind, client: None, channel: String::new(), what };
     let violations = &mut report.verdict.violations;
     violations.extend(
         loot.into_iter().map(|what| nobodys(Kind::Unauthorized, format!("a hostile client got {what}"))),
     );
+    let complaints = report.assault.iter().flat_map(Figures::complaints);
+    violations.extend(complaints.map(|what| nobodys(Kind::Relay, what)));
     violations.extend(stage.panics.iter().map(|line| nobodys(Kind::Relay, line.clone())));
     violations.extend(disagreement.map(|what| nobodys(Kind::Oracle, what)));
     report.seconds = began.elapsed().as_secs_f64();
@@ -170,8 +202,13 @@ impl Play<'_> {
         let mut read_at = began + READ_EVERY;
         let mut look_at = began;
         let mut progress_at = began + PROGRESS_EVERY;
+        let mut crossing = self.plan.xids.map(|boundary| (began + self.plan.lasts / 2, boundary));
         loop {
             let now = Instant::now();
+            // By now many will have been used up; if the machine is too busy for that, the rest goes here.
+            if let Some((_, boundary)) = crossing.take_if(|(at, _)| now >= *at) {
+                xids::come_near(&stage.database().await?, boundary).await?;
+            }
             if now >= began + self.plan.lasts && (self.has_enough() || now >= began + LONGEST) {
                 return Ok(());
             }
@@ -254,6 +291,10 @@ async fn say_last(database: &mut Database, plan: &Plan) -> Result<()> {
     let say = transaction.prepare("select campfire.broadcast($1, $2, '{}')").await?;
     for channel in plan.world.channels() {
         transaction.execute(&say, &[&channel, &LAST]).await?;
+    }
+    let send = transaction.prepare("select realtime.send('{}', $1, $2)").await?;
+    for desk in plan.world.desks() {
+        transaction.execute(&send, &[&LAST, &desk]).await?;
     }
     transaction.commit().await?;
     Ok(())

@@ -12,15 +12,17 @@ use campfire_tests::{Cluster, Relay, server};
 use tokio_postgres::Client;
 
 use crate::journal::now;
+use crate::plan::Plan;
 use crate::proxy::Proxy;
 use crate::sabotage::Saboteur;
+use crate::xids;
 
 /// How soon a standby ends a relay that hangs.
 const TAKEOVER_SECONDS: &str = "3";
 
 /// Where a relay can be: its settings, and what clients reach it by.
 pub struct Seat {
-    settings: Settings,
+    pub settings: Settings,
     pub relay: Option<Relay>,
     pub proxy: Proxy,
 }
@@ -44,12 +46,16 @@ impl Stage {
     pub async fn build(
         binary: Option<PathBuf>,
         saboteur: Option<Arc<Saboteur>>,
-        window_bytes: Option<u32>,
+        plan: &Plan,
     ) -> Result<Self> {
         let settings = [("max_slot_wal_keep_size", "-1"), ("max_connections", "200")];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let cluster = tokio::task::block_in_place(|| {
-            Cluster::boot_with(ClusterOptions { settings, ..ClusterOptions::default() })
+            let mut cluster = Cluster::boot_with(ClusterOptions { settings, ..ClusterOptions::default() })?;
+            if let Some(boundary) = plan.xids {
+                xids::move_below(&mut cluster, boundary)?;
+            }
+            anyhow::Ok(cluster)
         })?;
         let postgres = Proxy::start(cluster.port, None).await?;
         let mut seats = Vec::new();
@@ -65,7 +71,11 @@ impl Stage {
             if let Some(binary) = &binary {
                 settings = settings.binary(binary);
             }
-            if let Some(bytes) = window_bytes {
+            if plan.is_steady {
+                // Attackers come from an address of their own, not from this machine.
+                settings = settings.env("CAMPFIRE_TRUSTED_PROXIES", "1");
+            }
+            if let Some(bytes) = plan.window_bytes {
                 settings = settings.env("CAMPFIRE_WINDOW_BYTES", &bytes.to_string());
             }
             let proxy = Proxy::start(settings.port, saboteur.clone()).await?;

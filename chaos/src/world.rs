@@ -25,6 +25,21 @@ pub struct Organization {
 }
 
 impl Organization {
+    /// A private channel outside `org:`, which policies on realtime.messages let its agents read.
+    pub fn desk(&self) -> String {
+        format!("desk:{}", self.id)
+    }
+
+    /// Another, on which everybody may send.
+    pub fn den(&self) -> String {
+        format!("den:{}", self.id)
+    }
+
+    /// Agents that are never switched off.
+    pub fn steady(&self) -> &[Uuid] {
+        &self.agents[..STEADY]
+    }
+
     /// Conversations that writers move to other organizations, delete, and make anew.
     pub fn nomads(&self) -> &[Uuid] {
         &self.conversations[SETTLED..]
@@ -39,18 +54,27 @@ impl Organization {
 #[derive(Clone, Debug)]
 pub struct World {
     pub organizations: Vec<Organization>,
+    /// A customer who means harm. Nobody else listens to its channels.
+    pub hostile: Organization,
 }
+
+/// Who may do what on private channels: a desk is for its organization's agents, a den for everybody.
+const POLICIES: &str = "
+    select campfire.install_supabase_api();
+    create policy desks on realtime.messages for select to authenticated using (
+      realtime.topic() = 'desk:' || (current_setting('request.jwt.claims', true)::jsonb ->> 'org_id'));
+    create policy dens_are_read on realtime.messages for select to anon, authenticated using (realtime.topic() like 'den:%');
+    create policy dens_are_written on realtime.messages for insert to anon, authenticated
+      with check (realtime.topic() like 'den:%');";
 
 impl World {
     /// The same for the same seed.
     pub fn new(rng: &mut StdRng) -> Self {
         let mut uuids = |count| (0..count).map(|_| uuid(rng)).collect::<Vec<_>>();
-        let organizations = (0..ORGANIZATIONS).map(|_| Organization {
-            id: uuids(1)[0],
-            agents: uuids(AGENTS),
-            conversations: uuids(CONVERSATIONS),
-        });
-        Self { organizations: organizations.collect() }
+        let mut organization =
+            || Organization { id: uuids(1)[0], agents: uuids(AGENTS), conversations: uuids(CONVERSATIONS) };
+        let organizations = (0..ORGANIZATIONS).map(|_| organization()).collect();
+        Self { organizations, hostile: organization() }
     }
 
     pub fn conversations(&self) -> impl Iterator<Item = Uuid> {
@@ -71,9 +95,16 @@ impl World {
         channels
     }
 
+    /// Every private channel that somebody listens to.
+    pub fn desks(&self) -> impl Iterator<Item = String> {
+        self.organizations.iter().map(Organization::desk)
+    }
+
     /// Writes it all down.
     pub async fn settle(&self, database: &Client) -> Result<()> {
-        for (number, organization) in self.organizations.iter().enumerate() {
+        database.batch_execute(POLICIES).await.context("private channels")?;
+        let organizations = self.organizations.iter().chain([&self.hostile]);
+        for (number, organization) in organizations.enumerate() {
             let name = format!("Organization {number}");
             database
                 .execute("insert into organizations (id, name) values ($1, $2)", &[&organization.id, &name])

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use crate::plan::Plan;
 use crate::world::World;
 
 /// Content of what is rolled back begins so: nobody may ever see it.
@@ -38,6 +39,8 @@ pub struct Writer {
     rng: StdRng,
     serial: u64,
     tally: Arc<Tally>,
+    /// Writes messages and does nothing else.
+    is_steady: bool,
 }
 
 /// How an attempt ended.
@@ -47,8 +50,9 @@ enum Outcome {
 }
 
 impl Writer {
-    pub fn new(number: usize, url: String, world: World, seed: u64, tally: Arc<Tally>) -> Self {
-        Self { number, url, world, rng: StdRng::seed_from_u64(seed), serial: 0, tally }
+    pub fn new(number: usize, url: String, plan: &Plan, tally: Arc<Tally>) -> Self {
+        let rng = StdRng::seed_from_u64(plan.seed ^ (0xabc0 + number as u64));
+        Self { number, url, world: plan.world.clone(), rng, serial: 0, tally, is_steady: plan.is_steady }
     }
 
     /// Writes until stopped. Errors are part of it: servers go away, locks time out.
@@ -83,8 +87,11 @@ impl Writer {
     }
 
     async fn act(&mut self, client: &Client) -> Result<Outcome> {
-        let script = match self.rng.random_range(0..100) {
+        let kind = if self.is_steady { 0 } else { self.rng.random_range(0..104) };
+        let script = match kind {
             0..30 => self.message(),
+            100..103 => self.to_a_desk(),
+            103 => self.burst(),
             30..36 => return self.long_transaction(client).await,
             36..44 => self.savepoints(),
             44..50 => return self.rollback(client).await,
@@ -166,7 +173,8 @@ impl Writer {
         let insert = self.insert(&content);
         let channel = format!("org:{}", self.organization());
         let broadcast = format!("select campfire.broadcast('{channel}', '{ROLLED_BACK}', '{{}}')");
-        client.batch_execute(&format!("begin; {insert}; {broadcast}; rollback")).await?;
+        let send = format!("select realtime.send('{{}}', '{ROLLED_BACK}', '{}')", self.desk());
+        client.batch_execute(&format!("begin; {insert}; {broadcast}; {send}; rollback")).await?;
         Ok(Outcome::RolledBack)
     }
 
@@ -318,6 +326,40 @@ impl Writer {
         format!(
             "begin; select campfire.broadcast('{channel}', 'chaos:said', '{{\"text\": \"{content}\", \"n\": 1}}'); commit"
         )
+    }
+
+    fn desk(&mut self) -> String {
+        self.world.organizations.choose(&mut self.rng).expect("there are organizations").desk()
+    }
+
+    /// To a private channel, with a row of the chat before and after; or to the public channel of that name, where
+    /// nobody is.
+    fn to_a_desk(&mut self) -> String {
+        let (desk, content, private) = (self.desk(), self.content(), self.rng.random_ratio(3, 4));
+        let insert = self.insert(&content);
+        format!(
+            "begin; {insert};
+             select realtime.send('{{\"text\": \"{content}\", \"n\": 1}}', 'chaos:said', '{desk}', {private});
+             {insert}; commit"
+        )
+    }
+
+    /// More events of one channel in one transaction than an outbox has room for.
+    fn burst(&mut self) -> String {
+        let (count, content) = (self.rng.random_range(1_100..2_500), self.content());
+        let one = if self.rng.random() {
+            format!(
+                "realtime.send(jsonb_build_object('text', '{content}', 'n', n), 'chaos:burst', '{}')",
+                self.desk()
+            )
+        } else {
+            let payload = format!("jsonb_build_object('text', '{content}', 'n', n)");
+            format!(
+                "campfire.broadcast('org:{}:conversations', 'chaos:burst', {payload})",
+                self.organization()
+            )
+        };
+        format!("select {one} from generate_series(1, {count}) as n")
     }
 
     /// As any role may write it.

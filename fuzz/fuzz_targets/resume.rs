@@ -62,6 +62,8 @@ mod hub {
                 calls_max: 20,
                 calls_time: Duration::from_secs(30),
                 payload_bytes_max: BIG,
+                room_bytes_max: BIG,
+                bytes_max: BIG,
             },
             snapshot_bytes_max: BIG,
             window: WindowLimits {
@@ -76,6 +78,7 @@ mod hub {
             Hub::new(settings, Metrics::default(), snapshots, Arc::new(watch::Sender::new(Lsn(0))), ready);
         hub.apply(HubInput::Attached {
             loss: None,
+            is_elsewhere: false,
             agents: Vec::new(),
             agent_names: Vec::new(),
             snapshot: Default::default(),
@@ -125,6 +128,7 @@ mod hub {
                 payload: Ok(payload),
                 credential: Ok(Credential::ApiKey(Role::ServiceRole)),
                 grants: grants.map(Ok),
+                address: None,
                 within_rate: true,
             })));
             say(ClientInput::Refill);

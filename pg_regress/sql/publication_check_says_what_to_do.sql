@@ -49,6 +49,9 @@ select n, s.* from (values
   (17, 'alter table messages drop column sender_email cascade'),
   (18, 'alter table realtime_conversations replica identity default'),
   (19, 'alter table messages replica identity default'),
-  (20, 'alter table read_receipts add column detail jsonb')
+  (20, 'alter table read_receipts add column detail jsonb'),
+  (21, 'drop policy agents_relay_select on agents; drop policy agents_service on agents'),
+  (22, 'create policy second_factor on agents as restrictive to authenticated using (current_setting(''app.factors'', true) = ''2'')'),
+  (23, 'revoke select on agents from campfire_relay, authenticated, service_role; revoke select (active) on agents from campfire_relay')
 ) as v (n, damage), pg_temp.spoil(damage) as s;
 rollback;

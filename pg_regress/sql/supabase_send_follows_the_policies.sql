@@ -31,6 +31,11 @@ select realtime.send('{}', 'message:created', 'org:10000000-0000-4000-8000-00000
 select realtime.send('{}', 'e', 'org:7');
 insert into realtime.messages (topic, extension, event, payload) values ('org:10000000-0000-4000-8000-000000000001', 'broadcast', 'e', '{}');
 \echo :LAST_ERROR_SQLSTATE
+select realtime.send('{}', repeat('e', 255), 'room:7');
+select realtime.send('{}', repeat('e', 256), 'room:7');
+select realtime.send_binary('\x00', repeat('é', 128), 'room:7');
+insert into realtime.messages (topic, extension, event, payload) values ('room:7', 'broadcast', 'typing:' || repeat('x', 1500000), '{}');
+\echo :LAST_ERROR_SQLSTATE
 update campfire.settings set value = '300' where name = 'broadcast_bytes_max';
 insert into realtime.messages (id, topic, extension, event, payload)
 values ('10000000-0000-4000-8000-000000000002', 'room:7', 'broadcast', 'e', to_jsonb(repeat('x', 300)));

@@ -1,25 +1,33 @@
 //! Builds the relay from its settings, runs it, and stops it in the order in which data flows.
 
+mod door;
+
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, info_span, warn};
 
+pub use self::door::Door;
 use crate::auth::{ApiKeys, ClaimPaths, Keys};
 use crate::config::{self, Config, Limits, ListenAddress, OnLostSlot, PublicChannels};
 use crate::decode;
-use crate::fanout::{Hub, HubSettings, PresenceLimits, WindowLimits};
+use crate::fanout::{Hub, HubSettings, PresenceLimits, Unread, WindowLimits};
 use crate::http::{self, Addresses, Listener, Lobby, LobbyLimits, Rates, Refusals, Shared, Strangers};
 use crate::ingest::Ingest;
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
 use crate::policies::{Policies, PolicyLimits};
 use crate::snapshot::{Sessions, SnapshotReader};
+use crate::socket::Unfinished;
+use crate::turns::TurnLimits;
+use crate::vital::{VitalTask, VitalTasks};
 use crate::wal::{Lsn, WalConfig};
 
 /// Inputs that may wait for the hub from each side. Behind a full queue the sender waits: sessions stop reading
@@ -86,6 +94,8 @@ impl App {
                 calls_max: config.limits.presence_calls,
                 calls_time: Duration::from_secs(config.limits.presence_calls_seconds),
                 payload_bytes_max: config.limits.presence_bytes_max,
+                room_bytes_max: config.limits.presence_room_bytes_max,
+                bytes_max: config.limits.presence_total_bytes_max,
             },
             window: WindowLimits {
                 age_max: Duration::from_secs(config.window_seconds),
@@ -94,7 +104,8 @@ impl App {
             },
             snapshot_bytes_max: config.snapshot_bytes,
         };
-        let (snapshots, snapshot_requests) = mpsc::channel(config.snapshot_queue.into());
+        // The reader only sorts them, and does not wait: what is too much is its to refuse.
+        let (snapshots, snapshot_requests) = mpsc::channel(CLIENT_INPUTS);
         let hub = Hub::new(settings, metrics.clone(), snapshots, Arc::clone(&applied), ready_tx);
         let limits = within_open_files(config.limits.clone());
         let lobby = LobbyLimits {
@@ -115,8 +126,12 @@ impl App {
                 timeout: Duration::from_secs(config.snapshot_seconds),
                 bytes_max: config.snapshot_bytes,
                 applied: applied.subscribe(),
+                idle: Arc::default(),
             },
-            sessions_max: config.snapshot_sessions.into(),
+            limits: TurnLimits {
+                at_once: config.snapshot_sessions.into(),
+                crowd: usize::from(config.snapshot_sessions) + usize::from(config.snapshot_queue),
+            },
             stop: stop.clone(),
         };
         let policy_limits = PolicyLimits {
@@ -141,6 +156,11 @@ impl App {
             standing_by: AtomicBool::new(false),
             problems: watch::Sender::new(0),
             next_socket: AtomicU64::new(1),
+            unread: Unread::new(config.limits.unread_bytes_max),
+            // One is always allowed, however large.
+            unfinished: Unfinished::new(
+                config.limits.unfinished_bytes_max.max(config.limits.frame_bytes_max),
+            ),
             addresses: Addresses::default(),
             refusals: Refusals::default(),
             strangers: Arc::new(Strangers::default()),
@@ -172,19 +192,30 @@ impl App {
         Ok(Self { config, shared, hub, client_inputs, wal_inputs, ingest, snapshot_reader, listeners, stop })
     }
 
-    /// Runs until `signal` resolves or an error that only a person can mend, then drains.
+    /// Runs until `signal` resolves, an error that only a person can mend, or the death of a task; then drains.
     pub async fn run(self, signal: impl Future<Output = &'static str>) -> Result<()> {
+        let (running, tasks) = self.into_tasks();
+        running.run(tasks, signal).await
+    }
+
+    /// All that has to run. The hub is among them, and stops by a signal of its own.
+    fn into_tasks(self) -> (Running, Vec<VitalTask>) {
         let Self { config, shared, hub, client_inputs, wal_inputs, ingest, snapshot_reader, listeners, stop } =
             self;
+        let mut tasks = Vec::new();
+        let mut add = |name: String, run: BoxFuture<'static, Result<()>>| tasks.push(VitalTask { name, run });
         let hub_stop = CancellationToken::new();
-        let hub =
-            tokio::spawn(hub.run(client_inputs, wal_inputs, hub_stop.clone()).instrument(info_span!("hub")));
-        let ingest = ingest.run().instrument(info_span!("wal", slot = %config.slot));
-        let mut ingest = tokio::spawn(ingest);
-        shared.tasks.spawn(snapshot_reader.run().instrument(info_span!("snapshots")));
-        let servers = TaskTracker::new();
-        let serve = |listener, router: axum::Router| {
-            servers.spawn(http::serve(listener, router, Arc::clone(&shared), servers.clone()));
+        let hub = hub.run(client_inputs, wal_inputs, hub_stop.clone()).map(Ok);
+        add(HUB.to_owned(), hub.instrument(info_span!("hub")).boxed());
+        let ingest = ingest.run().map_err(anyhow::Error::from);
+        add(INGEST.to_owned(), ingest.instrument(info_span!("wal", slot = %config.slot)).boxed());
+        let snapshots = snapshot_reader.run().map(Ok);
+        add("snapshot reader".to_owned(), snapshots.instrument(info_span!("snapshots")).boxed());
+        let connections = TaskTracker::new();
+        let mut serve = |listener: Listener, router: axum::Router| {
+            let name = format!("listener on {}", listener.name());
+            let serving = http::serve(listener, router, Arc::clone(&shared), connections.clone());
+            add(name, serving.map(Ok).boxed());
         };
         let router = http::router(Arc::clone(&shared), listeners.metrics.is_empty());
         for listener in listeners.clients {
@@ -193,35 +224,51 @@ impl App {
         for listener in listeners.metrics {
             serve(listener, http::health_router(Arc::clone(&shared)));
         }
-        servers.close();
         if let Some(jwks) = &shared.jwks {
             let interval = Duration::from_secs(config.jwks_refresh_seconds.max(1));
-            shared.tasks.spawn(Arc::clone(jwks).run(interval, stop.clone()));
+            let refreshing = Arc::clone(jwks).run(interval, stop.clone()).map(Ok);
+            add("reader of published keys".to_owned(), refreshing.boxed());
         }
+        connections.close();
+        let grace = Duration::from_secs(config.shutdown_grace_seconds);
+        (Running { shared, connections, stop, hub_stop, grace }, tasks)
+    }
+}
 
+const HUB: &str = "hub";
+const INGEST: &str = "reader of the slot";
+
+/// What it takes to stop a relay that runs.
+struct Running {
+    shared: Arc<Shared>,
+    connections: TaskTracker,
+    stop: CancellationToken,
+    hub_stop: CancellationToken,
+    grace: Duration,
+}
+
+impl Running {
+    async fn run(self, tasks: Vec<VitalTask>, signal: impl Future<Output = &'static str>) -> Result<()> {
+        let Self { shared, connections, stop, hub_stop, grace } = self;
+        let mut vital = VitalTasks::default();
+        tasks.into_iter().for_each(|task| vital.spawn(task));
         let outcome = tokio::select! {
             signal = signal => {
                 info!(signal, "stopping");
                 Ok(())
             }
-            ended = &mut ingest => match ended {
-                Ok(outcome) => outcome.map_err(anyhow::Error::from),
-                Err(panic) => Err(panic.into()),
-            },
+            death = vital.first_death() => Err(death),
         };
 
         // In flow order: no more WAL, no more accepts; then sockets get what is queued and a goodbye; the hub last,
         // because sockets still speak to it.
         stop.cancel();
         shared.tasks.close();
-        let grace = Duration::from_secs(config.shutdown_grace_seconds);
         let drained = async {
-            // It may be making a slot, which has to be taken back.
-            if !ingest.is_finished() {
-                (&mut ingest).await.ok();
-            }
+            // The reader of the slot may be making one, which has to be taken back.
+            vital.all_but(HUB).await;
             shared.tasks.wait().await;
-            servers.wait().await;
+            connections.wait().await;
         };
         if tokio::time::timeout(grace, drained).await.is_err() {
             let sockets = usize::try_from(shared.metrics.sockets.get()).unwrap_or_default();
@@ -230,7 +277,7 @@ impl App {
                 (sockets, "sockets that take no more"),
                 (tasks.saturating_sub(sockets), "handshakes and background tasks"),
                 (connections, "connections in the middle of a request"),
-                (usize::from(!ingest.is_finished()), "connection to Postgres"),
+                (usize::from(vital.has(INGEST)), "connection to Postgres"),
             ];
             let remaining = others.into_iter().filter(|(count, _)| *count > 0);
             let remaining: Vec<_> = remaining.map(|(count, what)| format!("{count} {what}")).collect();
@@ -241,7 +288,7 @@ impl App {
             );
         }
         hub_stop.cancel();
-        hub.await.context("the hub")?;
+        vital.only(HUB).await;
         info!("stopped");
         outcome
     }
@@ -317,15 +364,4 @@ fn share(open_files: usize, sockets: usize, connections: usize) -> (usize, usize
 }
 
 #[cfg(test)]
-mod tests {
-    use super::share;
-
-    #[test]
-    fn files_are_shared_between_sockets_and_other_connections() {
-        assert_eq!(share(1_024, 50_000, 1_024), (840, 120));
-        assert_eq!(share(1_024, 200, 1_024), (200, 760));
-        assert_eq!(share(1_024, 900, 1_024), (840, 120));
-        assert_eq!(share(1_000_000, 50_000, 1_024), (50_000, 1_024));
-        assert_eq!(share(10, 50_000, 1_024), (0, 1));
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ mod credential;
 #[path = "../../extension/src/event_name.rs"]
 mod event_name;
 mod key_set;
+mod payer;
 mod token;
 
 pub use api_key::{ApiKeyError, ApiKeys};
@@ -19,6 +20,7 @@ pub use authorization::{Identity, JoinRefusal, SendRefusal, authorize, may_send}
 pub use credential::{ConnectError, Credential};
 pub use event_name::is_reserved;
 pub use key_set::{KeySet, KeySetError, SECRET_BYTES_MIN};
+pub use payer::{Account, Payer};
 pub use token::{ClaimPaths, Claims, Fingerprint, Keys, TokenError};
 
 /// What the database's policies allow on a private channel outside `org:`.

@@ -12,6 +12,7 @@ mod refusals;
 mod server;
 mod websocket;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -34,14 +35,15 @@ pub(crate) use self::lobby::Lobby;
 pub use self::lobby::LobbyLimits;
 pub(crate) use self::opening::Strangers;
 pub(crate) use self::refusals::Refusals;
-pub(crate) use self::server::serve;
+pub(crate) use self::server::{receive, serve};
 use crate::auth::{ApiKeys, ClaimPaths, ConnectError, Credential, Grants, Keys, TokenError};
 use crate::config::Limits;
-use crate::fanout::HubInput;
+use crate::fanout::{HubInput, Unread};
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
-use crate::policies::Policies;
+use crate::policies::{Headers, Policies};
 use crate::protocol::Reason;
+use crate::socket::Unfinished;
 
 /// What every request and socket may reach.
 pub struct Shared {
@@ -56,7 +58,7 @@ pub struct Shared {
     /// Keeps the published keys current; None where only secrets verify.
     pub jwks: Option<Arc<Jwks>>,
     /// Decide about private channels outside `org:`.
-    pub policies: Policies,
+    pub policies: Arc<Policies>,
     /// Where tokens keep the organization and the conversation: a setting of the database, read at each attach.
     pub claim_paths: RwLock<ClaimPaths>,
     pub metrics: Metrics,
@@ -67,6 +69,9 @@ pub struct Shared {
     /// How much `campfire.check_publication()` finds wrong.
     pub problems: watch::Sender<usize>,
     pub next_socket: AtomicU64,
+    /// Memory of all sockets: what they have yet to read, and what they have begun to say.
+    pub unread: Arc<Unread>,
+    pub unfinished: Arc<Unfinished>,
     /// Connections before they are sockets.
     pub(crate) lobby: Arc<Lobby>,
     pub(crate) addresses: Addresses,
@@ -100,10 +105,11 @@ impl Shared {
         &self,
         name: Option<&str>,
         credential: &Result<Credential, TokenError>,
-        headers: &Arc<str>,
+        headers: &Headers,
+        address: Option<IpAddr>,
     ) -> Option<Result<Grants, Reason>> {
         let (name, credential) = (name?, credential.as_ref().ok()?);
-        let answer = self.policies.ask(name, credential, headers).await;
+        let answer = self.policies.ask(name, credential, headers, address).await;
         Some(answer.map(|findings| findings.grants).map_err(|error| error.reason(name)))
     }
 
@@ -154,11 +160,14 @@ fn health() -> Router<Arc<Shared>> {
 /// Without names of tables, because anybody may ask.
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let problems = *shared.problems.borrow();
-    let (status, body) = match (*shared.ready.borrow(), problems) {
+    // What is on its way out takes nobody new.
+    let is_ready = *shared.ready.borrow() && !shared.stop.is_cancelled();
+    let (status, body) = match (is_ready, problems) {
         (true, 0) => (StatusCode::OK, json!({"status": "ready"})),
         (true, _) => (StatusCode::OK, json!({"status": "degraded", "problems": problems})),
         (false, _) => {
             let reason = match shared.standing_by.load(Ordering::Relaxed) {
+                _ if shared.stop.is_cancelled() => "stopping",
                 true => "standing by: another relay reads the slot",
                 false => "not caught up with Postgres yet",
             };
@@ -170,7 +179,14 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    shared.metrics.tasks.set(i64::try_from(alive).unwrap_or(i64::MAX));
+    let taken = [
+        (&shared.metrics.tasks, alive),
+        (&shared.metrics.unread_bytes, shared.unread.bytes()),
+        (&shared.metrics.unfinished_bytes, shared.unfinished.bytes()),
+    ];
+    for (gauge, value) in taken {
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    }
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], shared.metrics.render()).into_response()
 }

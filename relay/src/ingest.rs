@@ -7,6 +7,7 @@ mod history;
 mod inspection;
 mod keeper;
 mod keyring;
+mod routing;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use tracing::{debug, error, info, trace, warn};
 use self::history::{History, KnownRoutes};
 use self::keeper::Keeper;
 use self::keyring::Keyring;
+use self::routing::{Routing, Turn};
 use crate::config::{Config, OnLostSlot, PublicChannels, Standby};
 use crate::db::{self, DbError};
 use crate::decode::{ChangeKind, Decoded, Decoder, Timestamp, Transaction};
@@ -29,7 +31,7 @@ use crate::metrics::Reason;
 use crate::route::{
     ControlChange, DatabaseTag, Misaddress, Position, RealtimeMessage, Refused, Routed, Router, SignedMessage,
 };
-use crate::wal::{self, Attachment, Lsn, Snapshot, WalConfig, WalError, WalFrame, WalStream};
+use crate::wal::{self, Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream};
 
 /// How often feedback is considered and catching up is reported.
 const TICK: Duration = Duration::from_secs(1);
@@ -197,7 +199,7 @@ impl Ingest {
         let Some(loaded) = self.stop.run_until_cancelled(load).await else { return Ok(()) };
         let (control, fence, keys) = loaded?;
         let schemas = control.schemas();
-        let next_xid = control.snapshot.next_xid();
+        let next_xid = control.snapshot.xmax();
         let keys = Keyring::new(&self.wal.database, attachment.database_oid, keys, next_xid);
         *self.shared.claim_paths.write().unwrap_or_else(PoisonError::into_inner) = control.claim_paths;
         info!(
@@ -235,6 +237,7 @@ impl Ingest {
         }
         let attached = HubInput::Attached {
             loss: arrival.loss,
+            is_elsewhere: arrival.is_elsewhere,
             agents: control.agents,
             agent_names: control.agent_names,
             snapshot: control.snapshot.clone(),
@@ -245,12 +248,8 @@ impl Ingest {
         self.hub.send(attached).await.ok();
         // Where the hub has got to, routes are as they were then; what follows tells how they changed.
         let (KnownRoutes { routes, schemas }, routing) = match history.routes.clone() {
-            Some(known) => (known, Routing { shown: None, known_until: history.handed(), changed: false }),
-            None => {
-                let shown = Some(control.snapshot);
-                let known = KnownRoutes { routes: control.routes, schemas };
-                (known, Routing { shown, known_until: Lsn::INVALID, changed: false })
-            }
+            Some(known) => (known, Routing::known(history.handed())),
+            None => (KnownRoutes { routes: control.routes, schemas }, Routing::loaded(control.snapshot)),
         };
         let router = Router::new(routes, schemas, control.domains);
         let transactions = AtomicU64::new(0);
@@ -296,17 +295,6 @@ struct Streaming<'a> {
     progress: Lsn,
     /// Tables of which a row named no channel.
     unaddressed: HashSet<String>,
-}
-
-/// How the routes that are in force relate to what is read.
-struct Routing {
-    /// What showed them, if they were loaded: then they are those of today, and what is read again may have been
-    /// routed by others before.
-    shown: Option<Snapshot>,
-    /// What changed them in transactions that committed before this is in them.
-    known_until: Lsn,
-    /// They have changed since they were last noted.
-    changed: bool,
 }
 
 /// The ends of what the hub was given on this connection and has not reported as applied. What it reports besides is
@@ -397,8 +385,7 @@ impl<'a> Streaming<'a> {
     /// Remembers routes for the next connection. Not before the hub was given what they routed: what was not handed on
     /// is read again, by the routes from before.
     fn note_routes(&mut self, history: &mut History) {
-        let is_sure = self.catch_up.is_none() || self.routing.shown.is_none();
-        if is_sure && (history.routes.is_none() || std::mem::take(&mut self.routing.changed)) {
+        if self.routing.is_sure() && (history.routes.is_none() || self.routing.take_changed()) {
             let (routes, schemas) = self.router.routes();
             history.routes = Some(KnownRoutes { routes: routes.to_vec(), schemas: schemas.to_vec() });
         }
@@ -469,20 +456,17 @@ impl<'a> Streaming<'a> {
             Ok(Some(SignedMessage::Broadcast(event))) => {
                 return Ok(Routed { events: vec![event], ..Routed::default() });
             }
-            Ok(Some(SignedMessage::Routes { .. })) if commit_lsn < self.routing.known_until => {}
-            // Begun with, or with later ones. What lies before was routed by them too, and perhaps by others when it
-            // was told.
-            Ok(Some(SignedMessage::Routes { .. }))
-                if self.routing.shown.as_ref().is_some_and(|shown| shown.shows(xid)) =>
-            {
-                let control = vec![ControlChange::RoutedAnewUntilHere];
-                return Ok(Routed { control, ..Routed::default() });
-            }
-            Ok(Some(SignedMessage::Routes { routes, schemas })) => {
-                info!(routes = routes.len(), "routes changed");
-                self.router.set_routes(routes, schemas);
-                self.routing.changed = true;
-            }
+            Ok(Some(SignedMessage::Routes { routes, schemas })) => match self.routing.meet(xid, commit_lsn) {
+                Turn::Known => {}
+                Turn::Loaded => {
+                    let control = vec![ControlChange::RoutedAnewUntilHere];
+                    return Ok(Routed { control, ..Routed::default() });
+                }
+                Turn::New => {
+                    info!(routes = routes.len(), "routes changed");
+                    self.router.set_routes(routes, schemas);
+                }
+            },
             Ok(Some(SignedMessage::Keys) | None) => {}
             Err(refused) => {
                 let reason = match refused {
@@ -532,6 +516,7 @@ impl<'a> Streaming<'a> {
         if end >= catch_up.fence {
             info!(lsn = %end, elapsed_ms = elapsed.as_millis() as u64, "caught up with Postgres");
             self.catch_up = None;
+            self.routing.catch_up();
             // Not at the attach: a row that ends every connection at the same place must not be retried at full speed.
             history.backoff.reset();
             history.pass();

@@ -22,6 +22,9 @@ pub mod route;
 pub mod auth;
 pub mod protocol;
 
+// What few may do at once, by turns of who they are.
+pub mod turns;
+
 // 4: events to outboxes.
 pub mod fanout;
 
@@ -36,3 +39,4 @@ pub mod ingest;
 pub mod jwks;
 pub mod policies;
 pub mod snapshot;
+pub mod vital;

@@ -1,5 +1,6 @@
 //! `campfire-relay`: reads its settings, starts the relay, and waits for a signal.
 
+use std::backtrace::BacktraceStatus;
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use campfire_relay::config::{self, Cli, Command, Config, LogFormat, Shown};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
+use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -78,6 +79,7 @@ fn run(config: Config, settings: &[Shown]) -> anyhow::Result<()> {
         LogFormat::Text => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => logs.json().init(),
     }
+    std::panic::set_hook(Box::new(log_panic));
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         // First of all: until then a stray signal ends the process without a word.
@@ -97,6 +99,16 @@ fn run(config: Config, settings: &[Shown]) -> anyhow::Result<()> {
         }
         app.run(stopped).await
     })
+}
+
+/// A panic as a line of the log, in its shape. It ends its task: one socket, or one of those without which the relay ends.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let text = panic.payload_as_str().unwrap_or("no text");
+    let location = panic.location().map(ToString::to_string);
+    // As RUST_BACKTRACE has it.
+    let backtrace = std::backtrace::Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    error!(location, backtrace, "panicked: {text}");
 }
 
 /// Resolves to the name of a signal that ends the relay.

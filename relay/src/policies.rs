@@ -3,45 +3,34 @@
 //!
 //! A storm of joins must not become a storm of queries: equal questions that are asked at once are one, sessions are
 //! few, and who waits too long is told so. A no is remembered for a moment; a yes only by the channel that it opens.
+//! Sessions are taken by turns, so that a crowd that asks much makes only itself wait.
 
+mod denials;
 mod failure;
+mod headers;
 mod probe;
+mod question;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::SetOnce;
 use tokio_postgres::Client;
 use tracing::debug;
 
+use self::denials::Denials;
 use self::failure::Complaints;
 pub use self::failure::{Cause, PolicyError};
-use crate::auth::{Claims, Credential, Fingerprint, Grants, Role};
+pub use self::headers::{HEADERS_BYTES_MAX, Headers};
+use self::question::{Key, Question};
+use crate::auth::{Account, Credential, Grants, Payer};
 use crate::db;
 use crate::metrics::Metrics;
+use crate::turns::{TurnLimits, Turns};
 use crate::wal::{Conninfo, Purpose};
-
-/// Denials remembered at most: about 2 MiB.
-const DENIALS_KEPT: usize = 10_000;
-
-/// Headers that prove an identity. Policies see the claims instead: what is passed to SQL may be logged, as a
-/// parameter of a slow statement or by pgaudit.
-const CREDENTIALS: [&str; 6] =
-    ["apikey", "authorization", "cookie", "proxy-authorization", "sec-websocket-protocol", "x-api-key"];
-
-/// What is asked: all that a policy can see.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Question {
-    /// Without `realtime:`.
-    topic: String,
-    role: Role,
-    token: Option<Fingerprint>,
-    /// A JSON object.
-    headers: Arc<str>,
-}
 
 /// What the policies say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,96 +60,121 @@ pub struct Policies {
     database: Conninfo,
     limits: PolicyLimits,
     metrics: Metrics,
-    sessions: Semaphore,
+    turns: Arc<Turns<Key>>,
     idle: Mutex<Vec<Client>>,
-    waiting: AtomicUsize,
-    asking: Mutex<HashMap<Question, Arc<OnceCell<Answer>>>>,
-    denials: Mutex<HashMap<Question, (Instant, Answer)>>,
+    asking: Mutex<Asking>,
+    denials: Mutex<Denials>,
     complaints: Complaints,
 }
 
+/// Questions that wait for their answer, by who asks: those of one account wait for one turn.
+type Asking = HashMap<Key, HashMap<Account, Arc<Inquiry>>>;
+
+#[derive(Default)]
+struct Inquiry {
+    /// Held by the one who asks for all. Should it go away meanwhile, the next of those who wait asks instead.
+    speaker: tokio::sync::Mutex<()>,
+    answer: SetOnce<Answer>,
+}
+
 impl Policies {
-    pub fn new(database: Conninfo, limits: PolicyLimits, metrics: Metrics) -> Self {
-        Self {
+    pub fn new(database: Conninfo, limits: PolicyLimits, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
             database,
             limits,
             metrics,
-            sessions: Semaphore::new(limits.sessions.max(1)),
+            turns: Turns::new(TurnLimits { at_once: limits.sessions, crowd: limits.queue }),
             idle: Mutex::default(),
-            waiting: AtomicUsize::new(0),
             asking: Mutex::default(),
             denials: Mutex::default(),
             complaints: Complaints::default(),
-        }
+        })
     }
 
-    /// What a credential may do on a topic, by the policies as they are now.
-    pub async fn ask(&self, topic: &str, credential: &Credential, headers: &Arc<str>) -> Answer {
-        let question = Question {
-            topic: topic.to_owned(),
-            role: credential.role(),
-            token: credential.claims().map(|claims| claims.fingerprint),
-            headers: without_credentials(headers),
-        };
-        if let Some(denial) = self.remembered(&question, Instant::now()) {
+    /// What a credential may do on a topic, by the policies as they are now. `address`: where it comes from.
+    pub async fn ask(
+        self: &Arc<Self>,
+        topic: &str,
+        credential: &Credential,
+        headers: &Headers,
+        address: Option<IpAddr>,
+    ) -> Answer {
+        let headers = Arc::clone(headers.json().ok_or(PolicyError::HeadersTooLarge)?);
+        let question = Question { topic: topic.to_owned(), credential: credential.clone(), headers };
+        let (key, payer) = (question.key(), credential.payer(address));
+        if let Some(denial) = self.remembered(&key, Instant::now()) {
             return denial;
         }
-        let _asker = Asker::new(&self.metrics.policy_askers);
-        let cell = Arc::clone(lock(&self.asking).entry(question.clone()).or_default());
-        // Should whoever asks go away meanwhile, the next of those who wait asks instead.
-        let answer = cell.get_or_init(|| self.ask_database(&question, credential.claims())).await.clone();
-        let mut asking = lock(&self.asking);
-        if asking.get(&question).is_some_and(|current| Arc::ptr_eq(current, &cell)) {
-            asking.remove(&question);
-            drop(asking);
-            self.remember(question, answer.clone(), Instant::now());
+        let asker = Asker::new(self, key, payer.account);
+        let inquiry = &asker.inquiry;
+        tokio::select! {
+            biased;
+            answer = inquiry.answer.wait() => answer.clone(),
+            answer = async {
+                let _speaker = inquiry.speaker.lock().await;
+                let answer = self.ask_in_turn(question, key, payer).await;
+                self.settle(key, payer.account, inquiry, &answer);
+                answer
+            } => answer,
         }
-        answer
     }
 
-    fn remembered(&self, question: &Question, now: Instant) -> Option<Answer> {
-        let denials = lock(&self.denials);
-        let (since, answer) = denials.get(question)?;
-        (now.duration_since(*since) < self.limits.denial_age_max).then(|| answer.clone())
+    fn remembered(&self, key: &Key, now: Instant) -> Option<Answer> {
+        lock(&self.denials).get(key, now, self.limits.denial_age_max)
     }
 
-    fn remember(&self, question: Question, answer: Answer, now: Instant) {
-        let is_denial = match &answer {
+    fn remember(&self, key: Key, answer: &Answer, now: Instant) {
+        let is_denial = match answer {
             Ok(Findings { grants, .. }) => !grants.read_broadcast && !grants.read_presence,
             Err(error) => matches!(error, PolicyError::NotInstalled | PolicyError::Failed(_)),
         };
-        if !is_denial {
-            return;
-        }
-        let mut denials = lock(&self.denials);
-        if denials.len() >= DENIALS_KEPT {
-            denials.retain(|_, (since, _)| now.duration_since(*since) < self.limits.denial_age_max);
-        }
-        if denials.len() < DENIALS_KEPT {
-            denials.insert(question, (now, answer));
+        if is_denial && !self.limits.denial_age_max.is_zero() {
+            lock(&self.denials).insert(key, answer.clone(), now, self.limits.denial_age_max);
         }
     }
 
-    async fn ask_database(&self, question: &Question, claims: Option<&Claims>) -> Answer {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.limits.queue {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(PolicyError::Exhausted);
+    /// Tells all who wait for this answer. That there was no turn, or no time, concerns one account alone.
+    fn settle(&self, key: Key, account: Account, inquiry: &Inquiry, answer: &Answer) {
+        use PolicyError::{Cancelled, Exhausted, Unreachable};
+        let is_for_all = !matches!(answer, Err(Cancelled | Exhausted | Unreachable));
+        let mut asking = lock(&self.asking);
+        if is_for_all {
+            for other in asking.remove(&key).into_iter().flat_map(HashMap::into_values) {
+                other.answer.set(answer.clone()).ok();
+            }
+            self.remember(key, answer, Instant::now());
+        } else if let Some(accounts) = asking.get_mut(&key) {
+            accounts.remove(&account);
         }
-        // Counted down also if whoever asks goes away.
-        let _waiting = Waiting(&self.waiting);
-        let ask = async {
-            let _session = self.sessions.acquire().await.map_err(|_| PolicyError::Unreachable)?;
+        inquiry.answer.set(answer.clone()).ok();
+    }
+
+    async fn ask_in_turn(self: &Arc<Self>, question: Question, key: Key, payer: Payer) -> Answer {
+        let mut has_turn = false;
+        let asked = async {
+            let place = self.turns.line_up(payer, key).map_err(|_| PolicyError::Exhausted)?;
+            let turn = place.turn().await.map_err(|_| PolicyError::Exhausted)?;
+            has_turn = true;
             self.metrics.policy_questions.inc();
-            self.ask_session(question, claims).await
+            // In a task of its own: who asks may go away, and the session is busy for as long as the database is.
+            let policies = Arc::clone(self);
+            let asked = tokio::spawn(async move {
+                let _turn = turn;
+                tokio::time::timeout(policies.limits.timeout, policies.ask_session(&question)).await
+            });
+            match asked.await {
+                Ok(answer) => answer.unwrap_or(Err(PolicyError::Cancelled)),
+                Err(_) => Err(PolicyError::Unreachable),
+            }
         };
-        match tokio::time::timeout(self.limits.timeout, ask).await {
+        match tokio::time::timeout(self.limits.timeout, asked).await {
             Ok(answer) => answer,
-            Err(_) if self.sessions.available_permits() == 0 => Err(PolicyError::Exhausted),
-            Err(_) => Err(PolicyError::Cancelled),
+            Err(_) if has_turn => Err(PolicyError::Cancelled),
+            Err(_) => Err(PolicyError::Exhausted),
         }
     }
 
-    async fn ask_session(&self, question: &Question, claims: Option<&Claims>) -> Answer {
+    async fn ask_session(&self, question: &Question) -> Answer {
         let kept = lock(&self.idle).pop().filter(|client| !client.is_closed());
         let mut client = match kept {
             Some(client) => client,
@@ -169,7 +183,7 @@ impl Policies {
                 PolicyError::Unreachable
             })?,
         };
-        let outcome = probe::probe(&mut client, question, claims, self.limits.timeout).await;
+        let outcome = probe::probe(&mut client, question, self.limits.timeout).await;
         if !client.is_closed() {
             lock(&self.idle).push(client);
         }
@@ -184,38 +198,39 @@ impl Policies {
     }
 }
 
-/// A JSON object of headers, as policies may see it.
-fn without_credentials(headers: &Arc<str>) -> Arc<str> {
-    let Ok(mut shown) = serde_json::from_str::<BTreeMap<String, String>>(headers) else { return "{}".into() };
-    let count = shown.len();
-    shown.retain(|name, _| !CREDENTIALS.contains(&name.as_str()));
-    if shown.len() == count {
-        return Arc::clone(headers);
-    }
-    serde_json::to_string(&shown).expect("text is JSON").into()
+/// One who asks; counted, and waited for, until dropped.
+struct Asker<'a> {
+    asking: &'a Mutex<Asking>,
+    key: Key,
+    account: Account,
+    inquiry: Arc<Inquiry>,
+    askers: &'a Gauge,
 }
 
-/// One who asks; counted until dropped.
-struct Asker<'a>(&'a Gauge);
-
 impl<'a> Asker<'a> {
-    fn new(askers: &'a Gauge) -> Self {
+    fn new(policies: &'a Policies, key: Key, account: Account) -> Self {
+        let mut asking = lock(&policies.asking);
+        let inquiry = Arc::clone(asking.entry(key).or_default().entry(account).or_default());
+        let (asking, askers) = (&policies.asking, &policies.metrics.policy_askers);
         askers.inc();
-        Self(askers)
+        Self { asking, key, account, inquiry, askers }
     }
 }
 
 impl Drop for Asker<'_> {
     fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.askers.dec();
+        let mut asking = lock(self.asking);
+        let Some(accounts) = asking.get_mut(&self.key) else { return };
+        // The table's and our own: nobody else waits. Another cannot come in meanwhile, as it would have to ask the table.
+        let is_last =
+            |known: &Arc<Inquiry>| Arc::ptr_eq(known, &self.inquiry) && Arc::strong_count(known) == 2;
+        if accounts.get(&self.account).is_some_and(is_last) {
+            accounts.remove(&self.account);
+        }
+        if accounts.is_empty() {
+            asking.remove(&self.key);
+        }
     }
 }
 
@@ -224,76 +239,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn policies() -> Policies {
-        let database = Conninfo::parse("postgres://nobody@127.0.0.1:9/nothing", |_| None).unwrap();
-        let limits = PolicyLimits {
-            sessions: 1,
-            queue: 7,
-            timeout: Duration::from_secs(5),
-            denial_age_max: Duration::from_secs(10),
-        };
-        Policies::new(database, limits, Metrics::default())
-    }
-
-    fn question(topic: &str) -> Question {
-        Question { topic: topic.into(), role: Role::Anon, token: None, headers: "{}".into() }
-    }
-
-    #[test]
-    fn only_what_is_denied_is_remembered_and_not_for_long() {
-        let policies = policies();
-        let start = Instant::now();
-        let all =
-            Grants { read_broadcast: true, read_presence: true, write_broadcast: true, write_presence: true };
-        let found = |grants| Ok(Findings { grants, write_failed: None });
-        let cause = Cause { sqlstate: "22012".into(), message: "division by zero".into() };
-        for (topic, answer, is_remembered) in [
-            ("granted", found(all), false),
-            ("denied", found(Grants::default()), true),
-            ("written only", found(Grants { write_broadcast: true, ..Grants::default() }), true),
-            ("failed", Err(PolicyError::Failed(cause)), true),
-            ("not installed", Err(PolicyError::NotInstalled), true),
-            ("unreachable", Err(PolicyError::Unreachable), false),
-            ("exhausted", Err(PolicyError::Exhausted), false),
-        ] {
-            policies.remember(question(topic), answer.clone(), start);
-            let remembered = policies.remembered(&question(topic), start + Duration::from_secs(9));
-            assert_eq!(remembered, is_remembered.then_some(answer), "{topic}");
-            assert_eq!(
-                policies.remembered(&question(topic), start + Duration::from_secs(10)),
-                None,
-                "{topic}"
-            );
-        }
-    }
-
-    #[test]
-    fn policies_see_no_keys_and_tokens() {
-        let shown = |headers: &str| without_credentials(&headers.into()).to_string();
-        let headers = r#"{"authorization":"Bearer a.b.c","apikey":"k","x-api-key":"k","x-tenant":"blue"}"#;
-        assert_eq!(shown(headers), r#"{"x-tenant":"blue"}"#);
-        assert_eq!(shown(r#"{"x-tenant":"blue"}"#), r#"{"x-tenant":"blue"}"#);
-        assert_eq!(shown("{}"), "{}");
-    }
-
-    #[tokio::test]
-    async fn a_database_that_is_away_is_told_apart_from_a_no() {
-        let policies = policies();
-        let answer = policies.ask("room", &Credential::ApiKey(Role::Anon), &"{}".into()).await;
-        assert_eq!(answer, Err(PolicyError::Unreachable));
-        assert_eq!(policies.waiting.load(Ordering::Relaxed), 0);
-        assert!(lock(&policies.asking).is_empty());
-    }
-
-    #[tokio::test]
-    async fn who_waits_is_bounded() {
-        let policies = policies();
-        policies.waiting.store(7, Ordering::Relaxed);
-        let answer = policies.ask("room", &Credential::ApiKey(Role::Anon), &"{}".into()).await;
-        assert_eq!(answer, Err(PolicyError::Exhausted));
-        assert_eq!(policies.waiting.load(Ordering::Relaxed), 7);
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
 //! Reads the rows of joins that ask for a snapshot, in a few SQL sessions of their own.
 //!
 //! The hub asks and goes on; the answer is an input like any other. However many join at once, no more statements run
-//! than there are sessions, and who waits too long is refused rather than kept.
+//! than there are sessions, and who waits too long is refused rather than kept. Sessions are taken by turns, one at a
+//! time for a socket and channel; what nobody waits for any more is not read.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -13,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::db::{self, DbError, RowsError, SnapshotQuery};
-use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows};
+use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows, SocketId};
 use crate::metrics::Metrics;
+use crate::route::Topic;
+use crate::turns::{Full, Place, TurnLimits, Turns};
 use crate::wal::{self, Conninfo, Lsn, Purpose};
 
 /// For a few rows each it only costs time.
@@ -28,7 +31,7 @@ pub struct SnapshotReader {
     pub requests: mpsc::Receiver<SnapshotRequest>,
     pub hub: mpsc::Sender<HubInput>,
     pub sessions: Sessions,
-    pub sessions_max: usize,
+    pub limits: TurnLimits,
     pub stop: CancellationToken,
 }
 
@@ -43,21 +46,29 @@ pub struct Sessions {
     pub bytes_max: usize,
     /// End LSN of what the hub has applied.
     pub applied: watch::Receiver<Lsn>,
+    /// Sessions that nobody uses now.
+    pub idle: Arc<Mutex<Vec<Client>>>,
 }
+
+/// Of a socket and channel one question is asked at a time, however often it joins.
+type Asker = (SocketId, Topic);
 
 impl SnapshotReader {
     /// Runs until stopped.
-    pub async fn run(mut self) {
-        let mut reading = JoinSet::new();
-        let mut idle: Vec<Client> = Vec::new();
+    pub async fn run(self) {
+        let Self { mut requests, hub, sessions, limits, stop } = self;
+        let turns = Turns::<Asker>::new(limits);
+        let mut answering = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return,
-                Some(done) = reading.join_next() => idle.extend(done.ok().flatten()),
-                Some(request) = self.requests.recv(), if reading.len() < self.sessions_max => {
-                    let (sessions, hub, session) = (self.sessions.clone(), self.hub.clone(), idle.pop());
-                    reading.spawn(async move { sessions.answer(session, request, &hub).await });
+                () = stop.cancelled() => return,
+                Some(_) = answering.join_next() => {}
+                Some(request) = requests.recv() => {
+                    // At once, so that they stand in the order in which they came.
+                    let place = turns.line_up(request.payer, (request.socket, request.topic.clone()));
+                    let (sessions, hub) = (sessions.clone(), hub.clone());
+                    answering.spawn(async move { sessions.answer(request, place, &hub).await });
                 }
             }
         }
@@ -65,34 +76,46 @@ impl SnapshotReader {
 }
 
 impl Sessions {
-    /// Answers one request; returns the session if it can be used again.
+    /// Answers one request, unless it is taken back before it has its turn.
     async fn answer(
         &self,
-        session: Option<Client>,
         request: SnapshotRequest,
+        place: Result<Place<Asker>, Full>,
         hub: &mpsc::Sender<HubInput>,
-    ) -> Option<Client> {
-        let left = self.timeout.saturating_sub(request.requested_at.elapsed());
-        let read = tokio::time::timeout(left, self.read(session, &request, left)).await;
-        let (outcome, session) = match read {
-            Ok(Ok((rows, session))) => (Ok(rows), Some(session)),
-            Ok(Err(error)) => (Err(failure(&error)), None),
-            Err(_) => (Err(SnapshotFailure::Timeout), None),
+    ) {
+        let left = || self.timeout.saturating_sub(request.requested_at.elapsed());
+        let turn = async {
+            match tokio::time::timeout(left(), place?.turn()).await {
+                Ok(turn) => Ok(turn?),
+                Err(_) => Err(SnapshotFailure::Timeout),
+            }
         };
-        self.metrics.snapshot_seconds.0.observe(request.requested_at.elapsed().as_secs_f64());
-        let SnapshotRequest { socket, ticket, .. } = request;
-        hub.send(HubInput::Snapshot { socket, ticket, outcome }).await.ok();
-        session
+        let turn = tokio::select! {
+            biased;
+            () = request.cancelled.cancelled() => return,
+            turn = turn => turn,
+        };
+        let outcome = match turn {
+            Ok(_turn) => match tokio::time::timeout(left(), self.read(&request, left())).await {
+                Ok(outcome) => outcome.map_err(|error| failure(&error)),
+                Err(_) => Err(SnapshotFailure::Timeout),
+            },
+            Err(failure) => Err(failure),
+        };
+        if outcome.as_ref().err() != Some(&SnapshotFailure::Busy) {
+            self.metrics.snapshot_seconds.0.observe(request.requested_at.elapsed().as_secs_f64());
+        }
+        if !request.cancelled.is_cancelled() {
+            let SnapshotRequest { socket, ticket, .. } = request;
+            hub.send(HubInput::Snapshot { socket, ticket, outcome }).await.ok();
+        }
     }
 
-    async fn read(
-        &self,
-        session: Option<Client>,
-        request: &SnapshotRequest,
-        left: Duration,
-    ) -> Result<(SnapshotRows, Client), RowsError> {
+    /// A session is good for the next one only if nothing went wrong with it.
+    async fn read(&self, request: &SnapshotRequest, left: Duration) -> Result<SnapshotRows, RowsError> {
         let began = Instant::now();
-        let mut session = match session.filter(|session| !session.is_closed()) {
+        let idle = self.lock().pop();
+        let mut session = match idle.filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => {
                 let session = db::connect_for(&self.database, Purpose::Rows).await?;
@@ -118,7 +141,12 @@ impl Sessions {
                 rows
             }
         };
-        Ok((rows, session))
+        self.lock().push(session);
+        Ok(rows)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Client>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the hub has applied everything before an LSN.
@@ -129,6 +157,12 @@ impl Sessions {
             wal::send_heartbeat(session).await.map_err(DbError::from)?;
         }
         applied.wait_for(|applied| *applied >= lsn).await.map(drop).map_err(|_| RowsError::Timeout)
+    }
+}
+
+impl From<Full> for SnapshotFailure {
+    fn from(_: Full) -> Self {
+        Self::Busy
     }
 }
 

@@ -58,3 +58,38 @@ fn every_setting_is_documented() {
         variables.iter().filter(|variable| !text.contains(&format!("`{variable}`"))).collect();
     assert!(missing.is_empty(), "not in docs/: {missing:?}");
 }
+
+/// What the threat model claims is shown by tests; one that was renamed shows nothing.
+#[test]
+fn the_threat_model_names_tests_and_settings_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut tests = String::new();
+    for folder in ["relay/src", "relay/tests", "tests/e2e"] {
+        for file in source_files(&root.join(folder)) {
+            tests.push_str(&fs::read_to_string(&file).expect("a source file"));
+        }
+    }
+    let regress: Vec<String> = fs::read_dir(root.join("pg_regress/sql"))
+        .expect("golden tests")
+        .map(|entry| entry.expect("a file").file_name().to_string_lossy().into_owned())
+        .collect();
+    let settings = fs::read_to_string(root.join("relay/src/config.rs")).expect("the settings");
+    let text = fs::read_to_string(root.join("docs/security.md")).expect("the threat model");
+    // What stands between backticks.
+    let names: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    let is_word = |name: &&str| {
+        name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit())
+    };
+    let is_test = |name: &&str| is_word(name) && name.matches('_').count() > 2;
+    let exists =
+        |name: &&str| tests.contains(&format!("fn {name}(")) || regress.contains(&format!("{name}.sql"));
+    let claimed: Vec<&str> = names.iter().copied().filter(is_test).collect();
+    assert!(claimed.len() > 50, "{claimed:?}");
+    let missing: Vec<_> = claimed.into_iter().filter(|name| !exists(name)).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+    let unknown: Vec<_> = names
+        .iter()
+        .filter(|name| name.starts_with("CAMPFIRE_") && !settings.contains(&format!("\"{name}\"")))
+        .collect();
+    assert!(unknown.is_empty(), "no such settings: {unknown:?}");
+}

@@ -106,7 +106,7 @@ test('a policy that only reports forbids nothing', { timeout: 60_000 }, async (t
 
 test('`worker: true` beats where the policy lets workers come from blobs', { timeout: 60_000 }, async (t) => {
   const policy = `${SCRIPTS}; connect-src ${socket}; worker-src blob:`
-  const { page } = await open(t, policy, { worker: true, heartbeatIntervalMs: 200 })
+  const { page } = await open(t, policy, { worker: true, heartbeatIntervalMs: 3000 })
   await page.waitForFunction(() => beats.filter((status) => status === 'ok').length >= 2)
   assert.equal(await page.evaluate(() => sockets), 1)
 })

@@ -187,6 +187,7 @@ fn bad_tokens(scene: &Scene) -> Vec<String> {
     vec![
         token::mint("another secret of sufficient length", &good),
         with("exp", json!(token::now() - 1)),
+        with("nbf", json!(token::now() + 600)),
         with("role", json!("postgres")),
         with("role", json!("supabase_admin")),
         with("org_id", json!(Uuid::new_v4())),

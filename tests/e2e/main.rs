@@ -15,6 +15,7 @@ mod emptied;
 mod foreign_messages;
 mod handshake;
 mod harness;
+mod hostile_sockets;
 mod installations;
 mod isolation;
 mod latency;

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use campfire_tests::ORGANIZATION;
 use campfire_tests::wait::DEADLINE;
+use campfire_tests::{ORGANIZATION, eventually};
 
 use crate::scene::with_settings;
 
@@ -56,6 +56,52 @@ async fn one_huge_transaction_takes_bounded_memory() {
         }
         println!("RSS before {} KiB, at most {} KiB", before >> 10, most >> 10);
         ensure!(most < before + WINDOW_BYTES + SLACK_BYTES, "RSS rose from {before} to {most} bytes");
+        Ok(())
+    })
+    .await;
+}
+
+/// Small events are where a bound on payloads alone would bound little.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_of_small_events_takes_the_memory_that_it_may() {
+    const WINDOW_BYTES: u64 = 48 << 20;
+    const ROWS: i32 = 150_000;
+    let settings = |settings: campfire_tests::relay::Settings| {
+        let bytes = WINDOW_BYTES.to_string();
+        settings.env("CAMPFIRE_WINDOW_BYTES", &bytes).env("CAMPFIRE_WINDOW_ORG_BYTES", &bytes)
+    };
+    with_settings(settings, async |scene| {
+        let table = "create table pings (id int primary key, org uuid, note text);
+            select campfire.publish('campfire', 'pings');
+            select campfire.add_route('pings', 'INSERT', 'org:{org}', 'ping', '{id,note}')";
+        scene.database.batch_execute(table).await?;
+        // Its buffers are there before anything is measured.
+        let insert =
+            "insert into pings select n, $1, repeat('x', 50) from generate_series($2::int, $3::int) n";
+        let changes = async || {
+            let events = scene.relay.metric("campfire_events_total").await?;
+            Ok::<f64, anyhow::Error>(events.unwrap_or_default())
+        };
+        let reached = async |count: i32| {
+            let all = async || (changes().await.ok()? >= f64::from(count)).then_some(());
+            eventually(&format!("{count} events"), all).await;
+        };
+        let first = 5_000;
+        scene.database.execute(insert, &[&ORGANIZATION, &1, &first]).await?;
+        reached(first).await;
+        let size = async || {
+            let bytes = scene.relay.metric("campfire_window_bytes").await?.context("window_bytes")?;
+            Ok::<_, anyhow::Error>((scene.relay.resident_bytes()? as f64, bytes))
+        };
+        let (resident_before, said_before) = size().await?;
+        scene.database.execute(insert, &[&ORGANIZATION, &(first + 1), &ROWS]).await?;
+        reached(ROWS).await;
+        let (resident, said) = size().await?;
+        let ratio = (resident - resident_before) / (said - said_before);
+        println!("{:.1} MiB said, {ratio:.2} of it taken", said / f64::from(1 << 20));
+        ensure!(said <= WINDOW_BYTES as f64 && said > 0.9 * WINDOW_BYTES as f64, "{said} bytes said");
+        // Batches on their way come on top.
+        ensure!((0.6..1.5).contains(&ratio), "{ratio:.2} of {said} bytes");
         Ok(())
     })
     .await;

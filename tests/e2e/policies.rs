@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::{Vsn, default_config};
-use campfire_tests::{AGENT, ORGANIZATION, Socket, eventually, token};
+use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, eventually, token};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::presence::{next_presence, track};
@@ -203,7 +205,12 @@ async fn a4_policies_see_topic_claims_headers_and_leave_nothing_behind() {
         let path = format!("/socket/websocket?apikey={key}&vsn=2.0.0");
         let address = scene.relay.address();
         let connect = async |tenant: &str| -> Result<Socket> {
-            let headers = [("x-tenant", tenant), ("y-other", "not shown")];
+            let headers = [
+                ("x-tenant", tenant),
+                ("y-other", "not shown"),
+                ("x-api-key", key.as_str()),
+                ("authorization", "Bearer not.shown.either"),
+            ];
             let socket = Socket::handshake(&address, &path, &headers, Vsn::V2).await?;
             socket.map_err(|refused| anyhow::anyhow!("{refused:?}"))
         };
@@ -461,6 +468,166 @@ async fn questions_are_bounded_in_time() {
             reply.is_ok().then_some(())
         })
         .await;
+        Ok(())
+    })
+    .await;
+}
+
+/// Asks over HTTP, and hangs up when that many sessions wait for the policy's lock.
+async fn ask_and_go(scene: &Scene, number: i32, busy: i64) -> Result<()> {
+    let askers = async || scene.relay.metric("campfire_policy_askers").await.ok()?;
+    let mut stream = TcpStream::connect(scene.relay.address()).await?;
+    let request = format!(
+        "POST /api/broadcast/r/events/e?private=true HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}",
+        token_of(scene, number)
+    );
+    stream.write_all(request.as_bytes()).await?;
+    eventually("one who asks", async || (askers().await? == 1.0).then_some(())).await;
+    eventually("sessions that ask", async || (busy_sessions(scene).await.ok()? == busy).then_some(())).await;
+    drop(stream);
+    eventually("none who asks", async || (askers().await? == 0.0).then_some(())).await;
+    Ok(())
+}
+
+async fn busy_sessions(scene: &Scene) -> Result<i64> {
+    let busy = "select count(*) from pg_stat_activity where usename = 'relay' and wait_event = 'advisory'";
+    Ok(scene.database.query_one(busy, &[]).await?.get(0))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_away_does_not_leave_more_sessions_busy_than_there_may_be() {
+    with_settings(
+        |settings| settings.env("CAMPFIRE_POLICY_SESSIONS", "1"),
+        async |scene| {
+            install_waiting(scene).await?;
+            scene.database.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+            for number in 0..8 {
+                // The database goes on with the first, although nobody waits for it.
+                ask_and_go(scene, number, 1).await?;
+            }
+            let asked = scene.relay.metric("campfire_policy_questions_total").await?;
+            ensure!(asked == Some(1.0), "{asked:?} questions at once in one session");
+            ensure!(busy_sessions(scene).await? == 1);
+            scene.database.execute("select pg_advisory_unlock($1)", &[&LOCK]).await?;
+            member(scene, Vsn::V2, "r", &scene.agent(), false).await?;
+            Ok(())
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_of_questions_makes_only_its_own_organization_wait() {
+    const CROWD: usize = 30;
+    with_settings(
+        |settings| settings.env("CAMPFIRE_POLICY_SESSIONS", "1"),
+        async |scene| {
+            // What a sequence has counted stays counted when the question is rolled back.
+            scene
+                .database
+                .batch_execute(&format!(
+                    "create sequence asked; create sequence theirs;
+                     create function note() returns boolean language plpgsql volatile security definer as $$
+                     begin
+                       perform pg_advisory_xact_lock_shared({LOCK}), nextval('asked');
+                       if realtime.topic() = 'theirs' then perform setval('theirs', currval('asked')); end if;
+                       return true;
+                     end $$"
+                ))
+                .await?;
+            install(scene, &[policy("select", "broadcast", "note()")]).await?;
+            let (organization, user) = chat::found_organization(&scene.database, "Other").await?;
+            let theirs = token::agent(scene.secret(), organization, user);
+            scene.database.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+            let askers = async || scene.relay.metric("campfire_policy_askers").await.ok()?;
+            let mut crowd = Vec::new();
+            for number in 0..CROWD {
+                let mut socket = scene.socket(Vsn::V2).await?;
+                let token = token_of(scene, i32::try_from(number)?);
+                let asks = socket.send_join(&format!("r{number}"), Some(&token), private("k", false)).await?;
+                crowd.push((socket, asks));
+            }
+            let all = async || (askers().await? == CROWD as f64).then_some(());
+            eventually("the crowd asks", all).await;
+            let mut other = scene.socket(Vsn::V2).await?;
+            let asks = other.send_join("theirs", Some(&theirs), private("k", false)).await?;
+            let all = async || (askers().await? == (CROWD + 1) as f64).then_some(());
+            eventually("the other asks, too", all).await;
+            scene.database.execute("select pg_advisory_unlock($1)", &[&LOCK]).await?;
+            ensure!(other.reply(&asks).await?.is_ok());
+            for (socket, asks) in &mut crowd {
+                ensure!(socket.reply(asks).await?.is_ok());
+            }
+            let place = scene.database.query_one("select last_value from theirs", &[]).await?;
+            let asked = scene.database.query_one("select last_value from asked", &[]).await?;
+            let (place, asked): (i64, i64) = (place.get(0), asked.get(0));
+            // One was being asked, and one may have its turn first.
+            let each = asked / (CROWD as i64 + 1);
+            ensure!(place <= 3 * each, "asked as number {place} of {asked}, {each} a question");
+            Ok(())
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_too_large_for_policies_are_refused_where_policies_are_asked() {
+    with_scene(async |scene| {
+        install(scene, &[policy("select", "broadcast", "true"), policy("insert", "broadcast", "true")])
+            .await?;
+        let key = scene.cluster.credentials.api_key.clone();
+        let path = format!("/socket/websocket?apikey={key}&vsn=2.0.0");
+        let large = "x".repeat(17 * 1024);
+        let headers = [("x-large", large.as_str())];
+        let socket = Socket::handshake(&scene.relay.address(), &path, &headers, Vsn::V2).await?;
+        let mut socket = socket.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
+        socket.join(&chat::organization_channel(ORGANIZATION), &scene.agent()).await?;
+        let reply = socket.try_join("r", Some(&scene.agent()), private("k", false)).await?;
+        ensure!(reply.reason().starts_with("HeadersTooLarge: "), "{reply:?}");
+        let bearer = format!("Bearer {}", scene.agent());
+        let organization = chat::organization_channel(ORGANIZATION);
+        for (topic, private, status) in [("r", "true", 431), (organization.as_str(), "false", 202)] {
+            let path = format!("/api/broadcast/{topic}/events/e?private={private}");
+            let headers = [("x-large", large.as_str()), ("authorization", bearer.as_str())];
+            let response = scene.relay.post(&path, &headers, &json!({})).await?;
+            ensure!(response.status == status, "{topic}: {response:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn denials_take_little_memory_whatever_the_headers() {
+    const DENIALS: usize = 800;
+    let settings = |settings: Settings| {
+        settings.env("CAMPFIRE_CLIENT_MESSAGES_PER_SECOND", "0").env("CAMPFIRE_POLICY_DENIAL_SECONDS", "1h")
+    };
+    with_settings(settings, async |scene| {
+        install(scene, &[]).await?;
+        let key = scene.cluster.credentials.api_key.clone();
+        let large = "x".repeat(15 * 1024);
+        let headers = [("x-large", large.as_str()), ("apikey", key.as_str())];
+        let post = async |room: usize| {
+            let path = format!("/api/broadcast/r{room}/events/e?private=true");
+            let response = scene.relay.post(&path, &headers, &json!({})).await?;
+            ensure!(response.status == 403, "{response:?}");
+            anyhow::Ok(())
+        };
+        for room in 0..100 {
+            post(room).await?;
+        }
+        let before = scene.relay.resident_bytes()?;
+        for room in 100..100 + DENIALS {
+            post(room).await?;
+        }
+        let grown = scene.relay.resident_bytes()?.saturating_sub(before);
+        let sent = (DENIALS * large.len()) as u64;
+        ensure!(grown < sent / 2, "grew by {grown} bytes for headers of {sent}");
+        let asked = scene.relay.metric("campfire_policy_questions_total").await?;
+        post(7).await?;
+        ensure!(scene.relay.metric("campfire_policy_questions_total").await? == asked, "it is remembered");
         Ok(())
     })
     .await;

@@ -203,3 +203,46 @@ async fn visitors_take_no_part_and_agents_are_who_their_token_says() {
     })
     .await;
 }
+
+/// What a thousand members of 64 KiB each track would be a frame of 64 MB for everybody who joins.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_of_large_presences_is_bounded_and_told_in_pieces() {
+    const ROOM_BYTES: usize = 4 << 20;
+    let settings = |settings: Settings| {
+        // Members that do not read may be closed meanwhile, and are present all the same.
+        public(settings)
+            .env("CAMPFIRE_MAX_PRESENCE_ROOM_BYTES", &ROOM_BYTES.to_string())
+            .env("CAMPFIRE_PRESENCE_GRACE_SECONDS", "3600")
+    };
+    with_settings(settings, async |scene| {
+        let tracked = json!({"name": "x".repeat(60_000)});
+        let mut members = Vec::new();
+        let mut refused = 0;
+        for number in 0..50 {
+            let (mut socket, _) = member(scene, Vsn::V2, "hall", &format!("user {number}")).await?;
+            let call = json!({"type": "presence", "event": "track", "payload": tracked});
+            let reply = socket.request("hall", "presence", call).await?;
+            if reply.is_ok() {
+                members.push(socket);
+            } else {
+                ensure!(reply.reason().starts_with("PresenceChannelFull: "), "{reply:?}");
+                refused += 1;
+            }
+        }
+        ensure!(refused > 0 && members.len() == ROOM_BYTES / (2 * (60_000 + 16) + 512), "{}", members.len());
+        for vsn in Vsn::BOTH {
+            let (mut joiner, state) = member(scene, vsn, "hall", "joiner").await?;
+            let mut known = std::collections::BTreeSet::new();
+            let mut longest = state.to_string().len();
+            known.extend(state.as_object().context("a state")?.keys().cloned());
+            while known.len() < members.len() {
+                let diff = next_presence(&mut joiner, "presence_diff").await?;
+                longest = longest.max(diff.to_string().len());
+                known.extend(diff["joins"].as_object().context("joins")?.keys().cloned());
+            }
+            ensure!(longest < 3 * 64 * 1024, "a frame of {longest} bytes");
+        }
+        Ok(())
+    })
+    .await;
+}

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use campfire_tests::fence::Fence;
 use campfire_tests::http::{self, Response};
 use campfire_tests::relay::Settings;
-use campfire_tests::socket::{Vsn, default_config};
+use campfire_tests::socket::{Vsn, ack_config, default_config};
 use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, token};
 use serde_json::{Value, json};
 
@@ -328,6 +328,48 @@ async fn bodies_and_payloads_have_bounds() {
         let response = scene.relay.post("/api/broadcast/room/events/e", &[("apikey", &key)], &large).await?;
         let errors = json!({"payload": ["Payload size exceeds tenant limit"]});
         ensure!(response.status == 422 && response.json()? == json!({"errors": errors}), "{response:?}");
+        Ok(())
+    })
+    .await;
+}
+
+/// A name of megabytes passed the bounds of payloads and went to every member.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_name_of_an_event_is_bounded_on_every_way_in() {
+    with_settings(public, async |scene| {
+        let mut listener = listener(scene, Vsn::V2, "room").await?;
+        let key = scene.cluster.credentials.api_key.clone();
+        let huge = format!("typing:{}", "x".repeat(1_500_000));
+        let too_long = json!(["should be at most 255 byte(s)"]);
+        for (event, id) in [(huge.as_str(), "i"), (&"é".repeat(128), "i"), ("e", &huge)] {
+            let message = json!({"topic": "room", "event": event, "id": id, "payload": {}});
+            let response = batch(scene, json!([message])).await?;
+            let field = if event == "e" { "id" } else { "event" };
+            let expected = json!({"errors": {"messages": [{field: too_long}]}});
+            ensure!(response.status == 422 && response.json()? == expected, "{response:?}");
+        }
+        let path = format!("/api/broadcast/room/events/{}", "e".repeat(256));
+        let response = scene.relay.post(&path, &[("apikey", &key)], &json!({})).await?;
+        let expected = json!({"errors": {"event": too_long}});
+        ensure!(response.status == 422 && response.json()? == expected, "{response:?}");
+        for vsn in Vsn::BOTH {
+            let mut sender = scene.socket(vsn).await?;
+            ensure!(sender.try_join("room", None, ack_config()).await?.is_ok());
+            let push = json!({"type": "broadcast", "event": huge, "payload": {}});
+            let reply = sender.request("room", "broadcast", push).await?;
+            ensure!(
+                reply.reason() == "EventNameTooLong: The name of an event has at most 255 bytes",
+                "{reply:?}"
+            );
+        }
+        let send = "select realtime.send('{}', repeat('e', 256), 'room', false)";
+        scene.database.batch_execute("select campfire.install_supabase_api()").await?;
+        scene.database.batch_execute(send).await?;
+        // Nothing of it was sent: what may be comes first.
+        let last = "l".repeat(255);
+        let send = format!("select realtime.send('{{}}', '{last}', 'room', false)");
+        scene.database.batch_execute(&send).await?;
+        listener.expect("room", &last).await?;
         Ok(())
     })
     .await;

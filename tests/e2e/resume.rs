@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use campfire_tests::socket::{Event, Reply, Socket, Vsn, default_config};
 use campfire_tests::wait::DEADLINE;
-use campfire_tests::{ORGANIZATION, chat, eventually};
+use campfire_tests::{ORGANIZATION, chat, eventually, server};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -387,6 +387,15 @@ async fn a_slot_that_is_dropped_is_announced_to_every_channel_and_made_anew() {
         let mut late = scene.socket(Vsn::V2).await?;
         let replay = resume(scene, &mut late, &conv, json!({"after": before.id()})).await?;
         ensure!(replay["complete"] == false, "{replay}");
+        // Nothing is missing from where the notices say, of then and of now.
+        let of_now = late.frame_where("the notice", |frame| frame.event == "system").await?;
+        for notice in [notice, of_now] {
+            let mut back = scene.socket(Vsn::V2).await?;
+            let after = notice.payload["position"].clone();
+            let replay = resume(scene, &mut back, &conv, json!({"after": after})).await?;
+            ensure!(replay["complete"] == true && replay["count"] == 2, "{notice:?}: {replay}");
+            ensure!(contents(&back.next_events(2).await?) == numbered("after", 2));
+        }
         Ok(())
     })
     .await;
@@ -428,6 +437,47 @@ async fn a_promotion_to_a_new_timeline_keeps_ids_and_positions() {
             scene.relay.kill_9().await?;
             scene.relay.start_again().await?;
         }
+        Ok(())
+    })
+    .await;
+}
+
+/// What commits on the new primary before the relay comes goes by the routes that were in force then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promotion_leaves_routes_their_places_in_the_wal() {
+    with_scene(async |scene| {
+        scene.relay.expect_log("not attached to the slot");
+        let switch = |on: bool| {
+            format!(
+                "select campfire.enable_route(id, {on}) from campfire.routes where event = 'message:deleted'"
+            )
+        };
+        scene.database.batch_execute(&switch(true)).await?;
+        let conversation = scene.conversation().await?;
+        let conv = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+        scene.write_messages(conversation, &numbered("before", 1)).await?;
+        dashboard.next_event().await?;
+
+        scene.cluster.stop("fast")?;
+        server::signal(scene.relay.pid(), "STOP");
+        std::fs::write(scene.cluster.data().join("standby.signal"), "")?;
+        scene.cluster.start()?;
+        scene.database = scene.cluster.connect().await?;
+        scene.database.execute("select pg_promote(true, 60)", &[]).await?;
+        scene.write_messages(conversation, &numbered("short-lived", 1)).await?;
+        scene.database.batch_execute("delete from messages where content like 'short-lived%'").await?;
+        scene.database.batch_execute(&switch(false)).await?;
+        scene.write_messages(conversation, &numbered("after", 1)).await?;
+        scene.database.batch_execute("delete from messages").await?;
+        scene.write_messages(conversation, &numbered("last", 1)).await?;
+        server::signal(scene.relay.pid(), "CONT");
+
+        let heard = dashboard.next_events(4).await?;
+        let names: Vec<&str> = heard.iter().map(|event| event.name.as_str()).collect();
+        let created = "message:created";
+        ensure!(names == [created, "message:deleted", created, created], "{heard:?}");
+        ensure!(heard[3].payload["content"] == numbered("last", 1)[0].as_str(), "{heard:?}");
         Ok(())
     })
     .await;

@@ -450,3 +450,174 @@ async fn rows_that_take_too_long_are_refused_and_nobody_else_waits() {
     })
     .await;
 }
+
+/// Reading a conversation's messages as its visitor waits while somebody holds the lock of this number on it.
+const STALL: &str = "
+    create table stalls (conversation uuid primary key, lock bigint not null);
+    create function stall(conversation uuid) returns boolean language plpgsql security definer as $$
+    begin
+      perform pg_advisory_xact_lock_shared(s.lock) from public.stalls as s where s.conversation = stall.conversation;
+      return true;
+    end $$;
+    create policy stall on messages as restrictive for select to anon using (stall(conversation_id))";
+
+/// A conversation with a message, of which reading waits for this lock.
+async fn stalling(scene: &Scene, lock: i64) -> Result<Uuid> {
+    let conversation = chat::open_conversation(&scene.database, ORGANIZATION, "Vera Visitor").await?;
+    scene.write_messages(conversation, &["hello".to_owned()]).await?;
+    scene.database.execute("insert into stalls values ($1, $2)", &[&conversation, &lock]).await?;
+    Ok(conversation)
+}
+
+/// Until so many sessions of the relay wait for an advisory lock.
+async fn wait_for_stalled(scene: &Scene, count: i64) {
+    let stalled = "select count(*) from pg_stat_activity where usename = 'relay' and wait_event = 'advisory'";
+    eventually(&format!("{count} readers wait for a lock"), async || {
+        let row = scene.database.query_one(stalled, &[]).await.ok()?;
+        (row.get::<_, i64>(0) == count).then_some(())
+    })
+    .await;
+}
+
+/// Joins the visitor's channel for a snapshot and waits until the hub knows it.
+async fn ask(scene: &Scene, socket: &mut Socket, conversation: Uuid) -> Result<String> {
+    let channel = chat::conversation_channel(ORGANIZATION, conversation);
+    let asks = socket.send_join(&channel, Some(&scene.visitor(conversation)), snapshot(100)).await?;
+    ensure!(socket.heartbeat().await?.is_ok());
+    Ok(asks)
+}
+
+/// An organization that nobody attacks: a visitor of it joins, and is answered.
+async fn other_visitor_is_served(scene: &Scene) -> Result<()> {
+    let (organization, _) = chat::found_organization(&scene.database, "Other").await?;
+    let conversation = chat::open_conversation(&scene.database, organization, "Not Ours").await?;
+    let token = campfire_tests::token::visitor(scene.secret(), organization, conversation);
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let channel = chat::conversation_channel(organization, conversation);
+    let (replay, _) = join(&mut socket, &channel, &token, 100).await?;
+    ensure!(replay["complete"] == true, "{replay}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_organization_whose_rows_take_long_leaves_a_session_to_others() {
+    const LOCK: i64 = 1;
+    with_settings(
+        |settings| settings.env("CAMPFIRE_SNAPSHOT_SESSIONS", "3"),
+        async |scene| {
+            scene.database.batch_execute(STALL).await?;
+            let mut crowd = Vec::new();
+            for _ in 0..10 {
+                crowd.push((scene.socket(Vsn::V2).await?, stalling(scene, LOCK).await?));
+            }
+            scene.settle().await?;
+            let lock = scene.cluster.connect().await?;
+            lock.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+            let mut asked = Vec::new();
+            for (socket, conversation) in &mut crowd {
+                asked.push(ask(scene, socket, *conversation).await?);
+            }
+            wait_for_stalled(scene, 2).await;
+            other_visitor_is_served(scene).await?;
+            wait_for_stalled(scene, 2).await;
+            lock.execute("select pg_advisory_unlock($1)", &[&LOCK]).await?;
+            for ((socket, _), asks) in crowd.iter_mut().zip(&asked) {
+                ensure!(socket.reply(asks).await?.is_ok());
+            }
+            Ok(())
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn organizations_take_turns_however_many_of_one_wait() {
+    const FIRST: i64 = 1;
+    const OTHERS: i64 = 2;
+    with_settings(
+        |settings| settings.env("CAMPFIRE_SNAPSHOT_SESSIONS", "1"),
+        async |scene| {
+            scene.database.batch_execute(STALL).await?;
+            let mut crowd = Vec::new();
+            // One is being read when the other organization comes, and one may have its turn before it.
+            for lock in [FIRST, 0, OTHERS, OTHERS, OTHERS, OTHERS, OTHERS, OTHERS] {
+                crowd.push((scene.socket(Vsn::V2).await?, stalling(scene, lock).await?));
+            }
+            scene.settle().await?;
+            let lock = scene.cluster.connect().await?;
+            lock.execute("select pg_advisory_lock($1), pg_advisory_lock($2)", &[&FIRST, &OTHERS]).await?;
+            let mut asked = Vec::new();
+            for (socket, conversation) in &mut crowd {
+                asked.push(ask(scene, socket, *conversation).await?);
+            }
+            wait_for_stalled(scene, 1).await;
+            let release = async {
+                // When the other has asked, too.
+                eventually("the other organization's join", async || {
+                    let channels = scene.relay.metric("campfire_channels").await.ok()??;
+                    (channels as usize == crowd.len() + 1).then_some(())
+                })
+                .await;
+                lock.execute("select pg_advisory_unlock($1)", &[&FIRST]).await?;
+                anyhow::Ok(())
+            };
+            let (served, released) = tokio::join!(other_visitor_is_served(scene), release);
+            served?;
+            released?;
+            lock.execute("select pg_advisory_unlock($1)", &[&OTHERS]).await?;
+            for ((socket, _), asks) in crowd.iter_mut().zip(&asked) {
+                ensure!(socket.reply(asks).await?.is_ok());
+            }
+            Ok(())
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_waits_for_any_more_is_not_read() {
+    const LOCK: i64 = 1;
+    const SOCKETS: usize = 3;
+    const JOINS: usize = 20;
+    with_settings(
+        |settings| settings.env("CAMPFIRE_SNAPSHOT_SESSIONS", "8"),
+        async |scene| {
+            scene.database.batch_execute(STALL).await?;
+            let conversation = stalling(scene, LOCK).await?;
+            scene.settle().await?;
+            let lock = scene.cluster.connect().await?;
+            lock.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+            let mut sockets = Vec::new();
+            for number in 0..SOCKETS {
+                let mut socket = scene.socket(Vsn::V2).await?;
+                let mut asks = String::new();
+                for _ in 0..JOINS {
+                    asks = ask(scene, &mut socket, conversation).await?;
+                    // Of one socket one question is asked, whatever has become of it.
+                    wait_for_stalled(scene, number as i64 + 1).await;
+                }
+                sockets.push((socket, asks));
+            }
+            // One that leaves, and one that goes away.
+            let mut leaves = scene.socket(Vsn::V2).await?;
+            let channel = chat::conversation_channel(ORGANIZATION, conversation);
+            ask(scene, &mut leaves, conversation).await?;
+            wait_for_stalled(scene, SOCKETS as i64 + 1).await;
+            ask(scene, &mut leaves, conversation).await?;
+            leaves.leave(&channel).await?;
+            lock.execute("select pg_advisory_unlock($1)", &[&LOCK]).await?;
+            for (socket, asks) in &mut sockets {
+                ensure!(socket.reply(asks).await?.is_ok());
+            }
+            let read = async || scene.relay.metric("campfire_snapshot_seconds_count").await.ok()?;
+            // Of each socket what was being read when it joined anew, and its last join; of the one that left the first.
+            let expected = (2 * SOCKETS + 1) as f64;
+            eventually("all are read that were asked", async || (read().await? >= expected).then_some(()))
+                .await;
+            wait_for_stalled(scene, 0).await;
+            ensure!(read().await == Some(expected), "{:?} snapshots read", read().await);
+            Ok(())
+        },
+    )
+    .await;
+}

@@ -369,16 +369,21 @@ impl Relay {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let kilobytes: u64 = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.trim().strip_suffix(" kB"))
-            .context("no VmRSS in /proc")?
-            .trim()
-            .parse()?;
-        Ok(kilobytes * 1024)
+        resident_bytes(self.pid())
     }
+}
+
+/// Resident memory of a process, in bytes.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kilobytes: u64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.trim().strip_suffix(" kB"))
+        .context("no VmRSS in /proc")?
+        .trim()
+        .parse()?;
+    Ok(kilobytes * 1024)
 }
 
 impl Drop for Relay {

@@ -164,12 +164,23 @@ impl Socket {
         headers: &[(&str, &str)],
         vsn: Vsn,
     ) -> Result<Result<Self, Refused>> {
+        let tcp = TcpStream::connect(address).await.context("no relay there")?;
+        tcp.set_nodelay(true)?;
+        Self::handshake_over(tcp, address, path, headers, vsn).await
+    }
+
+    /// [`Socket::handshake`] over a connection that was made with options of one's own.
+    pub async fn handshake_over(
+        tcp: TcpStream,
+        address: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        vsn: Vsn,
+    ) -> Result<Result<Self, Refused>> {
         let mut request = format!("ws://{address}{path}").into_client_request()?;
         for (name, value) in headers {
             request.headers_mut().insert(HeaderName::try_from(*name)?, value.parse()?);
         }
-        let tcp = TcpStream::connect(address).await.context("no relay there")?;
-        tcp.set_nodelay(true)?;
         let shaking = tokio_tungstenite::client_async(request, tcp);
         match tokio::time::timeout(DEADLINE, shaking).await.context("the handshake is not answered")? {
             Ok((stream, _)) => {
@@ -268,10 +279,16 @@ impl Socket {
 
     /// Pushes any event on a channel and waits for the answer.
     pub async fn request(&mut self, channel: &str, event: &str, payload: Value) -> Result<Reply> {
+        let reference = self.send_push(channel, event, payload).await?;
+        self.reply(&reference).await
+    }
+
+    /// Pushes any event on a channel and does not wait for the answer; returns its ref.
+    pub async fn send_push(&mut self, channel: &str, event: &str, payload: Value) -> Result<String> {
         let reference = self.new_ref();
         let join_ref = self.join_refs.get(channel).cloned();
         self.push(join_ref.as_deref(), &reference, channel, event, payload).await?;
-        self.reply(&reference).await
+        Ok(reference)
     }
 
     async fn push(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use campfire_chaos::plan::{Crowd, Plan};
-use campfire_chaos::{Options, Report, Sabotage};
+use campfire_chaos::{Attack, Options, Report, Sabotage, report};
 use campfire_tests::extension::Profile;
 
 use crate::system::{self, Need, Which};
@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// Print the plan and do nothing
     #[arg(long)]
     plan: bool,
+    /// Try one attack alone, or `all`, one after the other: what 100 honest clients and the relay's memory pay for it
+    #[arg(long, value_name = "NAME", value_parser = attack_names())]
+    attack: Vec<String>,
     /// Try the checker itself: relays that err on purpose must all be caught
     #[arg(long)]
     self_test: bool,
@@ -49,6 +52,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         self_test(&Sabotage::ALL)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if !arguments.attack.is_empty() {
+        return attack(arguments, seed, lasts);
+    }
     let mut failed = Vec::new();
     for seed in seeds {
         let report = play(seed, lasts)?;
@@ -68,6 +74,37 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         );
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// All names of attacks, and one for all.
+fn attack_names() -> Vec<&'static str> {
+    Attack::ALL.iter().map(|attack| attack.name()).chain(["all"]).collect()
+}
+
+/// Attacks alone, each with a stage of its own, and a table of what they cost.
+fn attack(arguments: &Arguments, seed: u64, lasts: Duration) -> Result<ExitCode> {
+    let is_wanted = |attack: &Attack| {
+        let names = [attack.name(), "all"];
+        arguments.attack.iter().any(|wanted| names.contains(&wanted.as_str()))
+    };
+    let (mut reports, mut failed) = (Vec::new(), 0);
+    for attack in Attack::ALL.into_iter().filter(is_wanted) {
+        step::announce(&format!("attack {}: {}", attack.name(), attack.description()));
+        let plan = Plan::alone(seed, attack, lasts);
+        let report = block_on(campfire_chaos::run(&plan, Options::default()))?;
+        if arguments.json {
+            println!("{}", report.to_json());
+        }
+        failed += usize::from(!report.is_clean());
+        reports.push(report);
+    }
+    if !arguments.json {
+        println!("{}", report::table(reports.iter().filter_map(|report| report.assault.as_ref())));
+        for violation in reports.iter().flat_map(|report| &report.verdict.violations) {
+            println!("{violation}");
+        }
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn rand_seed() -> u16 {

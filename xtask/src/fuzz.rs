@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use campfire_tests::layout;
 
-use crate::{step, tool};
+use crate::{step, system, tool};
 
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
 
@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         bail!("there is no fuzz target {unknown}; there are {}", known.join(", "));
     }
     let chosen = if arguments.targets.is_empty() { &known } else { &arguments.targets };
+    system::ensure_fuzzing()?;
     let cargo_fuzz = tool::ensure("cargo-fuzz", CARGO_FUZZ_VERSION)?;
     for target in chosen {
         step::announce(&format!("fuzzing {target} for {} minutes", arguments.minutes));

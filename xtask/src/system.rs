@@ -266,6 +266,27 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     apt::install(&packages, &[])
 }
 
+/// What the fuzz targets are compiled with, and the library whose verdict one of them asks for.
+pub(crate) fn ensure_fuzzing() -> Result<()> {
+    let mut packages = Vec::new();
+    if !has_program("c++") {
+        packages.push("g++");
+    }
+    if !has_library("libpq.so.5") {
+        packages.push("libpq5");
+    }
+    if packages.is_empty() { Ok(()) } else { install(&packages) }
+}
+
+/// Whether a library is where distributions put them.
+fn has_library(name: &str) -> bool {
+    let mut directories =
+        vec![PathBuf::from("/usr/lib64"), PathBuf::from("/usr/local/lib"), PathBuf::from("/usr/lib")];
+    directories
+        .extend(std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path()));
+    directories.iter().any(|directory| directory.join(name).exists())
+}
+
 /// Whether cc makes a program: without the C library's headers it is there and makes none.
 fn compiles_c() -> bool {
     can(Command::new("sh").args([

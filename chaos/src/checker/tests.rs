@@ -47,6 +47,11 @@ fn event(lsn: u64, replayed: bool) -> Record {
     }
 }
 
+/// Up to there events are missing, says the relay.
+fn notice(up_to: u64) -> Record {
+    Record::Loss { at: 16, up_to: at(up_to) }
+}
+
 fn live(lsns: &[u64]) -> Vec<Record> {
     lsns.iter().map(|lsn| event(*lsn, false)).collect()
 }
@@ -88,7 +93,17 @@ fn check_with(truth: &Truth, context: &Context, mut stays: Vec<Stay>, expected: 
 }
 
 fn context() -> Context {
-    Context { losses: Vec::new(), starts: Vec::new(), window_micros: Some(1_000_000), last_event: "said" }
+    Context { window_micros: 1_000_000, last_event: "said", ..Context::default() }
+}
+
+/// A window that is short of memory.
+fn small() -> Context {
+    Context { is_window_small: true, ..context() }
+}
+
+/// The slot was lost, and with it what committed below 35.
+fn lost() -> Context {
+    Context { losses: vec![Loss { began_at: 5, ended_at: 16, up_to_lsn: 35 }], ..context() }
 }
 
 fn check(stays: Vec<Stay>, expected: &[Kind]) {
@@ -196,11 +211,9 @@ fn nothing_comes_after_the_right_to_it_ended() {
     check_with(&truth, &context(), vec![after_10(live(&[20, 30]))], &[]);
     check_with(&truth, &context(), vec![after_10(live(&[20, 30, 40]))], &[Kind::PastCut]);
     // A relay that lost the place where it ended cannot know; one that told of it does.
-    let loss = Loss { began_at: 5, ended_at: 16, up_to_lsn: 35 };
-    let lost = Context { losses: vec![loss], ..context() };
-    let told = vec![event(20, false), Record::Loss { at: 16 }, event(40, false)];
-    check_with(&truth, &lost, vec![after_10(told)], &[]);
-    check_with(&truth, &lost, vec![after_10(live(&[20, 30, 40]))], &[Kind::PastCut]);
+    let told = vec![event(20, false), notice(34), event(40, false)];
+    check_with(&truth, &lost(), vec![after_10(told)], &[]);
+    check_with(&truth, &lost(), vec![after_10(live(&[20, 30, 40]))], &[Kind::PastCut]);
 }
 
 fn message(id: u128, created_at: u32) -> Arc<str> {
@@ -257,19 +270,46 @@ fn a_snapshot_and_its_events_are_everything_and_nothing_twice() {
 
 #[test]
 fn a_small_window_may_overtake_a_reader_and_must_say_so() {
-    let small = Context { window_micros: None, ..context() };
-    let reply = |complete| Some(Reply { complete, position: at(40), count: 3 });
-    let read = |complete, records: Vec<Record>| stay(Asked::After(at(10)), reply(complete), records);
-    let notice = || Record::Loss { at: 16 };
-    let overtaken = vec![event(20, true), notice(), event(40, true)];
-    check_with(&truth(), &small, vec![read(true, overtaken)], &[]);
+    let reply = |complete, count| Some(Reply { complete, position: at(40), count });
+    let read = |complete, count, records| stay(Asked::After(at(10)), reply(complete, count), records);
+    let check = |stay, expected: &[Kind]| check_with(&truth(), &small(), vec![stay], expected);
+    check(read(true, 3, vec![event(20, true), notice(30), event(40, true)]), &[]);
     // The first notice after an incomplete answer is of the answer.
-    let again = vec![notice(), event(20, true), notice(), event(40, false)];
-    check_with(&truth(), &small, vec![read(false, again)], &[]);
-    let once = vec![notice(), event(20, true), event(40, false)];
-    check_with(&truth(), &small, vec![read(false, once)], &[Kind::Count, Kind::Gap]);
-    let silent = vec![event(20, true), event(40, true)];
-    check_with(&truth(), &small, vec![read(true, silent)], &[Kind::Gap]);
+    check(read(false, 2, vec![notice(20), event(30, true), event(40, true)]), &[]);
+    check(read(false, 2, vec![notice(20), notice(30), event(40, true)]), &[]);
+    check(read(false, 2, vec![notice(20), event(40, false)]), &[Kind::Count, Kind::Gap]);
+    check(read(true, 3, vec![event(20, true), event(40, true)]), &[Kind::Gap]);
+    // It excuses what it names and no more.
+    check(read(true, 3, vec![event(10, true), notice(20), event(40, true)]), &[Kind::Duplicate, Kind::Gap]);
+    check(read(true, 3, vec![notice(30), event(30, true), event(40, true)]), &[Kind::Reordered]);
+}
+
+#[test]
+fn a_small_window_raises_no_false_alarms() {
+    let check = |stay, expected: &[Kind]| check_with(&truth(), &small(), vec![stay], expected);
+    check(after_10(vec![event(20, false), notice(20), event(30, false)]), &[Kind::FalseAlarm]);
+    check(after_10(vec![event(20, false), notice(25), event(30, false)]), &[Kind::FalseAlarm]);
+    let reply = Some(Reply { complete: false, position: at(40), count: 3 });
+    let all = || [20, 30, 40].map(|lsn| event(lsn, true));
+    let told = [vec![notice(10)], all().to_vec()].concat();
+    check(stay(Asked::After(at(10)), reply, told), &[Kind::FalseAlarm]);
+    // What its rows show may have left it too.
+    let mut join =
+        stay(Asked::Snapshot { rows: 9 }, reply, [vec![notice(10), notice(20)], live(&[40])].concat());
+    join.joined_at = 35;
+    check(join, &[]);
+}
+
+#[test]
+fn an_incomplete_answer_is_said_twice() {
+    let reply = Reply { complete: false, position: at(30), count: 0 };
+    let join = |records| stay(Asked::After(at(10)), Some(reply), records);
+    check_with(&truth(), &lost(), vec![join(vec![notice(30), event(40, false)])], &[]);
+    check_with(&truth(), &lost(), vec![join(live(&[40]))], &[Kind::Gap, Kind::Gap]);
+    // Unless the socket went in between. Then the client goes on from the answer.
+    let reply = Reply { complete: true, position: at(30), count: 0 };
+    let second = stay(Asked::After(at(30)), Some(reply), live(&[40]));
+    check_with(&truth(), &lost(), vec![join(Vec::new()), second], &[]);
 }
 
 #[test]
@@ -284,18 +324,31 @@ fn who_is_not_active_is_not_admitted() {
 
 #[test]
 fn an_announced_loss_excuses_what_it_covers_and_needs_a_cause() {
-    let loss = Loss { began_at: 5, ended_at: 16, up_to_lsn: 35 };
-    let lost = Context { losses: vec![loss], ..context() };
-    let told = vec![event(20, false), Record::Loss { at: 16 }, event(40, false)];
-    check_with(&truth(), &lost, vec![after_10(told.clone())], &[]);
+    let told = vec![event(20, false), notice(34), event(40, false)];
+    check_with(&truth(), &lost(), vec![after_10(told.clone())], &[]);
     check(vec![after_10(told)], &[Kind::FalseAlarm]);
+    // More than was lost.
+    check_with(&truth(), &lost(), vec![after_10(vec![event(20, false), notice(45)])], &[Kind::Gap]);
+    // Less: what it does not name must come, whatever follows.
+    let less = vec![event(20, false), notice(25), Record::Head(at(20)), event(40, false)];
+    check_with(&truth(), &lost(), vec![after_10(less)], &[Kind::Gap]);
     let reply = Reply { complete: false, position: at(30), count: 0 };
-    let back = stay(Asked::After(at(10)), Some(reply), live(&[40]));
-    check_with(&truth(), &lost, vec![back.clone()], &[]);
+    let back = stay(Asked::After(at(10)), Some(reply), [vec![notice(30)], live(&[40])].concat());
+    check_with(&truth(), &lost(), vec![back.clone()], &[]);
     check(vec![back], &[Kind::FalseAlarm]);
-    // It covers what came before, and nothing later.
-    let reply = Reply { complete: false, position: at(20), count: 0 };
-    check_with(&truth(), &lost, vec![stay(Asked::After(at(10)), Some(reply), live(&[40]))], &[Kind::Gap]);
+}
+
+#[test]
+fn what_was_routed_by_guess_after_a_loss_is_announced_once_more() {
+    let mut truth = truth();
+    truth.routes.push((at(45), 16));
+    let told = vec![event(20, false), notice(34), notice(45)];
+    check_with(&truth, &lost(), vec![after_10(told)], &[]);
+    // Who had come to a place before that cannot go on from there.
+    let reply = Reply { complete: false, position: at(45), count: 0 };
+    let back = stay(Asked::After(at(40)), Some(reply), vec![notice(45)]);
+    let first = after_10(vec![event(20, false), notice(34), event(40, false)]);
+    check_with(&truth, &lost(), vec![first, back], &[]);
 }
 
 #[test]
@@ -303,7 +356,8 @@ fn a_relay_that_started_knows_no_routes_from_before_they_changed() {
     let mut truth = truth();
     truth.routes.push((at(12), 12));
     let reply = Reply { complete: false, position: at(30), count: 0 };
-    let back = vec![stay(Asked::After(at(10)), Some(reply), live(&[40]))];
+    let told = [vec![notice(30)], live(&[40])].concat();
+    let back = vec![stay(Asked::After(at(10)), Some(reply), told)];
     check_with(&truth, &context(), back.clone(), &[Kind::FalseAlarm]);
     check_with(&truth, &Context { starts: vec![(13, 14)], ..context() }, back, &[]);
 }
@@ -315,46 +369,47 @@ fn who_never_gets_to_the_end_is_stuck() {
 }
 
 #[test]
-fn an_excuse_lasts_until_the_next_event_whatever_heartbeats_say() {
+fn a_notice_excuses_the_same_whatever_heartbeats_say() {
     // The window was short of memory, and the socket's other channel is behind.
-    let small = Context { window_micros: None, ..context() };
     let reply = Reply { complete: true, position: at(40), count: 3 };
-    let told = vec![event(20, true), Record::Loss { at: 16 }, Record::Head(at(15)), event(40, true)];
-    check_with(&truth(), &small, vec![stay(Asked::After(at(10)), Some(reply), told)], &[]);
-    // The slot was lost.
-    let loss = Loss { began_at: 5, ended_at: 16, up_to_lsn: 35 };
-    let lost = Context { losses: vec![loss], ..context() };
-    let told = vec![event(20, false), Record::Loss { at: 16 }, Record::Head(at(20)), event(40, false)];
-    check_with(&truth(), &lost, vec![after_10(told)], &[]);
-    // It lasts no longer than that.
-    let mut truth = truth();
-    truth.apply(&Transaction {
-        xid: 1,
-        commit_lsn: 60,
-        end_lsn: 61,
-        committed_at: 60,
-        changes: vec![Change::Message {
-            prefix: "campfire.broadcast".to_owned(),
-            content: format!("v1 1 00\n{}\nsaid\n{{\"n\":60}}", channel()),
-        }],
-    });
-    let told = vec![
-        event(20, false),
-        Record::Loss { at: 16 },
-        Record::Head(at(20)),
-        event(30, false),
-        event(60, false),
-    ];
-    check_with(&truth, &lost, vec![after_10(told)], &[Kind::Gap]);
+    for beat in [5, 15, 20, 30] {
+        let told = vec![event(20, true), notice(30), Record::Head(at(beat)), event(40, true)];
+        check_with(&truth(), &small(), vec![stay(Asked::After(at(10)), Some(reply), told)], &[]);
+        let told = vec![event(20, false), notice(34), Record::Head(at(beat)), event(40, false)];
+        check_with(&truth(), &lost(), vec![after_10(told)], &[]);
+        // What comes after the end of it is owed.
+        let told = vec![event(20, false), notice(29), Record::Head(at(beat)), event(40, false)];
+        check_with(&truth(), &lost(), vec![after_10(told)], &[Kind::Gap]);
+    }
 }
 
 #[test]
 fn the_notice_of_an_incomplete_answer_excuses_nothing_that_follows_it() {
-    let loss = Loss { began_at: 5, ended_at: 16, up_to_lsn: 35 };
-    let lost = Context { losses: vec![loss], ..context() };
     let reply = Reply { complete: false, position: at(20), count: 0 };
-    let told = vec![Record::Loss { at: 16 }, event(40, false)];
-    check_with(&truth(), &lost, vec![stay(Asked::After(at(10)), Some(reply), told)], &[Kind::Gap]);
+    let told = vec![notice(20), event(40, false)];
+    check_with(&truth(), &lost(), vec![stay(Asked::After(at(10)), Some(reply), told)], &[Kind::Gap]);
+}
+
+#[test]
+fn a_violation_tells_of_notices_and_of_what_was_around() {
+    let reply = Reply { complete: true, position: at(10), count: 0 };
+    let told = vec![event(20, false), notice(29), Record::Head(at(29)), event(40, false)];
+    let stays = vec![stay(Asked::PositionOnly, Some(reply), Vec::new()), after_10(told)];
+    let client = ClientSpec {
+        number: 1,
+        manner: Manner::Resuming,
+        vsn: Vsn::V2,
+        who: Who::Agent { organization: ORG, user: USER },
+        channels: vec![channel()],
+        seed: 0,
+    };
+    let journal = Journal { client, stays, scandals: Vec::new(), dropped: Vec::new(), sockets: 1 };
+    let verdict = super::check(&truth(), &[journal], &lost());
+    let [gap] = &verdict.violations[..] else { panic!("{:#?}", verdict.violations) };
+    for part in ["notice up to 1/0/1D#0 at 16", "heartbeat 1/0/1D#0", "said 1/0/28#0", "1 notices of a loss"]
+    {
+        assert!(gap.what.contains(part), "{part}: {}", gap.what);
+    }
 }
 
 #[test]

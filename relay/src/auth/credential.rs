@@ -98,6 +98,7 @@ impl ConnectError {
         match self {
             Self::KeyMissing => "key_missing",
             Self::Token(TokenError::Expired { .. }) => "token_expired",
+            Self::Token(TokenError::NotYetValid { .. }) => "token_not_yet_valid",
             Self::Token(_) => "key_or_token_refused",
         }
     }

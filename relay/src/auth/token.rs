@@ -20,6 +20,9 @@ use crate::route::parse_uuid;
 /// Tokens never live longer than to the end of the year 9999: what is beyond only invites overflow.
 const EXPIRY_MAX: f64 = 253_402_300_799.0;
 
+/// How much earlier than its `nbf` a token is taken: clocks of two machines are not one.
+const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(60);
+
 /// Longest `kid` that is told of, in bytes.
 const KID_BYTES_MAX: usize = 128;
 
@@ -59,15 +62,20 @@ pub struct Claims {
     pub fingerprint: Fingerprint,
 }
 
-/// Tells tokens apart without keeping them.
+/// Tells tokens apart without keeping them: by what was signed. Of some kinds of signatures anybody can make a second
+/// form that verifies as well, so these tell nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u128);
 
 impl Fingerprint {
-    fn of(token: &str) -> Self {
-        let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+    fn of(message: &str) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, message.as_bytes());
         let bytes = digest.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
         Self(u128::from_be_bytes(*bytes))
+    }
+
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
     }
 }
 
@@ -87,9 +95,12 @@ pub enum TokenError {
     Signature,
     #[error("Token has expired {seconds_ago} seconds ago")]
     Expired { seconds_ago: u64 },
+    /// Its `nbf` is further in the future than clocks may disagree.
+    #[error("Token is not valid for another {seconds} seconds")]
+    NotYetValid { seconds: u64 },
     #[error("Fields `role` and `exp` are required in JWT")]
     ClaimsMissing,
-    /// Claims that are no object, `exp` or `iat` that are no number.
+    /// Claims that are no object, `exp`, `iat` or `nbf` that are no number.
     #[error("Claims of the JWT have unexpected types")]
     ClaimInvalid,
     #[error("{}", crate::protocol::ROLE_NOT_ALLOWED)]
@@ -104,6 +115,7 @@ impl From<TokenError> for Reason {
             TokenError::UnknownKey(kid) => Self::UnknownKey { kid },
             TokenError::Signature => Self::TokenSignature,
             TokenError::Expired { seconds_ago } => Self::TokenExpired { seconds_ago },
+            TokenError::NotYetValid { seconds } => Self::TokenNotYetValid { seconds },
             TokenError::ClaimsMissing => Self::ClaimsMissing,
             TokenError::ClaimInvalid => Self::ClaimInvalid,
             TokenError::RoleNotAllowed => Self::RoleNotAllowed,
@@ -128,7 +140,8 @@ impl Keys {
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 
-    /// Checks a token and reads its claims. There is no leeway: a token is expired at the second it names.
+    /// Checks a token and reads its claims. It is expired at the second it names, and valid [`NOT_BEFORE_LEEWAY`]
+    /// earlier than it names.
     pub fn verify(&self, token: &str, paths: &ClaimPaths, now: SystemTime) -> Result<Claims, TokenError> {
         let token = cleaned(token);
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
@@ -157,7 +170,7 @@ impl Keys {
         }
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| TokenError::Malformed)?;
         let claims = serde_json::from_slice::<Box<RawValue>>(&claims).map_err(|_| TokenError::Malformed)?;
-        Claims::read(claims, paths, now, Fingerprint::of(&token))
+        Claims::read(claims, paths, now, Fingerprint::of(message))
     }
 }
 
@@ -175,15 +188,20 @@ impl Claims {
         now: SystemTime,
         fingerprint: Fingerprint,
     ) -> Result<Self, TokenError> {
-        let [role, exp, iat, sub] =
-            json::members(raw.get(), ["role", "exp", "iat", "sub"]).ok_or(TokenError::ClaimInvalid)?;
-        let [role, exp, iat] = [role, exp, iat].map(|claim| claim.filter(|claim| !json::is_null(claim)));
+        let [role, exp, iat, nbf, sub] =
+            json::members(raw.get(), ["role", "exp", "iat", "nbf", "sub"]).ok_or(TokenError::ClaimInvalid)?;
+        let [role, exp, iat, nbf] =
+            [role, exp, iat, nbf].map(|claim| claim.filter(|claim| !json::is_null(claim)));
         let number =
             |claim: &RawValue| serde_json::from_str::<f64>(claim.get()).map_err(|_| TokenError::ClaimInvalid);
         iat.map(number).transpose()?;
-        let expires_at = exp.map(number).transpose()?.map(expiry);
+        let not_before = nbf.map(number).transpose()?.map(moment);
+        let expires_at = exp.map(number).transpose()?.map(moment);
         if let Some(expires_at) = expires_at {
             check_expiry(expires_at, now)?;
+        }
+        if let Some(not_before) = not_before {
+            check_begun(not_before, now)?;
         }
         let (Some(role), Some(expires_at)) = (role, expires_at) else {
             return Err(TokenError::ClaimsMissing);
@@ -243,11 +261,12 @@ impl Header {
     fn read(header: &str) -> Result<Self, TokenError> {
         let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| TokenError::Malformed)?;
         let header = str::from_utf8(&header).map_err(|_| TokenError::Malformed)?;
-        let [algorithm, kid, critical] =
-            json::members(header, ["alg", "kid", "crit"]).ok_or(TokenError::Malformed)?;
+        let [algorithm, kid, critical, encoded] =
+            json::members(header, ["alg", "kid", "crit", "b64"]).ok_or(TokenError::Malformed)?;
         // RFC 7515: whoever does not understand an extension that is marked critical must refuse the token. We know
-        // none.
-        if critical.is_some() {
+        // none. RFC 7797's `b64` says that the claims are not encoded, and is to be refused also where it is not marked.
+        let is_encoded = encoded.is_none_or(|encoded| encoded.get() == "true");
+        if critical.is_some() || !is_encoded {
             return Err(TokenError::Signer);
         }
         let algorithm = match algorithm.and_then(json::string).as_deref() {
@@ -267,7 +286,7 @@ fn shortened(mut kid: String) -> Box<str> {
 }
 
 /// Fractions of a second are rounded, as the reference does.
-fn expiry(seconds: f64) -> SystemTime {
+fn moment(seconds: f64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs_f64(seconds.round().clamp(0.0, EXPIRY_MAX))
 }
 
@@ -275,6 +294,13 @@ fn check_expiry(expires_at: SystemTime, now: SystemTime) -> Result<(), TokenErro
     match now.duration_since(expires_at) {
         Ok(passed) => Err(TokenError::Expired { seconds_ago: passed.as_secs() }),
         Err(_) => Ok(()),
+    }
+}
+
+fn check_begun(not_before: SystemTime, now: SystemTime) -> Result<(), TokenError> {
+    match not_before.duration_since(now) {
+        Ok(early) if early > NOT_BEFORE_LEEWAY => Err(TokenError::NotYetValid { seconds: early.as_secs() }),
+        _ => Ok(()),
     }
 }
 
@@ -471,6 +497,111 @@ mod tests {
         let claims = verify(&sign(&json!({"role": "anon", "exp": NOW + 1}))).unwrap();
         assert_eq!(claims.check_expiry(now()), Ok(()));
         assert_eq!(claims.check_expiry(now() + Duration::from_millis(3900)), Err(expired(2)));
+    }
+
+    #[test]
+    fn tokens_are_not_valid_before_their_time_but_for_clocks_that_disagree() {
+        let token = |nbf: Value| sign(&json!({"role": "anon", "exp": NOW + 600, "nbf": nbf}));
+        let leeway = NOT_BEFORE_LEEWAY.as_secs();
+        for nbf in [
+            json!(NOW - 1),
+            json!(NOW),
+            json!(NOW + leeway),
+            json!(NOW as f64 + 59.7),
+            json!(-1e300),
+            json!(null),
+        ] {
+            assert!(verify(&token(nbf.clone())).is_ok(), "{nbf}");
+        }
+        for (nbf, seconds) in [
+            (json!(NOW + leeway + 1), leeway + 1),
+            (json!(NOW as f64 + 60.7), 61),
+            (json!(NOW + 300), 300),
+            (json!(1e300), EXPIRY_MAX as u64 - NOW),
+        ] {
+            check_refused(&token(nbf), TokenError::NotYetValid { seconds });
+        }
+        for nbf in [json!("1"), json!([1]), json!(true)] {
+            check_refused(&token(nbf), TokenError::ClaimInvalid);
+        }
+        // What has expired says so, whatever else it lacks.
+        check_claims_refused(
+            &json!({"role": "anon", "exp": NOW - 7, "nbf": NOW + 600}),
+            TokenError::Expired { seconds_ago: 7 },
+        );
+        check_claims_refused(
+            &json!({"exp": NOW + 600, "nbf": NOW + 600}),
+            TokenError::NotYetValid { seconds: 600 },
+        );
+    }
+
+    #[test]
+    fn payloads_that_are_not_what_they_look_like_are_refused() {
+        let claims = URL_SAFE_NO_PAD.encode(json!({"role": "anon", "exp": NOW + 60}).to_string());
+        let signed = |header: &str| {
+            let message = format!("{}.{claims}", URL_SAFE_NO_PAD.encode(header));
+            let key = EncodingKey::from_secret(SECRET);
+            let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+            format!("{message}.{signature}")
+        };
+        for header in
+            [r#"{"alg":"HS256"}"#, r#"{"alg":"HS256","b64":true}"#, r#"{"typ":"JWT","alg":"HS256","x":1}"#]
+        {
+            assert!(verify(&signed(header)).is_ok(), "{header}");
+        }
+        for header in [
+            r#"{"alg":"HS256","b64":false}"#,
+            r#"{"alg":"HS256","b64":false,"crit":["b64"]}"#,
+            r#"{"alg":"HS256","b64":true,"b64":false}"#,
+            r#"{"alg":"HS256","b64":null}"#,
+            r#"{"alg":"HS256","b64":"false"}"#,
+            r#"{"alg":"HS256","b64":0}"#,
+            r#"{"alg":"HS256","b\u00364":false}"#,
+            r#"{"alg":"HS256","crit":["b64"],"b64":true}"#,
+            r#"{"alg":"HS256","crit":["exp"]}"#,
+            r#"{"alg":"HS256","crit":[]}"#,
+            r#"{"alg":"HS256","crit":null}"#,
+        ] {
+            check_refused(&signed(header), TokenError::Signer);
+        }
+    }
+
+    // A P-256 key pair of this test alone, PKCS #8 and JWK.
+    const EC_PRIVATE: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgp4GkXVwdn99cEwaKpFnphGAtdfD9HqtF6Gf3cyhDeJqhRANCAAQh0uUcvjvfevzy3gqrgbqMe8rzg4NbK5DZm7Wf4VsXPGMOXMJ2JvI52OKdbT/RAAO8j68zMBhFwKIu6i+aqRPw";
+    const EC_PUBLIC: &str = r#"{"kty":"EC","crv":"P-256","kid":"ec","x":"IdLlHL4733r88t4Kq4G6jHvK84ODWyuQ2Zu1n-FbFzw","y":"Yw5cwnYm8jnY4p1tP9EAA7yPrzMwGEXAoi7qL5qpE_A"}"#;
+    /// The order of its group.
+    const EC_ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+
+    /// The signature (r, n - s), which verifies wherever (r, s) does.
+    fn twin(token: &str) -> String {
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let order = (0..32).map(|index| u8::from_str_radix(&EC_ORDER[2 * index..2 * index + 2], 16).unwrap());
+        let mut borrow = 0;
+        for (index, digit) in order.enumerate().collect::<Vec<_>>().into_iter().rev() {
+            let difference = i16::from(digit) - i16::from(signature[32 + index]) - borrow;
+            borrow = i16::from(difference < 0);
+            signature[32 + index] = difference.rem_euclid(256) as u8;
+        }
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    #[test]
+    fn the_two_forms_of_a_signature_are_one_token() {
+        let keys = Keys::default();
+        keys.publish(KeySet::parse(&format!(r#"{{"keys":[{EC_PUBLIC}]}}"#)).unwrap());
+        let der = base64::engine::general_purpose::STANDARD.decode(EC_PRIVATE).unwrap();
+        let header =
+            jsonwebtoken::Header { kid: Some("ec".into()), ..jsonwebtoken::Header::new(Algorithm::ES256) };
+        let sign =
+            |claims: &Value| jsonwebtoken::encode(&header, claims, &EncodingKey::from_ec_der(&der)).unwrap();
+        let fingerprint =
+            |token: &str| keys.verify(token, &ClaimPaths::default(), now()).unwrap().fingerprint;
+        let token = sign(&json!({"role": "anon", "exp": NOW + 60}));
+        assert_ne!(token, twin(&token));
+        assert_eq!(twin(&twin(&token)), token);
+        assert_eq!(fingerprint(&token), fingerprint(&twin(&token)));
+        assert_ne!(fingerprint(&token), fingerprint(&sign(&json!({"role": "anon", "exp": NOW + 61}))));
     }
 
     #[test]

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use uuid::Uuid;
-
+use super::dashboards::Agent;
 use super::hub::{ClientInput, Hub, SocketId};
 use super::outbox::Outbox;
 use super::presence::Attendance;
@@ -29,6 +28,8 @@ pub(super) struct Socket {
     pub(super) outbox: Arc<Outbox>,
     /// At most a hundred, mostly one to three: looking through them beats hashing.
     pub(super) channels: Vec<Channel>,
+    /// What it is to be sent out of the window waits for memory.
+    pub(super) is_starved: bool,
 }
 
 #[derive(Debug)]
@@ -93,6 +94,15 @@ impl Channel {
     pub(super) fn is_live(&self) -> bool {
         matches!(self.stage, Stage::Behind(_) | Stage::Live)
     }
+
+    /// Whether it has rows of a snapshot that the stream may not have come to yet.
+    pub(super) fn has_cut(&self) -> bool {
+        match &self.stage {
+            Stage::Pending(_) | Stage::Behind(_) => true,
+            Stage::CatchingUp(cursor) => cursor.cut.is_some(),
+            Stage::Live => false,
+        }
+    }
 }
 
 impl Socket {
@@ -102,6 +112,11 @@ impl Socket {
 
     pub(super) fn envelope_of<'a>(&self, topic: &'a str, join_ref: &'a Ref) -> Envelope<'a> {
         Envelope { vsn: self.vsn, topic, join_ref }
+    }
+
+    /// Whether a channel is still to be sent something out of the window.
+    pub(super) fn is_behind(&self) -> bool {
+        self.channels.iter().any(|channel| matches!(channel.stage, Stage::CatchingUp(_)))
     }
 
     pub(super) fn find_mut(&mut self, wire_topic: &str) -> Option<&mut Channel> {
@@ -117,11 +132,17 @@ impl Hub {
     pub(super) fn apply_client(&mut self, id: SocketId, input: ClientInput) {
         match input {
             ClientInput::Connect { vsn, outbox } => {
-                self.sockets.insert(id, Socket { vsn, outbox, channels: Vec::new() });
+                self.sockets.insert(id, Socket { vsn, outbox, channels: Vec::new(), is_starved: false });
             }
-            ClientInput::Disconnect => self.disconnect(id),
+            ClientInput::Disconnect => {
+                self.disconnect(id);
+                self.feed_starved();
+            }
             ClientInput::Heartbeat { reference } => self.heartbeat(id, &reference),
-            ClientInput::Refill => self.refill(id),
+            ClientInput::Refill => {
+                self.refill(id);
+                self.feed_starved();
+            }
             ClientInput::Join(join) => self.join(id, *join),
             ClientInput::Leave { wire_topic, join_ref, reference } => {
                 self.leave(id, &wire_topic, &join_ref, &reference)
@@ -159,11 +180,14 @@ impl Hub {
         }
     }
 
-    /// Ends what is over by the clock: typing indicators and tokens.
+    /// Ends what is over by the clock: tokens, typing indicators.
     pub(super) fn tick(&mut self, now: Instant, wall: SystemTime) {
+        self.end_tokens(wall);
         let millis = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         self.window.expire(Timestamp::from_unix_millis(i64::try_from(millis).unwrap_or(i64::MAX)));
         self.measure_window();
+        self.feed_starved();
+        self.relieve_memory();
         self.roster.expire(now);
         self.tell_who_is_gone(now);
         let is_over = |channel: &&Channel| channel.replication_due.is_some_and(|due| due <= now);
@@ -173,62 +197,48 @@ impl Hub {
         for (mouth, indicator) in self.typing.expired(now) {
             self.end_typing(mouth.socket, indicator);
         }
-        let over = |channel: &&Channel| channel.expires_at.is_some_and(|expires_at| expires_at <= wall);
-        let expired: Vec<_> = self
-            .sockets
-            .iter()
-            .flat_map(|(id, socket)| {
-                socket
-                    .channels
-                    .iter()
-                    .filter(over)
-                    .map(|channel| (*id, channel.wire_topic.clone(), channel.expires_at))
-            })
-            .collect();
-        for (id, wire_topic, expires_at) in expired {
-            let ago =
-                expires_at.and_then(|expires_at| wall.duration_since(expires_at).ok()).unwrap_or_default();
-            let reason = Reason::TokenExpired { seconds_ago: ago.as_secs() };
-            self.close_channel(id, &wire_topic, &reason);
-        }
     }
 
-    /// Ends every channel of an agent whose row is gone or inactive.
-    pub(super) fn close_unauthorized_agents(&mut self) {
-        let mut gone = Vec::new();
-        for (id, socket) in &self.sockets {
-            for channel in &socket.channels {
-                if let Some(Identity::Agent { organization, user }) = channel.identity
-                    && self.agents.get(&(organization, user)) != Some(&true)
-                {
-                    gone.push((*id, Arc::clone(&channel.wire_topic)));
-                }
+    /// Ends every channel of an agent whose row is gone or inactive: of this one, or of all agents.
+    pub(super) fn close_unauthorized_agents(&mut self, agent: Option<Agent>) {
+        for agent in self.agents_online(agent) {
+            if self.agents.get(&agent) != Some(&true) {
+                self.close_channels_of(agent, |_| true);
             }
         }
-        self.close_agents(gone);
     }
 
     /// Ends the channels of an agent, or of all, that an earlier attachment admitted.
-    pub(super) fn close_agents_of_before(&mut self, agent: Option<(Uuid, Uuid)>) {
-        let mut gone = Vec::new();
-        for (id, socket) in &self.sockets {
-            for channel in &socket.channels {
-                if let Some(Identity::Agent { organization, user }) = channel.identity
-                    && agent.is_none_or(|agent| agent == (organization, user))
-                    && channel.attachment < self.attachment
-                {
-                    gone.push((*id, Arc::clone(&channel.wire_topic)));
-                }
-            }
+    pub(super) fn close_agents_of_before(&mut self, agent: Option<Agent>) {
+        let attachment = self.attachment;
+        for agent in self.agents_online(agent) {
+            self.close_channels_of(agent, |channel| channel.attachment < attachment);
         }
-        self.close_agents(gone);
     }
 
-    fn close_agents(&mut self, gone: Vec<(SocketId, Arc<str>)>) {
-        for (id, wire_topic) in gone {
-            self.close_channel(id, &wire_topic, &Reason::AgentGone);
+    fn agents_online(&self, agent: Option<Agent>) -> Vec<Agent> {
+        agent.map_or_else(|| self.dashboards.agents().copied().collect(), |agent| vec![agent])
+    }
+
+    fn close_channels_of(&mut self, agent: Agent, wanted: impl Fn(&Channel) -> bool) {
+        let (organization, user) = agent;
+        let identity = Some(Identity::Agent { organization, user });
+        for id in self.dashboards.sockets(&agent) {
+            let Some(socket) = self.sockets.get(&id) else { continue };
+            let is_gone = |channel: &&Channel| channel.identity == identity && wanted(channel);
+            let gone: Vec<_> = socket
+                .channels
+                .iter()
+                .filter(is_gone)
+                .map(|channel| Arc::clone(&channel.wire_topic))
+                .collect();
+            for wire_topic in gone {
+                self.close_channel(id, &wire_topic, &Reason::AgentGone);
+            }
         }
-        self.tell_who_is_gone(Instant::now());
+        if self.agents.get(&agent) != Some(&true) {
+            self.tell_who_ended(agent);
+        }
     }
 
     fn channels_where(&self, wanted: impl Fn(&&Channel) -> bool) -> Vec<(SocketId, Arc<str>)> {
@@ -278,14 +288,15 @@ impl Hub {
         }
     }
 
-    /// Tells every channel that committed events are missing from what it got. What the window was still to give to one
-    /// is gone with them.
-    pub(super) fn announce_loss(&mut self, cause: &str) {
-        let message = format!("ReplayIncomplete: {cause}; fetch anew what you show");
+    /// Tells channels that committed events are missing from what they got. What the window was still to give to one is
+    /// gone with them.
+    pub(super) fn announce_loss(&mut self, cause: &str, is_hit: impl Fn(&Channel) -> bool) {
+        let cause = format!("{cause}; fetch anew what you show");
         let head = self.window.head();
+        let from_here = self.id_of(head);
         let mut closed = Vec::new();
         for (id, socket) in &mut self.sockets {
-            for channel in &mut socket.channels {
+            for channel in socket.channels.iter_mut().filter(|channel| is_hit(channel)) {
                 match &mut channel.stage {
                     Stage::Pending(_) => continue,
                     Stage::CatchingUp(cursor) => cursor.position = head,
@@ -293,7 +304,7 @@ impl Hub {
                 }
                 let envelope =
                     Envelope { vsn: socket.vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
-                if socket.outbox.push(envelope.system(SystemStatus::Ok, &message)).is_err() {
+                if socket.outbox.push(envelope.replay_incomplete(&cause, &from_here)).is_err() {
                     closed.push(*id);
                 }
             }
@@ -334,13 +345,14 @@ impl Hub {
         let group = channel.group(socket.vsn);
         self.rooms.leave(&channel.room, &group, id);
         self.metrics.channels.dec();
+        self.expiries.remove(channel.expires_at, id, &channel.wire_topic);
         let mouth = Mouth { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
         for indicator in self.typing.silence(&mouth) {
             self.end_typing(id, indicator);
         }
         let now = Instant::now();
         self.part(&channel, now);
-        self.dashboard_closes(channel.identity, now);
+        self.dashboard_closes(channel.identity, id, now);
         self.token_use.leave(channel.token, id);
         Some(channel)
     }

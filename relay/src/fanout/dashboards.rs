@@ -1,9 +1,11 @@
 //! Which agents are online: those with a channel of their organization open, or closed a moment ago.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
+
+use super::hub::SocketId;
 
 /// An agent of an organization.
 pub(super) type Agent = (/* organization */ Uuid, /* user */ Uuid);
@@ -13,27 +15,30 @@ pub(super) type Agent = (/* organization */ Uuid, /* user */ Uuid);
 pub(super) struct Dashboards {
     grace: Duration,
     open: HashMap<Agent, Open>,
+    /// Whose last has closed, by when that counts.
+    closed: VecDeque<(Instant, Agent)>,
     /// Agents online, by organization.
     online: HashMap<Uuid, usize>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
-    channels: usize,
+    /// Channels of each socket.
+    sockets: HashMap<SocketId, usize>,
     /// The last has closed, and until then another may open.
     until: Option<Instant>,
 }
 
 impl Dashboards {
     pub(super) fn new(grace: Duration) -> Self {
-        Self { grace, open: HashMap::new(), online: HashMap::new() }
+        Self { grace, open: HashMap::new(), closed: VecDeque::new(), online: HashMap::new() }
     }
 
     /// True if that brings the agent online.
-    pub(super) fn open(&mut self, agent: Agent) -> bool {
+    pub(super) fn open(&mut self, agent: Agent, socket: SocketId) -> bool {
         let is_new = !self.open.contains_key(&agent);
         let open = self.open.entry(agent).or_default();
-        open.channels += 1;
+        *open.sockets.entry(socket).or_default() += 1;
         open.until = None;
         if is_new {
             *self.online.entry(agent.0).or_default() += 1;
@@ -41,30 +46,59 @@ impl Dashboards {
         is_new
     }
 
-    pub(super) fn close(&mut self, agent: Agent, now: Instant) {
-        if let Some(open) = self.open.get_mut(&agent) {
-            open.channels = open.channels.saturating_sub(1);
-            if open.channels == 0 {
-                open.until = Some(now + self.grace);
-            }
+    pub(super) fn close(&mut self, agent: Agent, socket: SocketId, now: Instant) {
+        let Some(open) = self.open.get_mut(&agent) else { return };
+        let Some(channels) = open.sockets.get_mut(&socket) else { return };
+        *channels -= 1;
+        if *channels == 0 {
+            open.sockets.remove(&socket);
+        }
+        if open.sockets.is_empty() {
+            let until = now + self.grace;
+            open.until = Some(until);
+            self.closed.push_back((until, agent));
         }
     }
 
-    /// Takes the agents who have been gone for the grace, or who are none any more.
-    pub(super) fn take_gone(&mut self, now: Instant, is_active: impl Fn(&Agent) -> bool) -> Vec<Agent> {
-        let is_over = |agent: &Agent, open: &mut Open| {
-            open.until.is_some_and(|until| until <= now || !is_active(agent))
-        };
-        let gone: Vec<Agent> = self.open.extract_if(is_over).map(|(agent, _)| agent).collect();
-        for (organization, _) in &gone {
-            if let Some(online) = self.online.get_mut(organization) {
-                *online -= 1;
-                if *online == 0 {
-                    self.online.remove(organization);
-                }
+    /// The sockets with channels of an agent.
+    pub(super) fn sockets(&self, agent: &Agent) -> Vec<SocketId> {
+        self.open.get(agent).map(|open| open.sockets.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// Takes the agents who have been gone for the grace.
+    pub(super) fn take_gone(&mut self, now: Instant) -> Vec<Agent> {
+        let mut gone = Vec::new();
+        while let Some((until, agent)) = self.closed.pop_front_if(|(until, _)| *until <= now) {
+            if self.open.get(&agent).is_some_and(|open| open.until == Some(until)) {
+                self.forget(agent);
+                gone.push(agent);
             }
         }
         gone
+    }
+
+    /// Takes an agent who is none any more, if nothing of it is open: there is nothing to wait for.
+    pub(super) fn take_ended(&mut self, agent: Agent) -> bool {
+        let is_gone = self.open.get(&agent).is_some_and(|open| open.sockets.is_empty());
+        if is_gone {
+            self.forget(agent);
+        }
+        is_gone
+    }
+
+    /// All agents who are online.
+    pub(super) fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.open.keys()
+    }
+
+    fn forget(&mut self, agent: Agent) {
+        self.open.remove(&agent);
+        if let Some(online) = self.online.get_mut(&agent.0) {
+            *online -= 1;
+            if *online == 0 {
+                self.online.remove(&agent.0);
+            }
+        }
     }
 
     /// Agents of the organization who are online.
@@ -86,18 +120,23 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut dashboards = Dashboards::new(Duration::from_secs(5));
-        assert!(dashboards.open(ADA) && !dashboards.open(ADA) && dashboards.open(BOB));
+        let [one, two] = [SocketId(1), SocketId(2)];
+        assert!(dashboards.open(ADA, one) && !dashboards.open(ADA, two) && dashboards.open(BOB, one));
         assert_eq!(dashboards.online(ORG), 2);
-        dashboards.close(ADA, at(0));
-        dashboards.close(ADA, at(1));
-        assert_eq!(dashboards.take_gone(at(5), |_| true), []);
-        assert!(!dashboards.open(ADA), "back in time");
-        dashboards.close(ADA, at(10));
-        assert_eq!(dashboards.take_gone(at(14), |_| true), []);
-        assert_eq!(dashboards.take_gone(at(15), |_| true), [ADA]);
+        dashboards.close(ADA, one, at(0));
+        assert_eq!(dashboards.sockets(&ADA), [two]);
+        dashboards.close(ADA, two, at(1));
+        assert_eq!(dashboards.take_gone(at(5)), []);
+        assert!(!dashboards.open(ADA, two), "back in time");
+        dashboards.close(ADA, two, at(10));
+        assert_eq!(dashboards.take_gone(at(14)), []);
+        assert_eq!(dashboards.take_gone(at(15)), [ADA]);
         assert_eq!((dashboards.online(ORG), dashboards.online(Uuid::nil())), (1, 0));
-        dashboards.close(BOB, at(15));
-        assert_eq!(dashboards.take_gone(at(15), |agent| *agent != BOB), [BOB], "no agent any more: at once");
+        assert!(!dashboards.take_ended(BOB), "a dashboard is open");
+        dashboards.close(BOB, one, at(15));
+        assert!(dashboards.take_ended(BOB), "no agent any more: at once");
         assert!(dashboards.online.is_empty() && dashboards.open.is_empty());
+        assert_eq!(dashboards.take_gone(at(100)), []);
+        assert!(dashboards.closed.is_empty());
     }
 }

@@ -4,7 +4,8 @@
 //! database: the answer is a function of the hub's state, so a join and a change can not race. Frames go into
 //! outboxes, which never wait either.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,9 +13,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::channel::Socket;
+use super::channel::{Channel, Socket};
 use super::dashboards::Dashboards;
 use super::event_rate::EventRate;
+use super::expiry::Expiries;
 use super::outbox::Outbox;
 use super::presence::PresenceLimits;
 use super::publish::Publish;
@@ -41,6 +43,10 @@ const TICK: Duration = Duration::from_millis(500);
 /// Client inputs taken in one go, so that a flood of them cannot hold up what comes from Postgres.
 const CLIENT_BATCH: usize = 64;
 
+/// Changes that are applied, and sockets that they reach, before others have their turn: some milliseconds' worth. A
+/// single change is never divided.
+const TURN_WORK_MAX: usize = 8_192;
+
 /// Numbers a socket, for the life of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId(pub u64);
@@ -57,9 +63,11 @@ pub enum HubInput {
     Publish(Publish),
     /// Attached to the slot: the agents as a snapshot showed them; from here on what it does not show moves them.
     /// Commits from `confirmed_flush_lsn` on will come. `loss`: why committed events cannot be had any more, if so.
-    /// Told together, because a join in between would be promised what is lost.
+    /// Told together, because a join in between would be promised what is lost. `is_elsewhere`: another server, or
+    /// another history of it, which may give out LSNs and transaction ids once more.
     Attached {
         loss: Option<&'static str>,
+        is_elsewhere: bool,
         agents: Vec<(Uuid, Uuid, bool)>,
         agent_names: Vec<(Uuid, Uuid, String)>,
         snapshot: Snapshot,
@@ -152,6 +160,8 @@ pub struct Join {
     pub credential: Result<Credential, TokenError>,
     /// What the database's policies say, where they decide: on private channels outside `org:`.
     pub grants: Option<Result<Grants, Reason>>,
+    /// Where the socket comes from, as far as it is known.
+    pub address: Option<IpAddr>,
     pub within_rate: bool,
 }
 
@@ -187,8 +197,13 @@ pub struct Hub {
     pub(super) roster: Roster,
     pub(super) token_use: TokenUse,
     pub(super) event_rate: EventRate,
+    pub(super) expiries: Expiries,
+    /// The time of this turn, which tokens are measured by.
+    pub(super) wall_clock: SystemTime,
     pub(super) window: Window,
     pub(super) shared_frames: SharedFrames,
+    /// Sockets whose replays wait for memory, in the order in which they will have it.
+    pub(super) starved: VecDeque<SocketId>,
     /// Of the database we are attached to. None before the first time.
     pub(super) tag: Option<DatabaseTag>,
     /// Counts the times we attached.
@@ -204,6 +219,16 @@ pub struct Hub {
     pub(super) tickets: u64,
     applied: Arc<watch::Sender<Lsn>>,
     pub(super) ready: watch::Sender<bool>,
+    /// Changes that have yet to be applied, before anything else from Postgres.
+    unapplied: Option<Unapplied>,
+    /// What this turn has done: changes, and sockets that they reached.
+    work: usize,
+}
+
+#[derive(Debug)]
+struct Unapplied {
+    changes: std::vec::IntoIter<HubChange>,
+    applied: Option<Lsn>,
 }
 
 impl Hub {
@@ -215,7 +240,7 @@ impl Hub {
         ready: watch::Sender<bool>,
     ) -> Self {
         let typing = Typing::new(settings.typing_timeout);
-        let roster = Roster::new(settings.presence.grace);
+        let roster = Roster::new(&settings.presence);
         let window = Window::new(settings.window);
         Self {
             metrics,
@@ -228,8 +253,11 @@ impl Hub {
             roster,
             token_use: TokenUse::default(),
             event_rate: EventRate::new(settings.events_per_second_max),
+            expiries: Expiries::default(),
+            wall_clock: SystemTime::UNIX_EPOCH,
             window,
             shared_frames: SharedFrames::default(),
+            starved: VecDeque::new(),
             settings,
             tag: None,
             attachment: 0,
@@ -240,6 +268,8 @@ impl Hub {
             tickets: 0,
             applied,
             ready,
+            unapplied: None,
+            work: 0,
         }
     }
 
@@ -254,27 +284,45 @@ impl Hub {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(CLIENT_BATCH);
         loop {
-            let differences_due = self.roster.tell_at();
+            let due = self.roster.tell_at().into_iter().chain(self.expiries.next()).min();
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(input) = wal.recv() => self.apply(input),
+                Some(input) = wal.recv(), if self.unapplied.is_none() => {
+                    self.end_tokens(SystemTime::now());
+                    self.begin(input);
+                }
+                () = std::future::ready(()), if self.unapplied.is_some() => {
+                    self.end_tokens(SystemTime::now());
+                    self.go_on();
+                    tokio::task::yield_now().await;
+                }
                 count = clients.recv_many(&mut batch, CLIENT_BATCH), if !clients.is_closed() => {
                     debug_assert!(count > 0 || clients.is_closed());
-                    batch.drain(..).for_each(|input| self.apply(input));
+                    batch.drain(..).for_each(|input| self.turn(input));
                 }
-                () = until(differences_due) => self.tell_differences(Instant::now()),
+                () = until(due) => {
+                    self.end_tokens(SystemTime::now());
+                    self.tell_differences(Instant::now());
+                }
                 _ = tick.tick() => self.tick(Instant::now(), SystemTime::now()),
             }
         }
     }
 
-    /// One turn: decides, and queues what follows from it.
+    /// One turn, for those whose tokens last.
+    fn turn(&mut self, input: HubInput) {
+        self.end_tokens(SystemTime::now());
+        self.apply(input);
+    }
+
+    /// Decides, and queues what follows from it.
     pub fn apply(&mut self, input: HubInput) {
         match input {
             HubInput::Client(socket, input) => self.apply_client(socket, input),
             HubInput::Publish(publish) => self.publish(publish),
             HubInput::Attached {
                 loss,
+                is_elsewhere,
                 agents,
                 agent_names,
                 snapshot,
@@ -287,9 +335,12 @@ impl Hub {
                     self.window.start_at(Position::before(timeline, confirmed_flush_lsn));
                     self.forget_snapshots(confirmed_flush_lsn);
                 }
+                self.window.learn_id(snapshot.xmax(), is_elsewhere && loss.is_some());
                 if let Some(cause) = loss {
                     self.fail_pending(SnapshotFailure::Loss);
-                    self.announce_loss(cause);
+                    self.announce_loss(cause, |_| true);
+                } else if is_elsewhere {
+                    self.leave_history();
                 }
                 self.attachment += 1;
                 self.shared_frames.clear();
@@ -302,9 +353,11 @@ impl Hub {
                     .into_iter()
                     .map(|(organization, user, name)| ((organization, user), name.into()))
                     .collect();
-                self.close_unauthorized_agents();
+                self.close_unauthorized_agents(None);
             }
             HubInput::CaughtUp => {
+                // All that showed the agents has been read, and the lower halves of its ids will come round again.
+                self.agents_shown = None;
                 self.metrics.ready.set(1);
                 self.ready.send_replace(true);
                 self.tell_replication_ready();
@@ -314,14 +367,9 @@ impl Hub {
                 self.ready.send_replace(false);
             }
             HubInput::Changes { changes, applied } => {
-                for change in changes {
-                    self.apply_change(&change);
-                }
-                self.measure_window();
-                if let Some(end) = applied {
-                    self.pass(end);
-                    self.applied.send_replace(end);
-                    self.metrics.applied_lsn.set(end.0);
+                self.unapplied = Some(Unapplied { changes: changes.into_iter(), applied });
+                while self.unapplied.is_some() {
+                    self.go_on();
                 }
             }
             HubInput::Snapshot { socket, ticket, outcome } => self.apply_snapshot(socket, ticket, outcome),
@@ -329,8 +377,40 @@ impl Hub {
         self.metrics.topics.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
     }
 
+    /// Begins with what came from Postgres. Changes may take further turns, which follow before anything else from there.
+    fn begin(&mut self, input: HubInput) {
+        match input {
+            HubInput::Changes { changes, applied } => {
+                self.unapplied = Some(Unapplied { changes: changes.into_iter(), applied });
+                self.go_on();
+            }
+            other => self.apply(other),
+        }
+    }
+
+    /// Applies changes that wait, as many as one turn may take.
+    fn go_on(&mut self) {
+        let Some(mut unapplied) = self.unapplied.take() else { return };
+        self.work = 0;
+        while self.work < TURN_WORK_MAX {
+            let Some(change) = unapplied.changes.next() else {
+                self.measure_window();
+                if let Some(end) = unapplied.applied {
+                    self.pass(end);
+                    self.applied.send_replace(end);
+                    self.metrics.applied_lsn.set(end.0);
+                }
+                return;
+            };
+            self.apply_change(&change);
+            self.work += 1;
+        }
+        self.unapplied = Some(unapplied);
+    }
+
     fn apply_change(&mut self, change: &HubChange) {
         let HubChange { position, xid, committed_at, .. } = *change;
+        self.window.witness(xid);
         // After a reconnect the server sends again what was not confirmed.
         let is_new = position > self.window.head();
         // Before the events, and also where they are skipped: the agents were loaded anew, perhaps without this.
@@ -347,7 +427,8 @@ impl Hub {
         self.metrics.events_collided.inc_by(change.routed.collisions.into());
         self.metrics.events_unaddressed.inc_by(change.routed.unaddressed.into());
         self.metrics.events.inc_by(change.routed.events.len() as u64);
-        for Event { topic, event, payload: bytes, message } in &change.routed.events {
+        for routed in &change.routed.events {
+            let Event { topic, event, payload: bytes, message } = routed;
             let private = message.is_some_and(|message| message.private);
             let room = RoomKey { topic: topic.clone(), private };
             let encoding = match message {
@@ -359,14 +440,15 @@ impl Hub {
             let is_kept = room.has_history();
             let mut delivery = self.rooms.deliver_event(&room, &broadcast, xid, is_kept);
             let lagging = std::mem::take(&mut delivery.lagging);
+            self.work += delivery.receivers() + lagging.len();
             self.settle(delivery);
             lagging.iter().for_each(|(socket, wire_topic)| self.lag(*socket, wire_topic, sent));
             if !private && topic.organization().is_none() && !self.settings.public_channels {
                 self.metrics.events_unheard.inc();
             }
             if is_kept {
-                let (event, payload, meta) = (Arc::clone(event), bytes.clone(), Arc::clone(&change.meta));
-                self.window.keep(topic, Kept { position, xid, event, encoding, payload, meta });
+                let kept = Kept::new(position, xid, routed, &change.meta, change.routed.events.len());
+                self.window.keep(topic, kept);
             }
         }
         // After the events: `conversation:deleted`, two ids that the channel's own name tells, is its last word.
@@ -414,7 +496,7 @@ impl Hub {
             | ControlChange::RoutedAnewUntilHere => return,
         };
         match (is_shown, is_new) {
-            (false, _) => self.close_unauthorized_agents(),
+            (false, _) => self.close_unauthorized_agents(agent),
             (true, true) => self.close_agents_of_before(agent),
             (true, false) => {}
         }
@@ -437,8 +519,13 @@ impl Hub {
                 self.window.empty(channels, xid);
                 self.announce_emptied(channels, xid, sent);
             }
-            // Whoever goes on from before would miss events that were, or get some that were not.
-            ControlChange::RoutedAnewUntilHere => self.window.start_at(self.window.head()),
+            // Clients that go on from before would miss events that were, or get some that were not. So have those
+            // that were here.
+            ControlChange::RoutedAnewUntilHere => {
+                self.window.start_at(self.window.head());
+                self.fail_pending(SnapshotFailure::Loss);
+                self.announce_loss("routes have changed in what was not read", |_| true);
+            }
             ControlChange::AllConversationsGone => {
                 let ends = |room: &&RoomKey| room.topic.conversation().is_some();
                 let rooms: Vec<RoomKey> = self.rooms.keys().filter(ends).cloned().collect();
@@ -447,6 +534,14 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// Nothing that was streamed is missing in the history that begins, but rows that were read ahead of the stream may
+    /// be, and others may get the ids of their transactions.
+    fn leave_history(&mut self) {
+        self.fail_pending(SnapshotFailure::Loss);
+        self.announce_loss("the new primary may not have the rows of your snapshot", Channel::has_cut);
+        self.forget_snapshots(self.passed);
     }
 
     pub(super) fn measure_window(&self) {

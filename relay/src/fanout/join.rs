@@ -6,11 +6,12 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::channel::{Channel, REPLICATION_PATIENCE, Stage};
+use super::expiry::expired;
 use super::hub::{Hub, Join, SocketId};
 use super::presence::Attendance;
 use super::replay::{Opening, ReplayRequest};
 use super::resume::{Cursor, replay_response};
-use super::room::RoomKey;
+use super::room::{Hears, RoomKey};
 use crate::auth::{self, Claims, Credential, Fingerprint, Grants, Identity, TokenError};
 use crate::protocol::{Envelope, Reason, Ref, Vsn};
 use crate::route::{Topic, strip_wire_prefix};
@@ -22,7 +23,9 @@ impl Hub {
             if let Some(Opening::Rows(wanted)) = opening {
                 let credential = join.credential.clone().map_err(Reason::from)?;
                 let topic = channel.room.topic.clone();
-                let pending = self.request_snapshot(id, join.reference.clone(), topic, wanted, credential)?;
+                let reference = join.reference.clone();
+                let pending =
+                    self.request_snapshot(id, reference, topic, wanted, credential, join.address)?;
                 channel.stage = Stage::Pending(Box::new(pending));
             }
             Ok((channel, opening))
@@ -35,8 +38,7 @@ impl Hub {
                 let response = match opening {
                     None => Some(r#"{"postgres_changes":[]}"#.to_owned()),
                     Some(Opening::Window(start)) => {
-                        let events = self.window.after(&channel.room.topic, start.position);
-                        let count = events.filter(|kept| kept.encoding.is_for(vsn)).count();
+                        let count = self.window.count_after(&channel.room.topic, start.position, vsn);
                         Some(replay_response(start.complete, count, &self.window, self.tag))
                     }
                     // With its rows.
@@ -52,6 +54,10 @@ impl Hub {
                 self.rooms.hear_broadcasts(&channel.room, &group, id, channel.may_read_broadcasts());
                 self.token_use.join(channel.token, id);
                 let identity = channel.identity;
+                self.expiries.insert(channel.expires_at, id, &channel.wire_topic);
+                if identity.is_none() {
+                    socket.outbox.take_large();
+                }
                 socket.channels.push(channel);
                 self.metrics.channels.inc();
                 self.dashboard_opens(identity, id);
@@ -90,10 +96,7 @@ impl Hub {
         }
         let credential = join.credential.as_ref().map_err(|error| Reason::from(error.clone()))?;
         let token = fingerprint(credential);
-        let sockets_max = self.settings.sockets_per_token_max;
-        if token.is_some_and(|token| !self.token_use.admits(token, id, sockets_max)) {
-            return Err(Reason::TooManySockets);
-        }
+        self.admit_token(token, id)?;
         let grants = join.grants.clone();
         let enabled = payload.presence_enabled;
         let (identity, grants) = self.authorize(&topic, credential, payload.private, grants, enabled)?;
@@ -125,10 +128,19 @@ impl Hub {
             resumes: opening.is_some(),
             attachment: self.attachment,
             stage,
-            attendance: Attendance::new(payload.presence_key.as_deref(), payload.presence_enabled),
+            attendance: Attendance::new(payload.presence_key.as_deref(), identity.as_ref(), enabled),
             replication_due: payload.replication_ready.then(|| Instant::now() + REPLICATION_PATIENCE),
         };
         Ok((channel, opening))
+    }
+
+    /// Whether a socket may use a token beside the others that do.
+    fn admit_token(&self, token: Option<Fingerprint>, id: SocketId) -> Result<(), Reason> {
+        let sockets_max = self.settings.sockets_per_token_max;
+        match token.is_none_or(|token| self.token_use.admits(token, id, sockets_max)) {
+            true => Ok(()),
+            false => Err(Reason::TooManySockets),
+        }
     }
 
     /// As whom a credential opens a topic, and by which grants, if it does; as nobody outside `org:`.
@@ -140,6 +152,10 @@ impl Hub {
         grants: Option<Result<Grants, Reason>>,
         presence_enabled: bool,
     ) -> Result<(Option<Identity>, Option<Grants>), Reason> {
+        // It was valid when it was verified.
+        if let Some(reason) = expired(credential.expires_at(), self.wall_clock) {
+            return Err(reason);
+        }
         if topic.organization().is_some() {
             let is_active = |organization, user| self.agents.get(&(organization, user)).copied();
             let identity = auth::authorize(topic, credential, is_active).map_err(|refusal| {
@@ -176,6 +192,7 @@ impl Hub {
         let RoomKey { topic, private } = channel.room.clone();
         let (before, enabled) = (channel.grants.unwrap_or_default(), channel.attendance.enabled);
         let renewed = credential.map_err(Reason::from).and_then(|credential| {
+            self.admit_token(fingerprint(&credential), id)?;
             let (identity, grants) = self.authorize(&topic, &credential, private, grants, enabled)?;
             let after = grants.unwrap_or_default();
             let lost = (before.read_broadcast && !after.read_broadcast)
@@ -198,7 +215,10 @@ impl Hub {
                 let was = std::mem::replace(&mut channel.identity, identity);
                 channel.grants = grants;
                 channel.attachment = self.attachment;
-                channel.expires_at = credential.expires_at();
+                let expires_at = credential.expires_at();
+                let expired_at = std::mem::replace(&mut channel.expires_at, expires_at);
+                self.expiries.remove(expired_at, id, &channel.wire_topic);
+                self.expiries.insert(expires_at, id, &channel.wire_topic);
                 let token = fingerprint(&credential);
                 self.token_use.join(token, id);
                 self.token_use.leave(std::mem::replace(&mut channel.token, token), id);
@@ -214,10 +234,12 @@ impl Hub {
                     );
                 }
                 self.rooms.hear_broadcasts(&channel.room, &after, id, channel.may_read_broadcasts());
-                channel.attendance.hears &= channel.may_read_presence();
+                if !channel.may_read_presence() {
+                    channel.attendance.hears = Hears::Nothing;
+                }
                 self.rooms.hear_presence(&channel.room, &after, id, channel.attendance.hears);
                 self.dashboard_opens(identity, id);
-                self.dashboard_closes(was, Instant::now());
+                self.dashboard_closes(was, id, Instant::now());
             }
             Err(reason) => self.close_channel(id, wire_topic, &reason),
         }

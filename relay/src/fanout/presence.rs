@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::channel::Channel;
 use super::hub::{Hub, SocketId};
-use super::roster::{Difference, PresenceId};
+use super::presence_memory::Full;
+use super::room::Hears;
+use super::roster::{Difference, Piece, PresenceId, Progress};
 use crate::auth::Identity;
 use crate::protocol::{PresenceCall, Reason, Ref};
 
@@ -20,21 +22,28 @@ pub struct PresenceLimits {
     pub calls_max: u32,
     pub calls_time: Duration,
     pub payload_bytes_max: usize,
+    /// Memory that all who are present in one room may take, in bytes.
+    pub room_bytes_max: usize,
+    /// The same of all rooms. An organization may take a quarter of it, and so may all channels outside `org:` together,
+    /// so that nobody fills it for others.
+    pub bytes_max: usize,
 }
 
 /// What a channel has to do with presence.
 #[derive(Debug, Default)]
 pub(super) struct Attendance {
     /// Asked for by the client, or made up by us.
-    key: Option<Arc<str>>,
+    pub(super) key: Option<Arc<str>>,
     /// What it tracks.
     pub(super) tracked: Option<PresenceId>,
     /// It asked to be told who is there.
     pub(super) enabled: bool,
-    /// It is told of who comes and goes.
-    pub(super) hears: bool,
+    /// What it is told of who comes and goes.
+    pub(super) hears: Hears,
     /// It is to be told who is there, once it is live and there is room.
     state_due: bool,
+    /// How far it has been told, if that is not all.
+    told: Option<Progress>,
     /// A widget that was told whether an agent is there.
     pub(super) knows_status: bool,
     calls: u32,
@@ -42,8 +51,11 @@ pub(super) struct Attendance {
 }
 
 impl Attendance {
-    pub(super) fn new(key: Option<&str>, enabled: bool) -> Self {
-        Self { key: key.map(Arc::from), enabled, state_due: enabled, ..Self::default() }
+    /// The key is kept only where it may name somebody.
+    pub(super) fn new(key: Option<&str>, identity: Option<&Identity>, enabled: bool) -> Self {
+        let is_named = !matches!(identity, Some(Identity::Agent { .. } | Identity::Visitor { .. }));
+        let key = key.filter(|_| is_named).map(Arc::from);
+        Self { key, enabled, state_due: enabled, ..Self::default() }
     }
 
     /// Counts a call. False: that is one too many.
@@ -119,10 +131,7 @@ impl Hub {
             PresenceCall::Nothing => Ok(()),
             PresenceCall::Unknown => Err(None),
             PresenceCall::Track(_) | PresenceCall::Untrack if !channel.may_write_presence() => Err(None),
-            PresenceCall::Track(members) => {
-                self.track(id, wire_topic, members, now);
-                Ok(())
-            }
+            PresenceCall::Track(members) => self.track(id, wire_topic, members, now).map_err(Some),
             PresenceCall::Untrack => {
                 self.untrack(id, wire_topic, now);
                 Ok(())
@@ -138,12 +147,12 @@ impl Hub {
         self.push(id, reply);
     }
 
-    fn track(&mut self, id: SocketId, wire_topic: &str, members: &str, now: Instant) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let Some(channel) = socket.find_mut(wire_topic) else { return };
+    fn track(&mut self, id: SocketId, wire_topic: &str, members: &str, now: Instant) -> Result<(), Reason> {
+        let Some(socket) = self.sockets.get_mut(&id) else { return Ok(()) };
+        let Some(channel) = socket.find_mut(wire_topic) else { return Ok(()) };
         let key = channel.attendance.key(channel.identity.as_ref());
         let held = channel.attendance.tracked;
-        let tracked = self.roster.track(&channel.room, held, &key, members, now);
+        let tracked = self.roster.track(&channel.room, held, &key, members, now).map_err(Reason::from)?;
         channel.attendance.tracked = Some(tracked);
         if let Some(other) = held.filter(|held| *held != tracked) {
             // The channel has become somebody else's, by another token.
@@ -154,6 +163,7 @@ impl Hub {
             self.begin_to_hear(id, wire_topic);
         }
         self.measure_presence();
+        Ok(())
     }
 
     fn untrack(&mut self, id: SocketId, wire_topic: &str, now: Instant) {
@@ -181,24 +191,41 @@ impl Hub {
         let due: Vec<_> =
             socket.channels.iter().filter(is_due).map(|channel| Arc::clone(&channel.wire_topic)).collect();
         for wire_topic in due {
-            let Some(socket) = self.sockets.get_mut(&id) else { return };
-            let outbox = Arc::clone(&socket.outbox);
-            let Some(channel) = socket.find_mut(&wire_topic) else { continue };
-            if !channel.may_read_presence() {
-                channel.attendance.state_due = false;
-                continue;
-            }
-            let state = self.roster.state(&channel.room);
-            if !outbox.has_room_for(state.len()) {
-                outbox.request_refill();
-                return;
-            }
-            channel.attendance.state_due = false;
-            let join_ref = channel.join_ref.clone();
-            let frame = socket.envelope_of(&wire_topic, &join_ref).presence_state(&state);
-            self.push(id, frame);
-            self.begin_to_hear(id, &wire_topic);
+            while self.tell_piece(id, &wire_topic) {}
         }
+    }
+
+    /// Tells a channel a piece of who is there. Whether there is more, and may be room for it.
+    fn tell_piece(&mut self, id: SocketId, wire_topic: &str) -> bool {
+        let Some(socket) = self.sockets.get_mut(&id) else { return false };
+        let outbox = Arc::clone(&socket.outbox);
+        let Some(channel) = socket.find_mut(wire_topic) else { return false };
+        if !channel.may_read_presence() {
+            (channel.attendance.state_due, channel.attendance.told) = (false, None);
+            return false;
+        }
+        let told = channel.attendance.told;
+        if told.is_some() && !outbox.has_room_for_replay() {
+            outbox.request_refill();
+            return false;
+        }
+        let Piece { metas, rest } = self.roster.state(&channel.room, told);
+        if !outbox.has_room_for(metas.len()) {
+            outbox.request_refill();
+            return false;
+        }
+        (channel.attendance.state_due, channel.attendance.told) = (rest.is_some(), rest);
+        let join_ref = channel.join_ref.clone();
+        let envelope = socket.envelope_of(wire_topic, &join_ref);
+        let frame = match told {
+            None => Some(envelope.presence_state(&metas)),
+            // All of those have changed or gone meanwhile, and that was told.
+            Some(_) if *metas == *"{}" => None,
+            Some(_) => Some(envelope.presence_diff(&metas, "{}")),
+        };
+        frame.into_iter().for_each(|frame| self.push(id, frame));
+        self.begin_to_hear(id, wire_topic);
+        rest.is_some()
     }
 
     /// A channel could not be told who came and went: it is told who is there once it is live.
@@ -206,8 +233,21 @@ impl Hub {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let vsn = socket.vsn;
         let Some(channel) = socket.find_mut(wire_topic) else { return };
-        (channel.attendance.hears, channel.attendance.state_due) = (false, true);
-        self.rooms.hear_presence(&channel.room, &channel.group(vsn), id, false);
+        let attendance = &mut channel.attendance;
+        (attendance.hears, attendance.state_due, attendance.told) = (Hears::Nothing, true, None);
+        self.rooms.hear_presence(&channel.room, &channel.group(vsn), id, Hears::Nothing);
+    }
+
+    /// Tells a channel what of a difference it can know.
+    fn tell_part(&mut self, id: SocketId, wire_topic: &str, difference: &Difference) {
+        let Some(socket) = self.sockets.get(&id) else { return };
+        let Some(channel) = socket.find(wire_topic) else { return };
+        let Some(told) = channel.attendance.told.filter(|_| channel.is_live()) else {
+            return self.tell_state_later(id, wire_topic);
+        };
+        let leaves = difference.leaves_known_to(told);
+        let frame = socket.envelope_of(wire_topic, &Ref::Null).presence_diff(&difference.joins, &leaves);
+        self.push(id, frame);
     }
 
     fn begin_to_hear(&mut self, id: SocketId, wire_topic: &str) {
@@ -216,8 +256,9 @@ impl Hub {
         let Some(channel) = socket.find_mut(wire_topic).filter(|channel| channel.may_read_presence()) else {
             return;
         };
-        channel.attendance.hears = true;
-        self.rooms.hear_presence(&channel.room, &channel.group(vsn), id, true);
+        let hears = if channel.attendance.told.is_some() { Hears::Partly } else { Hears::Everything };
+        channel.attendance.hears = hears;
+        self.rooms.hear_presence(&channel.room, &channel.group(vsn), id, hears);
     }
 
     /// The channel is gone, in whatever way: who comes back in a moment was not away.
@@ -236,15 +277,28 @@ impl Hub {
 
     /// Tells rooms what has changed.
     pub(super) fn tell_differences(&mut self, now: Instant) {
-        for Difference { room, joins, leaves } in self.roster.differences(now) {
-            let delivery = self.rooms.deliver_presence(&room, &joins, &leaves);
+        for difference in self.roster.differences(now) {
+            let Difference { room, joins, leaves, .. } = &difference;
+            let mut delivery = self.rooms.deliver_presence(room, joins, leaves);
             self.metrics.presence_differences.inc();
+            let partly = std::mem::take(&mut delivery.partly);
             self.settle(delivery);
+            partly.iter().for_each(|(id, wire_topic)| self.tell_part(*id, wire_topic, &difference));
         }
         self.measure_presence();
     }
 
     fn measure_presence(&self) {
         self.metrics.presences.set(i64::try_from(self.roster.len()).unwrap_or(i64::MAX));
+        self.metrics.presence_bytes.set(i64::try_from(self.roster.bytes()).unwrap_or(i64::MAX));
+    }
+}
+
+impl From<Full> for Reason {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Room => Self::PresenceChannelFull,
+            Full::Account => Self::PresenceFull,
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::hub::{Hub, SocketId};
 use super::room::{Except, RoomKey};
 use super::typing::Mouth;
 use crate::auth::{self, Credential, Identity};
-use crate::protocol::{Reason, UserBroadcast};
+use crate::protocol::{EVENT_BYTES_MAX, Reason, UserBroadcast};
 use crate::route::Topic;
 
 /// Broadcasts of one request, and who waits for what became of each.
@@ -63,6 +63,9 @@ impl Hub {
         publication: &Publication,
     ) -> Result<Option<Identity>, Reason> {
         let Publication { topic, private, broadcast, is_granted, .. } = publication;
+        if broadcast.event.len() > EVENT_BYTES_MAX {
+            return Err(Reason::EventNameTooLong);
+        }
         if topic.organization().is_none() {
             return match (private, self.settings.public_channels) {
                 _ if broadcast.payload.len() > self.settings.payload_bytes_max => {

@@ -4,6 +4,7 @@
 use std::collections::{VecDeque, vec_deque};
 use std::iter::Peekable;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::channel::{Channel, Socket, Stage};
 use super::hub::{Hub, SocketId};
@@ -14,18 +15,23 @@ use super::snapshot::{Cut, SnapshotRow, Undelivered};
 use super::window::{Kept, Window};
 use crate::metrics;
 use crate::protocol::{
-    Broadcast, BroadcastPayload, Envelope, Frame, Ref, SystemStatus, Vsn, encode_broadcast, heartbeat_reply,
+    Broadcast, BroadcastPayload, Envelope, Frame, Ref, Vsn, Waiting, encode_broadcast, heartbeat_reply,
 };
 use crate::route::{DatabaseTag, Position, Template, Topic};
 use crate::wal::Xid;
 
-/// Status ok, because an error would make the Python client rejoin.
-const REPLAY_INCOMPLETE: &str = "ReplayIncomplete: events are missing before this point; fetch them anew";
+pub(super) const OVERTAKEN: &str = "events are missing before this point; fetch them anew";
 
-const EMPTIED: &str = "ReplayIncomplete: rows were removed all at once (TRUNCATE); fetch anew what you show";
+pub(super) const EMPTIED: &str = "rows were removed all at once (TRUNCATE); fetch anew what you show";
 
 /// The `meta` of a snapshot's row: it has neither id nor position.
 const ROW_META: &[u8] = br#"{"replayed":true,"snapshot":true}"#;
+
+/// Sockets that go on with their replays in one turn, where they had to wait for memory.
+const FED_AT_ONCE: usize = 16;
+
+/// Who takes nothing for so long gives memory up to those that wait for some.
+const READS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How far a channel that catches up has come.
 #[derive(Debug)]
@@ -50,7 +56,7 @@ pub(super) struct Cursor {
 pub(super) struct Held {
     /// The head when it was said.
     after: Position,
-    frame: Frame,
+    frame: Waiting,
     /// It may be lost, as nothing that was told before depends on it.
     is_expendable: bool,
 }
@@ -75,25 +81,41 @@ impl Cursor {
 }
 
 impl Hub {
+    /// A position as clients see it. Empty before there is a database, and then there are no events either.
+    pub(super) fn id_of(&self, position: Position) -> String {
+        self.tag.map(|tag| position.id(tag).to_string()).unwrap_or_default()
+    }
+
     /// Sends what the window holds, as far as there is room; the rest follows as the socket drains.
     pub(super) fn begin_replay(&mut self, id: SocketId, wire_topic: &str, complete: bool) {
         self.metrics.replays.get_or_create(&metrics::Completeness { complete }).inc();
         if !complete
             && let Some(socket) = self.sockets.get(&id)
             && let Some(channel) = socket.find(wire_topic)
+            && let Stage::CatchingUp(cursor) = &channel.stage
         {
-            let frame = socket.envelope(channel).system(SystemStatus::Ok, REPLAY_INCOMPLETE);
+            let from_here = self.id_of(cursor.position);
+            let frame = socket.envelope(channel).replay_incomplete(OVERTAKEN, &from_here);
             self.push(id, frame);
         }
         self.refill(id);
     }
 
     /// Goes on with what the channels of a socket are still to be sent, in the order in which it happened, as far as there
-    /// is room. A channel whose cursor has reached the head is live from this turn on: nothing can come between.
+    /// is room. A channel whose cursor has reached the head is live from this turn on: nothing can come between. While
+    /// frames take all the memory that they may, the socket waits for its turn.
     pub(super) fn refill(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let Socket { vsn, outbox, channels } = socket;
-        let outlets = channels.iter_mut().filter_map(|channel| Outlet::new(*vsn, outbox, channel));
+        if socket.is_behind() && socket.outbox.unread().is_short() {
+            if !std::mem::replace(&mut socket.is_starved, true) {
+                self.starved.push_back(id);
+                self.measure_starved();
+            }
+            return;
+        }
+        let Socket { vsn, outbox, channels, .. } = socket;
+        let tag = self.tag;
+        let outlets = channels.iter_mut().filter_map(|channel| Outlet::new(*vsn, tag, outbox, channel));
         let mut outlets: Vec<Outlet<'_>> = outlets.collect();
         for outlet in &mut outlets {
             self.metrics.replays_overtaken.inc_by(outlet.begin(&self.window).into());
@@ -122,6 +144,34 @@ impl Hub {
         }
         live.iter().for_each(|wire_topic| self.go_live(id, wire_topic));
         self.tell_what_is_due(id);
+    }
+
+    /// Goes on with some of the sockets that wait for memory, in turn, as far as there is any.
+    pub(super) fn feed_starved(&mut self) {
+        for _ in 0..FED_AT_ONCE {
+            let Some(id) = self.starved.pop_front() else { return };
+            if let Some(socket) = self.sockets.get_mut(&id) {
+                if socket.outbox.unread().is_short() {
+                    return self.starved.push_front(id);
+                }
+                socket.is_starved = false;
+                self.refill(id);
+            }
+            self.measure_starved();
+        }
+    }
+
+    /// Takes memory from those that do not read, if others wait for it or there is too little for all.
+    pub(super) fn relieve_memory(&self) {
+        let Some(unread) = self.sockets.values().next().map(|socket| socket.outbox.unread()) else { return };
+        match unread.is_short() && !self.starved.is_empty() {
+            true => unread.relieve(READS_WITHIN),
+            false => unread.relieve_overdrawn(),
+        }
+    }
+
+    fn measure_starved(&self) {
+        self.metrics.replays_waiting.set(i64::try_from(self.starved.len()).unwrap_or(i64::MAX));
     }
 
     fn go_live(&mut self, id: SocketId, wire_topic: &Arc<str>) {
@@ -161,6 +211,7 @@ impl Hub {
     /// Tells the channels to which rows of emptied tables went, at this place among their events. Those that are not live
     /// learn of it when they come to it; a snapshot that shows the change shows the tables empty.
     pub(super) fn announce_emptied(&mut self, templates: &[Template], xid: Xid, sent: Position) {
+        let from_here = self.id_of(self.window.head());
         let mut lagging = Vec::new();
         let mut closed = Vec::new();
         for (id, socket) in &self.sockets {
@@ -175,7 +226,7 @@ impl Hub {
                 if is_deaf || !templates.iter().any(|template| template.can_address(topic)) {
                     continue;
                 }
-                let notice = socket.envelope(channel).system(SystemStatus::Ok, EMPTIED);
+                let notice = socket.envelope(channel).replay_incomplete(EMPTIED, &from_here);
                 let offered = match channel.room.has_history() {
                     true => socket.outbox.offer(notice, Share::ThreeQuarters),
                     false => socket.outbox.push(notice).map_or(Offered::Closed, |()| Offered::Queued),
@@ -196,6 +247,7 @@ impl Hub {
     pub(super) fn hold(&mut self, id: SocketId, wire_topic: &str, frame: Frame, is_expendable: bool) {
         let after = self.window.head();
         let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let frame = socket.outbox.unread().count(frame);
         let Some(channel) = socket.find_mut(wire_topic) else { return };
         let Stage::CatchingUp(cursor) = &mut channel.stage else { return };
         cursor.held.push_back(Held { after, frame, is_expendable });
@@ -263,6 +315,7 @@ impl Channel {
 /// A channel that is sent what it lacks.
 struct Outlet<'a> {
     vsn: Vsn,
+    tag: Option<DatabaseTag>,
     outbox: &'a Outbox,
     wire_topic: &'a Arc<str>,
     join_ref: &'a Ref,
@@ -276,12 +329,13 @@ struct Outlet<'a> {
 
 impl<'a> Outlet<'a> {
     /// None for a channel that lacks nothing.
-    fn new(vsn: Vsn, outbox: &'a Outbox, channel: &'a mut Channel) -> Option<Self> {
+    fn new(vsn: Vsn, tag: Option<DatabaseTag>, outbox: &'a Outbox, channel: &'a mut Channel) -> Option<Self> {
         let Channel { wire_topic, join_ref, room, stage, .. } = channel;
         let Stage::CatchingUp(cursor) = stage else { return None };
         let topic = &room.topic;
         Some(Self {
             vsn,
+            tag,
             outbox,
             wire_topic,
             join_ref,
@@ -303,10 +357,14 @@ impl<'a> Outlet<'a> {
             return false;
         }
         let is_overtaken = window.overtakes(self.topic, self.cursor.position);
-        if is_overtaken && !self.offer(self.envelope().system(SystemStatus::Ok, REPLAY_INCOMPLETE)) {
-            return false;
+        let start = self.cursor.position.max(window.floor_of(self.topic));
+        if is_overtaken {
+            let from_here = self.tag.map(|tag| start.id(tag).to_string()).unwrap_or_default();
+            if !self.offer(self.envelope().replay_incomplete(OVERTAKEN, &from_here)) {
+                return false;
+            }
         }
-        self.cursor.position = self.cursor.position.max(window.floor_of(self.topic));
+        self.cursor.position = start;
         while let Some(row) = self.cursor.rows.front() {
             let meta = row.id.map(|id| format!(r#"{{"id":"{id}","replayed":true}}"#));
             let meta = Some(meta.as_ref().map_or(ROW_META, |meta| meta.as_bytes()));
@@ -339,7 +397,7 @@ impl<'a> Outlet<'a> {
     fn send_next(&mut self, shared: &mut SharedFrames) -> bool {
         let Some((position, is_held)) = self.next_at() else { return true };
         if is_held {
-            let frame = self.cursor.held.front().map(|held| held.frame.clone());
+            let frame = self.cursor.held.front().map(|held| Frame::clone(&held.frame));
             let is_sent = frame.is_none_or(|frame| self.offer(frame));
             if is_sent {
                 self.cursor.held.pop_front();
@@ -347,7 +405,7 @@ impl<'a> Outlet<'a> {
             return is_sent;
         }
         let Some(kept) = self.events.as_mut().and_then(|events| events.peek().copied()) else { return true };
-        let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.snapshot.shows(kept.xid));
+        let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.shows(kept));
         if !is_shown {
             if self.encode(kept, shared).is_some_and(|frame| !self.offer(frame)) {
                 return false;

@@ -1,15 +1,16 @@
 //! Who listens to what: topics, and the sockets that joined them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use uuid::Uuid;
 
 use super::hub::SocketId;
 use super::outbox::{Offered, Outbox, Share};
 use super::snapshot::Cut;
 use crate::protocol::{Broadcast, Envelope, Frame, Ref, Vsn, encode_broadcast};
-use crate::route::Topic;
+use crate::route::{Scope, Topic};
 use crate::wal::Xid;
 
 /// Names a room. Channels outside `org:` have a public and a private room of the same name; those of `org:` have one.
@@ -41,6 +42,8 @@ pub(super) struct GroupKey {
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
     rooms: HashMap<RoomKey, Room>,
+    /// Of the rooms those of an organization's widgets.
+    widgets: HashMap<Uuid, HashSet<RoomKey>>,
 }
 
 #[derive(Debug, Default)]
@@ -61,8 +64,17 @@ struct Member {
     gate: Gate,
     /// False for those who may see who is there and nothing else.
     hears_broadcasts: bool,
-    /// It is told who comes and goes.
-    hears_presence: bool,
+    hears_presence: Hears,
+}
+
+/// What a member is told of who comes and goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Hears {
+    #[default]
+    Nothing,
+    /// It has not been told of all who are there, and cannot be told that the others left.
+    Partly,
+    Everything,
 }
 
 /// What a member gets of what is delivered to its room.
@@ -90,9 +102,16 @@ pub(super) struct Delivery {
     pub(super) held: Vec<(SocketId, Arc<str>, Frame)>,
     /// Channels that were not told who came and went: they are to be told who is there.
     pub(super) untold: Vec<(SocketId, Arc<str>)>,
+    /// Channels that know a part of who is there: they are to be told what of it changed.
+    pub(super) partly: Vec<(SocketId, Arc<str>)>,
 }
 
 impl Delivery {
+    /// Sockets that it reached, if not all at once.
+    pub(super) fn receivers(&self) -> usize {
+        usize::try_from(self.delivered).unwrap_or(usize::MAX) + self.held.len() + self.closed.len()
+    }
+
     fn push(&mut self, socket: SocketId, member: &Member, frame: &Frame) {
         match member.outbox.push(frame.clone()) {
             Ok(()) => self.delivered += 1,
@@ -163,8 +182,13 @@ impl Rooms {
         outbox: Arc<Outbox>,
         gate: Gate,
     ) {
+        if let Some(organization) = organization_of_widget(&room)
+            && !self.rooms.contains_key(&room)
+        {
+            self.widgets.entry(organization).or_default().insert(room.clone());
+        }
         let groups = &mut self.rooms.entry(room).or_default().groups;
-        let member = Member { outbox, gate, hears_broadcasts: true, hears_presence: false };
+        let member = Member { outbox, gate, hears_broadcasts: true, hears_presence: Hears::Nothing };
         match groups.iter_mut().find(|known| known.key == group) {
             Some(known) => {
                 known.members.insert(socket, member);
@@ -193,8 +217,8 @@ impl Rooms {
         }
     }
 
-    /// Whether the member is told who comes and goes from here on.
-    pub(super) fn hear_presence(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId, hears: bool) {
+    /// What the member is told of who comes and goes from here on.
+    pub(super) fn hear_presence(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId, hears: Hears) {
         if let Some(member) = self.member_mut(room, group, socket) {
             member.hears_presence = hears;
         }
@@ -216,7 +240,23 @@ impl Rooms {
         }
         if found.groups.is_empty() {
             self.rooms.remove(room);
+            self.forget_widget(room);
         }
+    }
+
+    fn forget_widget(&mut self, room: &RoomKey) {
+        let Some(organization) = organization_of_widget(room) else { return };
+        if let Some(widgets) = self.widgets.get_mut(&organization) {
+            widgets.remove(room);
+            if widgets.is_empty() {
+                self.widgets.remove(&organization);
+            }
+        }
+    }
+
+    /// The rooms of an organization's widgets.
+    pub(super) fn widgets(&self, organization: Uuid) -> Vec<RoomKey> {
+        self.widgets.get(&organization).map(|rooms| rooms.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// The members of a room, with the topic under which each joined.
@@ -243,7 +283,8 @@ impl Rooms {
     pub(super) fn deliver_presence(&self, room: &RoomKey, joins: &str, leaves: &str) -> Delivery {
         let mut delivery = Delivery::default();
         let groups = self.rooms.get(room).map(|room| room.groups.as_slice()).unwrap_or_default();
-        let is_told = |member: &Member| member.hears_presence && !matches!(member.gate, Gate::Shut);
+        let is_told =
+            |member: &Member| member.hears_presence != Hears::Nothing && !matches!(member.gate, Gate::Shut);
         for Group { key, members } in groups {
             let envelope = Envelope { vsn: key.vsn, topic: &key.wire_topic, join_ref: &Ref::Null };
             let mut told = members.iter().filter(|(_, member)| is_told(member)).peekable();
@@ -253,6 +294,9 @@ impl Rooms {
             let frame = envelope.presence_diff(joins, leaves);
             for (socket, member) in told {
                 match member.gate {
+                    _ if member.hears_presence == Hears::Partly => {
+                        delivery.partly.push((*socket, Arc::clone(&key.wire_topic)));
+                    }
                     // However much changes meanwhile, one state says it all.
                     Gate::Lagging => delivery.untold.push((*socket, Arc::clone(&key.wire_topic))),
                     _ => delivery.push(*socket, member, &frame),
@@ -318,4 +362,8 @@ impl Rooms {
         }
         delivery
     }
+}
+
+fn organization_of_widget(room: &RoomKey) -> Option<Uuid> {
+    room.topic.organization().filter(|_| room.topic.scope() == Some(Scope::Widget))
 }

@@ -1,26 +1,31 @@
 //! Who is present in which room: what every channel tracks, and what the rooms' members have been told of it.
 //!
 //! A change waits a moment and goes out with all others of its room as one difference, so that a crowd that comes at
-//! once costs each member a few frames rather than one a head. Pure but for the random part of its refs.
+//! once costs each member a few frames rather than one a head. Who joins a large room is told in pieces who is there, and
+//! of changes meanwhile. Pure but for the random part of its refs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indexmap::{IndexMap, IndexSet};
 
+use super::away::Away;
+use super::presence::PresenceLimits;
+use super::presence_memory::{Full, PresenceMemory};
 use super::room::RoomKey;
 use crate::protocol::json::quoted;
 
 /// How long changes wait for others to come.
 const COALESCE: Duration = Duration::from_millis(50);
 
-/// Bytes of metas after which a difference is cut; the rest goes with the next. One member must not be able to make a
-/// frame that overflows everybody's outbox.
-const DIFF_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of metas and keys after which a difference, or a piece of a state, is cut; the rest goes with the next. One
+/// member must not be able to make a frame that overflows everybody's outbox.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
 
-/// Names what one channel tracks, for as long as it does, and while it is away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Names what one channel tracks, for as long as it does, and while it is away. The later the higher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PresenceId(u64);
 
 /// What members of a room are told at once: JSON objects of key to metas.
@@ -29,6 +34,35 @@ pub(super) struct Difference {
     pub(super) room: RoomKey,
     pub(super) joins: String,
     pub(super) leaves: String,
+    left: Vec<Left>,
+}
+
+/// What members know no more.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    id: PresenceId,
+    /// The turn in which they were told of it.
+    told_in: u64,
+    key: Arc<str>,
+    meta: String,
+}
+
+/// How far a member has been told who is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Up to this one.
+    after: PresenceId,
+    /// As it was in this turn. Of later changes it is told like everybody else.
+    turn: u64,
+}
+
+/// A part of what a joining member is told.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    /// A JSON object of key to metas.
+    pub(super) metas: Arc<str>,
+    /// Where the next one begins; None: this is the last.
+    pub(super) rest: Option<Progress>,
 }
 
 /// All rooms in which somebody is present.
@@ -36,10 +70,13 @@ pub(super) struct Difference {
 pub(super) struct Roster {
     grace: Duration,
     rooms: HashMap<RoomKey, Room>,
+    memory: PresenceMemory,
     /// Rooms whose members do not know everything yet.
     stale: IndexSet<RoomKey>,
     /// When they are to be told.
     tell_at: Option<Instant>,
+    /// Counts the times that members of any room were told.
+    turn: u64,
     /// Who went away without a word, by when that counts as having left.
     absences: VecDeque<(Instant, RoomKey, PresenceId)>,
     /// Refs of a relay that runs later must be others: clients compare them across a reconnect.
@@ -49,11 +86,12 @@ pub(super) struct Roster {
 
 #[derive(Debug, Default)]
 struct Room {
-    present: HashMap<PresenceId, Present>,
-    keys: HashMap<Arc<str>, Vec<PresenceId>>,
+    present: BTreeMap<PresenceId, Present>,
+    away: Away,
     changed: VecDeque<PresenceId>,
-    /// What a joining member is told, until somebody comes or goes.
-    state: Option<Arc<str>>,
+    bytes: usize,
+    /// What a joining member is told first, until somebody comes or goes.
+    state: Option<Piece>,
 }
 
 #[derive(Debug)]
@@ -61,6 +99,8 @@ struct Present {
     key: Arc<str>,
     /// As the members know it.
     told: Option<Meta>,
+    /// The turn in which they were told.
+    told_in: u64,
     /// As it is; None: to be forgotten.
     now: Option<Meta>,
     /// The channel is gone, and until then may come back.
@@ -78,12 +118,14 @@ struct Meta {
 }
 
 impl Roster {
-    pub(super) fn new(grace: Duration) -> Self {
+    pub(super) fn new(limits: &PresenceLimits) -> Self {
         Self {
-            grace,
+            grace: limits.grace,
             rooms: HashMap::new(),
+            memory: PresenceMemory::new(limits),
             stale: IndexSet::new(),
             tell_at: None,
+            turn: 0,
             absences: VecDeque::new(),
             epoch: rand::random(),
             last: 0,
@@ -91,7 +133,8 @@ impl Roster {
     }
 
     /// Takes note of what a channel tracks; `held` is what it tracks already. Whoever was away under the same key
-    /// comes back rather than coming anew: members then hear of a change, or of nothing at all.
+    /// comes back rather than coming anew: members then hear of a change, or of nothing at all. Where there is no memory
+    /// for it, nothing changes.
     pub(super) fn track(
         &mut self,
         room_key: &RoomKey,
@@ -99,39 +142,65 @@ impl Roster {
         key: &Arc<str>,
         members: &str,
         now: Instant,
-    ) -> PresenceId {
+    ) -> Result<PresenceId, Full> {
         let (reference, new_id) = (self.next(), PresenceId(self.next()));
+        let room = self.rooms.get(room_key);
+        let of_key = |id: &PresenceId| {
+            room.and_then(|room| room.present.get(id)).is_some_and(|present| present.key == *key)
+        };
+        let known = held.filter(of_key).or_else(|| room?.away.find(key, members));
+        let present = known.and_then(|id| room?.present.get(&id));
+        let is_same =
+            present.and_then(|present| present.now.as_ref()).is_some_and(|meta| *meta.members == *members);
+        let before = present.map_or(0, Present::bytes);
+        if !is_same {
+            let after = PresenceMemory::of(key, members.len());
+            self.memory.admit(room_key, room.map_or(0, |room| room.bytes), before, after)?;
+        }
         let room = self.rooms.entry(room_key.clone()).or_default();
-        let held = held.filter(|id| room.present.get(id).is_some_and(|present| present.key == *key));
-        let id = held.or_else(|| room.away(key, members)).unwrap_or(new_id);
-        let present = room.present.entry(id).or_insert_with(|| {
-            room.keys.entry(Arc::clone(key)).or_default().push(id);
-            Present { key: Arc::clone(key), told: None, now: None, away_until: None, is_changed: false }
-        });
-        present.away_until = None;
-        if present.now.as_ref().is_none_or(|meta| *meta.members != *members) {
+        let id = known.unwrap_or(new_id);
+        room.come_back(id);
+        if !is_same {
+            let present = room.present.entry(id).or_insert_with(|| Present {
+                key: Arc::clone(key),
+                told: None,
+                told_in: 0,
+                now: None,
+                away_until: None,
+                is_changed: false,
+            });
             present.now = Some(Meta { reference, previous: None, members: members.into() });
+            let after = present.bytes();
+            room.bytes = room.bytes + after - before;
             room.change(id);
+            self.memory.note(room_key, before, after);
             self.tell(room_key, now);
         }
-        id
+        Ok(id)
     }
 
     /// Forgets what a channel tracks, at once.
     pub(super) fn untrack(&mut self, room_key: &RoomKey, id: PresenceId, now: Instant) {
         let Some(room) = self.rooms.get_mut(room_key) else { return };
+        room.come_back(id);
         let Some(present) = room.present.get_mut(&id) else { return };
+        let before = present.bytes();
         present.now = None;
+        let after = present.bytes();
+        room.bytes = room.bytes + after - before;
         room.change(id);
+        self.memory.note(room_key, before, after);
         self.tell(room_key, now);
     }
 
     /// The channel is gone without having said so: a socket that broke may come back in a moment.
     pub(super) fn part(&mut self, room_key: &RoomKey, id: PresenceId, now: Instant) {
-        let present = self.rooms.get_mut(room_key).and_then(|room| room.present.get_mut(&id));
-        let Some(present) = present.filter(|present| present.now.is_some()) else { return };
+        let Some(room) = self.rooms.get_mut(room_key) else { return };
+        let Some(present) = room.present.get_mut(&id) else { return };
+        let Some(meta) = &present.now else { return };
         let until = now + self.grace;
         present.away_until = Some(until);
+        room.away.insert(id, &present.key, &meta.members);
         self.absences.push_back((until, room_key.clone(), id));
     }
 
@@ -156,10 +225,11 @@ impl Roster {
     /// Takes what the members of each room are to be told now. At most one difference a room.
     pub(super) fn differences(&mut self, now: Instant) -> Vec<Difference> {
         self.tell_at = None;
+        self.turn += 1;
         let mut differences = Vec::new();
         for room_key in std::mem::take(&mut self.stale) {
             let Some(room) = self.rooms.get_mut(&room_key) else { continue };
-            let (joins, leaves) = room.difference(self.epoch);
+            let (joins, left) = room.difference(&room_key, &mut self.memory, self.epoch, self.turn);
             if !room.changed.is_empty() {
                 self.stale.insert(room_key.clone());
                 self.tell_at = Some(now + COALESCE);
@@ -167,34 +237,36 @@ impl Roster {
             if room.present.is_empty() {
                 self.rooms.remove(&room_key);
             }
-            if !(joins.is_empty() && leaves.is_empty()) {
-                differences.push(Difference { room: room_key, joins: by_key(joins), leaves: by_key(leaves) });
+            if !(joins.is_empty() && left.is_empty()) {
+                let leaves = by_key(metas_of(left.iter()));
+                differences.push(Difference { room: room_key, joins: by_key(joins), leaves, left });
             }
         }
         differences
     }
 
-    /// Who is present as the members of the room know it: a JSON object of key to metas. The next difference is a
-    /// difference to this.
-    pub(super) fn state(&mut self, room_key: &RoomKey) -> Arc<str> {
-        let Some(room) = self.rooms.get_mut(room_key) else { return "{}".into() };
-        let Room { present, keys, state, .. } = room;
-        let epoch = self.epoch;
-        let build = || {
-            let mut metas = IndexMap::<Arc<str>, String>::new();
-            for (key, ids) in keys.iter() {
-                for meta in ids.iter().filter_map(|id| present.get(id)?.told.as_ref()) {
-                    push(&mut metas, key, &meta.json(epoch));
-                }
-            }
-            by_key(metas).into()
+    /// Who is present as the members of the room know it, or from where a member has been told on. From the first piece
+    /// on it is to be told of differences too.
+    pub(super) fn state(&mut self, room_key: &RoomKey, told: Option<Progress>) -> Piece {
+        let Some(room) = self.rooms.get_mut(room_key) else {
+            return Piece { metas: "{}".into(), rest: None };
         };
-        Arc::clone(state.get_or_insert_with(build))
+        if let Some(told) = told {
+            return room.piece(told, self.epoch);
+        }
+        let all = Progress { after: PresenceId(0), turn: u64::MAX };
+        let first = room.state.take().unwrap_or_else(|| room.piece(all, self.epoch));
+        let Piece { metas, rest } = room.state.insert(first).clone();
+        Piece { metas, rest: rest.map(|rest| Progress { turn: self.turn, ..rest }) }
     }
 
     /// How many are present, those who are away included.
     pub(super) fn len(&self) -> usize {
-        self.rooms.values().map(|room| room.present.len()).sum()
+        self.memory.count()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.memory.bytes()
     }
 
     fn next(&mut self) -> u64 {
@@ -208,20 +280,23 @@ impl Roster {
     }
 }
 
+impl Difference {
+    /// Who left of those of whom a member has been told by now.
+    pub(super) fn leaves_known_to(&self, told: Progress) -> String {
+        let is_known = |left: &&Left| left.id <= told.after || left.told_in > told.turn;
+        by_key(metas_of(self.left.iter().filter(is_known)))
+    }
+}
+
 impl Room {
-    /// Who is away under a key, best with the same members.
-    fn away(&self, key: &Arc<str>, members: &str) -> Option<PresenceId> {
-        let ids = self.keys.get(key)?;
-        let mut found = None;
-        for id in ids {
-            let Some(present) = self.present.get(id) else { continue };
-            let (Some(_), Some(meta)) = (present.away_until, &present.now) else { continue };
-            if *meta.members == *members {
-                return Some(*id);
-            }
-            found.get_or_insert(*id);
+    /// Whoever was away is no more.
+    fn come_back(&mut self, id: PresenceId) {
+        if let Some(present) = self.present.get_mut(&id)
+            && present.away_until.take().is_some()
+            && let Some(meta) = &present.now
+        {
+            self.away.remove(id, &present.key, &meta.members);
         }
-        found
     }
 
     fn change(&mut self, id: PresenceId) {
@@ -232,15 +307,22 @@ impl Room {
         }
     }
 
-    /// What changed since the last one, by key, as far as one frame shall hold.
-    fn difference(&mut self, epoch: u32) -> (IndexMap<Arc<str>, String>, IndexMap<Arc<str>, String>) {
-        let (mut joins, mut leaves) = (IndexMap::new(), IndexMap::new());
+    /// What changed since the last one, as far as one frame shall hold: who came by key, and who left.
+    fn difference(
+        &mut self,
+        room_key: &RoomKey,
+        memory: &mut PresenceMemory,
+        epoch: u32,
+        turn: u64,
+    ) -> (IndexMap<Arc<str>, String>, Vec<Left>) {
+        let (mut joins, mut left) = (IndexMap::new(), Vec::new());
         let mut bytes = 0;
-        while bytes < DIFF_BYTES_MAX
+        while bytes < PIECE_BYTES_MAX
             && let Some(id) = self.changed.pop_front()
         {
             let Some(present) = self.present.get_mut(&id) else { continue };
             present.is_changed = false;
+            let before = present.bytes();
             let told = present.told.take();
             if let (Some(meta), Some(told)) = (&mut present.now, &told)
                 && meta.reference != told.reference
@@ -249,32 +331,57 @@ impl Room {
             }
             present.told.clone_from(&present.now);
             let key = Arc::clone(&present.key);
-            if present.now.is_none() {
-                self.forget(id, &key);
+            let told_in = std::mem::replace(&mut present.told_in, turn);
+            let after = present.bytes();
+            self.bytes = self.bytes + after - before;
+            memory.note(room_key, before, after);
+            let now = present.now.clone();
+            if now.is_none() {
+                self.present.remove(&id);
             }
-            let now = self.present.get(&id).and_then(|present| present.now.as_ref());
-            if now.map(|meta| meta.reference) == told.as_ref().map(|meta| meta.reference) {
+            if now.as_ref().map(|meta| meta.reference) == told.as_ref().map(|meta| meta.reference) {
                 continue;
             }
             self.state = None;
-            for (side, meta) in [(&mut joins, now), (&mut leaves, told.as_ref())] {
-                if let Some(meta) = meta {
-                    bytes += meta.members.len();
-                    push(side, &key, &meta.json(epoch));
-                }
+            if let Some(meta) = now {
+                let meta = meta.json(epoch);
+                bytes += key.len() + meta.len();
+                push(&mut joins, &key, &meta);
+            }
+            if let Some(meta) = told {
+                let meta = meta.json(epoch);
+                bytes += key.len() + meta.len();
+                left.push(Left { id, told_in, key, meta });
             }
         }
-        (joins, leaves)
+        (joins, left)
     }
 
-    fn forget(&mut self, id: PresenceId, key: &Arc<str>) {
-        self.present.remove(&id);
-        if let Some(ids) = self.keys.get_mut(key) {
-            ids.retain(|known| *known != id);
-            if ids.is_empty() {
-                self.keys.remove(key);
+    /// Who is present as the members know it, from where one was told on.
+    fn piece(&self, told: Progress, epoch: u32) -> Piece {
+        let mut metas = IndexMap::new();
+        let (mut bytes, mut last) = (0, told.after);
+        let mut rest = None;
+        for (id, present) in self.present.range((Bound::Excluded(told.after), Bound::Unbounded)) {
+            let Some(meta) = present.told.as_ref().filter(|_| present.told_in <= told.turn) else { continue };
+            if bytes >= PIECE_BYTES_MAX {
+                rest = Some(Progress { after: last, ..told });
+                break;
             }
+            let meta = meta.json(epoch);
+            bytes += present.key.len() + meta.len();
+            push(&mut metas, &present.key, &meta);
+            last = *id;
         }
+        Piece { metas: by_key(metas).into(), rest }
+    }
+}
+
+impl Present {
+    /// What it takes in memory; 0 if it is to be forgotten.
+    fn bytes(&self) -> usize {
+        let members = [&self.told, &self.now].into_iter().flatten().map(|meta| meta.members.len());
+        members.max().map_or(0, |members| PresenceMemory::of(&self.key, members))
     }
 }
 
@@ -291,6 +398,12 @@ impl Meta {
         text.push('}');
         text
     }
+}
+
+fn metas_of<'a>(left: impl Iterator<Item = &'a Left>) -> IndexMap<Arc<str>, String> {
+    let mut metas = IndexMap::new();
+    left.for_each(|left| push(&mut metas, &left.key, &left.meta));
+    metas
 }
 
 fn push(metas: &mut IndexMap<Arc<str>, String>, key: &Arc<str>, meta: &str) {
@@ -323,6 +436,15 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(5);
 
+    const LIMITS: PresenceLimits = PresenceLimits {
+        grace: GRACE,
+        calls_max: 0,
+        calls_time: GRACE,
+        payload_bytes_max: usize::MAX,
+        room_bytes_max: usize::MAX,
+        bytes_max: usize::MAX,
+    };
+
     fn room() -> RoomKey {
         RoomKey { topic: Topic::parse("room").unwrap(), private: false }
     }
@@ -337,12 +459,12 @@ mod tests {
 
     impl Watched {
         fn new() -> Self {
-            Self { roster: Roster::new(GRACE), now: Instant::now(), seen: Map::new(), told: 0 }
+            Self { roster: Roster::new(&LIMITS), now: Instant::now(), seen: Map::new(), told: 0 }
         }
 
         fn track(&mut self, held: Option<PresenceId>, key: &str, name: &str) -> PresenceId {
             let members = format!(r#""name":"{name}""#);
-            self.roster.track(&room(), held, &key.into(), &members, self.now)
+            self.roster.track(&room(), held, &key.into(), &members, self.now).unwrap()
         }
 
         fn wait(&mut self, time: Duration) {
@@ -378,7 +500,19 @@ mod tests {
         }
 
         fn state(&mut self) -> Map<String, Value> {
-            serde_json::from_str(&self.roster.state(&room())).unwrap()
+            let mut told = Map::new();
+            let mut progress = None;
+            loop {
+                let Piece { metas, rest } = self.roster.state(&room(), progress);
+                for (key, metas) in serde_json::from_str::<Map<String, Value>>(&metas).unwrap() {
+                    let known = told.entry(key).or_insert_with(|| json!({"metas": []}));
+                    known["metas"].as_array_mut().unwrap().extend(metas["metas"].as_array().unwrap().clone());
+                }
+                progress = rest;
+                if progress.is_none() {
+                    return told;
+                }
+            }
         }
 
         /// `key: name name`, by key.
@@ -499,7 +633,7 @@ mod tests {
         let ids: Vec<_> = (0..1000).map(|n| watched.track(None, &format!("user {n}"), &long)).collect();
         watched.now += COALESCE;
         let first = watched.roster.differences(watched.now).remove(0);
-        assert!(first.joins.len() < 2 * DIFF_BYTES_MAX, "{}", first.joins.len());
+        assert!(first.joins.len() < 2 * PIECE_BYTES_MAX, "{}", first.joins.len());
         watched.merge(&first);
         watched.wait(Duration::ZERO);
         assert_eq!(watched.seen.len(), 1000);

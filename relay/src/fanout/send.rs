@@ -8,7 +8,7 @@ use super::hub::{Hub, SocketId};
 use super::room::{Except, RoomKey};
 use super::typing::{Indicator, Mouth};
 use crate::auth::{self, Identity};
-use crate::protocol::{Broadcast, Envelope, Reason, Ref, UserBroadcast};
+use crate::protocol::{Broadcast, EVENT_BYTES_MAX, Envelope, Reason, Ref, UserBroadcast};
 
 /// Largest payload of a typing indicator, in bytes.
 const TYPING_BYTES_MAX: usize = 1024;
@@ -48,6 +48,9 @@ impl Hub {
     fn refusal(&self, channel: &Channel, broadcast: &UserBroadcast, within_rate: bool) -> Option<Reason> {
         if !within_rate {
             return Some(Reason::TooManyMessages);
+        }
+        if broadcast.event.len() > EVENT_BYTES_MAX {
+            return Some(Reason::EventNameTooLong);
         }
         if broadcast.payload.len() > self.payload_bytes_max(channel.identity.as_ref(), &broadcast.event) {
             return Some(Reason::PayloadTooLarge);

@@ -6,11 +6,13 @@
 //! What SQL has sent to a private channel is both, row and event. Its rows come once the stream has passed all that
 //! they show, so that each is either in the window, in the order of the commits, or older than the window.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 use uuid::Uuid;
 
@@ -19,7 +21,7 @@ use super::hub::{Hub, SocketId};
 use super::resume::{Cursor, replay_response};
 use super::room::Gate;
 use super::window::{Kept, Window};
-use crate::auth::Credential;
+use crate::auth::{Credential, Payer};
 use crate::decode::Timestamp;
 use crate::metrics;
 use crate::protocol::{Encoding, Reason, Ref};
@@ -36,7 +38,11 @@ pub struct SnapshotRequest {
     pub wanted: RowsWanted,
     /// Whose rights decide which rows there are.
     pub credential: Credential,
+    /// On whose account they are read.
+    pub payer: Payer,
     pub requested_at: Instant,
+    /// Nobody waits for the rows any more.
+    pub cancelled: CancellationToken,
 }
 
 /// Which rows a join asks for.
@@ -118,6 +124,8 @@ pub(super) struct Pending {
     pub(super) reference: Ref,
     /// The head when it began.
     since: Position,
+    /// The channel's end, whatever it is, takes the request back.
+    _cancels: DropGuard,
 }
 
 /// Where a snapshot ends and the stream begins.
@@ -126,6 +134,14 @@ pub(super) struct Cut {
     pub(super) snapshot: Snapshot,
     /// Once the stream has passed it, nothing that comes is shown by the snapshot.
     pub(super) lsn: Lsn,
+}
+
+impl Cut {
+    /// Whether the rows show an event. A transaction that committed behind the end may have the lower half of an id that
+    /// they do show, where the client is slow enough.
+    pub(super) fn shows(&self, kept: &Kept) -> bool {
+        kept.position.commit_lsn < self.lsn && self.snapshot.shows(kept.xid)
+    }
 }
 
 /// Memory of rows that wait for a socket to read; given back when dropped.
@@ -159,16 +175,20 @@ impl Hub {
         topic: Topic,
         wanted: RowsWanted,
         credential: Credential,
+        address: Option<IpAddr>,
     ) -> Result<Pending, Reason> {
         self.tickets += 1;
         let ticket = self.tickets;
-        let requested_at = Instant::now();
-        let request = SnapshotRequest { socket, ticket, topic, wanted, credential, requested_at };
+        let (payer, requested_at) = (credential.payer(address), Instant::now());
+        let cancels = CancellationToken::new().drop_guard();
+        let cancelled = cancels.token().clone();
+        let request =
+            SnapshotRequest { socket, ticket, topic, wanted, credential, payer, requested_at, cancelled };
         self.snapshots.try_send(request).map_err(|_| {
             self.count_failure(SnapshotFailure::Busy);
             wanted.unavailable()
         })?;
-        Ok(Pending { ticket, wanted, reference, since: self.window.head() })
+        Ok(Pending { ticket, wanted, reference, since: self.window.head(), _cancels: cancels })
     }
 
     /// Answers a join whose rows have come, or will not come. It may be gone: left, closed, joined anew.
@@ -204,9 +224,8 @@ impl Hub {
             }
         };
         let vsn = socket.vsn;
-        let follows = |kept: &&Kept| {
-            kept.encoding.is_for(vsn) && cut.as_ref().is_none_or(|cut| !cut.snapshot.shows(kept.xid))
-        };
+        let follows =
+            |kept: &&Kept| kept.encoding.is_for(vsn) && cut.as_ref().is_none_or(|cut| !cut.shows(kept));
         let missed = self.window.after(topic, position).filter(follows).count();
         let count = missed + rows.iter().filter(|row| row.encoding.is_for(vsn)).count();
         let response = replay_response(complete, count, &self.window, self.tag);
@@ -301,8 +320,9 @@ impl Share {
         match pending.wanted {
             RowsWanted::Latest { .. } if has_gap => Err(SnapshotFailure::Evicted),
             RowsWanted::Latest { .. } => {
+                let position = window.shown_up_to(topic, &snapshot);
                 let cut = Some(Arc::new(Cut { snapshot, lsn }));
-                Ok(Self { rows, position: floor, cut, complete, is_lossless: complete })
+                Ok(Self { rows, position, cut, complete, is_lossless: complete })
             }
             RowsWanted::SentSince { since, limit } => {
                 let (first, _) = window.since(topic, since, usize::MAX);

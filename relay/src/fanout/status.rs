@@ -33,7 +33,7 @@ impl Hub {
     /// A channel was opened as this identity.
     pub(super) fn dashboard_opens(&mut self, identity: Option<Identity>, by: SocketId) {
         if let Some(agent) = agent_of(identity)
-            && self.dashboards.open(agent)
+            && self.dashboards.open(agent, by)
         {
             self.tell_status(agent, true, Except::Socket(by));
             if self.dashboards.online(agent.0) == 1 {
@@ -42,20 +42,30 @@ impl Hub {
         }
     }
 
-    pub(super) fn dashboard_closes(&mut self, identity: Option<Identity>, now: Instant) {
+    pub(super) fn dashboard_closes(&mut self, identity: Option<Identity>, of: SocketId, now: Instant) {
         if let Some(agent) = agent_of(identity) {
-            self.dashboards.close(agent, now);
+            self.dashboards.close(agent, of, now);
         }
     }
 
-    /// Tells of agents who are gone, by the clock or by the database.
+    /// Tells of agents who are gone by the clock.
     pub(super) fn tell_who_is_gone(&mut self, now: Instant) {
-        let agents = &self.agents;
-        for agent in self.dashboards.take_gone(now, |agent| agents.get(agent) == Some(&true)) {
-            self.tell_status(agent, false, Except::Nobody);
-            if self.dashboards.online(agent.0) == 0 {
-                self.tell_widgets(agent.0, false);
-            }
+        for agent in self.dashboards.take_gone(now) {
+            self.tell_gone(agent);
+        }
+    }
+
+    /// Tells that an agent is gone whose row is gone or inactive, and whose channels have been closed.
+    pub(super) fn tell_who_ended(&mut self, agent: Agent) {
+        if self.dashboards.take_ended(agent) {
+            self.tell_gone(agent);
+        }
+    }
+
+    fn tell_gone(&mut self, agent: Agent) {
+        self.tell_status(agent, false, Except::Nobody);
+        if self.dashboards.online(agent.0) == 0 {
+            self.tell_widgets(agent.0, false);
         }
     }
 
@@ -70,12 +80,9 @@ impl Hub {
         self.settle(delivery);
     }
 
-    /// Looks through all rooms, which is rare enough: an organization's first agent comes or its last one goes.
-    fn tell_widgets(&mut self, organization: Uuid, is_online: bool) {
-        let is_widget = |room: &&RoomKey| {
-            room.topic.scope() == Some(Scope::Widget) && room.topic.organization() == Some(organization)
-        };
-        let widgets: Vec<RoomKey> = self.rooms.keys().filter(is_widget).cloned().collect();
+    /// An organization's first agent has come, or its last one has gone.
+    pub(super) fn tell_widgets(&mut self, organization: Uuid, is_online: bool) {
+        let widgets = self.rooms.widgets(organization);
         let payload = widget_payload(is_online);
         let payload = BroadcastPayload::Json(payload.as_bytes());
         let broadcast = Broadcast { event: event(is_online), payload, meta: None };

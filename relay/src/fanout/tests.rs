@@ -2,6 +2,9 @@
 
 mod burst;
 mod cut;
+mod expiry;
+mod growth;
+mod memory;
 mod model;
 mod presence;
 mod resume;
@@ -15,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use self::world::*;
 use super::{ClientInput, HubInput, OutboxLimits, SocketId};
 use crate::auth::{Credential, Grants, Role, TokenError};
-use crate::protocol::{Encoding, Frame, UserBroadcast, Vsn};
+use crate::protocol::{Encoding, UserBroadcast, Vsn};
 use crate::route::{ControlChange, Event, Position, RealtimeMessage, Topic};
 use crate::wal::Lsn;
 
@@ -223,6 +226,41 @@ fn reserved_events_and_a_visitors_own_are_refused() {
     world.send(visitor_socket, &channel, "typing:start", &"x".repeat(1025));
     assert_eq!(world.heard(visitor_socket), ["phx_reply error"]);
     assert_eq!(world.heard(agent_socket), [""; 0]);
+}
+
+#[test]
+fn the_name_of_an_event_is_bounded_on_every_way_in() {
+    let longest = "n".repeat(255);
+    let too_long = [format!("{longest}n"), "é".repeat(128), format!("typing:{}", "x".repeat(1_500_000))];
+    let refused = "EventNameTooLong: The name of an event has at most 255 bytes";
+    let service = || Credential::ApiKey(Role::ServiceRole);
+    for (channel, credential) in [
+        ("lobby".to_owned(), agent()),
+        (organization().to_string(), agent()),
+        (conversation().to_string(), service()),
+        (widget().to_string(), visitor()),
+    ] {
+        let mut world = World::new();
+        let (sender, listener) = (world.connect(), world.connect());
+        let config = r#"{"broadcast":{"ack":true}}"#;
+        world.join_with(sender, &channel, config, Ok(credential.clone()));
+        world.join(listener, &channel, if channel == "lobby" { agent() } else { service() });
+        world.take(sender);
+        for event in &too_long {
+            world.send(sender, &channel, event, "{}");
+            let told = world.take(sender);
+            assert_eq!(told[0]["payload"]["response"]["reason"], refused, "{channel}");
+            let outcome = world.publish(credential.clone(), &channel, event);
+            assert_eq!(outcome.map_err(|reason| reason.to_string()), Err(refused.to_owned()), "{channel}");
+        }
+        assert_eq!(world.heard(listener), [""; 0], "{channel}");
+        if channel != widget().to_string() {
+            world.send(sender, &channel, &longest, "{}");
+            assert_eq!(world.heard(sender), ["phx_reply ok"]);
+            assert_eq!(world.publish(credential, &channel, &longest), Ok(()));
+            assert_eq!(world.heard(listener), [longest.clone(), longest.clone()]);
+        }
+    }
 }
 
 #[test]
@@ -460,5 +498,6 @@ fn binary_payloads_reach_2_0_0_only() {
     );
     assert_eq!(world.heard(one), [""; 0]);
     let frames = world.frames(two);
-    assert!(matches!(&frames[..], [Frame::Text(_), Frame::Binary(bytes)] if bytes.ends_with(b"\xde\xad")));
+    let [reply, blob] = &frames[..] else { panic!("{frames:?}") };
+    assert!(reply.is_text() && !blob.is_text() && blob.payload().ends_with(b"\xde\xad"));
 }

@@ -4,26 +4,59 @@
 //! killed reads it again. Bounded by time and bytes. Its hazard is silence: every event that leaves raises a floor,
 //! and whoever asks for something below the floor is told that it is incomplete.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque, vec_deque};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::evicted::Evicted;
+use super::tight_queue::TightQueue;
 use crate::decode::Timestamp;
-use crate::protocol::Encoding;
-use crate::route::{Position, Template, Topic};
+use crate::protocol::{Encoding, Vsn};
+use crate::route::{Event, Position, RealtimeMessage, Template, Topic};
 use crate::wal::{Snapshot, Xid};
 
-/// Memory taken by an event besides its payload, in bytes: the entry itself, and its share of map and queues.
-const EVENT_OVERHEAD_BYTES: usize = 192;
+/// Memory taken by an event besides its payload and its `meta`, in bytes: the entry itself, its place in the order, and
+/// what counts the owners of its payload.
+const EVENT_BYTES: usize = TightQueue::<Kept>::ELEMENT_BYTES + TightQueue::<Topic>::ELEMENT_BYTES + 32;
+
+/// Memory taken by the place of a row of `realtime.messages`, in bytes.
+const ROW_BYTES: usize = entry_bytes::<(Uuid, Position)>();
+
+/// Memory taken by a topic, in bytes: its entry, and its place among those that are quiet.
+const TOPIC_BYTES: usize = entry_bytes::<(Topic, Channel)>() + TightQueue::<(Position, Topic)>::ELEMENT_BYTES;
+
+/// Memory taken by an organization, in bytes.
+const ORGANIZATION_BYTES: usize =
+    entry_bytes::<(Uuid, Organization)>() + 3 * size_of::<(Rank, Uuid)>() + 3 * size_of::<(Position, Uuid)>();
 
 /// Memory taken by a commit that is remembered, in bytes.
-const COMMIT_BYTES: usize = size_of::<Commit>();
+const COMMIT_BYTES: usize = TightQueue::<Commit>::ELEMENT_BYTES;
 
-/// Transactions of evicted events that are remembered, so that a snapshot can tell whether it misses one.
-const EVICTED_MAX: usize = 16_384;
+/// Memory taken by an entry of a hash map, which may be less than half full.
+const fn entry_bytes<T>() -> usize {
+    (size_of::<T>() + 1) * 2
+}
+
+/// Memory that the allocator takes for so many bytes.
+fn heap_bytes(bytes: usize) -> usize {
+    (bytes + 8).next_multiple_of(16).max(32)
+}
+
+/// Of what is counted: an `Arc<str>` or `Arc<[u8]>`.
+fn shared_bytes(bytes: usize) -> usize {
+    heap_bytes(bytes + 2 * size_of::<usize>())
+}
+
+/// Of the bound, what topics without events may take, for the sake of their floors: an eighth.
+const QUIET_SHARE: usize = 8;
+
+/// Entries from which on a map that is nearly empty is made smaller.
+const SPARSE_MIN: usize = 1024;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -44,16 +77,49 @@ pub(super) struct Kept {
     pub(super) payload: Bytes,
     /// The `meta` object as JSON text.
     pub(super) meta: Arc<[u8]>,
+    /// The row of `realtime.messages` that it is.
+    row: Option<Uuid>,
+    bytes: u32,
+    /// Events of the channel with a binary payload, up to this one.
+    binaries: u32,
+    /// The newest transaction of the channel's events up to this one, as a whole id.
+    newest: u64,
 }
 
 impl Kept {
-    fn bytes(&self) -> usize {
-        EVENT_OVERHEAD_BYTES + self.payload.len()
+    /// `sharers`: the events of its change, which have the `meta` in common.
+    pub(super) fn new(position: Position, xid: Xid, event: &Event, meta: &Arc<[u8]>, sharers: usize) -> Self {
+        let Event { event, payload, message, .. } = event;
+        let encoding = match message {
+            Some(RealtimeMessage { binary: true, .. }) => Encoding::Binary,
+            _ => Encoding::Json,
+        };
+        let row = message.map(|message| message.id);
+        // Names of routes are the routes' own.
+        let of_row = row.map_or(0, |_| shared_bytes(event.len()) + ROW_BYTES);
+        let bytes =
+            EVENT_BYTES + heap_bytes(payload.len()) + shared_bytes(meta.len()) / sharers.max(1) + of_row;
+        Self {
+            position,
+            xid,
+            event: Arc::clone(event),
+            encoding,
+            payload: payload.clone(),
+            meta: Arc::clone(meta),
+            row,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            binaries: 0,
+            newest: 0,
+        }
     }
 
-    /// Whether it is this row of `realtime.messages`: then the `meta` begins with the row's id.
+    fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+
+    /// Whether it is this row of `realtime.messages`.
     pub(super) fn is_row(&self, id: Uuid) -> bool {
-        self.meta.starts_with(format!(r#"{{"id":"{id}""#).as_bytes())
+        self.row == Some(id)
     }
 }
 
@@ -62,20 +128,74 @@ struct Commit {
     /// Of the transaction's last change.
     position: Position,
     committed_at: Timestamp,
+    /// The latest time up to here: clocks go back, and times of commits overtake each other.
+    latest: Timestamp,
 }
 
 #[derive(Debug)]
 struct Channel {
-    events: VecDeque<Kept>,
+    events: TightQueue<Kept>,
     /// Everything of this channel above it is here.
     floor: Position,
+    /// Where the rows of `realtime.messages` are.
+    rows: Option<Box<HashMap<Uuid, Position>>>,
+    /// It is among those of its organization that had no events.
+    is_quiet: bool,
 }
+
+impl Channel {
+    fn at(floor: Position) -> Self {
+        Self { events: TightQueue::default(), floor, rows: None, is_quiet: false }
+    }
+
+    /// `id`: the whole id of the event's transaction.
+    fn push(&mut self, mut kept: Kept, id: u64) {
+        kept.newest = id;
+        if let Some(last) = self.events.back() {
+            kept.binaries = last.binaries;
+            kept.newest = id.max(last.newest);
+        }
+        kept.binaries = kept.binaries.wrapping_add(u32::from(kept.encoding == Encoding::Binary));
+        if let Some(row) = kept.row {
+            // Clients come back with one of the last.
+            self.rows.get_or_insert_default().insert(row, kept.position);
+        }
+        self.events.push_back(kept);
+    }
+
+    fn pop(&mut self) -> Option<Kept> {
+        let kept = self.events.pop_front()?;
+        self.floor = kept.position;
+        if let (Some(row), Some(rows)) = (kept.row, &mut self.rows) {
+            if rows.get(&row) == Some(&kept.position) {
+                rows.remove(&row);
+            }
+            give_back(rows);
+        }
+        if self.events.is_empty() {
+            self.rows = None;
+        }
+        Some(kept)
+    }
+}
+
+/// The binary logarithm of a size, and what is oldest.
+type Rank = (u32, Reverse<Position>);
 
 #[derive(Debug, Default)]
 struct Organization {
     /// The topics of its events, in the order of the events.
-    order: VecDeque<Topic>,
+    order: TightQueue<Topic>,
     bytes: usize,
+    /// Where its oldest event is; if it has none, since when its quietest topic has been so.
+    oldest: Position,
+    rank: Rank,
+    /// Topics that have had no events since then, in this order. Some may have events again.
+    quiet: TightQueue<(Position, Topic)>,
+    /// Memory of these.
+    quiet_bytes: usize,
+    /// Of topics that are not known: everything above it is here.
+    floor: Position,
 }
 
 /// What was sent lately, by topic.
@@ -84,10 +204,16 @@ pub(super) struct Window {
     limits: WindowLimits,
     channels: HashMap<Topic, Channel>,
     organizations: HashMap<Uuid, Organization>,
-    /// Organizations by what they take: the largest gives way first.
-    by_size: BTreeSet<(usize, Uuid)>,
+    /// Organizations by what they take: the largest gives way first, and of those that are about as large the one with
+    /// the oldest event.
+    by_rank: BTreeSet<(Rank, Uuid)>,
+    /// Those that have topics without events, by where the first of these fell quiet.
+    by_quiet: BTreeSet<(Position, Uuid)>,
+    quiet_bytes: usize,
+    /// Of organizations that are not known: everything above it is here.
+    unknown_floor: Position,
     /// Every commit, with or without events, in order: positions that a client may have, and when they were.
-    commits: VecDeque<Commit>,
+    commits: TightQueue<Commit>,
     bytes: usize,
     event_count: usize,
     /// Everything above it is here, except where a channel's floor says otherwise.
@@ -95,10 +221,7 @@ pub(super) struct Window {
     /// When the commit at the floor was; None while the floor is where reading began.
     floor_at: Option<Timestamp>,
     head: Position,
-    /// Transactions of which an event was evicted, oldest first; neighbours that are equal are one.
-    evicted: VecDeque<Xid>,
-    /// The newest of those that are not remembered.
-    forgotten: Option<Xid>,
+    evicted: Evicted,
     /// Where tables were emptied last whose rows went to channels of a name.
     emptied: Vec<Emptied>,
 }
@@ -127,15 +250,17 @@ impl Window {
             limits,
             channels: HashMap::new(),
             organizations: HashMap::new(),
-            by_size: BTreeSet::new(),
-            commits: VecDeque::new(),
+            by_rank: BTreeSet::new(),
+            by_quiet: BTreeSet::new(),
+            quiet_bytes: 0,
+            unknown_floor: Position::default(),
+            commits: TightQueue::default(),
             bytes: 0,
             event_count: 0,
             floor: Position::default(),
             floor_at: None,
             head: Position::default(),
-            evicted: VecDeque::new(),
-            forgotten: None,
+            evicted: Evicted::default(),
             emptied: Vec::new(),
         }
     }
@@ -150,19 +275,34 @@ impl Window {
         let limits = self.limits;
         let old = std::mem::replace(self, Self { floor: position, head: position, ..Self::new(limits) });
         // A snapshot may still not show what was streamed.
-        (self.evicted, self.forgotten) = (old.evicted, old.forgotten);
-        for kept in old.channels.values().flat_map(|channel| &channel.events) {
-            self.note_evicted(kept.xid);
+        self.evicted = old.evicted;
+        for kept in old.channels.values().flat_map(|channel| channel.events.iter()) {
+            self.evicted.note(kept.xid);
         }
+    }
+
+    /// The database is about to give out this transaction id. `is_elsewhere`: it is not the one of before, or has lost
+    /// transactions since, and may give out their ids once more.
+    pub(super) fn learn_id(&mut self, id: u64, is_elsewhere: bool) {
+        if is_elsewhere {
+            self.evicted.clear();
+        }
+        self.evicted.learn(id);
+    }
+
+    /// The stream has brought this transaction.
+    pub(super) fn witness(&mut self, xid: Xid) {
+        self.evicted.witness(xid);
     }
 
     /// Notes that a change was applied, whether or not it led to events.
     pub(super) fn advance(&mut self, position: Position, committed_at: Timestamp) {
         self.head = position;
         match self.commits.back_mut() {
-            Some(last) if last.position.commit_lsn == position.commit_lsn => last.position = position,
+            Some(last) if last.position.commit() == position.commit() => last.position = position,
             _ => {
-                self.commits.push_back(Commit { position, committed_at });
+                let latest = self.commits.back().map_or(committed_at, |last| last.latest.max(committed_at));
+                self.commits.push_back(Commit { position, committed_at, latest });
                 self.bytes += COMMIT_BYTES;
                 self.shrink();
             }
@@ -180,32 +320,55 @@ impl Window {
 
     /// Keeps an event of the change last noted.
     pub(super) fn keep(&mut self, topic: &Topic, kept: Kept) {
-        let bytes = kept.bytes();
-        let floor = self.floor;
-        let channel =
-            self.channels.entry(topic.clone()).or_insert_with(|| Channel { events: VecDeque::new(), floor });
-        channel.events.push_back(kept);
-        self.event_count += 1;
+        let mut bytes = kept.bytes();
         let id = organization_of(topic);
-        self.organizations.entry(id).or_default().order.push_back(topic.clone());
-        self.resize(id, |size| size + bytes);
-        while self
-            .organizations
-            .get(&id)
-            .is_some_and(|known| known.bytes > self.limits.organization_bytes_max)
-        {
-            self.evict_oldest_of(id);
+        let organization = self.organizations.entry(id).or_insert_with(|| {
+            bytes += ORGANIZATION_BYTES;
+            Organization { floor: self.unknown_floor, ..Organization::default() }
+        });
+        if organization.order.is_empty() {
+            organization.oldest = kept.position;
         }
+        organization.order.push_back(topic.clone());
+        let floor = self.floor.max(organization.floor);
+        let channel = self.channels.entry(topic.clone()).or_insert_with(|| {
+            bytes += topic_bytes(topic);
+            Channel::at(floor)
+        });
+        let transaction = self.evicted.whole_id(kept.xid);
+        channel.push(kept, transaction);
+        self.event_count += 1;
+        self.resize(id, |size| size + bytes);
+        let is_over = |window: &Self| {
+            let known = window.organizations.get(&id);
+            known.is_some_and(|known| known.bytes > window.limits.organization_bytes_max)
+        };
+        while is_over(self) && self.give_way(id) {}
         self.shrink();
     }
 
     /// Keeps to the bound. Events go before commits, which only say which positions exist.
     fn shrink(&mut self) {
         while self.bytes > self.limits.bytes_max {
-            match self.by_size.last() {
-                Some((_, largest)) => self.evict_oldest_of(*largest),
-                None => self.forget_oldest_commit(),
+            let quietest =
+                self.by_quiet.first().filter(|_| self.quiet_bytes > self.limits.bytes_max / QUIET_SHARE);
+            let gave_way = match (quietest.copied(), self.by_rank.last().copied()) {
+                (Some((_, quietest)), _) => self.forget_quietest_of(quietest),
+                (None, Some((_, largest))) => self.give_way(largest),
+                (None, None) => false,
+            };
+            if !gave_way && !self.forget_oldest_commit() {
+                return;
             }
+        }
+    }
+
+    /// Makes an organization smaller, if it can be.
+    fn give_way(&mut self, id: Uuid) -> bool {
+        let Some(known) = self.organizations.get(&id) else { return false };
+        match known.quiet_bytes > known.bytes / 4 {
+            true => self.forget_quietest_of(id) || self.evict_oldest_of(id),
+            false => self.evict_oldest_of(id) || self.forget_quietest_of(id),
         }
     }
 
@@ -223,7 +386,13 @@ impl Window {
                 self.evict_oldest_of(id);
             }
         }
-        self.channels.retain(|_, channel| !channel.events.is_empty() || channel.floor > floor);
+        while let Some((since, id)) = self.by_quiet.first().copied()
+            && since <= floor
+        {
+            self.forget_quietest_of(id);
+        }
+        give_back(&mut self.channels);
+        give_back(&mut self.organizations);
         self.emptied.retain(|known| known.position > floor);
     }
 
@@ -235,18 +404,25 @@ impl Window {
         if after < self.floor_of(topic) {
             return Err(Gap::BelowFloor);
         }
-        let is_known = after.commit_lsn == self.floor.commit_lsn
-            || self
-                .commits
-                .binary_search_by(|commit| commit.position.commit_lsn.cmp(&after.commit_lsn))
-                .is_ok();
+        let wanted = after.commit();
+        let is_known = wanted == self.floor.commit()
+            || self.commits.binary_search_by_key(&wanted, |commit| commit.position.commit()).is_ok();
         if is_known { Ok(()) } else { Err(Gap::UnknownCommit) }
     }
 
     /// Everything of a topic above it is here, and none of it tells of rows that were gone at a stroke.
     pub(super) fn floor_of(&self, topic: &Topic) -> Position {
-        let floor = self.channels.get(topic).map_or(self.floor, |channel| channel.floor.max(self.floor));
+        let floor = self.floor_of_channel(topic).max(self.floor);
         self.emptied_of(topic).map(|known| known.position).fold(floor, Position::max)
+    }
+
+    /// The same but for the commits that were forgotten.
+    fn floor_of_channel(&self, topic: &Topic) -> Position {
+        let of_unknown = || {
+            let organization = self.organizations.get(&organization_of(topic));
+            organization.map_or(self.unknown_floor, |known| known.floor).max(self.floor)
+        };
+        self.channels.get(topic).map_or_else(of_unknown, |channel| channel.floor)
     }
 
     fn emptied_of(&self, topic: &Topic) -> impl Iterator<Item = &Emptied> {
@@ -256,22 +432,43 @@ impl Window {
     /// Whether the window has lost something of a topic above a position. Commits without events on it that have left
     /// are no loss, except where nothing of the topic is remembered.
     pub(super) fn overtakes(&self, topic: &Topic, position: Position) -> bool {
-        position < self.channels.get(topic).map_or(self.floor, |channel| channel.floor)
+        position < self.floor_of_channel(topic)
             || self.emptied_of(topic).any(|known| position < known.position)
     }
 
     /// The events of a topic above a position, oldest first.
     pub(super) fn after(&self, topic: &Topic, after: Position) -> vec_deque::Iter<'_, Kept> {
         const NONE: &VecDeque<Kept> = &VecDeque::new();
-        let events = self.channels.get(topic).map_or(NONE, |channel| &channel.events);
+        let events = self.channels.get(topic).map_or(NONE, |channel| &*channel.events);
         events.range(events.partition_point(|kept| kept.position <= after)..)
+    }
+
+    /// How many of them there are for a serialization.
+    pub(super) fn count_after(&self, topic: &Topic, after: Position, vsn: Vsn) -> usize {
+        let events = self.after(topic, after);
+        let (count, first, last) = (events.len(), events.clone().next(), events.clone().next_back());
+        let binaries = match (first, last) {
+            (Some(first), Some(last)) => {
+                let before = first.binaries.wrapping_sub(u32::from(first.encoding == Encoding::Binary));
+                last.binaries.wrapping_sub(before) as usize
+            }
+            _ => 0,
+        };
+        if Encoding::Binary.is_for(vsn) { count } else { count - binaries }
+    }
+
+    /// From where on a topic may have events that a snapshot does not show: it shows all up to there.
+    pub(super) fn shown_up_to(&self, topic: &Topic, snapshot: &Snapshot) -> Position {
+        let floor = self.floor_of(topic);
+        let Some(channel) = self.channels.get(topic) else { return floor };
+        let shown = channel.events.partition_point(|kept| !snapshot.is_recent(kept.newest));
+        let last = shown.checked_sub(1).and_then(|last| channel.events.get(last));
+        last.map_or(floor, |kept| kept.position.max(floor))
     }
 
     /// Where a row of `realtime.messages` was sent to a topic.
     pub(super) fn position_of(&self, topic: &Topic, row: Uuid) -> Option<Position> {
-        // Clients come back with one of the last.
-        let events = &self.channels.get(topic)?.events;
-        let found = events.iter().rev().find(|kept| kept.is_row(row)).map(|kept| kept.position);
+        let found = self.channels.get(topic)?.rows.as_ref()?.get(&row).copied();
         found.filter(|position| *position >= self.floor_of(topic))
     }
 
@@ -280,10 +477,10 @@ impl Window {
     pub(super) fn since(&self, topic: &Topic, since: Timestamp, limit: usize) -> (Position, bool) {
         let floor = self.floor_of(topic);
         // Commits are in the order of their positions, their times only nearly: the first that is late enough counts.
-        let before = match self.commits.iter().position(|commit| commit.committed_at >= since) {
-            Some(0) => self.floor,
-            Some(first) => self.commits[first - 1].position,
-            None => self.head,
+        let before = match self.commits.partition_point(|commit| commit.latest < since) {
+            first if first == self.commits.len() => self.head,
+            0 => self.floor,
+            first => self.commits[first - 1].position,
         };
         let known_since = self.floor_at.or(self.commits.front().map(|commit| commit.committed_at));
         let complete = known_since.is_some_and(|known| known < since) && floor <= before;
@@ -297,12 +494,9 @@ impl Window {
 
     /// Whether everything that a snapshot does not show, and that was streamed to a topic, is here.
     pub(super) fn complements(&self, snapshot: &Snapshot, topic: &Topic) -> bool {
-        // Of what is not remembered it is certain only if it ended before all that the snapshot left out.
-        let may_have_forgotten = self.forgotten.is_some_and(|newest| snapshot.is_recent(newest));
-        !may_have_forgotten
-            && self.evicted.iter().all(|xid| snapshot.shows(*xid))
+        self.evicted.are_shown(snapshot)
             && self.emptied_of(topic).all(|emptied| {
-                let before = self.channels.get(topic).into_iter().flat_map(|channel| &channel.events);
+                let before = self.channels.get(topic).into_iter().flat_map(|channel| channel.events.iter());
                 let mut before = before.take_while(|kept| kept.position <= emptied.position);
                 snapshot.shows(emptied.xid) && before.all(|kept| snapshot.shows(kept.xid))
             })
@@ -313,50 +507,99 @@ impl Window {
         self.channels.get(topic)?.events.front()
     }
 
-    fn evict_oldest_of(&mut self, id: Uuid) {
-        let Some(topic) = self.organizations.get_mut(&id).and_then(|known| known.order.pop_front()) else {
-            return;
-        };
+    /// False if there is none.
+    fn evict_oldest_of(&mut self, id: Uuid) -> bool {
+        let Some(organization) = self.organizations.get_mut(&id) else { return false };
+        let Some(topic) = organization.order.pop_front() else { return false };
         let channel = self.channels.get_mut(&topic).expect("a topic in the order has events");
-        let kept = channel.events.pop_front().expect("as many as the order names it");
-        channel.floor = kept.position;
+        let kept = channel.pop().expect("as many as the order names it");
+        if channel.events.is_empty() && !std::mem::replace(&mut channel.is_quiet, true) {
+            self.fall_quiet(id, topic, kept.position);
+        }
         self.event_count -= 1;
-        self.note_evicted(kept.xid);
+        self.evicted.note(kept.xid);
+        self.find_oldest_of(id);
         self.resize(id, |size| size - kept.bytes());
+        true
     }
 
-    fn note_evicted(&mut self, xid: Xid) {
-        if self.evicted.back() == Some(&xid) {
-            return;
+    /// The last event of a topic has left: what is known of it is where it was.
+    fn fall_quiet(&mut self, id: Uuid, topic: Topic, floor: Position) {
+        let bytes = topic_bytes(&topic);
+        let Some(organization) = self.organizations.get_mut(&id) else { return };
+        if organization.quiet.is_empty() {
+            self.by_quiet.insert((floor, id));
         }
-        self.evicted.push_back(xid);
-        if self.evicted.len() > EVICTED_MAX
-            && let Some(xid) = self.evicted.pop_front()
-            && self.forgotten.is_none_or(|newest| newest.precedes(xid))
+        organization.quiet.push_back((floor, topic));
+        organization.quiet_bytes += bytes;
+        self.quiet_bytes += bytes;
+    }
+
+    /// Forgets the topic of an organization that has been without events for longest, unless it has some again. From
+    /// here on its floor is that of all topics of the organization that are not known. False if there is none.
+    fn forget_quietest_of(&mut self, id: Uuid) -> bool {
+        let Some(organization) = self.organizations.get_mut(&id) else { return false };
+        let Some((since, topic)) = organization.quiet.pop_front() else { return false };
+        let bytes = topic_bytes(&topic);
+        organization.quiet_bytes -= bytes;
+        self.quiet_bytes -= bytes;
+        self.by_quiet.remove(&(since, id));
+        if let Some((next, _)) = organization.quiet.front() {
+            self.by_quiet.insert((*next, id));
+        }
+        if let Some(channel) = self.channels.get_mut(&topic) {
+            channel.is_quiet = false;
+            if channel.events.is_empty() {
+                organization.floor = organization.floor.max(channel.floor);
+                self.channels.remove(&topic);
+                self.find_oldest_of(id);
+                self.resize(id, |size| size - bytes);
+            }
+        }
+        self.forget_organization(id);
+        true
+    }
+
+    /// Forgets an organization of which nothing is left. Its floor is from here on that of all that are not known.
+    fn forget_organization(&mut self, id: Uuid) {
+        let is_over = |known: &Organization| known.order.is_empty() && known.quiet.is_empty();
+        if self.organizations.get(&id).is_some_and(is_over)
+            && let Some(Organization { bytes, rank, floor, .. }) = self.organizations.remove(&id)
         {
-            self.forgotten = Some(xid);
+            self.bytes -= bytes;
+            self.by_rank.remove(&(rank, id));
+            self.unknown_floor = self.unknown_floor.max(floor);
         }
     }
 
-    fn forget_oldest_commit(&mut self) {
-        if let Some(commit) = self.commits.pop_front() {
-            self.floor = commit.position;
-            self.floor_at = Some(commit.committed_at);
-            self.bytes -= COMMIT_BYTES;
-        }
+    /// False if there is none.
+    fn forget_oldest_commit(&mut self) -> bool {
+        let Some(commit) = self.commits.pop_front() else { return false };
+        self.floor = commit.position;
+        self.floor_at = Some(commit.committed_at);
+        self.bytes -= COMMIT_BYTES;
+        true
     }
 
     fn resize(&mut self, id: Uuid, size: impl FnOnce(usize) -> usize) {
         let Some(organization) = self.organizations.get_mut(&id) else { return };
         let before = organization.bytes;
-        let after = size(before);
-        organization.bytes = after;
-        self.bytes = self.bytes - before + after;
-        self.by_size.remove(&(before, id));
-        if organization.order.is_empty() {
-            self.organizations.remove(&id);
-        } else {
-            self.by_size.insert((after, id));
+        organization.bytes = size(before);
+        self.bytes = self.bytes - before + organization.bytes;
+        let rank = (organization.bytes.max(1).ilog2(), Reverse(organization.oldest));
+        if rank != organization.rank {
+            self.by_rank.remove(&(organization.rank, id));
+            organization.rank = rank;
+        }
+        self.by_rank.insert((rank, id));
+    }
+
+    /// Looks again for the oldest of what an organization has: an event, or else a topic without any.
+    fn find_oldest_of(&mut self, id: Uuid) {
+        let event = self.oldest_of(id).map(|kept| kept.position);
+        if let Some(organization) = self.organizations.get_mut(&id) {
+            let quiet = || organization.quiet.front().map(|(since, _)| *since);
+            organization.oldest = event.or_else(quiet).unwrap_or_default();
         }
     }
 
@@ -366,6 +609,20 @@ impl Window {
 
     pub(super) fn event_count(&self) -> usize {
         self.event_count
+    }
+}
+
+fn topic_bytes(topic: &Topic) -> usize {
+    match topic {
+        Topic::Other(name) => TOPIC_BYTES + shared_bytes(name.len()),
+        _ => TOPIC_BYTES,
+    }
+}
+
+/// Makes a map smaller that has become nearly empty.
+fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > SPARSE_MIN && map.len() < map.capacity() / 4 {
+        map.shrink_to(2 * map.len());
     }
 }
 
@@ -404,21 +661,23 @@ mod tests {
         window
     }
 
+    const LARGER: WindowLimits =
+        WindowLimits { bytes_max: 600_000, organization_bytes_max: 400_000, ..LIMITS };
+
+    fn larger_window() -> Window {
+        let mut window = Window::new(LARGER);
+        window.start_at(Position::before(1, Lsn(1)));
+        window
+    }
+
     /// A transaction that commits at second `lsn` with one event of a topic.
     fn commit(window: &mut Window, lsn: u64, topic: &Topic, bytes: usize) {
+        window.witness(Xid(lsn as u32));
         window.advance(at(lsn), seconds(lsn as i64));
         let payload = vec![b'x'; bytes].into();
-        window.keep(
-            topic,
-            Kept {
-                position: at(lsn),
-                xid: Xid(lsn as u32),
-                event: "e".into(),
-                encoding: Encoding::Json,
-                payload,
-                meta: b"{}".as_slice().into(),
-            },
-        );
+        let event = Event { topic: topic.clone(), event: "e".into(), payload, message: None };
+        let meta = b"{}".as_slice().into();
+        window.keep(topic, Kept::new(at(lsn), Xid(lsn as u32), &event, &meta, 1));
     }
 
     fn lsns(window: &Window, topic: &Topic, after: Position) -> Vec<u64> {
@@ -456,6 +715,26 @@ mod tests {
     }
 
     #[test]
+    fn a_position_of_a_history_that_was_left_is_unknown() {
+        let on = |timeline, lsn| Position { timeline, ..at(lsn) };
+        let mut window = window();
+        window.advance(on(1, 50), seconds(50));
+        window.advance(on(2, 100), seconds(100));
+        assert_eq!(window.check(&topic(1), on(1, 50)), Ok(()));
+        assert_eq!(window.check(&topic(1), on(2, 100)), Ok(()));
+        assert_eq!(window.check(&topic(1), on(1, 100)), Err(Gap::UnknownCommit));
+        assert_eq!(window.check(&topic(1), on(2, 50)), Err(Gap::UnknownCommit));
+        // The floor is a position of one timeline too.
+        window.advance(on(3, 500), seconds(500));
+        window.expire(seconds(450));
+        assert_eq!(window.check(&topic(1), on(2, 100)), Ok(()));
+        window.start_at(on(2, 600));
+        assert_eq!(window.check(&topic(1), on(2, 600)), Ok(()));
+        window.advance(on(3, 700), seconds(700));
+        assert_eq!(window.check(&topic(1), on(3, 600)), Err(Gap::UnknownCommit));
+    }
+
+    #[test]
     fn a_transaction_without_events_is_a_position_too() {
         let mut window = window();
         commit(&mut window, 10, &topic(1), 10);
@@ -478,7 +757,7 @@ mod tests {
         assert_eq!(window.check(&topic(1), Position::before(1, Lsn(1))), Err(Gap::BelowFloor));
         window.expire(seconds(10_000));
         assert_eq!((window.event_count(), window.bytes()), (0, 0));
-        assert!(window.channels.is_empty() && window.organizations.is_empty() && window.by_size.is_empty());
+        assert!(window.channels.is_empty() && window.organizations.is_empty() && window.by_rank.is_empty());
         assert_eq!(window.check(&topic(1), window.head()), Ok(()), "a quiet channel has a position too");
         assert_eq!(window.check(&topic(1), at(300)), Err(Gap::BelowFloor));
     }
@@ -520,6 +799,120 @@ mod tests {
         assert_eq!(lsns(&window, &topic(2), at(0)).len(), 24);
         assert_eq!(lsns(&window, &topic(3), at(0)).len(), 24);
         assert!(lsns(&window, &topic(1), at(0)).len() < 20);
+    }
+
+    #[test]
+    fn topics_without_events_are_bounded_and_no_position_below_them_is_good() {
+        let mut window = larger_window();
+        let conversation =
+            |number: u64| Topic::channel_conversation(Uuid::from_u128(7), Uuid::from_u128(number.into()));
+        for lsn in 1..2_000 {
+            commit(&mut window, lsn, &conversation(lsn), 10);
+        }
+        assert!(window.bytes() <= LARGER.bytes_max, "{}", window.bytes());
+        assert!(window.event_count() > 250 && window.event_count() < 1_000, "{}", window.event_count());
+        // Whatever is said to be whole is.
+        for lsn in 1..2_000 {
+            let is_kept = lsns(&window, &conversation(lsn), at(0)) == [lsn];
+            if lsn > 1 {
+                assert!(is_kept || window.check(&conversation(lsn), at(lsn - 1)).is_err(), "{lsn}");
+            }
+            assert_eq!(window.overtakes(&conversation(lsn), at(lsn - 1)), !is_kept, "{lsn}");
+            let (start, complete) = window.since(&conversation(lsn), seconds(lsn as i64), 10);
+            assert!(!complete || !lsns(&window, &conversation(lsn), start).is_empty(), "{lsn}");
+        }
+        assert_eq!(window.check(&conversation(1), window.head()), Ok(()));
+        window.expire(seconds(1_000_000));
+        assert_eq!((window.event_count(), window.bytes()), (0, 0));
+        assert!(window.channels.is_empty() && window.organizations.is_empty() && window.by_quiet.is_empty());
+    }
+
+    #[test]
+    fn organizations_without_events_are_bounded_too() {
+        let mut window = larger_window();
+        for lsn in 1..2_000 {
+            commit(&mut window, lsn, &topic(lsn.into()), 10);
+        }
+        assert!(window.bytes() <= LARGER.bytes_max, "{}", window.bytes());
+        assert!(window.event_count() > 250 && window.event_count() < 1_000, "{}", window.event_count());
+        for lsn in 2..2_000_u64 {
+            let is_kept = lsns(&window, &topic(lsn.into()), at(0)) == [lsn];
+            assert!(is_kept || window.check(&topic(lsn.into()), at(lsn - 1)).is_err(), "{lsn}");
+        }
+        // One that comes back has lost what it had.
+        let is_gone = |lsn: &u64| lsns(&window, &topic(u128::from(*lsn)), at(0)).is_empty();
+        let back = (2..2_000).find(is_gone).unwrap();
+        commit(&mut window, 2_000, &topic(back.into()), 10);
+        assert!(window.check(&topic(back.into()), at(back - 1)).is_err());
+        assert_eq!(window.check(&topic(back.into()), at(1_999)), Ok(()));
+        window.expire(seconds(1_000_000));
+        assert_eq!((window.event_count(), window.bytes()), (0, 0));
+        assert!(window.channels.is_empty() && window.organizations.is_empty() && window.by_quiet.is_empty());
+    }
+
+    #[test]
+    fn rows_are_found_where_they_are_and_serializations_counted() {
+        let mut window = window();
+        let topic = Topic::Other("room".into());
+        let row = |number: u64| Uuid::from_u128(number.into());
+        for lsn in 1..=600_u64 {
+            window.advance(at(lsn), seconds(lsn as i64));
+            let message = Some(RealtimeMessage { id: row(lsn % 500), private: true, binary: lsn % 3 == 0 });
+            let event =
+                Event { topic: topic.clone(), event: "e".into(), payload: vec![b'x'; 10].into(), message };
+            let meta = b"{}".as_slice().into();
+            window.keep(&topic, Kept::new(at(lsn), Xid(lsn as u32), &event, &meta, 1));
+        }
+        let kept = lsns(&window, &topic, at(0));
+        let (first, floor) = (kept[0], window.floor_of(&topic));
+        assert!(first > 250 && first < 500, "{first}");
+        for number in 0..500 {
+            let last = if number <= 100 { number + 500 } else { number };
+            let expected = (at(last) > floor).then_some(at(last));
+            assert_eq!(window.position_of(&topic, row(number)), expected, "{number}");
+        }
+        for after in [at(0), floor, at(first), at(first + 1), at(599), at(600)] {
+            let events = || window.after(&topic, after);
+            let of_v1 = events().filter(|kept| kept.encoding.is_for(Vsn::V1)).count();
+            assert_eq!(window.count_after(&topic, after, Vsn::V1), of_v1, "{after:?}");
+            assert_eq!(window.count_after(&topic, after, Vsn::V2), events().count());
+        }
+    }
+
+    #[test]
+    fn clocks_that_go_back_hide_nothing() {
+        let mut window = window();
+        for (lsn, second) in [(10, 100), (20, 105), (30, 103), (40, 90), (50, 106), (60, 104)] {
+            window.advance(at(lsn), seconds(second));
+        }
+        let check = |second, expected: u64| {
+            let before = if expected == 0 { window.floor } else { at(expected) };
+            assert_eq!(window.since(&topic(1), seconds(second), 10).0, before, "{second}");
+        };
+        for (second, expected) in [(90, 0), (100, 0), (101, 10), (105, 10), (106, 40), (107, 60)] {
+            check(second, expected);
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_complemented_from_where_it_may_lack_something() {
+        let mut window = window();
+        for (lsn, xid) in [(10, 10), (20, 12), (30, 11), (40, 15), (50, 14), (60, 16)] {
+            window.advance(at(lsn), seconds(lsn as i64));
+            let event = Event { topic: topic(1), event: "e".into(), payload: "{}".into(), message: None };
+            window.keep(&topic(1), Kept::new(at(lsn), Xid(xid), &event, &b"{}".as_slice().into(), 1));
+        }
+        let check = |snapshot: &str, expected| {
+            assert_eq!(window.shown_up_to(&topic(1), &snapshot.parse().unwrap()), expected, "{snapshot}");
+        };
+        let floor = window.floor_of(&topic(1));
+        check("17:17:", at(60));
+        check("16:16:", at(50));
+        check("15:17:15", at(30));
+        check("12:17:12,14", at(10));
+        check("10:17:10", floor);
+        check("10:10:", floor);
+        assert_eq!(window.shown_up_to(&topic(2), &"17:17:".parse().unwrap()), floor);
     }
 
     #[test]
@@ -597,6 +990,23 @@ mod tests {
         }
         assert!(complements(&window, "40000:40000:"));
         assert!(!complements(&window, "5:40000:5"), "it may be one of those that were forgotten");
+    }
+
+    #[test]
+    fn what_was_evicted_is_no_loss_however_many_transactions_came_since() {
+        let mut window = window();
+        for lsn in 10..40_000 {
+            commit(&mut window, lsn, &topic(1), 1_000);
+        }
+        window.expire(seconds(100_000));
+        let complements =
+            |window: &Window, snapshot: &str| window.complements(&snapshot.parse().unwrap(), &topic(1));
+        assert!(complements(&window, "40000:40000:"));
+        for later in [1 << 31, (1 << 31) + 20_000, 1 << 32, 5 << 31, 1_u64 << 40] {
+            let snapshot = format!("{0}:{0}:", later + 40_000);
+            assert!(complements(&window, &snapshot), "{snapshot}");
+            // And what is evicted then is looked at as before.
+        }
     }
 
     #[test]

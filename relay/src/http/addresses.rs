@@ -1,6 +1,7 @@
 //! How much comes from where: sockets of an address, and messages of a caller over HTTP.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -57,6 +58,13 @@ impl Addresses {
         }
         open.sockets += 1;
         Ok(Place { addresses: self.clone(), origin })
+    }
+}
+
+impl Place {
+    /// Where its socket comes from.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.origin.address()
     }
 }
 

@@ -20,20 +20,20 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::peer::{self, Connected, Origin};
+use super::peer::{Connected, Origin};
 use crate::auth::{Credential, Role};
 use crate::fanout::{HubInput, Publication, Publish};
-use crate::policies::PolicyError;
+use crate::policies::{Headers, PolicyError};
 use crate::protocol::json::{is_null, members, string};
-use crate::protocol::{Encoding, Reason, UserBroadcast, is_relayable};
+use crate::protocol::{EVENT_BYTES_MAX, Encoding, Reason, UserBroadcast, is_relayable};
 use crate::route::{OPTIONAL_PREFIX, Topic, WIRE_PREFIX};
 use crate::socket::RateLimit;
 
 /// Who asks, and how much more he may.
 struct Caller {
     credential: Credential,
-    /// All headers, as policies see them.
-    headers: Arc<str>,
+    /// As policies see them.
+    headers: Headers,
     origin: Origin,
 }
 
@@ -67,6 +67,7 @@ impl Refusal {
             StatusCode::UNPROCESSABLE_ENTITY => "invalid",
             StatusCode::TOO_MANY_REQUESTS => "over_rate",
             StatusCode::SERVICE_UNAVAILABLE => "not_ready",
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "headers_too_large",
             _ => "malformed",
         }
     }
@@ -147,6 +148,9 @@ pub(super) async fn single(
         }
         let channels = channels(&topic).map_err(|problem| Refusal::invalid(json!({ "topic": [problem] })))?;
         let (topic, also) = channels;
+        if event.len() > EVENT_BYTES_MAX {
+            return Err(refusal(Reason::EventNameTooLong));
+        }
         let private = query.iter().any(|(name, value)| name == "private" && value == "true");
         let broadcast = UserBroadcast { event, encoding, payload };
         let mut publication = Publication { topic, also, private, broadcast, id: None, is_granted: false };
@@ -204,7 +208,8 @@ async fn is_granted(
     if let Some(is_granted) = known.get(topic) {
         return Ok(*is_granted);
     }
-    let findings = shared.policies.ask(&topic.to_string(), &caller.credential, &caller.headers).await?;
+    let Caller { credential, headers, origin } = caller;
+    let findings = shared.policies.ask(&topic.to_string(), credential, headers, origin.address()).await?;
     if let Some(cause) = findings.write_failed {
         return Err(PolicyError::Failed(cause));
     }
@@ -221,6 +226,9 @@ fn unanswered(error: PolicyError) -> Refusal {
         PolicyError::NoPartition => (StatusCode::UNPROCESSABLE_ENTITY, "Missing messages partition"),
         PolicyError::Unreachable => (StatusCode::UNPROCESSABLE_ENTITY, "Tenant database unavailable"),
         PolicyError::Exhausted => (StatusCode::TOO_MANY_REQUESTS, "Connection pool exhausted"),
+        PolicyError::HeadersTooLarge => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers are too large to be shown to policies")
+        }
     };
     Refusal::message(status, text)
 }
@@ -231,6 +239,7 @@ fn refusal(reason: Reason) -> Refusal {
         Reason::PayloadTooLarge => {
             Refusal::invalid(json!({ "payload": ["Payload size exceeds tenant limit"] }))
         }
+        Reason::EventNameTooLong => Refusal::invalid(json!({ "event": [TOO_LONG] })),
         Reason::Unauthorized { .. } => Refusal::message(StatusCode::FORBIDDEN, "Unauthorized"),
         other => Refusal::message(StatusCode::FORBIDDEN, &other.message()),
     }
@@ -254,7 +263,7 @@ async fn authenticate(shared: &Shared, head: &Parts) -> Result<Caller, Refusal> 
     let origin = shared.origin(&head.extensions, &head.headers);
     for candidate in candidates.into_iter().flatten() {
         if let Ok(credential) = shared.connect(Some(candidate)).await {
-            let headers = peer::headers_as_json(&head.headers, |_| true).into();
+            let headers = Headers::of(&head.headers, |_| true);
             return Ok(Caller { credential, headers, origin });
         }
     }
@@ -403,6 +412,9 @@ fn parse_batch(shared: &Shared, body: &[u8]) -> Result<Vec<Publication>, Refusal
 const BLANK: &str = "can't be blank";
 const INVALID: &str = "is invalid";
 
+/// Of what every member is told: the name of an event, and the id that a sender gives a message.
+const TOO_LONG: &str = "should be at most 255 byte(s)";
+
 /// The channel that a topic over HTTP means. Most clients write its name; some write it as on the wire, with `realtime:`
 /// in front. But a channel may itself be called so, if an application put the prefix into the name: then nobody can tell,
 /// and both are meant.
@@ -442,6 +454,7 @@ fn parse_message(
         };
         match string(value) {
             Some(text) if text.trim().is_empty() => wrong(name, BLANK),
+            Some(text) if name == "event" && text.len() > EVENT_BYTES_MAX => wrong(name, TOO_LONG),
             Some(text) => return Some(text),
             None => wrong(name, INVALID),
         }
@@ -475,8 +488,10 @@ fn parse_message(
     };
     let id = id.filter(|id| !is_null(id)).and_then(|id| {
         let text = string(id);
-        if text.is_none() {
-            wrong("id", INVALID);
+        match &text {
+            Some(text) if text.len() > EVENT_BYTES_MAX => wrong("id", TOO_LONG),
+            Some(_) => {}
+            None => wrong("id", INVALID),
         }
         text
     });

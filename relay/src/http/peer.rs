@@ -1,4 +1,4 @@
-//! Whom a request is counted with, and what policies see of it.
+//! Whom a request is counted with.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -49,6 +49,14 @@ impl Origin {
         }
     }
 
+    /// None: this machine, or not told.
+    pub(crate) fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Network(address) => Some(address),
+            Self::Local | Self::Untold => None,
+        }
+    }
+
     fn network(address: IpAddr) -> Self {
         Self::Network(match address.to_canonical() {
             IpAddr::V6(address) => {
@@ -77,13 +85,6 @@ pub(super) fn origin(
         Ok(address) => (Origin::network(address), None),
         Err(doubt) => (connected.map_or(Origin::Untold, Origin::network), Some(doubt)),
     }
-}
-
-/// Headers as policies see them: a JSON object of text. Of a repeated header the last counts.
-pub(super) fn headers_as_json(headers: &HeaderMap, is_shown: impl Fn(&str) -> bool) -> String {
-    let shown = headers.iter().filter(|(name, _)| is_shown(name.as_str()));
-    let text = shown.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    serde_json::to_string(&text.collect::<std::collections::BTreeMap<_, _>>()).expect("text is JSON")
 }
 
 #[cfg(test)]

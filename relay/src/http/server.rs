@@ -14,11 +14,12 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::Shared;
-use super::listener::{Listener, Stream};
+use super::listener::Listener;
 use super::lobby::{Awaited, Seat};
 use super::opening::Opening;
 use super::peer::{Connected, Origin};
@@ -79,8 +80,20 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
+/// Serves one connection that somebody else accepted.
+pub(crate) async fn receive(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: Option<IpAddr>,
+    router: Router,
+    shared: Arc<Shared>,
+) {
+    if let Some(seat) = shared.lobby.enter(Origin::of_connection(address)).await {
+        drive(stream, address, seat, router, shared).await;
+    }
+}
+
 async fn drive(
-    stream: Stream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: Option<IpAddr>,
     seat: Arc<Seat>,
     router: Router,

@@ -57,7 +57,7 @@ struct Failures {
 pub(super) struct Arrival {
     /// What to announce, if events are missing.
     pub(super) loss: Option<&'static str>,
-    /// LSNs of before mean nothing any more.
+    /// Another server, or another history of it: LSNs beyond what was handed on mean something else.
     pub(super) is_elsewhere: bool,
 }
 
@@ -77,11 +77,12 @@ impl History {
         } else {
             last.and_then(|last| last.loss(attachment))
         };
-        if loss.is_some() || is_elsewhere {
+        if loss.is_some() {
             // They may have changed in what is not read.
             self.routes = None;
         }
-        let handed = last.filter(|_| !is_elsewhere).map_or(confirmed_flush_lsn, |last| last.handed);
+        // A new primary that has all of it has it at the same LSNs.
+        let handed = last.filter(|_| loss.is_none()).map_or(confirmed_flush_lsn, |last| last.handed);
         self.last = Some(Last { system_identifier, timeline, handed: handed.max(confirmed_flush_lsn) });
         Arrival { loss, is_elsewhere }
     }
@@ -216,6 +217,25 @@ mod tests {
         assert!(history.routes.is_some());
         history.arrive(&attachment(1, 501));
         assert!(history.routes.is_none());
+    }
+
+    #[test]
+    fn a_fail_over_that_loses_nothing_keeps_the_routes() {
+        let mut history = History::default();
+        history.arrive(&attachment(1, 100));
+        history.attached_before = true;
+        history.hand(Lsn(1000));
+        history.routes = Some(KnownRoutes::default());
+        assert_eq!(history.arrive(&attachment(2, 400)), Arrival { loss: None, is_elsewhere: true });
+        assert!(history.routes.is_some());
+        // What was told to clients stays told, and the routes are those of then.
+        assert_eq!(history.handed(), Lsn(1000));
+        // Slots that followed the first primary's lag behind what we have told by one distance or another.
+        assert_eq!(history.arrive(&attachment(2, 500)).loss, None);
+        let left_early = Attachment { timeline_history: vec![(1, Lsn(900))], ..attachment(3, 400) };
+        assert!(history.arrive(&left_early).loss.is_some());
+        assert!(history.routes.is_none());
+        assert_eq!(history.handed(), Lsn(400));
     }
 
     #[test]

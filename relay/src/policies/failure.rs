@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 use tracing::{info, warn};
 
-use super::Question;
+use super::question::Question;
 use crate::metrics::Metrics;
 use crate::protocol::Reason;
 
@@ -67,6 +67,8 @@ pub enum PolicyError {
     Unreachable,
     #[error("too many questions wait for a session")]
     Exhausted,
+    #[error("the headers have more than {} bytes", super::HEADERS_BYTES_MAX)]
+    HeadersTooLarge,
 }
 
 impl PolicyError {
@@ -79,6 +81,7 @@ impl PolicyError {
             Self::NoPartition => Reason::PartitionMissing,
             Self::Unreachable => Reason::DatabaseUnreachable,
             Self::Exhausted => Reason::PolicySessionsExhausted,
+            Self::HeadersTooLarge => Reason::HeadersTooLarge,
         }
     }
 }
@@ -247,7 +250,7 @@ impl Complaints {
         }
         warn!(
             topic = question.topic,
-            role = question.role.name(),
+            role = question.role().name(),
             action = failure.step.action(),
             sqlstate = &*cause.sqlstate,
             message_of_postgres = &*cause.message,

@@ -6,8 +6,9 @@ use serde_json::json;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
+use super::Findings;
 use super::failure::{Failure, Step, is_denial};
-use super::{Findings, Question};
+use super::question::Question;
 use crate::auth::{Claims, Grants};
 
 const BROADCAST: &str = "broadcast";
@@ -30,7 +31,6 @@ impl Probed {
 pub(super) async fn probe(
     client: &mut Client,
     question: &Question,
-    claims: Option<&Claims>,
     timeout: Duration,
 ) -> Result<Probed, Failure> {
     let at = |step| move |error: tokio_postgres::Error| Failure::of(step, &error);
@@ -38,17 +38,13 @@ pub(super) async fn probe(
     // A statement ends before its join does, so that the session can be used again.
     let timeout = format!("set local statement_timeout = {}", (timeout * 4 / 5).as_millis().max(1));
     transaction.batch_execute(&timeout).await.map_err(at(Step::Become))?;
-    let answer = try_all(&transaction, question, claims).await;
+    let answer = try_all(&transaction, question).await;
     // Nothing of it may become visible or be replicated.
     transaction.rollback().await.map_err(at(Step::Become))?;
     answer
 }
 
-async fn try_all(
-    transaction: &Transaction<'_>,
-    question: &Question,
-    claims: Option<&Claims>,
-) -> Result<Probed, Failure> {
+async fn try_all(transaction: &Transaction<'_>, question: &Question) -> Result<Probed, Failure> {
     let at = |step| move |error: tokio_postgres::Error| Failure::of(step, &error);
     transaction.execute("select campfire.require_supabase_api()", &[]).await.map_err(at(Step::Require))?;
     // Rows to look for, written by the table's owner, whom no policy binds.
@@ -60,7 +56,7 @@ async fn try_all(
         .await
         .map_err(at(Step::Probe))?;
     let probes: Vec<(String, Uuid)> = probes.iter().map(|row| (row.get(0), row.get(1))).collect();
-    become_caller(transaction, question, claims).await.map_err(at(Step::Become))?;
+    become_caller(transaction, question).await.map_err(at(Step::Become))?;
     let (may_select, may_insert) = table_grants(transaction).await.map_err(at(Step::Become))?;
     let ids: Vec<Uuid> = probes.iter().map(|(_, id)| *id).collect();
     let visible = transaction.query("select id from realtime.messages where id = any($1)", &[&ids]).await;
@@ -101,9 +97,8 @@ async fn try_all(
 async fn become_caller(
     transaction: &Transaction<'_>,
     question: &Question,
-    claims: Option<&Claims>,
 ) -> Result<(), tokio_postgres::Error> {
-    let role = question.role.name();
+    let (role, claims) = (question.role().name(), question.claims());
     // An API key proves a role and nothing more.
     let all_claims =
         claims.map_or_else(|| json!({ "role": role }).to_string(), |claims| claims.raw.get().to_owned());

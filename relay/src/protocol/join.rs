@@ -7,6 +7,9 @@ use serde_json::value::RawValue;
 use super::json::{is_null, members, string};
 use super::reason::Reason;
 
+/// Longest `presence.key`: a channel keeps it, and every member of the room is told.
+const PRESENCE_KEY_BYTES_MAX: usize = 255;
+
 /// What a client asks for when it joins a topic.
 #[derive(Clone, Debug, Default)]
 pub struct JoinPayload {
@@ -51,6 +54,9 @@ impl JoinPayload {
         let presence_key = reader.read("presence.key", key, as_key).filter(|key| !key.is_empty());
         if presence_key.as_deref() == Some("ids") {
             return Err(Reason::InvalidPresenceKey);
+        }
+        if presence_key.as_ref().is_some_and(|key| key.len() > PRESENCE_KEY_BYTES_MAX) {
+            return Err(Reason::PresenceKeyTooLong);
         }
         // Both are read, so that both are reported. The alias wins if both are texts.
         let (access_token, user_token) =
@@ -247,6 +253,18 @@ mod tests {
             parse(r#"{"config":{"presence":{"key":"ids"}}}"#).unwrap_err(),
             Reason::InvalidPresenceKey
         );
+    }
+
+    #[test]
+    fn a_presence_key_is_bounded() {
+        let key = |key: &str| parse(&serde_json::json!({"config": {"presence": {"key": key}}}).to_string());
+        let longest = "k".repeat(255);
+        assert_eq!(key(&longest).unwrap().presence_key, Some(longest));
+        for long in ["k".repeat(256), "é".repeat(128), "\n".repeat(3_000_000)] {
+            assert_eq!(key(&long).unwrap_err(), Reason::PresenceKeyTooLong);
+        }
+        let text = "PresenceKeyTooLong: A presence key has at most 255 bytes";
+        assert_eq!(Reason::PresenceKeyTooLong.to_string(), text);
     }
 
     proptest! {

@@ -58,6 +58,18 @@ impl Envelope<'_> {
 
     /// Tells the channel about itself.
     pub fn system(&self, status: SystemStatus, message: &str) -> Frame {
+        self.system_with(status, message, "")
+    }
+
+    /// Tells the channel that events are missing before this place, and the position from which on none is. Status ok,
+    /// because an error would make the Python client rejoin.
+    pub fn replay_incomplete(&self, cause: &str, position: &str) -> Frame {
+        let message = format!("ReplayIncomplete: {cause}");
+        self.system_with(SystemStatus::Ok, &message, &format!(r#","position":{}"#, json::quoted(position)))
+    }
+
+    /// `members` of the payload come last, each behind a comma.
+    fn system_with(&self, status: SystemStatus, message: &str, members: &str) -> Frame {
         let status = match status {
             SystemStatus::Ok => r#""ok""#,
             SystemStatus::Error => r#""error""#,
@@ -71,6 +83,7 @@ impl Envelope<'_> {
             &message,
             r#","channel":"#,
             &channel,
+            members,
             "}",
         ];
         self.message(self.join_ref, &Ref::Null, "system", &payload)
@@ -184,6 +197,11 @@ mod tests {
             |channel| channel.system(SystemStatus::Ok, "all \"well\""),
             r#"{"topic":"realtime:room:7","event":"system","payload":{"extension":"system","status":"ok","message":"all \"well\"","channel":"room:7"},"ref":null}"#,
             r#"["4",null,"realtime:room:7","system",{"extension":"system","status":"ok","message":"all \"well\"","channel":"room:7"}]"#,
+        );
+        check(
+            |channel| channel.replay_incomplete("fetch anew", "f7fe.00000001"),
+            r#"{"topic":"realtime:room:7","event":"system","payload":{"extension":"system","status":"ok","message":"ReplayIncomplete: fetch anew","channel":"room:7","position":"f7fe.00000001"},"ref":null}"#,
+            r#"["4",null,"realtime:room:7","system",{"extension":"system","status":"ok","message":"ReplayIncomplete: fetch anew","channel":"room:7","position":"f7fe.00000001"}]"#,
         );
         check(
             |channel| channel.presence_state("{}"),

@@ -41,12 +41,18 @@ pub enum Reason {
     PartitionMissing,
     DatabaseUnreachable,
     PolicySessionsExhausted,
+    /// The headers of the handshake are more than policies are shown.
+    HeadersTooLarge,
     /// Too many sockets have joined with one token.
     TooManySockets,
     ReplicationNotEstablished,
     RoleNotAllowed,
     TokenExpired {
         seconds_ago: u64,
+    },
+    /// The token's `nbf` lies in the future.
+    TokenNotYetValid {
+        seconds: u64,
     },
     /// The token has no `role` or no `exp`.
     ClaimsMissing,
@@ -62,6 +68,7 @@ pub enum Reason {
     },
     PostgresChangesNotSupported,
     InvalidPresenceKey,
+    PresenceKeyTooLong,
     /// `replay` on a channel outside `org:`.
     ReplayNotAllowed,
     /// `replay` is none of the forms that exist.
@@ -76,6 +83,7 @@ pub enum Reason {
     TooManyChannels,
     /// Only the relay may send events of this name, or this client may not send it here.
     EventNotAllowed,
+    EventNameTooLong,
     PayloadTooLarge,
     /// A join among more messages than the socket may send.
     TooManyJoins,
@@ -84,6 +92,10 @@ pub enum Reason {
     PresenceNotAnObject,
     /// What a member tracks is larger than allowed. Ends the channel.
     PresenceTooLarge,
+    /// What is tracked on the channel takes all the memory that one channel may take.
+    PresenceChannelFull,
+    /// The same of all channels of the organization, of all outside `org:`, or of the relay.
+    PresenceFull,
     /// More presence calls than one channel may make. Ends the channel.
     TooManyPresenceCalls,
 }
@@ -118,26 +130,34 @@ impl Reason {
             Self::PartitionMissing => "MissingPartition",
             Self::DatabaseUnreachable => "UnableToConnectToProject",
             Self::PolicySessionsExhausted => "IncreaseConnectionPool",
+            Self::HeadersTooLarge => "HeadersTooLarge",
             Self::TooManySockets => "ConnectionRateLimitReached",
             Self::ReplicationNotEstablished => "ReplicationNotEstablished",
             Self::RoleNotAllowed => "RoleNotAllowed",
-            Self::TokenExpired { .. } | Self::ClaimsMissing | Self::ClaimInvalid => "InvalidJWTToken",
+            Self::TokenExpired { .. }
+            | Self::TokenNotYetValid { .. }
+            | Self::ClaimsMissing
+            | Self::ClaimInvalid => "InvalidJWTToken",
             Self::MalformedToken => "MalformedJWT",
             Self::TokenSignature => "JwtSignatureError",
             Self::TokenSigner | Self::UnknownKey { .. } => "JwtSignerError",
             Self::PostgresChangesNotSupported => "PostgresChangesNotSupported",
             Self::InvalidPresenceKey => "InvalidPresenceKey",
+            Self::PresenceKeyTooLong => "PresenceKeyTooLong",
             Self::ReplayNotAllowed | Self::ReplayNotValid | Self::ReplayUnavailable => {
                 "UnableToReplayMessages"
             }
             Self::SnapshotUnavailable => "SnapshotUnavailable",
             Self::TooManyChannels => "ChannelRateLimitReached",
             Self::EventNotAllowed => "EventNotAllowed",
+            Self::EventNameTooLong => "EventNameTooLong",
             Self::PayloadTooLarge => "PayloadTooLarge",
             Self::TooManyJoins => "ClientJoinRateLimitReached",
             Self::TooManyMessages => "MessagePerSecondRateLimitReached",
             Self::PresenceNotAnObject => "InvalidPresencePayload",
             Self::PresenceTooLarge => "PresencePayloadTooLarge",
+            Self::PresenceChannelFull => "PresenceChannelFull",
+            Self::PresenceFull => "PresenceFull",
             Self::TooManyPresenceCalls => "ClientPresenceRateLimitReached",
         }
     }
@@ -170,12 +190,18 @@ impl Reason {
             Self::PartitionMissing => "realtime.messages has no partition for today",
             Self::DatabaseUnreachable => "Realtime was unable to connect to the project database",
             Self::PolicySessionsExhausted => "Please increase your connection pool size",
+            Self::HeadersTooLarge => {
+                "The connection's headers that begin with x- are too large to be shown to policies (16 KiB)"
+            }
             Self::TooManySockets => "Too many connected users",
             Self::ReplicationNotEstablished => "Replication connection was not established in time",
             Self::PrivateOnly => "This project only allows private channels",
             Self::RoleNotAllowed => ROLE_NOT_ALLOWED,
             Self::TokenExpired { seconds_ago } => {
                 return format!("Token has expired {seconds_ago} seconds ago").into();
+            }
+            Self::TokenNotYetValid { seconds } => {
+                return format!("Token is not valid for another {seconds} seconds").into();
             }
             Self::ClaimsMissing => "Fields `role` and `exp` are required in JWT",
             Self::ClaimInvalid => "Claims of the JWT have unexpected types",
@@ -198,13 +224,17 @@ impl Reason {
             Self::AgentGone => "The agent is no longer active in this organization",
             Self::ConversationGone => "The conversation was deleted or moved",
             Self::InvalidPresenceKey => "`ids` cannot be a presence key, JavaScript clients would fail on it",
+            Self::PresenceKeyTooLong => "A presence key has at most 255 bytes",
             Self::TooManyChannels => "Too many channels",
             Self::EventNotAllowed => "You may not send this event on this channel",
+            Self::EventNameTooLong => "The name of an event has at most 255 bytes",
             Self::PayloadTooLarge => "payload_size_exceeded",
             Self::TooManyJoins => "Too many joins per second",
             Self::TooManyMessages => "Too many messages per second",
             Self::PresenceNotAnObject => "Presence track payload must be a map",
             Self::PresenceTooLarge => "Track message size exceeded",
+            Self::PresenceChannelFull => "What is tracked on this channel takes all the memory it may take",
+            Self::PresenceFull => "What is tracked takes all the memory it may take",
             Self::TooManyPresenceCalls => "Client presence rate limit exceeded",
         })
     }

@@ -315,7 +315,8 @@ impl Plan {
             json.push(b'{');
         }
         json.push(b'}');
-        json.into()
+        // The window keeps it: no more memory than it needs.
+        json.into_boxed_slice().into()
     }
 
     fn moved(&self, route: &PlannedRoute, old: Row<'_>, new: Row<'_>) -> bool {

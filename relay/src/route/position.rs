@@ -38,6 +38,11 @@ impl Position {
         })
     }
 
+    /// Its transaction's commit. An LSN alone may be one of a history that was left.
+    pub fn commit(self) -> (u32, Lsn) {
+        (self.timeline, self.commit_lsn)
+    }
+
     /// Just before every commit that a slot confirmed up to `lsn` still sends. One may begin exactly there.
     pub fn before(timeline: u32, lsn: Lsn) -> Self {
         Self { timeline, commit_lsn: Lsn(lsn.0.saturating_sub(1)), change: u32::MAX }

@@ -129,7 +129,7 @@ fn realtime(body: &str) -> Option<SignedMessage> {
         return None;
     }
     let payload = match &row.binary {
-        Some(binary) => STANDARD.decode(binary).ok()?.into(),
+        Some(binary) => STANDARD.decode(binary).ok()?.into_boxed_slice().into(),
         None => Bytes::copy_from_slice(row.payload.map_or("null", RawValue::get).as_bytes()),
     };
     let message = RealtimeMessage { id: row.id, private: row.private, binary: row.binary.is_some() };

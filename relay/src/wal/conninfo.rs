@@ -4,6 +4,7 @@
 mod parse;
 mod passfile;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -88,6 +89,14 @@ impl Conninfo {
     /// A sentence that names the parameter, and never quotes the text, which may hold a password.
     pub fn parse(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Conninfo, String> {
         parse::parse(text, &lookup)
+    }
+
+    /// What the text alone says, by libpq's names of parameters: without variables, and before anything is made of it.
+    ///
+    /// # Errors
+    /// As [`Conninfo::parse`].
+    pub fn parameters(text: &str) -> Result<HashMap<String, String>, String> {
+        parse::parameters(text)
     }
 
     pub fn user(&self) -> &str {

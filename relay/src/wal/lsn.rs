@@ -44,27 +44,22 @@ impl FromStr for Lsn {
     }
 }
 
-/// A 32-bit transaction id. It wraps around; compare two only together with a snapshot.
+/// A 32-bit transaction id, as the stream has it. It wraps around: what is kept for long keeps the whole id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Xid(pub u32);
 
 impl Xid {
-    /// Whether it was given out before `other`, as Postgres compares ids that are less than 2^31 apart.
-    pub fn precedes(self, other: Xid) -> bool {
-        (self.0.wrapping_sub(other.0) as i32) < 0
-    }
-
-    /// The 64-bit id within 2^31 of `near` of which this is the lower half. Postgres lets no two transactions that matter
-    /// to each other be further apart.
+    /// The 64-bit id within 2^31 of another of which this is the lower half. Postgres lets no two transactions that
+    /// matter to each other be further apart.
     pub fn widen(self, near: u64) -> u64 {
         const EPOCH: u64 = 1 << 32;
-        let wide = (near & !(EPOCH - 1)) | u64::from(self.0);
-        if wide > near.saturating_add(EPOCH / 2) && wide >= EPOCH {
-            wide - EPOCH
-        } else if wide.saturating_add(EPOCH / 2) < near {
-            wide + EPOCH
+        let id = (near & !(EPOCH - 1)) | u64::from(self.0);
+        if id > near.saturating_add(EPOCH / 2) && id >= EPOCH {
+            id - EPOCH
+        } else if id.saturating_add(EPOCH / 2) < near {
+            id.saturating_add(EPOCH)
         } else {
-            wide
+            id
         }
     }
 }
@@ -93,9 +88,18 @@ mod tests {
     }
 
     #[test]
-    fn transaction_ids_are_compared_around_the_wrap() {
-        assert!(Xid(3).precedes(Xid(4)) && !Xid(4).precedes(Xid(3)) && !Xid(4).precedes(Xid(4)));
-        assert!(Xid(u32::MAX).precedes(Xid(3)) && !Xid(3).precedes(Xid(u32::MAX)));
+    fn the_whole_id_is_the_one_nearby() {
+        const EPOCH: u64 = 1 << 32;
+        let check = |near: u64, id: u64| assert_eq!(Xid(id as u32).widen(near), id, "near {near}");
+        check(10, 9);
+        check(10, 1 << 31);
+        // In the first epoch there is none before.
+        check(10, EPOCH - 1);
+        check(EPOCH + 2, EPOCH - 1);
+        check(EPOCH - 2, EPOCH + 3);
+        check(7 * EPOCH + 2, 7 * EPOCH - 1_000);
+        check(7 * EPOCH - 2, 7 * EPOCH + 1_000);
+        assert_eq!(Xid(3).widen(u64::MAX), u64::MAX);
     }
 
     #[test]

@@ -26,18 +26,22 @@ pub struct ParseSnapshotError(String);
 impl Snapshot {
     /// Whether the snapshot shows what a committed transaction of the stream did.
     pub fn shows(&self, xid: Xid) -> bool {
-        let xid = xid.widen(self.xmax);
+        self.shows_id(xid.widen(self.xmax))
+    }
+
+    /// The same of a whole id.
+    pub fn shows_id(&self, xid: u64) -> bool {
         // Both are needed: a commit that waits for a synchronous standby may be xmax itself, and is then not listed.
         xid < self.xmax && self.in_progress.binary_search(&xid).is_err()
     }
 
     /// Whether it began at or after the oldest transaction that was in progress.
-    pub fn is_recent(&self, xid: Xid) -> bool {
-        xid.widen(self.xmax) >= self.xmin
+    pub fn is_recent(&self, xid: u64) -> bool {
+        xid >= self.xmin
     }
 
-    /// The first id that had not been given out.
-    pub fn next_xid(&self) -> u64 {
+    /// An id that was about to be given out when it was taken.
+    pub fn xmax(&self) -> u64 {
         self.xmax
     }
 }
@@ -125,7 +129,8 @@ mod tests {
             let whole = xmin.checked_add_signed(distance).unwrap();
             let shown = whole < xmax && !in_progress.contains(&whole);
             prop_assert_eq!(snapshot.shows(Xid(whole as u32)), shown);
-            prop_assert_eq!(snapshot.is_recent(Xid(whole as u32)), whole >= xmin);
+            prop_assert_eq!(snapshot.shows_id(whole), shown);
+            prop_assert_eq!(snapshot.is_recent(whole), whole >= xmin);
             for running in in_progress {
                 prop_assert!(!snapshot.shows(Xid(running as u32)));
             }

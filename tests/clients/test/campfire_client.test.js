@@ -251,7 +251,7 @@ test('a client that looks away during a burst keeps its socket and gets all of i
 
 test('a quiet channel resumes by the position of a heartbeat', async (t) => {
   const [conversation, other] = [await openConversation(), await openConversation()]
-  const connection = connect(t, { heartbeatIntervalMs: 200 })
+  const connection = connect(t, { heartbeatIntervalMs: 3000 })
   const { channel, events, joined } = await join(connection.campfire, conversationChannel(conversation))
   const atJoin = channel.position
   assert.ok(atJoin)

@@ -277,11 +277,17 @@ export class CampfireChannel {
     }
   }
 
-  #hear(system: { status?: string; message?: string }): void {
-    const { status, message = '' } = system ?? {}
+  #hear(system: { status?: string; message?: string; position?: unknown }): void {
+    const { status, message = '', position } = system ?? {}
     if (message.startsWith('ReplayIncomplete')) {
-      if (!this.#isIncompleteTold) this.#host.onIncomplete(this, message)
+      const isOfTheJoin = this.#isIncompleteTold
       this.#isIncompleteTold = false
+      if (!isOfTheJoin) this.#host.onIncomplete(this, message)
+      // After it was told: if this ends in between, it is told again.
+      if (isPosition(position)) {
+        this.#bookmark.announced(position, isOfTheJoin)
+        this.#moved()
+      }
     } else if (status === 'error') {
       this.#lastError = message
     }

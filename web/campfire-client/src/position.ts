@@ -95,6 +95,19 @@ export class Bookmark {
     this.#settle()
   }
 
+  /**
+   * The relay says that events up to a position are missing, and from there on none is; the
+   * application has been told. Within a replay, not all of its events will come then.
+   */
+  announced(position: string, isOfTheJoin: boolean): void {
+    this.#position = position
+    this.#seen = position
+    if (!isOfTheJoin && this.#awaited) {
+      this.#awaited = null
+      this.#isCaughtUp = true
+    }
+  }
+
   /** The reply to a heartbeat: everything up to there is already on this socket. */
   heartbeat(position: string): void {
     if (this.#isCaughtUp) this.#move(position)

@@ -102,6 +102,36 @@ test('an incomplete join that is cut asks from the old position, to be told agai
   assert.deepEqual(bookmark.replay, { after: at(100) })
 })
 
+test('what was announced as missing is not asked for again', () => {
+  const bookmark = joined(at(3), 2, 9, false)
+  bookmark.announced(at(6), true)
+  assert.deepEqual(bookmark.replay, { after: at(6) })
+  assert.ok(!bookmark.isCaughtUp)
+  receive(bookmark, at(7), true)
+  receive(bookmark, at(8), true)
+  assert.equal(bookmark.position, at(9))
+  bookmark.announced(at(20), false)
+  bookmark.left()
+  assert.deepEqual(bookmark.replay, { after: at(20) })
+})
+
+test('a loss within a replay ends the wait for all of it', () => {
+  const bookmark = joined(at(1), 5, 9)
+  receive(bookmark, at(2), true)
+  bookmark.announced(at(6), false)
+  assert.equal(bookmark.position, at(6))
+  receive(bookmark, at(7), true)
+  bookmark.heartbeat(at(12))
+  assert.equal(bookmark.position, at(12))
+})
+
+test('after a loss the log may be another one, and shorter', () => {
+  const bookmark = joined(at(100), 0, 100)
+  bookmark.announced(at(7), false)
+  assert.ok(receive(bookmark, at(8)))
+  assert.equal(bookmark.position, at(8))
+})
+
 test('positions of another database are never known ones', () => {
   const bookmark = joined(at(9, 'ffff'), 0, 2, false)
   assert.ok(receive(bookmark, at(3)))

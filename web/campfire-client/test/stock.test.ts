@@ -70,6 +70,25 @@ test('an incomplete join is told once, and a loss later on too', async (t) => {
   assert.equal(channel.position, at(5))
   socket.say(null, null, `realtime:${NAME}`, 'system', loss)
   assert.equal(told.length, 2)
+  assert.equal(channel.position, at(5), 'an older relay names no position')
+  socket.say(null, null, `realtime:${NAME}`, 'system', { ...loss, position: at(8) })
+  assert.equal(told.length, 3)
+  assert.equal(channel.position, at(8))
+})
+
+test('what follows an incomplete join begins at the position of its notice', async (t) => {
+  const told: string[] = []
+  const { campfire, opened } = setUp(t, { onIncomplete: (_, reason) => told.push(reason) })
+  const channel = campfire.channel(NAME).subscribe()
+  const socket = await opened
+  await socket.join({ replay: { complete: false, position: at(9), count: 2 } })
+  const notice = { extension: 'system', status: 'ok', message: 'ReplayIncomplete: …', channel: NAME, position: at(6) }
+  socket.say(null, null, `realtime:${NAME}`, 'system', notice)
+  assert.equal(channel.position, at(6))
+  socket.row(7, { replayed: true })
+  socket.row(8, { replayed: true })
+  assert.equal(channel.position, at(9))
+  assert.equal(told.length, 1)
 })
 
 test('a refused join says why and is tried again with another token, not at once', async (t) => {

@@ -168,8 +168,8 @@ fn what_the_window_has_lost_is_announced_to_stock_clients_too() {
     let mut world = World::new();
     world.hub.window = super::super::window::Window::new(WindowLimits {
         age_max: std::time::Duration::from_secs(300),
-        bytes_max: 4_000,
-        organization_bytes_max: 4_000,
+        bytes_max: 20_000,
+        organization_bytes_max: 20_000,
     });
     let socket = world.small(Vsn::V1);
     world.join(socket, &conversation().to_string(), agent());

@@ -83,3 +83,24 @@ fn a_change_that_was_streamed_and_is_not_shown_counts_after_a_reconnect() {
     let refused = world.join(socket, &organization().to_string(), agent());
     assert!(refused.starts_with("error Unauthorized"), "{refused}");
 }
+
+#[test]
+fn changes_count_however_many_transactions_came_since_the_agents_were_loaded() {
+    let mut world = World::new();
+    let socket = world.connect();
+    // 2^32 + 10.
+    world.hub.apply(attached_with(vec![(ORG, USER, true)], "4294967306:4294967306:"));
+    world.hub.apply(HubInput::CaughtUp);
+    assert_eq!(world.join(socket, &organization().to_string(), agent()), "ok");
+    // 2^31 later, the same lower halves stand for what the snapshot shows, and for what happens now.
+    world.lsn = 2_147_483_656;
+    world.change(&[(&organization(), "before")], vec![]);
+    world.change(&[(&organization(), "agent row changed")], agent_row(Some(false)));
+    assert_eq!(world.heard(socket), ["before", CLOSED[0], CLOSED[1]]);
+    let refused = world.join(socket, &organization().to_string(), agent());
+    assert!(refused.starts_with("error Unauthorized"), "{refused}");
+    world.change(&[], agent_row(Some(true)));
+    assert_eq!(world.join(socket, &organization().to_string(), agent()), "ok");
+    world.change(&[], vec![ControlChange::AllAgentsGone]);
+    assert_eq!(world.heard(socket), CLOSED);
+}

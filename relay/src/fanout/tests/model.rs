@@ -9,12 +9,14 @@ use std::collections::{BTreeSet, HashMap};
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::super::resume::{EMPTIED, OVERTAKEN};
 use super::super::{
     ClientInput, HubInput, OutboxLimits, Publication, Publish, SnapshotFailure, SnapshotRow, SnapshotRows,
     SocketId, WindowLimits,
 };
 use super::world::*;
 use crate::auth::{Credential, Role};
+use crate::decode::Timestamp;
 use crate::protocol::{Encoding, UserBroadcast, Vsn};
 use crate::route::{ControlChange, DatabaseTag, Position, Template, Topic};
 use crate::wal::Lsn;
@@ -22,7 +24,7 @@ use crate::wal::Lsn;
 const SOCKETS: u64 = 4;
 
 /// A few KiB: some dozen events.
-const SMALL_WINDOW_BYTES: usize = 4 << 10;
+const SMALL_WINDOW_BYTES: usize = 10 << 10;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -85,8 +87,17 @@ enum Step {
     },
     /// TRUNCATE of the table behind the conversations' channels.
     Empty,
+    /// The window forgets what is older than the newest commits, so many.
+    Age {
+        newest: u8,
+    },
     Reconnect,
+    /// To a new primary that has everything.
+    FailOver,
+    /// The slot is gone: what had committed and was not streamed never will be.
     Loss,
+    /// What was read since may have been routed otherwise before.
+    Guess,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -110,8 +121,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => socket.prop_map(|socket| Step::Beat { socket }),
         2 => (0_u8..3).prop_map(|topic| Step::Say { topic }),
         1 => Just(Step::Empty),
+        1 => (0_u8..40).prop_map(|newest| Step::Age { newest }),
         1 => Just(Step::Reconnect),
+        1 => Just(Step::FailOver),
         1 => Just(Step::Loss),
+        1 => Just(Step::Guess),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -131,6 +145,8 @@ struct Commit {
     number: u64,
     visible: bool,
     streamed: bool,
+    /// It will never be streamed.
+    is_lost: bool,
     /// Its row was removed.
     is_dead: bool,
 }
@@ -150,10 +166,14 @@ struct Client {
     refused: bool,
     /// Everything up to here is accounted for.
     mark: u64,
-    /// It was told that something is missing before the next event.
-    excused: bool,
+    /// What was announced as missing up to here does not come any more.
+    floor: u64,
+    /// The answer was that events are missing: the notice follows it, and says up to where.
+    awaits_notice: bool,
     /// Rows of commits up to here were removed before it asked.
     dead_until: u64,
+    /// What was lost up to here was lost before it asked.
+    lost_until: u64,
 }
 
 struct Model {
@@ -168,6 +188,10 @@ struct Model {
     order: Vec<u64>,
     /// Where the table behind the conversations' channels was emptied last.
     emptied: u64,
+    /// Up to here events were lost, perhaps on every channel.
+    lost: u64,
+    /// Up to here the window has forgotten everything by age.
+    aged: u64,
     /// Sockets that wait for the answer of a heartbeat.
     beating: BTreeSet<u8>,
 }
@@ -196,6 +220,8 @@ impl Model {
             answers: Vec::new(),
             order: Vec::new(),
             emptied: 0,
+            lost: 0,
+            aged: 0,
             beating: BTreeSet::new(),
         }
     }
@@ -203,14 +229,14 @@ impl Model {
     fn commit(&mut self, topic: u8, visible: bool) -> u64 {
         self.number += 1;
         let number = self.number;
-        self.commits.push(Commit { topic, number, visible, streamed: false, is_dead: false });
+        self.commits.push(Commit { topic, number, visible, streamed: false, is_lost: false, is_dead: false });
         self.number
     }
 
     /// The stream brings what has committed, in order.
     fn stream(&mut self) {
         for index in 0..self.commits.len() {
-            if !self.commits[index].streamed {
+            if !self.commits[index].streamed && !self.commits[index].is_lost {
                 self.commits[index].streamed = true;
                 let Commit { topic: number_of_topic, number, .. } = self.commits[index];
                 self.order.push(number);
@@ -320,15 +346,30 @@ impl Model {
                 let agents = vec![(ORG, USER, self.active)];
                 self.world.hub.apply(attached(agents));
             }
+            Step::Age { newest } => {
+                // What was forgotten stays so.
+                self.aged = self.aged.max(self.number.saturating_sub(newest.into()));
+                let age_max = self.world.hub.settings.window.age_max.as_millis() as i64;
+                let forgotten = 8 * 1_000 * self.aged as i64 + 1;
+                self.world.hub.window.expire(Timestamp::from_unix_millis(forgotten + age_max));
+            }
+            Step::FailOver => {
+                self.stream();
+                let mut attached = attached(vec![(ORG, USER, self.active)]);
+                let HubInput::Attached { is_elsewhere, .. } = &mut attached else { unreachable!() };
+                *is_elsewhere = true;
+                self.world.hub.apply(HubInput::Detached);
+                self.world.hub.apply(attached);
+            }
             Step::Loss => {
-                // What had committed by then and was not streamed never will be.
-                self.commits.retain(|commit| commit.streamed);
+                self.commits.iter_mut().for_each(|commit| commit.is_lost |= !commit.streamed);
                 self.number += 1;
-                let number = self.number;
-                self.world.hub.apply(attached_after_loss(number * 8, self.active));
-                (0..SOCKETS as u8).for_each(|socket| self.drain(socket));
-                // Read before it, the rows may lack what is lost.
-                self.answers.clear();
+                self.lost = self.number;
+                self.world.hub.apply(attached_after_loss(self.number * 8, self.active));
+            }
+            Step::Guess => {
+                self.control(vec![ControlChange::RoutedAnewUntilHere]);
+                self.lost = self.number;
             }
         }
     }
@@ -351,7 +392,7 @@ impl Model {
         let how = if how == 2 && first.is_none() { 0 } else { how };
         let joined_at = match how {
             2 => first.map_or(0, |first| first.number),
-            _ => self.order.last().copied().unwrap_or_default(),
+            _ => self.order.last().copied().unwrap_or_default().max(self.lost),
         };
         let credential =
             token(&format!(r#"{{"role":"authenticated","exp":100,"org_id":"{ORG}","sub":"{USER}"}}"#));
@@ -366,7 +407,9 @@ impl Model {
                 answered: false,
                 refused: false,
                 mark: if how == 3 { 0 } else { joined_at },
-                excused: false,
+                floor: 0,
+                awaits_notice: false,
+                lost_until: self.lost,
                 dead_until: if number < 2 && how == 2 { self.emptied } else { 0 },
             },
         );
@@ -451,21 +494,44 @@ impl Model {
         }));
     }
 
-    /// Everything that a client is owed up to a commit has come, or was announced as missing.
-    fn account(&mut self, key: (u8, u8), to: u64, by: &str) {
-        let client = self.clients.get_mut(&key).expect("a client");
+    /// What a client is owed up to a commit and did not get.
+    fn missing(&self, key: (u8, u8), to: u64) -> Vec<u64> {
+        let client = &self.clients[&key];
         let from = self.commits.partition_point(|commit| commit.number <= client.mark);
         let is_owed = |commit: &&Commit| {
             commit.topic == client.topic
-                && commit.streamed
+                // Rows of after a loss show what was lost.
+                && (commit.streamed || commit.is_lost && client.how != 3)
                 && client.rows.as_ref().is_none_or(|rows| !rows.contains(&commit.number))
                 // Its rows are those of after.
                 && !(client.how == 3 && commit.is_dead)
         };
         let commits = self.commits[from..].iter().take_while(|commit| commit.number <= to);
-        let missing: Vec<u64> = commits.filter(is_owed).map(|commit| commit.number).collect();
-        assert!(missing.is_empty() || client.excused, "missing before {by} {to}: {missing:?}: {client:?}");
+        commits.filter(is_owed).map(|commit| commit.number).collect()
+    }
+
+    /// Everything that a client is owed up to a commit has come.
+    fn account(&mut self, key: (u8, u8), to: u64, by: &str) {
+        let missing = self.missing(key, to);
+        let client = self.clients.get_mut(&key).expect("a client");
+        assert!(missing.is_empty(), "missing before {by} {to}: {missing:?}: {client:?}");
         client.mark = client.mark.max(to);
+    }
+
+    /// Events up to a commit are missing, says the relay: exactly those, and not without need.
+    fn excuse(&mut self, key: (u8, u8), to: u64, cause: &str) {
+        let missing = self.missing(key, to);
+        let client = self.clients.get_mut(&key).expect("a client");
+        let mark = client.mark;
+        client.floor = client.floor.max(to);
+        client.mark = mark.max(to);
+        // By a snapshot, what is missing may be what its rows show.
+        let is_moot = client.how == 3 || self.lost.max(self.aged).max(self.emptied) > mark;
+        match cause {
+            OVERTAKEN => assert!(!missing.is_empty() || is_moot, "a false alarm up to {to}: {client:?}"),
+            EMPTIED => assert!(missing.is_empty(), "missing before a TRUNCATE: {missing:?}: {client:?}"),
+            _ => {}
+        }
     }
 
     fn hear(&mut self, socket: u8, frame: &Value) {
@@ -490,13 +556,16 @@ impl Model {
         let number = (0..3).find(|number| name == format!("realtime:{}", topic(*number))).expect("a topic");
         let key = (socket, number);
         let client = self.clients.get_mut(&key).expect("a frame on a channel never joined");
+        let awaits_notice = std::mem::take(&mut client.awaits_notice);
+        assert!(!awaits_notice || frame["event"] == "system", "no notice after {client:?}");
         match frame["event"].as_str().unwrap() {
             "phx_reply" => {
                 assert!(!client.answered, "answered twice");
                 client.answered = true;
                 client.refused = payload["status"] == "error";
                 let replay = &payload["response"]["replay"];
-                client.excused = !replay.is_null() && replay["complete"] == false;
+                client.awaits_notice = !replay.is_null() && replay["complete"] == false;
+                assert!(client.how != 1 || !client.awaits_notice, "nothing was asked for: {client:?}");
             }
             "broadcast" => {
                 assert!(client.answered && !client.refused, "an event before the answer, or after a refusal");
@@ -519,14 +588,19 @@ impl Model {
                     return;
                 }
                 assert!(event > client.dead_until, "dead: {event} of {client:?}");
+                assert!(event > client.floor, "announced as missing: {event} of {client:?}");
                 client.got.push(event);
                 self.account(key, event - 1, "the event after");
                 let client = self.clients.get_mut(&key).expect("it was there");
-                (client.mark, client.excused) = (client.mark.max(event), false);
+                client.mark = client.mark.max(event);
             }
             "system" => {
                 let message = payload["message"].as_str().unwrap();
-                client.excused |= message.starts_with("ReplayIncomplete");
+                let Some(cause) = message.strip_prefix("ReplayIncomplete: ") else {
+                    return assert!(!awaits_notice, "no notice after {client:?}");
+                };
+                let (_, position) = Position::parse_id(payload["position"].as_str().unwrap()).unwrap();
+                self.excuse(key, position.commit_lsn.0 / 8, cause);
             }
             "phx_close" => {}
             other => panic!("{other}"),
@@ -555,6 +629,8 @@ impl Model {
         }
         // Of a channel that was ended in the midst of its replay only a beginning is owed.
         if client.answered && !client.refused && client.ended_at.is_none() {
+            let is_told = client.lost_until == self.lost || client.floor + 1 >= self.lost;
+            assert!(is_told, "a loss up to {} was not announced: {client:?}", self.lost);
             self.account((socket, number), u64::MAX - 1, "the end");
         }
         self.clients.remove(&(socket, number));

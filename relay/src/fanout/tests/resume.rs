@@ -83,6 +83,24 @@ fn what_may_have_been_routed_otherwise_is_not_gone_on_from() {
 }
 
 #[test]
+fn channels_that_live_while_routes_are_guessed_are_told() {
+    let mut world = World::new();
+    world.change(&[(&conversation(), "first")], vec![]);
+    let (live, resuming, pending) = (world.connect(), world.connect(), world.connect());
+    world.join(live, &conversation().to_string(), agent());
+    world.resume(resuming, &conversation(), "{}");
+    let wants = r#"{"broadcast":{"replay":{"snapshot":50}}}"#;
+    world.join_with(pending, &conversation().to_string(), wants, Ok(agent()));
+    world.change(&[(&conversation(), "perhaps to others")], vec![ControlChange::RoutedAnewUntilHere]);
+    world.change(&[(&conversation(), "as it was routed")], vec![]);
+    for socket in [live, resuming] {
+        assert_eq!(events(&world.take(socket)), ["perhaps to others", "system", "as it was routed"]);
+    }
+    let refused = world.take(pending);
+    assert_eq!(refused[0]["payload"]["status"], "error", "{refused:?}");
+}
+
+#[test]
 fn a_replay_flows_as_the_socket_drains_and_what_commits_meanwhile_follows() {
     let mut world = World::new();
     let start = world.change(&[(&conversation(), "start")], vec![]);

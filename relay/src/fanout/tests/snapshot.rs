@@ -5,12 +5,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::super::{ClientInput, HubInput, SnapshotFailure, SnapshotRow, SnapshotRows, SocketId};
+use super::super::{
+    ClientInput, HubInput, OutboxLimits, SnapshotFailure, SnapshotRow, SnapshotRows, SocketId,
+};
 use super::world::*;
 use crate::auth::Credential;
-use crate::protocol::Encoding;
-use crate::route::{ControlChange, DatabaseTag, Topic};
-use crate::wal::Lsn;
+use crate::protocol::{Encoding, Vsn};
+use crate::route::{ControlChange, DatabaseTag, Position, Topic};
+use crate::wal::{Lsn, Xid};
 
 const WANTS: &str = r#"{"broadcast":{"replay":{"snapshot":50}}}"#;
 
@@ -266,4 +268,89 @@ fn evicted_events_make_it_incomplete_or_unavailable() {
     world.hub.tick(Instant::now(), now(17 + 300));
     world.show("8:16:8", 0, &["row"]);
     assert_eq!(reason(&world.take(socket)), UNAVAILABLE);
+}
+
+#[test]
+fn a_reader_that_stays_behind_misses_nothing_however_old_its_snapshot_is() {
+    let mut world = World::new();
+    world.hub.apply(attached_with(vec![(ORG, USER, true)], "4294967297:4294967297:"));
+    let socket = world.connect_with(Vsn::V1, OutboxLimits { bytes_max: 1 << 20, frames_max: 8 });
+    world.ask(socket, &conversation(), agent());
+    for number in 1..=20 {
+        world.change(&[(&conversation(), &format!("missed {number}"))], vec![]);
+    }
+    // 2^32 + 20 is the first that it does not show.
+    world.show("4294967316:4294967316:", 21, &["row"]);
+    world.lsn = 2_147_483_680;
+    world.change(&[(&conversation(), "2^31 transactions later")], vec![]);
+    let mut heard = world.heard(socket);
+    while world.outboxes[socket.0 as usize].take_refill_request() {
+        world.client(socket, ClientInput::Refill);
+        heard.extend(world.heard(socket));
+    }
+    let missed = (3..=20).map(|number| format!("missed {number}"));
+    let expected: Vec<String> = ["phx_reply ok".to_owned(), "row".to_owned()]
+        .into_iter()
+        .chain(missed)
+        .chain(["2^31 transactions later".to_owned()])
+        .collect();
+    assert_eq!(heard, expected);
+}
+
+#[test]
+fn rows_of_a_history_that_was_left_are_fetched_anew() {
+    let mut world = World::new();
+    let (behind, lagging, pending, live) = (
+        world.connect(),
+        world.connect_with(Vsn::V1, OutboxLimits { bytes_max: 1 << 20, frames_max: 8 }),
+        world.connect(),
+        world.connect(),
+    );
+    world.join(live, &conversation().to_string(), agent());
+    world.take(live);
+    for socket in [behind, lagging] {
+        world.ask(socket, &conversation(), agent());
+        if socket == lagging {
+            (1..=20).for_each(|_| {
+                world.change(&[(&conversation(), "event")], vec![]);
+            });
+        }
+        // The stream is far behind what the rows show.
+        world.show("8:8:", 1_000, &["row"]);
+    }
+    world.take(behind);
+    world.take(live);
+    world.ask(pending, &conversation(), agent());
+    let HubInput::Attached { loss, agents, agent_names, snapshot, tag, confirmed_flush_lsn, .. } =
+        attached(vec![(ORG, USER, true)])
+    else {
+        panic!("attached")
+    };
+    world.hub.apply(HubInput::Attached {
+        loss,
+        is_elsewhere: true,
+        agents,
+        agent_names,
+        snapshot,
+        tag,
+        timeline: 1,
+        confirmed_flush_lsn,
+    });
+    // Of another transaction with an id that the rows show.
+    let again = Position { timeline: 2, commit_lsn: Lsn(900), change: 0 };
+    let event = crate::route::Event {
+        topic: conversation(),
+        event: "of the new history".into(),
+        payload: "{}".into(),
+        message: None,
+    };
+    world.route_by(Xid(7), again, vec![event], vec![]);
+    let notice = "system: ReplayIncomplete: the new primary may not have the rows of your snapshot; fetch anew what you show";
+    assert_eq!(world.heard(behind), [notice, "of the new history"]);
+    let mut heard = world.heard(lagging);
+    world.client(lagging, ClientInput::Refill);
+    heard.extend(world.heard(lagging));
+    assert_eq!(heard[heard.len() - 2..], [notice, "of the new history"], "{heard:?}");
+    assert_eq!(reason(&world.take(pending)), UNAVAILABLE);
+    assert_eq!(world.heard(live), ["of the new history"]);
 }

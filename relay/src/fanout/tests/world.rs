@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::super::{
     ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
-    SnapshotRequest, SocketId, WindowLimits,
+    Publication, Publish, SnapshotRequest, SocketId, Unread, WindowLimits,
 };
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Grants, Keys, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics::Metrics;
-use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Ref, UserBroadcast, Vsn};
+use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Reason, Ref, UserBroadcast, Vsn, Waiting};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
 use crate::wal::{Lsn, Xid};
 
@@ -26,6 +26,8 @@ pub(super) const USER: Uuid = Uuid::from_u128(0xd);
 pub(super) struct World {
     pub(super) hub: Hub,
     pub(super) outboxes: Vec<Arc<Outbox>>,
+    /// Of all outboxes that are made from here on.
+    pub(super) unread: Arc<Unread>,
     pub(super) applied: Arc<watch::Sender<Lsn>>,
     pub(super) ready: watch::Receiver<bool>,
     /// What the hub asked of the database.
@@ -48,6 +50,8 @@ impl World {
                 calls_max: 5,
                 calls_time: Duration::from_secs(30),
                 payload_bytes_max: 1_000,
+                room_bytes_max: 100_000,
+                bytes_max: 600_000,
             },
             window: WindowLimits {
                 age_max: Duration::from_secs(300),
@@ -61,12 +65,13 @@ impl World {
         let (snapshots, requests) = mpsc::channel(2);
         let mut hub = Hub::new(settings, Metrics::default(), snapshots, Arc::clone(&applied), ready_tx);
         hub.apply(attached(vec![(ORG, USER, true)]));
-        Self { hub, outboxes: Vec::new(), applied, ready, requests, lsn: 0 }
+        let unread = Unread::new(usize::MAX);
+        Self { hub, outboxes: Vec::new(), unread, applied, ready, requests, lsn: 0 }
     }
 
     pub(super) fn connect_with(&mut self, vsn: Vsn, limits: OutboxLimits) -> SocketId {
         let id = SocketId(self.outboxes.len() as u64);
-        let outbox = Arc::new(Outbox::new(limits));
+        let outbox = Arc::new(Outbox::new(limits, Arc::clone(&self.unread)));
         self.outboxes.push(Arc::clone(&outbox));
         self.client(id, ClientInput::Connect { vsn, outbox });
         id
@@ -108,6 +113,7 @@ impl World {
             payload: JoinPayload::parse(serde_json::from_str(&payload).unwrap(), false),
             credential,
             grants: grants.map(Ok),
+            address: None,
             within_rate: true,
         };
         self.client(id, ClientInput::Join(Box::new(join)));
@@ -135,6 +141,30 @@ impl World {
         );
     }
 
+    /// A broadcast over HTTP, with an empty payload.
+    pub(super) fn publish(
+        &mut self,
+        credential: Credential,
+        channel: &str,
+        event: &str,
+    ) -> Result<(), Reason> {
+        let (outcomes, mut told) = oneshot::channel();
+        let publication = Publication {
+            topic: Topic::parse(channel).unwrap(),
+            also: None,
+            private: false,
+            broadcast: UserBroadcast {
+                event: event.to_owned(),
+                encoding: Encoding::Json,
+                payload: "{}".into(),
+            },
+            id: None,
+            is_granted: false,
+        };
+        self.hub.apply(HubInput::Publish(Publish { credential, publications: vec![publication], outcomes }));
+        told.try_recv().unwrap().remove(0)
+    }
+
     pub(super) fn change(&mut self, events: &[(&Topic, &str)], control: Vec<ControlChange>) -> Position {
         self.lsn += 8;
         let position = Position { timeline: 1, commit_lsn: Lsn(self.lsn), change: 0 };
@@ -158,12 +188,22 @@ impl World {
     }
 
     pub(super) fn route_at(&mut self, position: Position, events: Vec<Event>, control: Vec<ControlChange>) {
+        self.route_by(Xid(position.commit_lsn.0 as u32), position, events, control);
+    }
+
+    /// A change of a transaction of that number.
+    pub(super) fn route_by(
+        &mut self,
+        xid: Xid,
+        position: Position,
+        events: Vec<Event>,
+        control: Vec<ControlChange>,
+    ) {
         let row = events.iter().find_map(|event| event.message).map(|message| message.id.to_string());
         let id = row.unwrap_or_else(|| format!("{:x}", position.commit_lsn.0));
         let meta = format!(r#"{{"id":"{id}"}}"#).into_bytes().into();
         let routed = Routed { events, control, ..Routed::default() };
         let committed_at = Timestamp::from_unix_millis(1_000 * position.commit_lsn.0 as i64);
-        let xid = Xid(position.commit_lsn.0 as u32);
         let changes = vec![HubChange { position, xid, committed_at, meta, routed }];
         self.hub.apply(HubInput::Changes { changes, applied: Some(position.commit_lsn) });
     }
@@ -172,14 +212,14 @@ impl World {
     pub(super) fn frames(&self, id: SocketId) -> Vec<Frame> {
         let mut frames = Vec::new();
         self.outboxes[id.0 as usize].take(&mut frames);
-        frames
+        frames.iter().map(|waiting: &Waiting| Frame::clone(waiting)).collect()
     }
 
     /// What waits for a socket of 1.0.0.
     pub(super) fn take(&self, id: SocketId) -> Vec<Value> {
-        let parse = |frame: Frame| match frame {
-            Frame::Text(text) => serde_json::from_str(&text).unwrap(),
-            Frame::Binary(bytes) => panic!("binary: {bytes:?}"),
+        let parse = |frame: Frame| {
+            assert!(frame.is_text(), "{frame:?}");
+            serde_json::from_slice(frame.payload()).unwrap()
         };
         self.frames(id).into_iter().map(parse).collect()
     }
@@ -205,6 +245,7 @@ pub(super) fn attached(agents: Vec<(Uuid, Uuid, bool)>) -> HubInput {
 pub(super) fn attached_with(agents: Vec<(Uuid, Uuid, bool)>, snapshot: &str) -> HubInput {
     HubInput::Attached {
         loss: None,
+        is_elsewhere: false,
         agents,
         agent_names: vec![(ORG, USER, "Ada".to_owned())],
         snapshot: snapshot.parse().unwrap(),
@@ -218,6 +259,7 @@ pub(super) fn attached_with(agents: Vec<(Uuid, Uuid, bool)>, snapshot: &str) -> 
 pub(super) fn attached_after_loss(lsn: u64, active: bool) -> HubInput {
     HubInput::Attached {
         loss: Some("the slot was dropped"),
+        is_elsewhere: false,
         agents: vec![(ORG, USER, active)],
         agent_names: vec![],
         snapshot: "1:1:".parse().unwrap(),

@@ -83,18 +83,24 @@ const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 const PORT: u16 = 5432;
 
 pub(super) fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Conninfo, String> {
-    let url = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-    let mut given = match url {
-        Some(rest) => parse_url(rest)?,
-        None => parse_pairs(text)?,
-    };
+    let mut given = parameters(text)?;
     for (name, variable) in KNOWN {
         if let Some(value) = lookup(variable).filter(|value| !value.is_empty()) {
+            // A parameter that the text leaves empty is its default, not the variable.
             given.entry((*name).to_owned()).or_insert(value);
         }
     }
     given.retain(|_, value| !value.is_empty());
     build(&given, lookup)
+}
+
+/// What the text alone says.
+pub(super) fn parameters(text: &str) -> Result<Parameters, String> {
+    let url = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    match url {
+        Some(rest) => parse_url(rest),
+        None => parse_pairs(text),
+    }
 }
 
 fn build(given: &Parameters, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Conninfo, String> {
@@ -232,52 +238,85 @@ fn parse_url(rest: &str) -> Result<Parameters, String> {
         None => (None, rest),
     };
     let (user, password) = credentials.map_or(("", ""), |text| text.split_once(':').unwrap_or((text, "")));
-    put(&mut given, "user", user)?;
-    put(&mut given, "password", password)?;
+    put_if_there(&mut given, "user", user)?;
+    put_if_there(&mut given, "password", password)?;
 
-    let (hosts, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let (database, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let database = database.strip_prefix('/').unwrap_or(database);
-    if hosts.contains('@') || (credentials.is_none() && database.contains('@')) {
+    let (hosts, ports, rest) = parse_hosts(rest)?;
+    let (database, query) = match rest.strip_prefix('/') {
+        Some(rest) => rest.split_once('?').unwrap_or((rest, "")),
+        None => ("", rest.strip_prefix('?').unwrap_or_default()),
+    };
+    let is_misplaced = hosts.contains('@') || ports.contains('@');
+    if is_misplaced || (credentials.is_none() && database.contains('@')) {
         return Err(format!("the user or the password ends in the wrong place; {ENCODE}"));
     }
-    put(&mut given, "dbname", database)?;
-    let (mut names, mut ports) = (Vec::new(), Vec::new());
-    for host in hosts.split(',') {
-        let (name, port) = match host.strip_prefix('[') {
-            Some(host) => {
-                let (address, port) = host.split_once(']').ok_or("an IPv6 address has no closing ]")?;
-                match port {
-                    "" => (address, ""),
-                    _ => (address, port.strip_prefix(':').ok_or("a colon must follow ]")?),
+    put_if_there(&mut given, "host", &hosts)?;
+    put_if_there(&mut given, "port", &ports)?;
+    put_if_there(&mut given, "dbname", database)?;
+    parse_query(query, &mut given)?;
+    Ok(given)
+}
+
+/// The lists of hosts and of ports, and what follows them: nothing, or a `/` or `?` and more.
+fn parse_hosts(mut rest: &str) -> Result<(String, String, &str), String> {
+    let (mut hosts, mut ports) = (String::new(), String::new());
+    let split = |text: &'_ str, at: &[char]| text.find(at).unwrap_or(text.len());
+    loop {
+        let (host, mut after) = match rest.strip_prefix('[') {
+            Some(address) => {
+                let (address, after) = address.split_once(']').ok_or("an IPv6 address has no closing ]")?;
+                if address.is_empty() {
+                    return Err("between [ and ] there is no IPv6 address".to_owned());
                 }
+                if !after.is_empty() && !after.starts_with([':', '/', '?', ',']) {
+                    return Err("only a colon and a port, or another host, may follow ]".to_owned());
+                }
+                (address, after)
             }
-            None => host.split_once(':').unwrap_or((host, "")),
+            None => rest.split_at(split(rest, &[':', '/', '?', ','])),
         };
-        names.push(name);
-        ports.push(port);
+        hosts.push_str(host);
+        if let Some(port) = after.strip_prefix(':') {
+            let (port, behind) = port.split_at(split(port, &['/', '?', ',']));
+            ports.push_str(port);
+            after = behind;
+        }
+        match after.strip_prefix(',') {
+            Some(next) => rest = next,
+            None => return Ok((hosts, ports, after)),
+        }
+        hosts.push(',');
+        // Also where no host has one: then all have the default, whatever PGPORT says.
+        ports.push(',');
     }
-    put(&mut given, "host", &names.join(","))?;
-    if ports.iter().any(|port| !port.is_empty()) {
-        put(&mut given, "port", &ports.join(","))?;
-    }
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+}
+
+/// `name=value`, with `&` between them, or at the end.
+fn parse_query(mut query: &str, given: &mut Parameters) -> Result<(), String> {
+    while !query.is_empty() {
+        let (pair, rest) = query.split_once('&').unwrap_or((query, ""));
+        query = rest;
         let (name, value) = pair
             .split_once('=')
             .filter(|(_, value)| !value.contains('='))
             .ok_or_else(|| format!("a parameter behind the ? is not name=value; {ENCODE}"))?;
+        let (name, value) = (decode(name)?, decode(value)?);
         // JDBC's manner, which libpq takes too.
-        let (name, value) =
-            if (name, value) == ("ssl", "true") { ("sslmode", "require") } else { (name, value) };
-        put(&mut given, &decode(name)?, value)?;
+        if (name.as_str(), value.as_str()) == ("ssl", "true") {
+            given.insert("sslmode".to_owned(), "require".to_owned());
+            continue;
+        }
+        check_known(&name).map_err(|problem| format!("{problem}; {ENCODE}"))?;
+        given.insert(name, value);
     }
-    given.retain(|_, value| !value.is_empty());
-    Ok(given)
+    Ok(())
 }
 
-fn put(given: &mut Parameters, name: &str, text: &str) -> Result<(), String> {
-    check_known(name).map_err(|problem| format!("{problem}; {ENCODE}"))?;
-    given.insert(name.to_owned(), decode(text)?);
+/// A part of a URL that is empty says nothing: the variable decides.
+fn put_if_there(given: &mut Parameters, name: &str, text: &str) -> Result<(), String> {
+    if !text.is_empty() {
+        given.insert(name.to_owned(), decode(text)?);
+    }
     Ok(())
 }
 
@@ -446,6 +485,47 @@ mod tests {
         assert_eq!(hosts_of(&conninfo), ["h:1"]);
         assert_eq!((conninfo.user(), conninfo.database()), ("a", "d"));
         assert_eq!(conninfo.ssl_mode, SslMode::Disable);
+    }
+
+    /// As libpq reads them: fuzz/fuzz_targets/conninfo.rs asks it.
+    #[test]
+    fn what_a_text_leaves_empty_is_the_default_and_not_the_variable() {
+        let lookup = |name: &str| match name {
+            "PGHOST" => Some("elsewhere".to_owned()),
+            "PGPORT" => Some("6000".to_owned()),
+            "PGDATABASE" => Some("other".to_owned()),
+            _ => None,
+        };
+        for (text, hosts, database) in [
+            ("postgres://u@h/d", &["h:6000"][..], "d"),
+            ("postgres://u@a,b", &["a:5432", "b:5432"], "other"),
+            ("postgres://u@a,b:7000/", &["a:5432", "b:7000"], "other"),
+            ("postgres://u@/d?host=", &["/var/run/postgresql:6000"], "d"),
+            ("postgres://u@h?port=&dbname=", &["h:5432"], "u"),
+            ("user=u host='' port=''", &["/var/run/postgresql:5432"], "other"),
+        ] {
+            let conninfo = Conninfo::parse(text, lookup).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(
+                (hosts_of(&conninfo).as_slice(), conninfo.database()),
+                (&hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>()[..], database),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_url_end_where_libpq_ends_them() {
+        let ssl = check("postgres://u@h/d?s%73l=tru%65&", &["h:5432"]);
+        assert_eq!(ssl.ssl_mode, SslMode::Require);
+        check("postgres://u@[fe80::1%25eth0]:1/d", &["fe80::1%eth0:1"]);
+        for text in [
+            "postgres://u@h/d?&sslmode=disable",
+            "postgres://u@h/d?sslmode=disable&&port=1",
+            "postgres://u@[]/d",
+            "postgres://u@[::1]7000/d",
+        ] {
+            assert!(Conninfo::parse(text, none).is_err(), "{text}");
+        }
     }
 
     #[test]

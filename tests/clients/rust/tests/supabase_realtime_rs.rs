@@ -81,10 +81,10 @@ async fn broadcasts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats() {
-    let client = connect(Some(200)).await;
+    let client = connect(Some(3_000)).await;
     join(&client, &room()).await;
     // One that goes unanswered ends the connection before the next; the passing of time is what is tested.
-    sleep(Duration::from_millis(1_500)).await;
+    sleep(Duration::from_secs(7)).await;
     assert!(client.is_connected().await);
     ok("channels: heartbeats are answered");
 }
