@@ -64,14 +64,17 @@ fn every_setting_is_documented() {
 fn the_threat_model_names_tests_and_settings_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut tests = String::new();
-    for folder in ["relay/src", "relay/tests", "tests/e2e"] {
+    for folder in ["relay/src", "relay/tests", "tests/e2e", "extension/src"] {
         for file in source_files(&root.join(folder)) {
             tests.push_str(&fs::read_to_string(&file).expect("a source file"));
         }
     }
-    let regress: Vec<String> = fs::read_dir(root.join("pg_regress/sql"))
-        .expect("golden tests")
-        .map(|entry| entry.expect("a file").file_name().to_string_lossy().into_owned())
+    let golden = |folder: &str| fs::read_dir(root.join(folder)).expect("golden tests");
+    let regress: Vec<String> = golden("pg_regress/sql")
+        .chain(golden("pg_regress/specs"))
+        .map(|entry| {
+            entry.expect("a file").path().file_stem().expect("a name").to_string_lossy().into_owned()
+        })
         .collect();
     let settings = fs::read_to_string(root.join("relay/src/config.rs")).expect("the settings");
     let text = fs::read_to_string(root.join("docs/security.md")).expect("the threat model");
@@ -82,7 +85,7 @@ fn the_threat_model_names_tests_and_settings_that_exist() {
     };
     let is_test = |name: &&str| is_word(name) && name.matches('_').count() > 2;
     let exists =
-        |name: &&str| tests.contains(&format!("fn {name}(")) || regress.contains(&format!("{name}.sql"));
+        |name: &&str| tests.contains(&format!("fn {name}(")) || regress.iter().any(|known| known == name);
     let claimed: Vec<&str> = names.iter().copied().filter(is_test).collect();
     assert!(claimed.len() > 50, "{claimed:?}");
     let missing: Vec<_> = claimed.into_iter().filter(|name| !exists(name)).collect();
