@@ -121,8 +121,10 @@ async fn write_burst(scene: &Scene, conversation: Uuid, rows: i32) -> Result<()>
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_closes_nobody_who_keeps_reading() {
-    // A line for each event would cost more than the event.
-    let quiet = |settings: campfire_tests::relay::Settings| settings.env("CAMPFIRE_LOG", "info");
+    // A line for each event would cost more than the event. And no socket takes what the relay sends in one turn.
+    let quiet = |settings: campfire_tests::relay::Settings| {
+        settings.env("CAMPFIRE_LOG", "info").env("CAMPFIRE_MAX_OUTBOX_FRAMES", "64")
+    };
     with_settings(quiet, async |scene| {
         let rows: i32 = match std::env::var("CAMPFIRE_TEST_ROWS") {
             Ok(rows) => rows.parse().context("CAMPFIRE_TEST_ROWS")?,
@@ -300,12 +302,27 @@ async fn blocked(scene: &Scene, conversation: Uuid) -> Result<Socket> {
     let agent = token::agent(scene.secret(), ORGANIZATION, campfire_tests::AGENT);
     ensure!(socket.try_join(&conv, Some(&agent), default_config()).await?.is_ok());
     let big = "x".repeat(10_000);
-    scene.write_messages(conversation, &numbered(&big, 1000)).await?;
     let lagged = async || {
         let lagged = scene.relay.metric("campfire_channels_lagged_total").await.ok()??;
         (lagged >= 1.0).then_some(())
     };
-    eventually("its outbox is full", lagged).await;
+    let filling = async {
+        scene.write_messages(conversation, &numbered(&big, 1000)).await?;
+        eventually("its outbox is full", lagged).await;
+        Ok(())
+    };
+    // Or it would be closed for its silence, where writing takes long.
+    let beating = async {
+        loop {
+            socket.send_heartbeat().await?;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let filled: Result<()> = tokio::select! {
+        filled = filling => filled,
+        failed = beating => failed,
+    };
+    filled?;
     Ok(socket)
 }
 
