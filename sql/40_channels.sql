@@ -110,12 +110,13 @@ select
   r.columns,
   r.when_changed,
   coalesce(o.enabled, r.enabled) as enabled,
-  true as builtin
+  true as builtin,
+  null::regclass as relation
 from campfire.installations as i
 cross join campfire.builtin_routes as r
 left join campfire.route_overrides as o on o.schema_name = i.schema_name and o.key = r.key
 union all
-select u.id, n.nspname, c.relname, u.operation, u.on_move, u.channel, u.event, u.columns, u.when_changed, u.enabled, false
+select u.id, n.nspname, c.relname, u.operation, u.on_move, u.channel, u.event, u.columns, u.when_changed, u.enabled, false, u.relation
 from campfire.user_routes as u
 join pg_catalog.pg_class as c on c.oid = u.relation
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace;
@@ -131,6 +132,8 @@ comment on column campfire.routes.columns is 'Columns of the payload, in this or
 comment on column campfire.routes.when_changed is 'Fires only if one of these columns changed; null: always.';
 comment on column campfire.routes.enabled is 'Whether the route is on.';
 comment on column campfire.routes.builtin is 'Whether it came with campfire.';
+comment on column campfire.routes.relation is
+  'The table of a route that add_route() made, whatever its name is; null for a built-in one, which is of the table of that name.';
 
 with
   message(n, channel, columns) as (values

@@ -1,23 +1,51 @@
 -- Routes of users: what add_route() checks, and how a change reaches the relay.
 
+create function campfire.lock_routes() returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  patience constant interval := '5 s';
+  wanted constant text := current_setting('lock_timeout');
+begin
+  if wanted::interval = '0' or wanted::interval > patience then
+    perform set_config('lock_timeout', '5s', true);
+  end if;
+  -- Not a table of routes: two that write to one hold it already.
+  lock table campfire.installations in share row exclusive mode;
+  perform set_config('lock_timeout', wanted, true);
+exception when lock_not_available then
+  raise exception using
+    errcode = 'lock_not_available',
+    message = 'routes or installations are being changed in another transaction, which has not ended',
+    detail = 'The last to commit must know what the others did, so there is one at a time.',
+    hint = format('select pid, usename, state, query from pg_stat_activity where pid = any (%L);', (
+      select array_agg(l.pid) from pg_locks as l
+      where l.relation = 'campfire.installations'::regclass and l.granted and l.pid <> pg_backend_pid()
+        and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+        and l.mode in ('RowExclusiveLock', 'ShareRowExclusiveLock', 'AccessExclusiveLock')));
+end
+$$;
+comment on function campfire.lock_routes() is
+  'Internal. Lets one transaction at a time change routes or installations. Waits 5 seconds, or lock_timeout if that is less; then '
+  'raises 55P03 with the processes in the way.';
+
 create function campfire.emit_routes() returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform campfire.require_read_committed('routes');
-  -- The last to commit must know what the others did. Not a table of routes: two that write to one hold it already.
-  lock table campfire.installations in share row exclusive mode;
+  perform campfire.lock_routes();
   -- In the transaction of the change, so that the relay switches at that place of the WAL.
   perform campfire.emit('campfire.routes', jsonb_build_object('schemas', coalesce((
     select jsonb_agg(i.schema_name order by i.number) from campfire.installations as i), '[]'), 'routes', coalesce((
     select jsonb_agg(jsonb_build_object(
-      'id', r.id, 'schema_name', r.schema_name, 'table_name', r.table_name, 'operation', r.operation, 'on_move', r.on_move,
+      'id', r.id, 'schema_name', r.schema_name, 'table_name', r.table_name, 'relation', r.relation::oid::bigint,
+      'operation', r.operation, 'on_move', r.on_move,
       'channel', r.channel, 'event', r.event, 'columns', r.columns, 'when_changed', r.when_changed) order by r.id)
     from campfire.routes as r where r.enabled), '[]'))::text);
 end
 $$;
 comment on function campfire.emit_routes() is
   'Internal. Writes the enabled routes and the schemas of installations into the WAL, as a transactional logical message campfire.routes. One transaction at a time; '
-  'raises 55000 in one that is repeatable read or serializable.';
+  'raises 55000 in one that is repeatable read or serializable, 55P03 if another has not ended.';
 
 create function campfire.routes_changed() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -36,7 +64,9 @@ for each statement execute function campfire.routes_changed();
 create trigger routes_changed after insert or update or delete on campfire.installations
 for each statement execute function campfire.routes_changed();
 
--- The relay knows tables by name. These two tell it when a name changes, at its place in the WAL.
+-- The relay knows the tables of users' routes by their oids, and the standard ones by the schemas of installations. These
+-- two tell it when the name of such a schema changes, at its place in the WAL. Nothing is told of other tables, so that
+-- an owner whose transaction stays open holds up nobody.
 
 create function campfire.remember_schemas() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -75,34 +105,28 @@ begin
     join jsonb_each_text(nullif(current_setting('campfire_renames.schemas', true), '')::jsonb) as before on before.key = n.oid::text
     where d.classid = 'pg_namespace'::regclass and before.value <> n.nspname
   loop
+    perform campfire.lock_routes();
     -- An older installation may have been dropped with a schema of the new name.
     delete from campfire.route_overrides as o where o.schema_name = renamed.new;
     delete from campfire.installations as i where i.schema_name = renamed.new;
     update campfire.route_overrides as o set schema_name = renamed.new where o.schema_name = renamed.old;
     update campfire.installations as i set schema_name = renamed.new where i.schema_name = renamed.old;
   end loop;
-  if exists (
-      select from pg_event_trigger_ddl_commands() as d
-      join pg_class as c on (d.classid, d.objid) in (('pg_class'::regclass, c.oid), ('pg_namespace'::regclass, c.relnamespace))
-      join campfire.user_routes as u on u.relation = c.oid
-      where not d.in_extension) then
-    perform campfire.emit_routes();
-  end if;
 end
 $$;
 comment on function campfire.follow_renames() is
-  'Internal event trigger: keeps installations with their schemas, and tells the relay of routed tables that were altered. '
-  'Raises 55000 in a transaction that is repeatable read or serializable.';
+  'Internal event trigger: keeps installations with their schemas. Raises 55000 in a transaction that is repeatable read or '
+  'serializable, 55P03 if another that changes routes has not ended.';
 
 create event trigger campfire_remember_schemas on ddl_command_start
   when tag in ('ALTER SCHEMA')
   execute function campfire.remember_schemas();
 comment on event trigger campfire_remember_schemas is 'campfire: by this renamed schemas can be followed.';
 create event trigger campfire_follow_renames on ddl_command_end
-  when tag in ('ALTER SCHEMA', 'ALTER TABLE')
+  when tag in ('ALTER SCHEMA')
   execute function campfire.follow_renames();
 comment on event trigger campfire_follow_renames is
-  'campfire: routes follow their tables, installations their schemas.';
+  'campfire: installations follow their schemas.';
 
 create function campfire.carried_columns(relation regclass, out publication name, out columns name[])
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -135,6 +159,15 @@ create function campfire.template_columns(channel text) returns name[]
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 return array(select m[1]::name from pg_catalog.regexp_matches(channel, '\{([^{}]*)\}', 'g') as m);
 comment on function campfire.template_columns(text) is 'Internal. The columns that a route''s channel names in braces.';
+
+create function campfire.leaves_channel_open(channel text) returns boolean
+language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+return channel ~ '\{' and pg_catalog.split_part(channel, '{', 1) not in ('org:', 'bcast:org:') and (
+  pg_catalog.starts_with('org:', pg_catalog.split_part(channel, '{', 1))
+  or pg_catalog.starts_with('bcast:org:', pg_catalog.split_part(channel, '{', 1)));
+comment on function campfire.leaves_channel_open(text) is
+  'Internal. Whether what stands before the first column of a template could go on as org:, so that a value of the row would choose '
+  'the channel of any organization.';
 
 create function campfire.unheard_columns(relation regclass, channel text)
 returns table (column_name name, type_name text)
@@ -219,6 +252,15 @@ begin
   -- As it will look with uuids in it; raises 22023 for org followed by what no channel of campfire looks like.
   perform campfire.parse_channel(regexp_replace(channel, '\{[^{}]*\}', '00000000-0000-0000-0000-000000000000', 'g'));
 
+  if campfire.leaves_channel_open(channel) then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('with "%s" a row could choose the channel of any organization', channel),
+      detail = 'What stands before the first column must say which channels these are, whatever the column holds.',
+      hint = format('Begin with a word and a colon: select campfire.add_route(%L, %L, %L, %L);', qualified, operation,
+        'to:' || regexp_replace(channel, '^bcast:', ''), event);
+  end if;
+
   select u.* into unheard from campfire.unheard_columns(relation, channel) as u;
   if found then
     raise exception using
@@ -298,6 +340,7 @@ begin
         select u.id from campfire.user_routes as u
         where (u.relation, u.operation, u.channel, u.event) = (relation, operation, channel, event)));
   end if;
+  perform campfire.lock_routes();
   insert into campfire.user_routes (relation, operation, on_move, channel, event, columns, when_changed, known_as)
   values (relation, operation, on_move, channel, event, payload, when_changed, qualified)
   returning id into added;
@@ -308,15 +351,16 @@ comment on function campfire.add_route(regclass, text, text, text, name[], name[
   'Sends a published table''s inserts, updates or deletes to a channel; returns the route''s id. {column} in the channel stands for a '
   'value of the row. columns: of the payload, without them all that are published. when_changed, of an UPDATE: only if one of these '
   'changed. on_move, of an INSERT or DELETE: also if an update moves the row to, or away from, the channel. Superuser. Raises 42501, '
-  '22023 for a malformed channel, event or operation, or a channel nobody could join, 42703 for a column that does not exist, '
+  '22023 for a malformed channel, event or operation, or a channel nobody could join or a row could choose freely, 42703 for a column that does not exist, '
   '55000 for a table or column that is not published, for a partition of one that is, or a column not known of old rows, '
-  '42710 for a route that exists; a WARNING if the table has a projection. '
+  '42710 for a route that exists, 55P03 if another transaction that changes routes does not end; a WARNING if the table has a projection. '
   'Example: select campfire.add_route(''orders'', ''INSERT'', ''shop:{shop_id}'', ''order:created'');';
 
 create function campfire.drop_route(id bigint) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   perform campfire.require_superuser('campfire.drop_route()');
+  perform campfire.lock_routes();
   if exists (select from campfire.routes as r where r.id = drop_route.id and r.builtin) then
     raise exception using
       errcode = 'object_not_in_prerequisite_state',
@@ -334,7 +378,7 @@ end
 $$;
 comment on function campfire.drop_route(bigint) is
   'Removes a route that add_route() made. Superuser. Raises 42501, 42704 if there is none, 55000 for a built-in one, which can only be '
-  'switched off. Example: select campfire.drop_route(1);';
+  'switched off, 55P03 if another transaction that changes routes does not end. Example: select campfire.drop_route(1);';
 
 create function campfire.enable_route(id bigint, enabled boolean default true) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -342,6 +386,7 @@ declare
   route campfire.routes;
 begin
   perform campfire.require_superuser('campfire.enable_route()');
+  perform campfire.lock_routes();
   if enabled is null then
     raise exception using errcode = 'null_value_not_allowed', message = 'a route is on or off';
   end if;
@@ -373,5 +418,5 @@ end
 $$;
 comment on function campfire.enable_route(bigint, boolean) is
   'Switches a route on or off, built-in or added. On, it also says that the table''s routes belong to it under the name it has now. '
-  'Superuser. Raises 42501, 42704 if there is none. '
+  'Superuser. Raises 42501, 42704 if there is none, 55P03 if another transaction that changes routes does not end. '
   'Example: select campfire.enable_route(-929); -- message:deleted, off at first';

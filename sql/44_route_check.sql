@@ -23,6 +23,12 @@ begin
     select u.*, c.oid is not null as has_table from campfire.user_routes as u left join pg_class as c on c.oid = u.relation
     where u.enabled order by u.id
   loop
+    if campfire.leaves_channel_open(route.channel) then
+      return query select case when route.has_table then route.relation end, null::name, null::text,
+        format('route %s to "%s" lets a row choose its channel, and the relay sends nothing to those of organizations', route.id, route.channel),
+        format('select campfire.drop_route(%s);', route.id);
+      continue;
+    end if;
     if not route.has_table then
       -- Dropped, perhaps after another was put in its place.
       successor := (select c.oid::regclass from pg_class as c where c.oid = to_regclass(route.known_as) and c.relkind in ('r', 'p'));

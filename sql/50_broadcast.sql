@@ -30,6 +30,10 @@ declare
 begin
   perform campfire.require_superuser('campfire.rotate_broadcast_key()');
   lock table campfire.broadcast_keys in share row exclusive mode;
+  -- Signed by the key of before, so that the relay believes it and looks for the new one.
+  if exists (select from campfire.broadcast_keys) then
+    perform campfire.emit('campfire.keys', '');
+  end if;
   -- Four times 122 random bits of the kind that keys are made of.
   insert into campfire.broadcast_keys (key)
   select sha256(string_agg(uuid_send(gen_random_uuid()), '')) from generate_series(1, 4)
@@ -48,7 +52,11 @@ select campfire.rotate_broadcast_key();
 
 comment on function campfire.emit(text, text) is
   'Internal. Writes a signed, transactional logical message: "v1 KEY HMAC", a line feed, the body. The HMAC-SHA256, in hexadecimal, is '
-  'over prefix, oid of the database, xid of the transaction and body, with line feeds between them, in UTF-8.';
+  'over prefix, oid of the database, xid of the transaction in 64 bits and body, with line feeds between them, in UTF-8. '
+  'Raises 54000 for a body above 16 MiB.';
+
+comment on function campfire.is_reserved_event(text) is
+  'Internal. Whether an event''s name, in any spelling that clients take for the same, tells what committed, so that nobody else may say it.';
 
 create function campfire.public_channels_denied() returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
@@ -98,11 +106,11 @@ begin
       message = format('"%s" cannot be the name of an event', left(event, 200)),
       hint = 'A name is 1 to 255 bytes long, without control characters.';
   end if;
-  if scope <> 'other' and event ~ '^(message|conversation|read|agent|campfire):' then
+  if scope <> 'other' and campfire.is_reserved_event(event) then
     raise exception using
       errcode = 'insufficient_privilege',
       message = format('event "%s" is reserved on channels of an organization', event),
-      detail = 'message:, conversation:, read:, agent: and campfire: tell what committed; nobody else may say it.',
+      detail = 'message:, conversation:, read:, agent: and campfire:, in any case, tell what committed; nobody else may say it.',
       hint = 'Choose another name.';
   end if;
   bytes_max := campfire.setting(case when scope = 'other' then 'broadcast_bytes_max' else 'broadcast_organization_bytes_max' end);

@@ -10,7 +10,7 @@ comment on function campfire.setting(text) is
   'Value of a setting of campfire.settings; null if there is no such setting.';
 
 comment on function campfire.claim_from_json(text, text) is
-  'Text at a dot separated path of a JSON document; null if the document is malformed, or there is no text there.';
+  'Text at a dot separated path of a JSON document; null if the document is malformed or above 1 MiB, or there is no text there.';
 
 create function campfire.claim(path text) returns text
 language sql stable strict parallel safe
@@ -21,7 +21,7 @@ comment on function campfire.claim(text) is
 create function campfire.uuid_or_null(value text) returns uuid
 language sql immutable strict parallel safe
 return case
-  when value ~ '^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$' then value::uuid
+  when octet_length(value) = 36 and value ~ '^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$' then value::uuid
 end;
 comment on function campfire.uuid_or_null(text) is
   'The text as a uuid; null, not an error, if it is none.';

@@ -88,7 +88,7 @@ begin
       hint = 'alter schema realtime rename to realtime_before_campfire; select campfire.install_supabase_api();';
   end if;
   -- Two at once: the second waits here and then finds what the first made.
-  lock table campfire.installations in share row exclusive mode;
+  perform campfire.lock_routes();
 
   if to_regnamespace('realtime') is null then
     create schema realtime;
@@ -135,6 +135,7 @@ begin
   end if;
   alter table realtime.messages enable trigger broadcast_realtime_message_trigger;
   comment on trigger broadcast_realtime_message_trigger on realtime.messages is 'campfire: sends the row when its transaction commits.';
+  perform campfire.install_supabase_topic();
   revoke all on table realtime.messages from public, anon, authenticated, service_role, campfire_relay;
   grant select, insert, update on table realtime.messages to anon, authenticated, service_role;
 

@@ -16,6 +16,11 @@ begin
       and t.tgfoid = 'campfire.broadcast_realtime_message()'::regprocedure
   ) then
     return query values ('the trigger of realtime.messages that sends its rows is missing or disabled');
+  elsif (
+    select count(*) from pg_trigger as t where t.tgrelid = 'realtime.messages'::regclass and t.tgenabled in ('O', 'A')
+      and t.tgfoid in ('campfire.keep_realtime_topic()'::regprocedure, 'campfire.keep_one_realtime_topic()'::regprocedure)
+  ) < 3 then
+    return query values ('a trigger of realtime.messages that holds rows to realtime.topic() is missing or disabled');
   end if;
   -- The functions below write to it with the rights of a superuser, and so its owner's triggers would run with them.
   return query

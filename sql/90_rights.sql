@@ -60,6 +60,8 @@ grant execute on function
   campfire.claim_conversation(),
   campfire.claim_subject()
 to public;
+-- And what triggers on realtime.messages ask about it.
+grant execute on function campfire.obeys_realtime_policies() to public;
 grant execute on function campfire.is_agent(regclass), campfire.agent_organization(regclass) to authenticated;
 
 -- Server code.
@@ -101,6 +103,7 @@ grant execute on function
   campfire.published_root(regclass),
   campfire.template_columns(text),
   campfire.unheard_columns(regclass, text),
+  campfire.leaves_channel_open(text),
   campfire.logged_columns(regclass),
   campfire.has_supabase_api(),
   campfire.supabase_api_damage(),

@@ -55,11 +55,6 @@ impl Attack {
         Self::SqlMessages,
     ];
 
-    /// Those of clients. A role of the database is the application's own.
-    pub fn of_clients() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(|attack| *attack != Self::SqlMessages)
-    }
-
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {

@@ -4,7 +4,10 @@
 //! of joins move it, and whatever the truth has in between must have come. A notice of a loss moves it too, to the position
 //! that it names: that excuses what lies in between, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod losses;
+mod snapshot;
+
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use campfire_tests::chat;
@@ -368,96 +371,6 @@ impl<'a> Walk<'a> {
         mark
     }
 
-    /// Rows and events together are everything, and nothing is in both.
-    fn snapshot(&mut self, stay: &Stay, reply: Reply, rows_max: usize, until: Position) {
-        self.verdict.snapshots += 1;
-        let mut rows = BTreeSet::new();
-        let mut events = HashSet::new();
-        let mut row_count = 0;
-        // After a loss the client was told to fetch all anew, and may get again what it has.
-        let sound = stay.records.iter().take_while(|record| !matches!(record, Record::Loss { .. }));
-        for record in sound {
-            let (Record::Row { name, payload } | Record::Event { name, payload, .. }) = record else {
-                continue;
-            };
-            if &**name != "message:created" {
-                continue;
-            }
-            let Some(message) = Message::of(payload) else { continue };
-            if matches!(record, Record::Row { .. }) {
-                row_count += 1;
-                rows.insert((message.created_at, message.id));
-            } else {
-                events.insert(message.id);
-            }
-        }
-        let ids: HashSet<&String> = rows.iter().map(|(_, id)| id).collect();
-        if ids.len() < row_count {
-            self.report(
-                Kind::Duplicate,
-                format!("{} of the snapshot's rows come twice", row_count - ids.len()),
-            );
-        }
-        let both = events.iter().filter(|id| ids.contains(id)).count();
-        if both > 0 {
-            self.report(
-                Kind::Duplicate,
-                format!("{both} messages are in the snapshot and come as events too"),
-            );
-        }
-        // An agent who was switched off before the rows were read was shown none.
-        let was_switched_off = self.switched_off(reply.position, stay.joined_at);
-        let told = stay.records.iter().any(|record| matches!(record, Record::Loss { .. }));
-        if !reply.complete || told || was_switched_off || (stay.records.len() as u64) < reply.count {
-            return;
-        }
-        let oldest = (row_count >= rows_max).then(|| rows.first().cloned()).flatten();
-        let until = until.min(self.last_known(stay).max(reply.position));
-        let mut missing = Vec::new();
-        for expected in self.events.iter().take_while(|event| event.position <= until) {
-            if expected.name != "message:created" {
-                continue;
-            }
-            let Some(message) = Message::of(&expected.payload) else { continue };
-            let is_too_old = oldest
-                .as_ref()
-                .is_some_and(|oldest| (&message.created_at, &message.id) < (&oldest.0, &oldest.1));
-            let came = ids.contains(&message.id) || events.contains(&message.id);
-            let went = self.truth.deleted.contains(&message.id)
-                || self.truth.gone.contains_key(&(message.organization, message.conversation));
-            if !came && !went && !is_too_old {
-                missing.push(format!("{} {}", message.id, expected.position));
-            }
-        }
-        if !missing.is_empty() {
-            let some: Vec<String> = missing.iter().take(3).cloned().collect();
-            let what = format!(
-                "{} messages are neither in the snapshot's {row_count} rows nor among the events: {}",
-                missing.len(),
-                some.join(", ")
-            );
-            self.report(Kind::Gap, what);
-        }
-    }
-
-    /// The last place that this stay certainly reached.
-    fn last_known(&self, stay: &Stay) -> Position {
-        let reached = stay.records.iter().filter_map(|record| match record {
-            Record::Event { position, .. } | Record::Head(position) => Some(*position),
-            Record::Row { .. } | Record::Loss { .. } => None,
-        });
-        reached.max().unwrap_or_default()
-    }
-
-    /// Whether the agent was switched off after a position and before a time.
-    fn switched_off(&self, after: Position, before: i64) -> bool {
-        let Who::Agent { organization, user } = self.journal.client.who else { return false };
-        let history = self.truth.agents.get(&(organization, user)).map_or(&[][..], Vec::as_slice);
-        history.iter().any(|(position, at, active)| {
-            !active && *at <= before && position.is_some_and(|position| position > after)
-        })
-    }
-
     fn first_event(&self, stay: &Stay) -> Option<Position> {
         stay.records.iter().find_map(|record| match record {
             Record::Event { position, .. } => Some(*position),
@@ -535,45 +448,6 @@ impl<'a> Walk<'a> {
         self.events.get(first..end).unwrap_or_default()
     }
 
-    /// The relay says that events up to a position are missing. That excuses them; but it must be so.
-    fn notice(&mut self, stay: &Stay, mark: &mut Mark, at: i64, up_to: Position, is_of_the_answer: bool) {
-        let missing = self.between(mark.at, up_to);
-        let by_limit = is_of_the_answer && matches!(stay.asked, Asked::Since { .. });
-        self.verdict.lost += if by_limit { 0 } else { missing.len() as u64 };
-        if !is_of_the_answer {
-            self.verdict.announced += 1;
-            // The slot's loss is announced to all, also to those who had everything.
-            let losses = self.context.losses.iter();
-            let end = losses.filter(|loss| loss.began_at <= at && stay.asked_at <= loss.ended_at);
-            let end = end.map(|loss| loss.up_to_lsn).max();
-            // After one, what is read up to a change of routes may have been routed otherwise.
-            let is_guessed = self.truth.routes.iter().any(|(changed, _)| *changed == up_to);
-            let is_covered =
-                |event: &&Expected| end.is_some_and(|end| is_guessed || event.position.commit_lsn < end);
-            let uncovered: Vec<Expected> =
-                missing.iter().filter(|event| !is_covered(event)).cloned().collect();
-            let may_be_shown = mark.is_by_clock && up_to <= mark.at;
-            if self.context.is_window_small {
-                if end.is_none() && missing.is_empty() && !may_be_shown {
-                    let what =
-                        format!("a loss was announced up to {up_to}, and nothing up to there is missing");
-                    self.report(Kind::FalseAlarm, what);
-                }
-            } else if end.is_none() {
-                self.report(Kind::FalseAlarm, "a loss was announced, and nothing was lost".to_owned());
-            } else if !uncovered.is_empty() {
-                let what = format!(
-                    "{} events were announced as missing up to {up_to} that were not lost: {}",
-                    uncovered.len(),
-                    some(&uncovered)
-                );
-                self.report(Kind::Gap, what);
-            }
-        }
-        mark.floor = mark.floor.max(up_to);
-        mark.at = mark.at.max(up_to);
-    }
-
     fn find(&self, position: Position) -> Option<&'a Expected> {
         let index = self.events.binary_search_by(|event| event.position.cmp(&position)).ok()?;
         self.events.get(index)
@@ -616,12 +490,6 @@ impl<'a> Walk<'a> {
         cuts.into_iter().min()
     }
 
-    /// Whether a place is among those that the relay may have lost during a stay.
-    fn is_lost(&self, stay: &Stay, position: Position) -> bool {
-        let mut losses = self.context.losses.iter();
-        losses.any(|loss| position.commit_lsn < loss.up_to_lsn && stay.asked_at <= loss.ended_at)
-    }
-
     /// Organization and conversation, if the channel is a conversation's.
     fn conversation(&self) -> Option<(Uuid, Uuid)> {
         let (Who::Agent { organization, .. } | Who::Visitor { organization, .. }) = self.journal.client.who;
@@ -648,32 +516,6 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether it is right that a position cannot be gone on from.
-    fn is_out_of_reach(&self, position: Position, asked_at: i64) -> bool {
-        let lost = self
-            .context
-            .losses
-            .iter()
-            .any(|loss| loss.began_at <= asked_at && position.commit_lsn < loss.up_to_lsn);
-        // A change of routes that some relay read anew, as one does that has just started.
-        let rerouted = self.truth.routes.iter().any(|(changed, changed_at)| {
-            let mut starts = self.context.starts.iter();
-            let started = starts.any(|(began_at, ready_at)| changed_at <= ready_at && *began_at <= asked_at);
-            let mut losses = self.context.losses.iter();
-            let lost = losses.any(|loss| *changed_at <= loss.ended_at && loss.began_at <= asked_at);
-            *changed > position && (started || lost)
-        });
-        let commit = self.truth.commits.partition_point(|(commit, _)| *commit < position);
-        let committed_at = self.truth.commits.get(commit).map_or(i64::MAX, |(_, at)| *at);
-        lost || rerouted || committed_at < asked_at - self.context.window_micros
-    }
-
-    /// Whether events after a position may have left a small window: some did, up to where the notice says. Without one,
-    /// nobody knows.
-    fn is_evicted(&self, position: Position, up_to: Option<Position>) -> bool {
-        self.context.is_window_small && up_to.is_none_or(|up_to| !self.between(position, up_to).is_empty())
-    }
-
     fn report(&mut self, kind: Kind, what: String) {
         self.verdict.violations.push(Violation {
             kind,
@@ -681,27 +523,6 @@ impl<'a> Walk<'a> {
             channel: self.channel.to_owned(),
             what,
         });
-    }
-}
-
-/// What of a message tells it from others, and from its neighbours in time.
-struct Message {
-    id: String,
-    created_at: String,
-    organization: Uuid,
-    conversation: Uuid,
-}
-
-impl Message {
-    fn of(payload: &str) -> Option<Self> {
-        let payload: serde_json::Value = serde_json::from_str(payload).ok()?;
-        let text = |column: &str| payload[column].as_str().map(str::to_owned);
-        Some(Self {
-            id: text("id")?,
-            created_at: text("created_at")?,
-            organization: text("organization_id")?.parse().ok()?,
-            conversation: text("conversation_id")?.parse().ok()?,
-        })
     }
 }
 

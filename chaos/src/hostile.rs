@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use campfire_tests::socket::{Socket, Vsn, ack_config, default_config};
 use campfire_tests::{chat, token};
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, IteratorRandom};
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -54,7 +54,7 @@ impl Hostile {
         let vsn = if self.rng.random() { Vsn::V1 } else { Vsn::V2 };
         let kind = self.rng.random_range(0..8);
         if kind == 7 {
-            let attack = Attack::of_clients().choose(&mut self.rng).expect("there are attacks");
+            let attack = *Attack::ALL.choose(&mut self.rng).expect("there are attacks");
             let number = self.rng.random_range(0..20);
             return attack.once(&self.ground, number, &mut self.rng).await;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use campfire_tests::chat;
 use campfire_tests::socket::Vsn;
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, IteratorRandom};
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
@@ -213,7 +213,7 @@ impl Plan {
         let manners = manners.into_iter().flat_map(|(manner, count)| std::iter::repeat_n(manner, count));
         let clients =
             manners.enumerate().map(|(number, manner)| client(&mut rng, &world, number, manner)).collect();
-        let attack = Attack::of_clients().choose(&mut rng).expect("there are attacks");
+        let attack = *Attack::ALL.choose(&mut rng).expect("there are attacks");
         // A run that is too short for both has faults alone.
         let assault = (lasts >= 3 * ASSAULT.ends()).then_some(Assault { attack, ..ASSAULT });
         let faults = faults(&mut rng, assault.map_or(CALM_BEFORE, |assault| assault.ends()), lasts);

@@ -50,6 +50,9 @@ pub(crate) enum Error {
     /// The keys were deleted by hand: 55000.
     #[error("campfire.broadcast_keys is empty: nothing can be signed")]
     NoKey,
+    /// More than the relay reads: 54000.
+    #[error("the message has {bytes} bytes, more than the {limit} that the relay reads")]
+    MessageTooLong { bytes: usize, limit: usize },
 }
 
 impl Error {
@@ -71,6 +74,7 @@ impl Error {
             Self::ColumnMissing { .. } => PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
             Self::ConversationsMissing { .. } => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::NotATable { .. } => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            Self::MessageTooLong { .. } => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         }
     }
 
@@ -107,6 +111,7 @@ impl Error {
                 Some("Messages and conversations must be in one schema.".to_owned())
             }
             Self::NotATable { .. } => None,
+            Self::MessageTooLong { .. } => Some("Send a reference to it.".to_owned()),
             Self::NoKey => Some("select campfire.rotate_broadcast_key();".to_owned()),
         }
     }

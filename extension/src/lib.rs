@@ -5,7 +5,9 @@
 //! the text (`xtask/src/script.rs`): the files in the order of this one, the functions right after the schema.
 
 mod cache;
+mod claims;
 mod error;
+mod event_name;
 mod message_id;
 mod owner;
 mod projection;
@@ -79,7 +81,7 @@ extension_sql_file!("../../sql/46_replace_table.sql", name = "replace_table", re
 extension_sql_file!(
     "../../sql/50_broadcast.sql",
     name = "broadcast",
-    requires = ["replace_table", signing::emit]
+    requires = ["replace_table", signing::emit, signing::is_reserved_event]
 );
 extension_sql_file!(
     "../../sql/60_rls.sql",
@@ -116,7 +118,12 @@ extension_sql_file!(
     name = "supabase_check",
     requires = ["supabase_relay"]
 );
-extension_sql_file!("../../sql/85_help.sql", name = "help", requires = ["supabase_check"]);
+extension_sql_file!(
+    "../../sql/84_supabase_topic.sql",
+    name = "supabase_topic",
+    requires = ["supabase_check"]
+);
+extension_sql_file!("../../sql/85_help.sql", name = "help", requires = ["supabase_topic"]);
 extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["help"], finalize);
 
 /// Called by Postgres when a session loads the library, or once for all, if the server preloads it. What is registered

@@ -1,31 +1,41 @@
 //! What the policies ask: claims, and whether the caller is an agent.
 
+use std::borrow::Cow;
+
 use pgrx::PgRelation;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
-use serde_json::Value;
 
 use crate::cache::RelationCache;
+use crate::claims;
 use crate::error::Error;
 use crate::spi::{Access, Plan, as_owner, qualified_name};
+
+/// Nothing of the owner's may outlast the call: a type of the owner's comes with casts of the owner's.
+const RESTRICTIONS: u32 = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
 
 thread_local! {
     static AGENTS: RelationCache<Agents> = RelationCache::new();
 }
 
+/// What no token has for its claims: it travels in headers and in joins.
+const CLAIMS_BYTES_MAX: usize = 1 << 20;
+
 /// The text at a dot separated path of a JSON document. In Rust because Postgres 15 can only try a document, which
-/// costs a subtransaction a query: malformed claims must be no rows, not an error.
+/// costs a subtransaction a query: malformed claims must be no rows, not an error. Any role may ask, with any document:
+/// one that is too long for claims is malformed, and what is not on the path is checked and never kept.
 #[pg_extern(sql = r#"
 create function campfire.claim_from_json(document text, path text) returns text
 language c immutable strict parallel safe
 as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
 "#)]
 fn claim_from_json(document: &str, path: &str) -> Option<String> {
-    let document: Value = serde_json::from_str(document).ok()?;
-    let found = path.split('.').try_fold(&document, |value, name| value.as_object()?.get(name))?;
-    // Postgres has no text with a NUL in it.
-    found.as_str().filter(|text| !text.contains('\0')).map(str::to_owned)
+    pgrx::check_for_interrupts!();
+    if document.len() > CLAIMS_BYTES_MAX {
+        return None;
+    }
+    claims::text_at(document, path).map(Cow::into_owned)
 }
 
 /// Whether the claimed subject is an active agent of the claimed organization by this table of agents, read as the
@@ -38,9 +48,7 @@ as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
 fn is_agent(agents: Oid) -> bool {
     let found = Spi::connect(|_| -> Result<u64, Error> {
         let agents = AGENTS.with(|known| known.get(agents, |_| Agents::load(agents)))?;
-        Ok(as_owner(agents.owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE, || {
-            agents.find.execute(&[], Access::ReadOnly)
-        }))
+        Ok(as_owner(agents.owner, RESTRICTIONS, || agents.find.execute(&[], Access::ReadOnly)))
     });
     found.map_err(ErrorReport::from).unwrap_or_report() > 0
 }

@@ -10,6 +10,10 @@ use pgrx::prelude::*;
 use sha2::Sha256;
 
 use crate::error::Error;
+use crate::event_name;
+
+/// The relay throws away what is longer, whoever wrote it (`relay/src/decode/oversized.rs`).
+const BODY_BYTES_MAX: usize = 16 << 20;
 
 /// The newest key, by its number. As the caller: a role that cannot read the keys cannot sign.
 const NEWEST_KEY: &str =
@@ -22,9 +26,14 @@ language c volatile strict set search_path = pg_catalog, pg_temp
 as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
 "#)]
 fn emit(prefix: &str, body: &str) {
-    // SAFETY: reads a variable, and gives the transaction its xid if it has none.
-    let (database, xid) = unsafe { (pg_sys::MyDatabaseId, pg_sys::GetTopTransactionId()) };
-    let signed = format!("{prefix}\n{}\n{}\n{body}", database.to_u32(), xid.into_inner());
+    if body.len() > BODY_BYTES_MAX {
+        let error = Error::MessageTooLong { bytes: body.len(), limit: BODY_BYTES_MAX };
+        Err::<(), _>(ErrorReport::from(error)).unwrap_or_report();
+    }
+    // SAFETY: reads a variable, and gives the transaction its xid if it has none. In 64 bits, of which the stream has
+    // the lower half: else a message could be repeated once that comes again.
+    let (database, xid) = unsafe { (pg_sys::MyDatabaseId, pg_sys::GetTopFullTransactionId()) };
+    let signed = format!("{prefix}\n{}\n{}\n{body}", database.to_u32(), xid.value);
     let (number, tag) = Spi::connect(|client| {
         let keys = client.select(NEWEST_KEY, Some(1), &[]).unwrap_or_report();
         let key = keys.first();
@@ -42,6 +51,16 @@ fn emit(prefix: &str, body: &str) {
         &[prefix.into(), message.as_str().into()],
     )
     .unwrap_or_report();
+}
+
+/// Whether nobody but the database and the relay may say an event of this name on channels of an organization.
+#[pg_extern(sql = r#"
+create function campfire.is_reserved_event(event text) returns boolean
+language c immutable strict parallel safe
+as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+fn is_reserved_event(event: &str) -> bool {
+    event_name::is_reserved(event)
 }
 
 /// HMAC-SHA256 in lower-case hexadecimal.

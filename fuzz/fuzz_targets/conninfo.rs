@@ -25,7 +25,9 @@ fuzz_target!(|text: &str| {
         (Ok(ours), Ok(theirs)) => {
             let theirs: Result<HashMap<_, _>, _> = theirs
                 .iter()
-                .map(|(name, value)| Ok::<_, std::str::Utf8Error>((name.clone(), str::from_utf8(value)?.to_owned())))
+                .map(|(name, value)| {
+                    Ok::<_, std::str::Utf8Error>((name.clone(), str::from_utf8(value)?.to_owned()))
+                })
                 .collect();
             assert_eq!(Ok(ours), theirs.as_ref(), "{text:?}");
         }

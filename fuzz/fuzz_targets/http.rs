@@ -21,10 +21,13 @@ const KEY: &str = "fuzz-key";
 /// Whatever the machine is busy with.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// After so many turns in which nothing came, nothing will.
+const TURNS: u32 = 100;
+
 /// Every answer that there is.
-const STATUSES: [&str; 18] = [
-    "101", "200", "202", "204", "400", "401", "403", "404", "405", "408", "413", "414", "415", "422", "426", "429",
-    "431", "503",
+const STATUSES: [&str; 19] = [
+    "100", "101", "200", "202", "204", "400", "401", "403", "404", "405", "408", "413", "414", "415", "422",
+    "426", "429", "431", "503",
 ];
 
 struct Relays {
@@ -42,24 +45,40 @@ fuzz_target!(|data: &[u8]| {
     RELAYS.with(|relays| {
         let door = &relays.doors[usize::from(mode) % relays.doors.len()];
         let addresses = [None, Some("127.0.0.1"), Some("203.0.113.9"), Some("2001:db8::1")];
-        let address: Option<IpAddr> =
-            addresses[usize::from(mode >> 4) % addresses.len()].map(|address| address.parse().expect("an address"));
+        let address: Option<IpAddr> = addresses[usize::from(mode >> 4) % addresses.len()]
+            .map(|address| address.parse().expect("an address"));
         let answer = relays.runtime.block_on(exchange(door, address, data));
         check(data, &answer);
     });
 });
 
-/// Says everything, and that it is all; hears everything.
+/// Says everything, hears what comes of it, and goes once nothing more does: hyper drops what is in the middle of an
+/// answer when its client is gone.
 async fn exchange(door: &Door, address: Option<IpAddr>, data: &[u8]) -> Vec<u8> {
-    let (client, server) = tokio::io::duplex(1 << 16);
-    let (mut hearing, mut saying) = tokio::io::split(client);
-    let say = async {
-        // The relay may have ended it before.
-        saying.write_all(data).await.ok();
-        saying.shutdown().await.ok();
+    let (mut client, server) = tokio::io::duplex(data.len().max(1 << 16));
+    client.write_all(data).await.expect("room for all");
+    let (mut answer, mut quiet) = (Vec::new(), 0);
+    let hear = async {
+        let mut buffer = [0; 4096];
+        loop {
+            tokio::select! {
+                biased;
+                read = client.read(&mut buffer) => match read {
+                    Ok(length @ 1..) => {
+                        answer.extend_from_slice(&buffer[..length]);
+                        quiet = 0;
+                    }
+                    _ => return,
+                },
+                // Everything that has something to do had its turn each time.
+                () = tokio::task::yield_now(), if quiet < TURNS => quiet += 1,
+            }
+            if quiet == TURNS {
+                client.shutdown().await.ok();
+            }
+        }
     };
-    let mut answer = Vec::new();
-    let all = async { tokio::join!(say, hearing.read_to_end(&mut answer), door.serve(server, address)) };
+    let all = async { tokio::join!(hear, door.serve(server, address)) };
     tokio::time::timeout(PATIENCE, all).await.expect("an end");
     answer
 }
@@ -69,12 +88,21 @@ fn check(data: &[u8], answer: &[u8]) {
         return;
     }
     let head = String::from_utf8_lossy(&answer[..answer.len().min(15)]).into_owned();
-    let status = head.strip_prefix("HTTP/1.1 ").or(head.strip_prefix("HTTP/1.0 ")).and_then(|rest| rest.get(..3));
-    assert!(status.is_some_and(|status| STATUSES.contains(&status)), "{head:?} to {:?}", data.escape_ascii().to_string());
+    let status =
+        head.strip_prefix("HTTP/1.1 ").or(head.strip_prefix("HTTP/1.0 ")).and_then(|rest| rest.get(..3));
+    assert!(
+        status.is_some_and(|status| STATUSES.contains(&status)),
+        "{head:?} to {:?}",
+        data.escape_ascii().to_string()
+    );
     let says = |text: &str| find(answer, text.as_bytes());
     // Wherever it stands: an input that has it may have it in the right place.
     if ["HTTP/1.1 101 ", "HTTP/1.1 202 "].into_iter().any(says) {
-        assert!(find(&decoded(data), KEY.as_bytes()), "served without a key: {:?}", data.escape_ascii().to_string());
+        assert!(
+            find(&decoded(data), KEY.as_bytes()),
+            "served without a key: {:?}",
+            data.escape_ascii().to_string()
+        );
     }
 }
 
@@ -106,7 +134,15 @@ impl Relays {
             [
                 open(&["--client-messages-per-second", "0"]).await,
                 open(&["--trusted-proxies", "2", "--public-channels", "allow"]).await,
-                open(&["--trusted-proxies", "1", "--forwarded-header", "forwarded", "--public-channels", "allow"]).await,
+                open(&[
+                    "--trusted-proxies",
+                    "1",
+                    "--forwarded-header",
+                    "forwarded",
+                    "--public-channels",
+                    "allow",
+                ])
+                .await,
             ]
         });
         Self { runtime, doors }
@@ -118,13 +154,22 @@ async fn open(flags: &[&str]) -> Door {
     // Nobody knows the secret, so no token is a valid one. The policies have no database to ask.
     let secret = "as long as a secret has to be, and nobody's";
     let fixed = [
-        "campfire-relay", "run", "--listen", "127.0.0.1:0", "--jwt-secret", secret, "--api-keys", KEY,
-        "--database-url", "host=/nonexistent user=nobody",
+        "campfire-relay",
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--jwt-secret",
+        secret,
+        "--api-keys",
+        KEY,
+        "--database-url",
+        "host=/nonexistent user=nobody",
     ];
     let Command::Run(config) = Cli::parse_from(fixed.iter().chain(flags)).command;
     let door = App::build(*config).await.expect("a relay").into_door();
     let attached = HubInput::Attached {
         loss: None,
+        is_elsewhere: false,
         agents: Vec::new(),
         agent_names: Vec::new(),
         snapshot: Default::default(),

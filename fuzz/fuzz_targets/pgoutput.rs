@@ -21,6 +21,7 @@ fn routes() -> Vec<Route> {
                 id: routes.len() as i64,
                 schema: "public".to_owned(),
                 table: "t".to_owned(),
+                relation: None,
                 operation,
                 on_move: operation != Operation::Update,
                 channel: Template::parse(channel).expect("a template"),

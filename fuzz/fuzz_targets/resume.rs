@@ -26,7 +26,7 @@ mod hub {
     use campfire_relay::decode::Timestamp;
     use campfire_relay::fanout::{
         ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
-        SocketId, WindowLimits,
+        SocketId, Unread, WindowLimits,
     };
     use campfire_relay::metrics::Metrics;
     use campfire_relay::protocol::{JoinPayload, Ref, Vsn};
@@ -118,7 +118,8 @@ mod hub {
 
     fn join_channel(channel: &str, payload: JoinPayload, grants: Option<Grants>) {
         HUB.with_borrow_mut(|hub| {
-            let outbox = Arc::new(Outbox::new(OutboxLimits { bytes_max: BIG, frames_max: 10_000 }));
+            let limits = OutboxLimits { bytes_max: BIG, frames_max: 10_000 };
+            let outbox = Arc::new(Outbox::new(limits, Unread::new(BIG)));
             let mut say = |input| hub.apply(HubInput::Client(SOCKET, input));
             say(ClientInput::Connect { vsn: Vsn::V2, outbox: Arc::clone(&outbox) });
             say(ClientInput::Join(Box::new(Join {

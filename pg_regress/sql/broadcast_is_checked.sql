@@ -48,3 +48,11 @@ select count(*), count(distinct key) from campfire.broadcast_keys;
 -- Never dumped.
 select c from pg_extension, unnest(extconfig) as c where extname = 'campfire' and c = 'campfire.broadcast_keys'::regclass;
 rollback;
+
+-- No longer than the relay reads, whatever the settings say.
+begin;
+update campfire.settings set value = '40000000' where name = 'broadcast_bytes_max';
+select campfire.broadcast('news', 'e', to_jsonb(repeat('x', 16777000)));
+select campfire.broadcast('news', 'e', to_jsonb(repeat('x', 16777216)));
+\echo :LAST_ERROR_SQLSTATE
+rollback;

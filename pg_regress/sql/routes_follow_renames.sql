@@ -1,6 +1,6 @@
 \set ON_ERROR_ROLLBACK on
 \set SHOW_CONTEXT never
--- A table that is renamed or moved keeps its routes, and the relay is told at that place of the WAL.
+-- A table that is renamed or moved keeps its routes. The relay knows it by its oid and need not be told.
 set client_min_messages = warning;
 create schema shop;
 create table orders (id int primary key, state text);
@@ -11,10 +11,9 @@ select 'made' from pg_create_logical_replication_slot('campfire_regress_renames'
 alter table orders rename to sales;
 alter table sales set schema shop;
 alter schema shop rename to store;
--- Of what is not routed nobody needs to be told.
 alter table other rename to another;
-select substring(data from '"schema_name": "[^"]*", "table_name": "sales"|"table_name": "sales".*?"schema_name": "[^"]*"') as told
-from pg_logical_slot_get_changes('campfire_regress_renames', null, null) where data like 'message%campfire.routes%';
+select count(*) as told from pg_logical_slot_get_changes('campfire_regress_renames', null, null) where data like 'message%campfire.routes%';
+select schema_name, table_name, relation = 'store.sales'::regclass as same_table from campfire.routes where not builtin;
 select 'dropped' from pg_drop_replication_slot('campfire_regress_renames');
 select campfire.drop_route(id) from campfire.routes where not builtin;
 drop table store.sales, another;

@@ -17,13 +17,15 @@ use tracing::{Instrument, info, info_span, warn};
 pub use self::door::Door;
 use crate::auth::{ApiKeys, ClaimPaths, Keys};
 use crate::config::{self, Config, Limits, ListenAddress, OnLostSlot, PublicChannels};
-use crate::fanout::{Hub, HubSettings, PresenceLimits, WindowLimits};
+use crate::decode;
+use crate::fanout::{Hub, HubSettings, PresenceLimits, Unread, WindowLimits};
 use crate::http::{self, Addresses, Listener, Lobby, LobbyLimits, Rates, Refusals, Shared, Strangers};
 use crate::ingest::Ingest;
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
 use crate::policies::{Policies, PolicyLimits};
 use crate::snapshot::{Sessions, SnapshotReader};
+use crate::socket::Unfinished;
 use crate::turns::TurnLimits;
 use crate::vital::{VitalTask, VitalTasks};
 use crate::wal::{Lsn, WalConfig};
@@ -154,6 +156,11 @@ impl App {
             standing_by: AtomicBool::new(false),
             problems: watch::Sender::new(0),
             next_socket: AtomicU64::new(1),
+            unread: Unread::new(config.limits.unread_bytes_max),
+            // One is always allowed, however large.
+            unfinished: Unfinished::new(
+                config.limits.unfinished_bytes_max.max(config.limits.frame_bytes_max),
+            ),
             addresses: Addresses::default(),
             refusals: Refusals::default(),
             strangers: Arc::new(Strangers::default()),
@@ -169,6 +176,7 @@ impl App {
             window_wal_bytes: config.window_wal_bytes,
             status_interval: STATUS_INTERVAL,
             frame_bytes_max: config.wal_frame_bytes,
+            excerpt: decode::excerpt,
             create_slot_timeout: Duration::from_secs(config.create_slot_seconds),
             may_replace_slot: config.on_lost_slot == OnLostSlot::Recreate,
             stop: stop.clone(),

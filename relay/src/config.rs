@@ -289,7 +289,8 @@ pub struct Limits {
     pub org_payload_bytes_max: usize,
 
     /// Largest WebSocket message read from a client, in bytes; a larger one closes the socket with code 1009. The
-    /// default is that of Supabase Realtime.
+    /// default is that of Supabase Realtime. Before a channel outside `org:` is joined, messages may have 64 KiB more than
+    /// the largest payload of an organization's channels.
     #[arg(long = "max-frame-bytes", env = "CAMPFIRE_MAX_FRAME_BYTES", default_value_t = 5_000_000, value_parser = units::bytes::<usize>)]
     pub frame_bytes_max: usize,
 
@@ -309,6 +310,16 @@ pub struct Limits {
     /// Frames that may wait for a slow socket before it is closed with code 1013.
     #[arg(long = "max-outbox-frames", env = "CAMPFIRE_MAX_OUTBOX_FRAMES", default_value_t = 1024, value_parser = units::count::<usize>)]
     pub outbox_frames_max: usize,
+
+    /// Bytes that frames may take together until sockets have read them, each counted once however many sockets it waits
+    /// for. Beyond it replays wait, then the sockets that have not read for longest are closed with code 1013.
+    #[arg(long = "max-unread-bytes", env = "CAMPFIRE_MAX_UNREAD_BYTES", default_value_t = 256 << 20, value_parser = units::bytes::<usize>, help_heading = "Memory")]
+    pub unread_bytes_max: usize,
+
+    /// Bytes that WebSocket messages may take together until the rest of them has come; beyond it the socket that is
+    /// waited for longest is closed with code 1013.
+    #[arg(long = "max-unfinished-bytes", env = "CAMPFIRE_MAX_UNFINISHED_BYTES", default_value_t = 64 << 20, value_parser = units::bytes::<usize>, help_heading = "Memory")]
+    pub unfinished_bytes_max: usize,
 
     // Clients beat every 25 s. A background tab's timers fire once a minute, and one late beat is forgiven.
     /// Seconds without a frame from the client after which its socket is closed.

@@ -190,7 +190,7 @@ pub async fn load_control(sql: &mut Client, control_publication: &str) -> Result
 /// The routes that are enabled, and what is wrong with those that mean nothing to this version.
 async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), DbError> {
     let query = "select id, schema_name::text, table_name::text, operation, on_move, channel, event,
-                        columns::text[], when_changed::text[]
+                        columns::text[], when_changed::text[], relation::oid
                  from campfire.routes where enabled order by id";
     let (mut routes, mut unusable) = (Vec::new(), Vec::new());
     for row in sql.query(query, &[]).await? {
@@ -266,6 +266,7 @@ fn route(row: &tokio_postgres::Row) -> Result<Route, String> {
         id,
         schema: row.get(1),
         table: row.get(2),
+        relation: row.get(9),
         operation: Operation::parse(row.get(3)).ok_or_else(|| {
             let operation: &str = row.get(3);
             unusable(format!("unknown operation {operation:?}"))

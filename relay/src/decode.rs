@@ -5,6 +5,7 @@
 mod change;
 mod decoder;
 mod error;
+mod excerpt;
 mod json;
 mod message;
 mod partitions;
@@ -18,6 +19,7 @@ mod tuple;
 pub use change::{Change, ChangeKind, Transaction};
 pub use decoder::{Decoded, Decoder};
 pub use error::DecodeError;
+pub use excerpt::excerpt;
 pub use json::{Domains, write_json, write_json_string};
 pub use message::Message;
 pub use relation::{Relation, RelationColumn, ReplicaIdentity};

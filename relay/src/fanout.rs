@@ -25,6 +25,7 @@ mod tests;
 mod tight_queue;
 mod token_use;
 mod typing;
+mod unread;
 mod window;
 
 pub use hub::{ClientInput, Hub, HubChange, HubInput, HubSettings, Join, SocketId};
@@ -32,4 +33,5 @@ pub use outbox::{CloseReason, Closed, Outbox, OutboxLimits};
 pub use presence::PresenceLimits;
 pub use publish::{Publication, Publish};
 pub use snapshot::{RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
+pub use unread::{Stall, Unread};
 pub use window::WindowLimits;

@@ -38,11 +38,12 @@ pub(crate) use self::refusals::Refusals;
 pub(crate) use self::server::{receive, serve};
 use crate::auth::{ApiKeys, ClaimPaths, ConnectError, Credential, Grants, Keys, TokenError};
 use crate::config::Limits;
-use crate::fanout::HubInput;
+use crate::fanout::{HubInput, Unread};
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
 use crate::policies::{Headers, Policies};
 use crate::protocol::Reason;
+use crate::socket::Unfinished;
 
 /// What every request and socket may reach.
 pub struct Shared {
@@ -68,6 +69,9 @@ pub struct Shared {
     /// How much `campfire.check_publication()` finds wrong.
     pub problems: watch::Sender<usize>,
     pub next_socket: AtomicU64,
+    /// Memory of all sockets: what they have yet to read, and what they have begun to say.
+    pub unread: Arc<Unread>,
+    pub unfinished: Arc<Unfinished>,
     /// Connections before they are sockets.
     pub(crate) lobby: Arc<Lobby>,
     pub(crate) addresses: Addresses,
@@ -175,7 +179,14 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    shared.metrics.tasks.set(i64::try_from(alive).unwrap_or(i64::MAX));
+    let taken = [
+        (&shared.metrics.tasks, alive),
+        (&shared.metrics.unread_bytes, shared.unread.bytes()),
+        (&shared.metrics.unfinished_bytes, shared.unfinished.bytes()),
+    ];
+    for (gauge, value) in taken {
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    }
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], shared.metrics.render()).into_response()
 }

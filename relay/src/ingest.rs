@@ -6,6 +6,7 @@
 mod history;
 mod inspection;
 mod keeper;
+mod keyring;
 mod routing;
 
 use std::collections::{HashSet, VecDeque};
@@ -19,18 +20,18 @@ use tracing::{debug, error, info, trace, warn};
 
 use self::history::{History, KnownRoutes};
 use self::keeper::Keeper;
+use self::keyring::Keyring;
 use self::routing::{Routing, Turn};
 use crate::config::{Config, OnLostSlot, PublicChannels, Standby};
 use crate::db::{self, DbError};
-use crate::decode::{ChangeKind, Decoded, Decoder, Timestamp};
+use crate::decode::{ChangeKind, Decoded, Decoder, Timestamp, Transaction};
 use crate::fanout::{HubChange, HubInput};
 use crate::http::Shared;
 use crate::metrics::Reason;
 use crate::route::{
-    ControlChange, DatabaseTag, MessageKeys, Misaddress, Position, RealtimeMessage, Refused, Routed, Router,
-    SignedMessage,
+    ControlChange, DatabaseTag, Misaddress, Position, RealtimeMessage, Refused, Routed, Router, SignedMessage,
 };
-use crate::wal::{self, Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream, Xid};
+use crate::wal::{self, Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream};
 
 /// How often feedback is considered and catching up is reported.
 const TICK: Duration = Duration::from_secs(1);
@@ -198,6 +199,8 @@ impl Ingest {
         let Some(loaded) = self.stop.run_until_cancelled(load).await else { return Ok(()) };
         let (control, fence, keys) = loaded?;
         let schemas = control.schemas();
+        let next_xid = control.snapshot.xmax();
+        let keys = Keyring::new(&self.wal.database, attachment.database_oid, keys, next_xid);
         *self.shared.claim_paths.write().unwrap_or_else(PoisonError::into_inner) = control.claim_paths;
         info!(
             slot_created = attachment.slot_created,
@@ -281,7 +284,7 @@ struct Streaming<'a> {
     ingest: &'a Ingest,
     decoder: Decoder,
     router: Router,
-    keys: MessageKeys,
+    keys: Keyring<'a>,
     tag: DatabaseTag,
     attachment: &'a Attachment,
     catch_up: Option<CatchUp>,
@@ -328,7 +331,7 @@ impl<'a> Streaming<'a> {
         fence: Lsn,
         router: Router,
         routing: Routing,
-        keys: MessageKeys,
+        keys: Keyring<'a>,
         transactions: &'a AtomicU64,
     ) -> Self {
         let now = Instant::now();
@@ -406,7 +409,7 @@ impl<'a> Streaming<'a> {
                         self.report_misfits(&change.kind);
                         let routed = match &change.kind {
                             ChangeKind::Message { prefix, content } => {
-                                self.open(transaction.xid, commit_lsn, prefix, content).await?
+                                self.open(&transaction, prefix, content).await?
                             }
                             _ => self.router.route(&change),
                         };
@@ -443,18 +446,12 @@ impl<'a> Streaming<'a> {
     /// What a logical message leads to: a broadcast of SQL, other routes from here on, or nothing.
     async fn open(
         &mut self,
-        xid: Xid,
-        commit_lsn: Lsn,
+        transaction: &Transaction,
         prefix: &[u8],
         content: &[u8],
     ) -> Result<Routed, DbError> {
-        let mut opened = self.keys.open(xid, prefix, content);
-        if let Err(Refused::UnknownKey(_)) = opened {
-            // Made since we attached; whoever invents a number pays for the look-up with a transaction of his own.
-            let sql = db::connect(&self.ingest.wal.database).await?;
-            self.keys = db::message_keys(&sql, self.attachment.database_oid).await?;
-            opened = self.keys.open(xid, prefix, content);
-        }
+        let Transaction { xid, commit_lsn, .. } = *transaction;
+        let opened = self.keys.open(transaction, prefix, content).await?;
         match opened {
             Ok(Some(SignedMessage::Broadcast(event))) => {
                 return Ok(Routed { events: vec![event], ..Routed::default() });
@@ -470,7 +467,7 @@ impl<'a> Streaming<'a> {
                     self.router.set_routes(routes, schemas);
                 }
             },
-            Ok(None) => {}
+            Ok(Some(SignedMessage::Keys) | None) => {}
             Err(refused) => {
                 let reason = match refused {
                     Refused::UnknownKey(_) => "unknown_key",

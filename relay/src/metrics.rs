@@ -46,6 +46,9 @@ pub struct Metrics {
     pub replayed_events: Counter,
     pub channels_lagged: Counter,
     pub replays_overtaken: Counter,
+    pub replays_waiting: Gauge,
+    pub unread_bytes: Gauge,
+    pub unfinished_bytes: Gauge,
     pub snapshots: Counter,
     pub snapshots_refused: Family<Reason, Counter>,
     pub snapshot_seconds: Seconds,
@@ -208,6 +211,21 @@ impl Metrics {
             "replays_overtaken",
             "Times the window had lost what a channel was still to be sent, and the client was told",
             self.replays_overtaken.clone(),
+        );
+        registry.register(
+            "replays_waiting",
+            "Sockets now to which the window's events are not sent, because unread frames take all the memory they may",
+            self.replays_waiting.clone(),
+        );
+        registry.register(
+            "unread_bytes",
+            "Memory taken by frames that sockets have yet to read, each counted once",
+            self.unread_bytes.clone(),
+        );
+        registry.register(
+            "unfinished_bytes",
+            "Memory taken by messages of clients that are not whole, or wait for the hub",
+            self.unfinished_bytes.clone(),
         );
         registry.register("snapshots", "Joins that got a snapshot", self.snapshots.clone());
         registry.register(

@@ -19,7 +19,7 @@ mod vsn;
 pub use broadcast::{
     Broadcast, BroadcastPayload, EVENT_BYTES_MAX, Encoding, UserBroadcast, encode_broadcast,
 };
-pub use frame::Frame;
+pub use frame::{Account, Frame, Waiting};
 pub use incoming::{Incoming, Malformed, Payload, access_token};
 pub use join::JoinPayload;
 pub(crate) use json::is_relayable;

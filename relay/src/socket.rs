@@ -1,9 +1,11 @@
 //! Stage 5: WebSockets. One task a socket.
 
-mod progress;
+mod message;
 mod rate;
 mod session;
+mod unfinished;
+mod wire;
 
-pub use progress::Progress;
 pub use rate::RateLimit;
 pub use session::Session;
+pub use unfinished::Unfinished;

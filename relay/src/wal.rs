@@ -22,6 +22,7 @@ mod timeline;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 pub use attach::{answered, attach};
@@ -52,6 +53,9 @@ pub struct WalConfig {
     pub status_interval: Duration,
     /// A message above this is an error: one row is one message, and has to be held in memory.
     pub frame_bytes_max: usize,
+    /// Told how a long message begins and how many bytes it has: what stands for it, if it need not be read whole. The rest
+    /// of it is thrown away as it comes.
+    pub excerpt: fn(head: &[u8], bytes: usize) -> Option<Bytes>,
     /// Making a slot waits for every transaction that is writing in the cluster.
     pub create_slot_timeout: Duration,
     /// Whether a slot that somebody dropped is made anew; otherwise its absence is an error.

@@ -3,11 +3,7 @@
 
 create function campfire.install_rights() returns void
 language plpgsql as $$
-declare
-  made record;
 begin
-  execute format('grant usage on schema %s to anon, authenticated, service_role, campfire_relay',
-    (select relnamespace::regnamespace from pg_catalog.pg_class where oid = 'conversations'::regclass));
   grant usage on type conversation_status, conversation_priority to anon, authenticated, service_role, campfire_relay;
   revoke all on table organizations, agents, conversations, messages, realtime_conversations, read_receipts
     from public, anon, authenticated, service_role, campfire_relay;
@@ -107,7 +103,18 @@ begin
   -- The relay itself: who is an agent, and whether active.
   grant select (organization_id, user_id, display_name, active) on agents to campfire_relay;
   create policy agents_relay_select on agents for select to campfire_relay using (true);
+end
+$$;
+comment on function campfire.install_rights() is 'Internal. Grants and policies of the chat tables, made by campfire.install().';
 
+-- What builds statements, or compares other types than the policies do: not by the search_path of the others, on which
+-- whoever owns the schema may have put a function or an operator that fits better.
+create function campfire.install_on_schema(schema name) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  made record;
+begin
+  execute format('grant usage on schema %I to anon, authenticated, service_role, campfire_relay', schema);
   for made in
     select p.polname, p.polrelid::regclass as relation, case p.polroles[1]
         when 'anon'::regrole then 'a visitor, in the conversation of the claims'
@@ -117,10 +124,13 @@ begin
         else 'nobody: the mirror is written by the trigger, as its owner'
       end as purpose
     from pg_policy as p
-    where p.polrelid = any (array['organizations', 'agents', 'conversations', 'messages', 'realtime_conversations', 'read_receipts']::regclass[])
+    where p.polrelid = any (array(
+      select to_regclass(format('%I.%I', schema, t))
+      from unnest('{organizations,agents,conversations,messages,realtime_conversations,read_receipts}'::name[]) as t))
   loop
     execute format('comment on policy %I on %s is %L', made.polname, made.relation, 'campfire: ' || made.purpose || '.');
   end loop;
 end
 $$;
-comment on function campfire.install_rights() is 'Internal. Grants and policies of the chat tables, made by campfire.install().';
+comment on function campfire.install_on_schema(name) is
+  'Internal. Rights on the schema itself, and comments on the policies, made by campfire.install().';

@@ -20,7 +20,7 @@ begin
       message = format('schema "%s" does not exist', schema),
       hint = format('create schema %1$I; select campfire.install(%1$L);', schema);
   end if;
-  lock table campfire.installations in share row exclusive mode;
+  perform campfire.lock_routes();
 
   -- Every table, index and enum has its name in one of these two catalogs.
   select array_agg(distinct taken.name order by taken.name) into existing from (
@@ -72,6 +72,7 @@ begin
   perform campfire.install_triggers();
   perform campfire.install_rights();
   perform set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform campfire.install_on_schema(schema);
 
   insert into campfire.installations as i (schema_name, version, number)
   values (schema, current_version, coalesce((select max(number) from campfire.installations), 0) + 1)

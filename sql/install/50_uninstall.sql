@@ -5,7 +5,7 @@ declare
   left_over record;
 begin
   perform campfire.require_superuser('campfire.uninstall()');
-  lock table campfire.installations in share row exclusive mode;
+  perform campfire.lock_routes();
   if not exists (select from campfire.installations as i where i.schema_name = schema) then
     raise exception using
       errcode = 'undefined_object',

@@ -279,10 +279,16 @@ impl Socket {
 
     /// Pushes any event on a channel and waits for the answer.
     pub async fn request(&mut self, channel: &str, event: &str, payload: Value) -> Result<Reply> {
+        let reference = self.send_push(channel, event, payload).await?;
+        self.reply(&reference).await
+    }
+
+    /// Pushes any event on a channel and does not wait for the answer; returns its ref.
+    pub async fn send_push(&mut self, channel: &str, event: &str, payload: Value) -> Result<String> {
         let reference = self.new_ref();
         let join_ref = self.join_refs.get(channel).cloned();
         self.push(join_ref.as_deref(), &reference, channel, event, payload).await?;
-        self.reply(&reference).await
+        Ok(reference)
     }
 
     async fn push(

@@ -5,8 +5,8 @@
 
 use uuid::Uuid;
 
-use super::Role;
 use super::credential::Credential;
+use super::{Role, is_reserved};
 use crate::protocol::Reason;
 use crate::route::{Scope, Topic};
 
@@ -105,13 +105,9 @@ pub fn authorize(
     Ok(Identity::Visitor { organization, conversation })
 }
 
-/// Events that are facts of the database or of the relay.
-const RESERVED: [&str; 5] = ["message:", "conversation:", "read:", "agent:", "campfire:"];
-
 /// Whether a client may send an event on a channel of an organization that it has joined.
 pub fn may_send(identity: &Identity, event: &str) -> Result<(), SendRefusal> {
-    let folded = folded(event);
-    if RESERVED.iter().any(|prefix| folded.starts_with(prefix)) {
+    if is_reserved(event) {
         return Err(SendRefusal::Reserved);
     }
     // As it stands: what is spelled otherwise is not handled as typing either, and would escape its limits.
@@ -119,13 +115,6 @@ pub fn may_send(identity: &Identity, event: &str) -> Result<(), SendRefusal> {
         return Err(SendRefusal::Visitor);
     }
     Ok(())
-}
-
-/// An event's name as clients compare it: JavaScript and Python ignore case when they pick listeners, so
-/// `Message:Created` would pass for `message:created`. The dot above is what lower-casing İ leaves over; a browser set
-/// to Turkish drops it.
-fn folded(event: &str) -> String {
-    event.chars().flat_map(char::to_lowercase).filter(|letter| *letter != '\u{307}').collect()
 }
 
 impl Identity {

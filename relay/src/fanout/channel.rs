@@ -28,6 +28,8 @@ pub(super) struct Socket {
     pub(super) outbox: Arc<Outbox>,
     /// At most a hundred, mostly one to three: looking through them beats hashing.
     pub(super) channels: Vec<Channel>,
+    /// What it is to be sent out of the window waits for memory.
+    pub(super) is_starved: bool,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,11 @@ impl Socket {
         Envelope { vsn: self.vsn, topic, join_ref }
     }
 
+    /// Whether a channel is still to be sent something out of the window.
+    pub(super) fn is_behind(&self) -> bool {
+        self.channels.iter().any(|channel| matches!(channel.stage, Stage::CatchingUp(_)))
+    }
+
     pub(super) fn find_mut(&mut self, wire_topic: &str) -> Option<&mut Channel> {
         self.channels.iter_mut().find(|channel| *channel.wire_topic == *wire_topic)
     }
@@ -125,11 +132,17 @@ impl Hub {
     pub(super) fn apply_client(&mut self, id: SocketId, input: ClientInput) {
         match input {
             ClientInput::Connect { vsn, outbox } => {
-                self.sockets.insert(id, Socket { vsn, outbox, channels: Vec::new() });
+                self.sockets.insert(id, Socket { vsn, outbox, channels: Vec::new(), is_starved: false });
             }
-            ClientInput::Disconnect => self.disconnect(id),
+            ClientInput::Disconnect => {
+                self.disconnect(id);
+                self.feed_starved();
+            }
             ClientInput::Heartbeat { reference } => self.heartbeat(id, &reference),
-            ClientInput::Refill => self.refill(id),
+            ClientInput::Refill => {
+                self.refill(id);
+                self.feed_starved();
+            }
             ClientInput::Join(join) => self.join(id, *join),
             ClientInput::Leave { wire_topic, join_ref, reference } => {
                 self.leave(id, &wire_topic, &join_ref, &reference)
@@ -173,6 +186,8 @@ impl Hub {
         let millis = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         self.window.expire(Timestamp::from_unix_millis(i64::try_from(millis).unwrap_or(i64::MAX)));
         self.measure_window();
+        self.feed_starved();
+        self.relieve_memory();
         self.roster.expire(now);
         self.tell_who_is_gone(now);
         let is_over = |channel: &&Channel| channel.replication_due.is_some_and(|due| due <= now);

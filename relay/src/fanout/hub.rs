@@ -4,7 +4,7 @@
 //! database: the answer is a function of the hub's state, so a join and a change can not race. Frames go into
 //! outboxes, which never wait either.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -202,6 +202,8 @@ pub struct Hub {
     pub(super) wall_clock: SystemTime,
     pub(super) window: Window,
     pub(super) shared_frames: SharedFrames,
+    /// Sockets whose replays wait for memory, in the order in which they will have it.
+    pub(super) starved: VecDeque<SocketId>,
     /// Of the database we are attached to. None before the first time.
     pub(super) tag: Option<DatabaseTag>,
     /// Counts the times we attached.
@@ -255,6 +257,7 @@ impl Hub {
             wall_clock: SystemTime::UNIX_EPOCH,
             window,
             shared_frames: SharedFrames::default(),
+            starved: VecDeque::new(),
             settings,
             tag: None,
             attachment: 0,

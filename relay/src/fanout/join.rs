@@ -54,6 +54,9 @@ impl Hub {
                 self.rooms.hear_broadcasts(&channel.room, &group, id, channel.may_read_broadcasts());
                 self.token_use.join(channel.token, id);
                 let identity = channel.identity;
+                if identity.is_none() {
+                    socket.outbox.take_large();
+                }
                 self.expiries.insert(channel.expires_at, id, &channel.wire_topic);
                 socket.channels.push(channel);
                 self.metrics.channels.inc();
@@ -93,10 +96,7 @@ impl Hub {
         }
         let credential = join.credential.as_ref().map_err(|error| Reason::from(error.clone()))?;
         let token = fingerprint(credential);
-        let sockets_max = self.settings.sockets_per_token_max;
-        if token.is_some_and(|token| !self.token_use.admits(token, id, sockets_max)) {
-            return Err(Reason::TooManySockets);
-        }
+        self.admit_token(token, id)?;
         let grants = join.grants.clone();
         let enabled = payload.presence_enabled;
         let (identity, grants) = self.authorize(&topic, credential, payload.private, grants, enabled)?;
@@ -132,6 +132,15 @@ impl Hub {
             replication_due: payload.replication_ready.then(|| Instant::now() + REPLICATION_PATIENCE),
         };
         Ok((channel, opening))
+    }
+
+    /// Whether a socket may use a token beside the others that do.
+    fn admit_token(&self, token: Option<Fingerprint>, id: SocketId) -> Result<(), Reason> {
+        let sockets_max = self.settings.sockets_per_token_max;
+        match token.is_none_or(|token| self.token_use.admits(token, id, sockets_max)) {
+            true => Ok(()),
+            false => Err(Reason::TooManySockets),
+        }
     }
 
     /// As whom a credential opens a topic, and by which grants, if it does; as nobody outside `org:`.
@@ -183,6 +192,7 @@ impl Hub {
         let RoomKey { topic, private } = channel.room.clone();
         let (before, enabled) = (channel.grants.unwrap_or_default(), channel.attendance.enabled);
         let renewed = credential.map_err(Reason::from).and_then(|credential| {
+            self.admit_token(fingerprint(&credential), id)?;
             let (identity, grants) = self.authorize(&topic, &credential, private, grants, enabled)?;
             let after = grants.unwrap_or_default();
             let lost = (before.read_broadcast && !after.read_broadcast)

@@ -5,11 +5,13 @@
 //! is closed. Nobody else notices either.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::protocol::Frame;
+use super::unread::Unread;
+use crate::protocol::{Frame, Waiting};
 
 /// How much may wait for one socket.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,12 @@ pub enum CloseReason {
     SlowConsumer,
     /// The client took nothing of what was written to it for the idle time.
     NotReading,
+    /// Frames took too much memory, and this client was among those that had not read for longest.
+    OutOfMemory,
+    /// The client began a message and did not finish it, for too long or while memory was short.
+    Unfinished,
+    /// The client went on sending much faster than it may.
+    OverRate,
     /// No frame came for the idle time.
     Idle,
     /// The relay is stopping.
@@ -38,14 +46,15 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// WebSocket close code: 1013 try again later, 1000 normal, 1012 service restart, 1009 message too big, 1002 protocol
-    /// error, 1007 invalid data (RFC 6455 and its registry).
+    /// WebSocket close code: 1013 try again later, 1000 normal, 1012 service restart, 1009 message too big, 1008 policy
+    /// violation, 1002 protocol error, 1007 invalid data (RFC 6455 and its registry).
     pub fn code(self) -> u16 {
         match self {
             Self::FrameTooLarge => 1009,
             Self::ProtocolError => 1002,
             Self::InvalidText => 1007,
-            Self::SlowConsumer | Self::NotReading => 1013,
+            Self::SlowConsumer | Self::NotReading | Self::OutOfMemory | Self::Unfinished => 1013,
+            Self::OverRate => 1008,
             Self::Idle => 1000,
             Self::Shutdown => 1012,
         }
@@ -56,6 +65,9 @@ impl CloseReason {
         match self {
             Self::SlowConsumer => "slow_consumer",
             Self::NotReading => "not_reading",
+            Self::OutOfMemory => "memory",
+            Self::Unfinished => "unfinished_message",
+            Self::OverRate => "over_rate",
             Self::Idle => "idle",
             Self::Shutdown => "shutdown",
             Self::FrameTooLarge => "frame_too_large",
@@ -69,6 +81,9 @@ impl CloseReason {
         match self {
             Self::SlowConsumer => "slow consumer: the outbox overflowed",
             Self::NotReading => "the client does not read",
+            Self::OutOfMemory => "the relay is short of memory, and the client does not read",
+            Self::Unfinished => "a message was begun and not finished",
+            Self::OverRate => "too many messages per second",
             Self::Idle => "idle: no frame from the client",
             Self::Shutdown => "the relay is restarting",
             Self::FrameTooLarge => "message too large: see CAMPFIRE_MAX_FRAME_BYTES",
@@ -82,7 +97,10 @@ impl CloseReason {
 #[derive(Debug)]
 pub struct Outbox {
     limits: OutboxLimits,
+    unread: Arc<Unread>,
     state: Mutex<State>,
+    /// Whether the hub lets the client send large messages.
+    takes_large: AtomicBool,
     /// Something can be taken.
     filled: Notify,
     /// The socket is to be given up without sending what waits.
@@ -91,7 +109,7 @@ pub struct Outbox {
 
 #[derive(Debug, Default)]
 struct State {
-    frames: VecDeque<Frame>,
+    frames: VecDeque<Waiting>,
     bytes: usize,
     closed: Option<CloseReason>,
     /// The hub has more to send than there was room for.
@@ -143,12 +161,20 @@ pub(super) enum Offered {
 pub struct Closed;
 
 impl Outbox {
-    pub fn new(limits: OutboxLimits) -> Self {
-        Self { limits, state: Mutex::default(), filled: Notify::new(), overflowed: Notify::new() }
+    pub fn new(limits: OutboxLimits, unread: Arc<Unread>) -> Self {
+        Self {
+            limits,
+            unread,
+            state: Mutex::default(),
+            takes_large: AtomicBool::new(false),
+            filled: Notify::new(),
+            overflowed: Notify::new(),
+        }
     }
 
     /// Queues a frame, or begins to close a socket whose outbox it would overflow.
     pub fn push(&self, frame: Frame) -> Result<(), Closed> {
+        let frame = self.unread.count(frame);
         let mut state = self.lock();
         if state.closed.is_some() {
             return Err(Closed);
@@ -161,6 +187,7 @@ impl Outbox {
             state.frames.push_back(frame);
             drop(state);
             self.filled.notify_one();
+            self.unread.relieve_overdrawn();
             Ok(())
         } else {
             drop(state);
@@ -171,7 +198,13 @@ impl Outbox {
 
     /// Gives the socket up: what waits is lost with it, and the client comes back and resumes.
     pub(super) fn overflow(&self) {
-        *self.lock() = State { closed: Some(CloseReason::SlowConsumer), ..State::default() };
+        self.give_up(CloseReason::SlowConsumer);
+    }
+
+    /// Ends the socket without what waits.
+    pub fn give_up(&self, reason: CloseReason) {
+        let closed = Some(reason);
+        let _waited = std::mem::replace(&mut *self.lock(), State { closed, ..State::default() });
         self.filled.notify_one();
         self.overflowed.notify_one();
     }
@@ -180,12 +213,14 @@ impl Outbox {
     /// share by itself could never go out otherwise.
     pub(super) fn offer(&self, frame: Frame, share: Share) -> Offered {
         let OutboxLimits { bytes_max, frames_max } = share.of(self.limits);
+        let is_short = self.unread.is_short();
+        let frame = self.unread.count(frame);
         let mut state = self.lock();
         if state.closed.is_some() {
             return Offered::Closed;
         }
         let fits = state.bytes + frame.len() <= bytes_max && state.frames.len() < frames_max;
-        if !fits && !state.frames.is_empty() {
+        if (is_short || !fits) && !state.frames.is_empty() {
             return Offered::Full;
         }
         state.bytes += frame.len();
@@ -214,6 +249,21 @@ impl Outbox {
         let fits = state.bytes + bytes <= self.limits.bytes_max / 2
             && state.frames.len() < self.limits.frames_max / 2;
         fits || state.frames.is_empty()
+    }
+
+    /// Memory that frames for all sockets take.
+    pub(super) fn unread(&self) -> &Unread {
+        &self.unread
+    }
+
+    /// From here on the client may send large messages.
+    pub(super) fn take_large(&self) {
+        self.takes_large.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client may send large messages.
+    pub fn takes_large(&self) -> bool {
+        self.takes_large.load(Ordering::Relaxed)
     }
 
     /// Asks the session to call for more once it has written what waits.
@@ -247,7 +297,7 @@ impl Outbox {
     }
 
     /// Moves what waits into `frames`. Returns the reason to close once everything queued before it was taken.
-    pub fn take(&self, frames: &mut impl Extend<Frame>) -> Option<CloseReason> {
+    pub fn take(&self, frames: &mut impl Extend<Waiting>) -> Option<CloseReason> {
         let mut state = self.lock();
         if state.frames.is_empty() {
             return state.closed;
@@ -258,9 +308,10 @@ impl Outbox {
         None
     }
 
-    /// Resolves once, when the outbox has overflowed.
-    pub async fn overflowed(&self) {
+    /// Resolves once, when the socket is given up without what waits, and tells why.
+    pub async fn overflowed(&self) -> CloseReason {
         self.overflowed.notified().await;
+        self.lock().closed.unwrap_or(CloseReason::SlowConsumer)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -274,32 +325,36 @@ mod tests {
 
     const LIMITS: OutboxLimits = OutboxLimits { bytes_max: 10, frames_max: 3 };
 
+    fn unread() -> Arc<Unread> {
+        Unread::new(usize::MAX)
+    }
+
     fn frame(bytes: usize) -> Frame {
         Frame::text("x".repeat(bytes))
     }
 
     #[test]
     fn frames_leave_in_order_and_free_their_room() {
-        let outbox = Outbox::new(LIMITS);
-        let mut taken = Vec::new();
+        let outbox = Outbox::new(LIMITS, unread());
+        let mut taken: Vec<Waiting> = Vec::new();
         for _ in 0..2 {
             outbox.push(frame(4)).unwrap();
             outbox.push(frame(6)).unwrap();
             assert_eq!(outbox.take(&mut taken), None);
         }
-        assert_eq!(taken.iter().map(Frame::len).collect::<Vec<_>>(), [4, 6, 4, 6]);
+        assert_eq!(taken.iter().map(|frame| frame.len()).collect::<Vec<_>>(), [4, 6, 4, 6]);
     }
 
     #[tokio::test]
     async fn overflow_by_bytes_or_by_frames_gives_the_socket_up() {
         for sizes in [[5, 6].as_slice(), &[1, 1, 1, 1]] {
-            let outbox = Outbox::new(LIMITS);
+            let outbox = Outbox::new(LIMITS, unread());
             let (last, fitting) = sizes.split_last().unwrap();
             for size in fitting {
                 outbox.push(frame(*size)).unwrap();
             }
             assert_eq!(outbox.push(frame(*last)), Err(Closed));
-            outbox.overflowed().await;
+            assert_eq!(outbox.overflowed().await, CloseReason::SlowConsumer);
             outbox.filled().await;
             let mut taken = Vec::new();
             assert_eq!(outbox.take(&mut taken), Some(CloseReason::SlowConsumer));
@@ -309,14 +364,14 @@ mod tests {
 
     #[test]
     fn a_frame_over_the_bound_goes_out_alone() {
-        let outbox = Outbox::new(LIMITS);
+        let outbox = Outbox::new(LIMITS, unread());
         outbox.push(frame(100)).unwrap();
         assert_eq!(outbox.push(frame(1)), Err(Closed));
     }
 
     #[test]
     fn what_can_be_had_again_never_overflows() {
-        let outbox = Outbox::new(OutboxLimits { bytes_max: 100, frames_max: 8 });
+        let outbox = Outbox::new(OutboxLimits { bytes_max: 100, frames_max: 8 }, unread());
         let offer = |bytes, share| outbox.offer(frame(bytes), share);
         assert_eq!(offer(200, Share::Portion), Offered::Queued, "nothing waited");
         assert_eq!(offer(1, Share::ThreeQuarters), Offered::Full);
@@ -337,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_close_comes_after_what_waits() {
-        let outbox = Outbox::new(LIMITS);
+        let outbox = Outbox::new(LIMITS, unread());
         outbox.push(frame(1)).unwrap();
         outbox.close(CloseReason::Shutdown);
         assert_eq!(outbox.push(frame(1)), Err(Closed));

@@ -190,6 +190,9 @@ impl Hub {
         let is_due = |channel: &&Channel| channel.attendance.state_due && channel.is_live();
         let due: Vec<_> =
             socket.channels.iter().filter(is_due).map(|channel| Arc::clone(&channel.wire_topic)).collect();
+        if !due.is_empty() && self.waits_for_memory(id) {
+            return;
+        }
         for wire_topic in due {
             while self.tell_piece(id, &wire_topic) {}
         }

@@ -4,6 +4,7 @@
 use std::collections::{VecDeque, vec_deque};
 use std::iter::Peekable;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::channel::{Channel, Socket, Stage};
 use super::hub::{Hub, SocketId};
@@ -14,7 +15,7 @@ use super::snapshot::{Cut, SnapshotRow, Undelivered};
 use super::window::{Kept, Window};
 use crate::metrics;
 use crate::protocol::{
-    Broadcast, BroadcastPayload, Envelope, Frame, Ref, Vsn, encode_broadcast, heartbeat_reply,
+    Broadcast, BroadcastPayload, Envelope, Frame, Ref, Vsn, Waiting, encode_broadcast, heartbeat_reply,
 };
 use crate::route::{DatabaseTag, Position, Template, Topic};
 use crate::wal::Xid;
@@ -25,6 +26,12 @@ pub(super) const EMPTIED: &str = "rows were removed all at once (TRUNCATE); fetc
 
 /// The `meta` of a snapshot's row: it has neither id nor position.
 const ROW_META: &[u8] = br#"{"replayed":true,"snapshot":true}"#;
+
+/// Sockets that go on with their replays in one turn, where they had to wait for memory.
+const FED_AT_ONCE: usize = 16;
+
+/// Who takes nothing for so long gives memory up to those that wait for some.
+const READS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How far a channel that catches up has come.
 #[derive(Debug)]
@@ -49,7 +56,7 @@ pub(super) struct Cursor {
 pub(super) struct Held {
     /// The head when it was said.
     after: Position,
-    frame: Frame,
+    frame: Waiting,
     /// It may be lost, as nothing that was told before depends on it.
     is_expendable: bool,
 }
@@ -95,10 +102,13 @@ impl Hub {
     }
 
     /// Goes on with what the channels of a socket are still to be sent, in the order in which it happened, as far as there
-    /// is room. A channel whose cursor has reached the head is live from this turn on: nothing can come between.
+    /// is room. A channel whose cursor has reached the head is live from this turn on: nothing can come between. While
+    /// frames take all the memory that they may, the socket waits for its turn.
     pub(super) fn refill(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let Socket { vsn, outbox, channels } = socket;
+        if self.sockets.get(&id).is_some_and(Socket::is_behind) && self.waits_for_memory(id) {
+            return;
+        }
+        let Some(Socket { vsn, outbox, channels, .. }) = self.sockets.get_mut(&id) else { return };
         let tag = self.tag;
         let outlets = channels.iter_mut().filter_map(|channel| Outlet::new(*vsn, tag, outbox, channel));
         let mut outlets: Vec<Outlet<'_>> = outlets.collect();
@@ -129,6 +139,47 @@ impl Hub {
         }
         live.iter().for_each(|wire_topic| self.go_live(id, wire_topic));
         self.tell_what_is_due(id);
+    }
+
+    /// Has a socket wait for its turn if frames take all the memory that they may.
+    pub(super) fn waits_for_memory(&mut self, id: SocketId) -> bool {
+        let Some(socket) = self.sockets.get_mut(&id) else { return false };
+        if !socket.outbox.unread().is_short() {
+            return false;
+        }
+        if !std::mem::replace(&mut socket.is_starved, true) {
+            self.starved.push_back(id);
+            self.measure_starved();
+        }
+        true
+    }
+
+    /// Goes on with some of the sockets that wait for memory, in turn, as far as there is any.
+    pub(super) fn feed_starved(&mut self) {
+        for _ in 0..FED_AT_ONCE {
+            let Some(id) = self.starved.pop_front() else { return };
+            if let Some(socket) = self.sockets.get_mut(&id) {
+                if socket.outbox.unread().is_short() {
+                    return self.starved.push_front(id);
+                }
+                socket.is_starved = false;
+                self.refill(id);
+            }
+            self.measure_starved();
+        }
+    }
+
+    /// Takes memory from those that do not read, if others wait for it or there is too little for all.
+    pub(super) fn relieve_memory(&self) {
+        let Some(unread) = self.sockets.values().next().map(|socket| socket.outbox.unread()) else { return };
+        match unread.is_short() && !self.starved.is_empty() {
+            true => unread.relieve(READS_WITHIN),
+            false => unread.relieve_overdrawn(),
+        }
+    }
+
+    fn measure_starved(&self) {
+        self.metrics.replays_waiting.set(i64::try_from(self.starved.len()).unwrap_or(i64::MAX));
     }
 
     fn go_live(&mut self, id: SocketId, wire_topic: &Arc<str>) {
@@ -204,6 +255,7 @@ impl Hub {
     pub(super) fn hold(&mut self, id: SocketId, wire_topic: &str, frame: Frame, is_expendable: bool) {
         let after = self.window.head();
         let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let frame = socket.outbox.unread().count(frame);
         let Some(channel) = socket.find_mut(wire_topic) else { return };
         let Stage::CatchingUp(cursor) = &mut channel.stage else { return };
         cursor.held.push_back(Held { after, frame, is_expendable });
@@ -353,7 +405,7 @@ impl<'a> Outlet<'a> {
     fn send_next(&mut self, shared: &mut SharedFrames) -> bool {
         let Some((position, is_held)) = self.next_at() else { return true };
         if is_held {
-            let frame = self.cursor.held.front().map(|held| held.frame.clone());
+            let frame = self.cursor.held.front().map(|held| Frame::clone(&held.frame));
             let is_sent = frame.is_none_or(|frame| self.offer(frame));
             if is_sent {
                 self.cursor.held.pop_front();

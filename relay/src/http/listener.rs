@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio_util::either::Either;
 use tracing::info;
@@ -14,6 +15,10 @@ use crate::config::{Group, ListenAddress, Mode};
 
 /// Connections that may wait to be accepted, unless the system allows fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 4_096;
+
+/// What the system takes of us and has not sent: of a client that does not read it would be up to 4 MiB
+/// (`net.ipv4.tcp_wmem`), which no bound of the relay's counts. What is on its way is not bounded by this.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
 /// A bound address.
 pub enum Listener {
@@ -69,6 +74,7 @@ impl Listener {
                 let (stream, address) = listener.accept().await?;
                 // A frame is a whole message: waiting to fill a segment only adds latency.
                 stream.set_nodelay(true).ok();
+                SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX).ok();
                 Ok((Either::Left(stream), Some(address.ip())))
             }
             Self::Unix(listener) => {

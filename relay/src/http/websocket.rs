@@ -10,9 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::{Instrument, debug, info_span};
 
 use super::Shared;
@@ -20,10 +18,7 @@ use super::addresses::Full;
 use crate::fanout::SocketId;
 use crate::policies::Headers;
 use crate::protocol::Vsn;
-use crate::socket::{Progress, Session};
-
-/// Read and write buffers of a socket start at this size. Most sockets are idle most of the time.
-const BUFFER_BYTES: usize = 2 * 1024;
+use crate::socket::Session;
 
 /// Answers a handshake in the reference's order: is the relay ready, is there a key, is it valid, is there room;
 /// then the serialization and the upgrade itself.
@@ -78,17 +73,10 @@ pub(super) async fn upgrade(
     let upgrading = hyper::upgrade::on(&mut request);
     let id = SocketId(shared.next_socket.fetch_add(1, Ordering::Relaxed));
     let session = Session::new(id, vsn, credential, seen_by_policies(&headers), place, Arc::clone(&shared));
-    let frame_bytes_max = shared.limits.frame_bytes_max;
     let serve = async move {
         match upgrading.await {
             Ok(upgraded) => {
-                let config = WebSocketConfig::default()
-                    .read_buffer_size(BUFFER_BYTES)
-                    .write_buffer_size(BUFFER_BYTES)
-                    .max_message_size(Some(frame_bytes_max))
-                    .max_frame_size(Some(frame_bytes_max));
-                let io = Progress::new(TokioIo::new(upgraded));
-                session.run(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
+                session.run(TokioIo::new(upgraded)).await;
             }
             Err(error) => debug!(%error, "handshake not completed"),
         }

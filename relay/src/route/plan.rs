@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::router::{ControlChange, ControlTable, Event, Misaddress, Operation, Route, Routed};
 use super::template::Piece;
-use super::topic::Topic;
+use super::topic::{Scope, Topic};
 use crate::decode::{self, Column, Domains, OldTuple, Relation, Tuple};
 
 /// A row as routing reads it.
@@ -51,6 +51,8 @@ struct PlannedRoute {
     operation: Operation,
     on_move: bool,
     channel: Vec<PlannedPiece>,
+    /// Which of an organization's channels the template makes, if it makes those.
+    scope: Option<Scope>,
     event: Arc<str>,
     payload: usize,
     when_changed: Option<Vec<usize>>,
@@ -175,6 +177,7 @@ impl Plan {
             operation: route.operation,
             on_move: route.on_move,
             channel,
+            scope: route.channel.scope(),
             event: route.event.as_str().into(),
             payload,
             when_changed: Some(when_changed).filter(|columns| !columns.is_empty()),
@@ -285,7 +288,11 @@ impl Plan {
                 }
             }
         }
-        Topic::parse(&name).map_err(|error| error.to_string())
+        let topic = Topic::parse(&name).map_err(|error| error.to_string())?;
+        if topic.scope() != route.scope {
+            return Err("the row's values make it a channel of another kind than the template's".to_owned());
+        }
+        Ok(topic)
     }
 
     /// A JSON object. A column whose value the server did not send (unchanged TOAST without a whole old row, or

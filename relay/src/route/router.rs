@@ -20,6 +20,9 @@ pub struct Route {
     pub id: i64,
     pub schema: String,
     pub table: String,
+    /// The oid of the table, which is then known by it whatever its name is. None for a route that came with campfire,
+    /// and is of the table of that name.
+    pub relation: Option<u32>,
     pub operation: Operation,
     /// Also fires when an update changes the channel that the template names: a delete route on the old row,
     /// an insert route on the new one.
@@ -33,7 +36,10 @@ pub struct Route {
 
 impl Route {
     fn is_of(&self, relation: &Relation) -> bool {
-        self.schema == relation.namespace && self.table == relation.name
+        match self.relation {
+            Some(oid) => oid == relation.id,
+            None => self.schema == relation.namespace && self.table == relation.name,
+        }
     }
 }
 
@@ -331,6 +337,7 @@ mod tests {
             id,
             schema: "public".into(),
             table: table.into(),
+            relation: None,
             operation,
             on_move: false,
             channel: Template::parse(channel).unwrap(),
@@ -581,6 +588,49 @@ mod tests {
             };
             assert_eq!(problem, (1, expected.to_owned()));
         }
+    }
+
+    #[test]
+    fn no_row_chooses_the_channel_of_an_organization() {
+        let conversations = format!("org:{ORG_A}:conversations");
+        let rows = [
+            ("{content}", conversations.as_str()),
+            ("bcast:{content}", &conversations),
+            ("{content}", &format!("bcast:{conversations}")),
+            ("o{content}", &conversations[1..]),
+            ("org{content}", &conversations[3..]),
+            ("b{content}", &format!("cast:{conversations}")),
+            ("org:{content}", &conversations[4..]),
+            ("org:{content}", &format!("{ORG_A}:conv:{CONV}")),
+        ];
+        for (template, content) in rows {
+            let routes = vec![route(1, "messages", Operation::Insert, template, "message:created", &["id"])];
+            let routed = messages(routes).insert(&[Some(CONV), Some(ORG_A), Some(content)]);
+            assert_eq!((routed.events.len(), routed.unaddressed), (0, 1), "{template} {content}");
+            let problem = routed.misaddress.map(|misaddress| misaddress.problem).unwrap();
+            assert!(!problem.contains(ORG_A), "{problem}");
+        }
+        // A route of before, to channels outside org:, goes on.
+        let routes = vec![route(1, "messages", Operation::Insert, "{content}", "x", &["id"])];
+        let routed = messages(routes).insert(&[Some(CONV), Some(ORG_A), Some("room:7")]);
+        assert_eq!((routed.events.len(), routed.unaddressed), (1, 0));
+    }
+
+    #[test]
+    fn a_users_route_is_of_its_table_whatever_the_name() {
+        let of = |relation| Route {
+            relation: Some(relation),
+            ..route(1, "orders", Operation::Insert, "lobby", "made", &["id"])
+        };
+        let mut stream = Stream::new(vec![of(7)]);
+        for name in ["orders", "sales"] {
+            stream.relation(name, b'd', &[("id", UUID, true)]);
+            check(&stream.insert(&[Some(CONV)]), &[("lobby", "made", &format!(r#"{{"id":"{CONV}"}}"#))]);
+        }
+        // Another table has the name now.
+        let mut stream = Stream::new(vec![of(8)]);
+        stream.relation("orders", b'd', &[("id", UUID, true)]);
+        check(&stream.insert(&[Some(CONV)]), &[]);
     }
 
     /// What `alter table … rename column` and `campfire.publish_without()` leave of a route.

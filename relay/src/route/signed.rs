@@ -12,16 +12,18 @@ use bytes::Bytes;
 use ring::hmac;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::router::{Event, Operation, RealtimeMessage, Route};
 use super::template::Template;
 use super::topic::Topic;
-use crate::wal::Xid;
+use crate::auth;
 
 const BROADCAST: &[u8] = b"campfire.broadcast";
 const REALTIME: &[u8] = b"campfire.realtime";
 const ROUTES: &[u8] = b"campfire.routes";
+const KEYS: &[u8] = b"campfire.keys";
 
 /// The keys of `campfire.broadcast_keys`, by number.
 #[derive(Debug, Default)]
@@ -37,6 +39,8 @@ pub enum SignedMessage {
     Broadcast(Event),
     /// All routes that are enabled from here on, and the schemas of installations.
     Routes { routes: Vec<Route>, schemas: Vec<String> },
+    /// A key was made, by which later ones may be signed.
+    Keys,
 }
 
 /// A message under a name of ours that is not believed.
@@ -58,8 +62,8 @@ impl MessageKeys {
     }
 
     /// Reads a transactional logical message: `v1 KEY HMAC`, a line feed, the body. None if it is not one of ours.
-    pub fn open(&self, xid: Xid, prefix: &[u8], content: &[u8]) -> Result<Option<SignedMessage>, Refused> {
-        if ![BROADCAST, REALTIME, ROUTES].contains(&prefix) {
+    pub fn open(&self, xid: u64, prefix: &[u8], content: &[u8]) -> Result<Option<SignedMessage>, Refused> {
+        if ![BROADCAST, REALTIME, ROUTES, KEYS].contains(&prefix) {
             return Ok(None);
         }
         let content = str::from_utf8(content).map_err(|_| Refused::Forged)?;
@@ -72,11 +76,18 @@ impl MessageKeys {
         let id = key.parse().map_err(|_| Refused::Forged)?;
         let key = self.keys.get(&id).ok_or(Refused::UnknownKey(id))?;
         let tag = from_hex(tag).ok_or(Refused::Forged)?;
-        let signed = format!("\n{}\n{xid}\n{body}", self.database_oid);
-        hmac::verify(key, &[prefix, signed.as_bytes()].concat(), &tag).map_err(|_| Refused::Forged)?;
+        // In pieces: anybody may write a message as long as he likes, and none is copied before it is believed.
+        let mut signature = hmac::Context::with_key(key);
+        signature.update(prefix);
+        signature.update(format!("\n{}\n{xid}\n", self.database_oid).as_bytes());
+        signature.update(body.as_bytes());
+        if !bool::from(signature.sign().as_ref().ct_eq(&tag)) {
+            return Err(Refused::Forged);
+        }
         let message = match prefix {
             BROADCAST => broadcast(body),
             REALTIME => realtime(body),
+            KEYS => Some(SignedMessage::Keys),
             _ => routes(body),
         };
         message.map(Some).ok_or(Refused::Malformed)
@@ -89,6 +100,10 @@ fn broadcast(body: &str) -> Option<SignedMessage> {
     let (event, payload) = rest.split_once('\n')?;
     let payload = Bytes::copy_from_slice(payload.as_bytes());
     let topic = Topic::parse(channel).ok()?;
+    // SQL refuses it as well, by the same function.
+    if topic.organization().is_some() && auth::is_reserved(event) {
+        return None;
+    }
     Some(SignedMessage::Broadcast(Event { topic, event: event.into(), payload, message: None }))
 }
 
@@ -134,6 +149,7 @@ struct RouteRow {
     id: i64,
     schema_name: String,
     table_name: String,
+    relation: Option<u32>,
     operation: String,
     on_move: bool,
     channel: String,
@@ -149,6 +165,7 @@ fn routes(body: &str) -> Option<SignedMessage> {
             id: row.id,
             schema: row.schema_name,
             table: row.table_name,
+            relation: row.relation,
             operation: Operation::parse(&row.operation)?,
             on_move: row.on_move,
             channel: Template::parse(&row.channel).ok()?,
@@ -174,9 +191,9 @@ mod tests {
     use super::*;
 
     const KEY: [u8; 32] = [7; 32];
-    const XID: Xid = Xid(4711);
+    const XID: u64 = 4711;
 
-    fn sign(prefix: &str, database_oid: u32, xid: Xid, body: &str) -> Vec<u8> {
+    fn sign(prefix: &str, database_oid: u32, xid: u64, body: &str) -> Vec<u8> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &KEY);
         let tag = hmac::sign(&key, format!("{prefix}\n{database_oid}\n{xid}\n{body}").as_bytes());
         let tag: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -204,10 +221,11 @@ mod tests {
         let body = "lobby\nhello\n{}";
         let refused = |prefix: &str, content: &[u8]| open(prefix, content).expect_err("refused");
         let prefix = "campfire.broadcast";
+        assert_eq!(refused(prefix, &sign(prefix, 5, 4712, body)), Refused::Forged, "another transaction's");
         assert_eq!(
-            refused(prefix, &sign(prefix, 5, Xid(4712), body)),
+            refused(prefix, &sign(prefix, 5, XID + (1 << 32), body)),
             Refused::Forged,
-            "another transaction's"
+            "one that had the same lower half of its id"
         );
         assert_eq!(refused(prefix, &sign(prefix, 6, XID, body)), Refused::Forged, "another database's");
         assert_eq!(
@@ -225,6 +243,25 @@ mod tests {
         }
         assert_eq!(refused(prefix, b"v1 9 00\nlobby"), Refused::UnknownKey(9));
         assert_eq!(refused(prefix, &sign(prefix, 5, XID, "org:x\nhello\n{}")), Refused::Malformed);
+    }
+
+    #[test]
+    fn reserved_names_are_not_believed_on_channels_of_organizations() {
+        let organization = format!("org:{}", Uuid::from_u128(0xa));
+        let send = |channel: &str, event: &str| {
+            let content = sign("campfire.broadcast", 5, XID, &format!("{channel}\n{event}\n{{}}"));
+            open("campfire.broadcast", &content).map(drop)
+        };
+        assert_eq!(send(&organization, "Message:created"), Err(Refused::Malformed));
+        assert_eq!(send(&organization, "note:created"), Ok(()));
+        assert_eq!(send("news", "Message:created"), Ok(()));
+    }
+
+    #[test]
+    fn a_new_key_is_told_of_under_the_one_before() {
+        let content = sign("campfire.keys", 5, XID, "");
+        assert!(matches!(open("campfire.keys", &content), Ok(Some(SignedMessage::Keys))));
+        assert_eq!(open("campfire.keys", b"v1 3 00\n").map(drop), Err(Refused::Forged));
     }
 
     fn realtime_event(body: &str) -> Result<Event, Refused> {

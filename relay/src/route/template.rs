@@ -1,5 +1,7 @@
 //! Channel templates of routes: `org:{organization_id}:conv:{conversation_id}`.
 
+use uuid::Uuid;
+
 use super::topic::{OPTIONAL_PREFIX, Scope, Topic};
 
 /// A channel name with columns in braces.
@@ -55,12 +57,25 @@ impl Template {
         &self.pieces
     }
 
+    /// Which of an organization's channels it makes, if it makes those. Its text says so, never a row: a column that
+    /// holds more than a uuid must not make another channel of it.
+    pub fn scope(&self) -> Option<Scope> {
+        let uuid = Uuid::nil().to_string();
+        let name: String = self
+            .pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Literal(text) => text.as_str(),
+                Piece::Column(_) => &uuid,
+            })
+            .collect();
+        Topic::parse(&name).ok()?.scope()
+    }
+
     /// Whether a row can make it name this topic.
     pub fn can_address(&self, topic: &Topic) -> bool {
-        match self.of_organization() {
-            Some((scope, ..)) => topic.scope() == Some(scope),
-            None => self.can_make(&topic.to_string()),
-        }
+        let scope = self.scope();
+        scope == topic.scope() && (self.of_organization().is_some() || self.can_make(&topic.to_string()))
     }
 
     /// Whether it can make this name. A column stands for any text.
@@ -150,7 +165,8 @@ mod tests {
         let check = |template: &str, name: &str, expected| {
             let spell = |text: &str| text.replace("ORG", ORG).replace("CONV", CONV);
             let topic = Topic::parse(&spell(name)).unwrap();
-            assert_eq!(Template::parse(template).unwrap().can_address(&topic), expected, "{template} {name}");
+            let template = Template::parse(&spell(template)).unwrap();
+            assert_eq!(template.can_address(&topic), expected, "{template:?} {name}");
         };
         check("org:{o}", "org:ORG", true);
         check("org:{o}", "org:ORG:conv:CONV", false);
@@ -167,6 +183,27 @@ mod tests {
         check("{a}-{b}", "1-2", true);
         check("{a}-{b}", "12", false);
         check("a{x}a", "a", false);
+        check("{a}", "1", true);
+        check("{a}", "org:ORG", false);
+        check("o{a}", "org:ORG:conversations", false);
+        check("org:{o}", "org:ORG:conversations", false);
+        check("org:ORG:conv:{c}", "org:ORG:conv:CONV", true);
+        check("org:ORG:conv:{c}", "org:CONV:conv:CONV", false);
+    }
+
+    #[test]
+    fn the_text_of_a_template_says_whose_channels_it_makes() {
+        let check = |template: &str, expected: Option<Scope>| {
+            let template = Template::parse(&template.replace("ORG", ORG)).unwrap();
+            assert_eq!(template.scope(), expected, "{template:?}");
+        };
+        check("org:{o}", Some(Scope::Organization));
+        check("bcast:org:{o}:conversations", Some(Scope::Conversations));
+        check("org:ORG:conv:{c}", Some(Scope::Conversation));
+        check("org:ORG:widget:{c}", Some(Scope::Widget));
+        for open in ["{a}", "bcast:{a}", "o{a}", "org{a}", "b{a}", "org:{a}{b}", "lobby", "shop:{a}"] {
+            check(open, None);
+        }
     }
 
     #[test]

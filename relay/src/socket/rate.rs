@@ -33,6 +33,13 @@ impl RateLimit {
         admitted
     }
 
+    /// Takes one message's worth that there is not yet, and tells when there will be.
+    pub fn reserve(&mut self, now: Instant) -> Instant {
+        self.full_at = self.full_at.max(now) + self.interval;
+        // Not before the clock's beginning, which a machine that was just started is near.
+        self.full_at.checked_sub(self.tolerance).unwrap_or(now)
+    }
+
     /// Messages that would be admitted at this moment.
     pub fn remaining(&self, now: Instant) -> u32 {
         let owed = self.full_at.saturating_duration_since(now);
@@ -75,6 +82,16 @@ mod tests {
         assert!(limit.admit_many(3, now) && !limit.admit_many(3, now));
         assert_eq!((limit.remaining(now), limit.is_full(now)), (2, false));
         assert!(limit.is_full(now + Duration::from_millis(300)));
+    }
+
+    #[test]
+    fn what_may_wait_is_told_until_when() {
+        let start = Instant::now();
+        let mut limit = RateLimit::new(10, 2, start);
+        assert!(limit.admit(start) && limit.admit(start) && !limit.admit(start));
+        let due = limit.reserve(start);
+        assert_eq!(due, start + Duration::from_millis(100));
+        assert!(!limit.admit(due) && limit.admit(due + Duration::from_millis(100)));
     }
 
     #[test]

@@ -4,34 +4,31 @@
 //! spoke; who is joined to what is the hub's. Its hazard is a client that stops reading: reading from it goes on while
 //! it is written to, and a write gives way to the outbox overflowing, to a drain, and to the idle time.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, Sink, Stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
-use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
 
-use super::progress::Progress;
+use super::message::{Broken, Message};
 use super::rate::RateLimit;
+use super::unfinished::{Claim, Unfinished};
+use super::wire::{ReadError, Wire};
 use crate::auth::Credential;
 use crate::config::Limits;
-use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimits, SocketId};
+use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimits, SocketId, Stall};
 use crate::http::{Place, Shared};
 use crate::metrics::Reason;
 use crate::policies::Headers;
-use crate::protocol::{self, Frame, Incoming, JoinPayload, Payload, PresenceCall, Ref, Vsn, access_token};
+use crate::protocol::{self, Incoming, JoinPayload, Payload, PresenceCall, Ref, Vsn, access_token};
 use crate::route::{Topic, strip_wire_prefix};
 
 /// How long a closing socket may take to accept the close frame, and what waits before it without moving.
@@ -39,6 +36,15 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sockets whose closing a second of drain is spread over. Clients come back without jitter of their own.
 const DRAINED_PER_SECOND: i64 = 1_000;
+
+/// Messages over its rate that a socket may have refused before it is closed. They are forgiven as fast as it may send.
+const EXCESS_MAX: u32 = 1_000;
+
+/// A channel takes one new token in this time; the next one waits.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a message may have beside its payload: a topic, an event's name, a token.
+const ENVELOPE_BYTES: usize = 64 * 1024;
 
 /// What a session needs to know of its socket.
 pub struct Session {
@@ -51,19 +57,23 @@ pub struct Session {
     /// Topics joined as private outside `org:`, for which a new token means asking the policies again. One too many
     /// costs a question, one too few ends the channel; so it may be inexact.
     policed: Vec<Arc<str>>,
+    /// Topics that were given a token within the last interval, and when the next one may come.
+    renewed: Vec<(Arc<str>, Instant)>,
     /// Its place among the sockets of its address.
     place: Place,
     shared: Arc<Shared>,
 }
 
-type WebSocket = WebSocketStream<Progress<TokioIo<Upgraded>>>;
+type Connection = Wire<TokioIo<Upgraded>>;
 
 /// Why a session ended.
 enum End {
     /// We close, and say why.
     Server(CloseReason),
-    /// The client went, or broke the protocol.
-    Client(&'static str),
+    /// The client said goodbye, and is answered with this code.
+    Client(Option<u16>),
+    /// The connection is gone.
+    Lost(&'static str),
 }
 
 /// What becomes of a message: told to the hub at once, or after something has been looked up.
@@ -81,13 +91,15 @@ impl Session {
         place: Place,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { id, vsn, credential, headers, policed: Vec::new(), place, shared }
+        Self { id, vsn, credential, headers, policed: Vec::new(), renewed: Vec::new(), place, shared }
     }
 
     /// Serves the socket until either side ends it.
-    pub async fn run(mut self, mut socket: WebSocket) {
+    pub async fn run(mut self, stream: TokioIo<Upgraded>) {
+        let mut wire = Wire::new(stream);
         let Limits { outbox_bytes_max: bytes_max, outbox_frames_max: frames_max, .. } = self.shared.limits;
-        let outbox = Arc::new(Outbox::new(OutboxLimits { bytes_max, frames_max }));
+        let limits = OutboxLimits { bytes_max, frames_max };
+        let outbox = Arc::new(Outbox::new(limits, Arc::clone(&self.shared.unread)));
         let hub = &self.shared.hub.clone();
         let connect = ClientInput::Connect { vsn: self.vsn, outbox: Arc::clone(&outbox) };
         if hub.send(HubInput::Client(self.id, connect)).await.is_err() {
@@ -95,15 +107,24 @@ impl Session {
         }
         self.shared.metrics.sockets.inc();
         self.shared.metrics.sockets_opened.inc();
-        let end = self.serve(&mut socket, &outbox, hub).await;
+        let end = self.serve(&mut wire, &outbox, hub).await;
+        wire.forget();
         // A hub that is gone has nothing to forget.
         hub.send(HubInput::Client(self.id, ClientInput::Disconnect)).await.ok();
         self.shared.metrics.sockets.dec();
         let reason = match end {
-            End::Client(reason) => reason,
+            End::Lost(reason) => reason,
+            End::Client(code) => {
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, wire.close(code, "", false)).await;
+                "closed by client"
+            }
             End::Server(reason) => {
-                // The peer of a half-open socket never answers; there is nobody to tell.
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, close(&mut socket, reason)).await;
+                // The peer of a half-open socket never answers; there is nobody to tell. What is short is not kept for
+                // the one that caused it.
+                if reason != CloseReason::OutOfMemory || !wire.is_amid_frame() {
+                    let goodbye = wire.close(Some(reason.code()), reason.text(), is_cut_short(reason));
+                    let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+                }
                 reason.label()
             }
         };
@@ -111,11 +132,17 @@ impl Session {
         debug!(reason, "socket closed");
     }
 
-    async fn serve(&mut self, socket: &mut WebSocket, outbox: &Outbox, hub: &mpsc::Sender<HubInput>) -> End {
+    async fn serve(
+        &mut self,
+        wire: &mut Connection,
+        outbox: &Arc<Outbox>,
+        hub: &mpsc::Sender<HubInput>,
+    ) -> End {
         let limits = self.shared.limits.clone();
         let idle = Duration::from_secs(limits.idle_seconds);
         let mut rate =
             RateLimit::new(limits.client_messages_per_second, limits.client_messages_burst, Instant::now());
+        let mut excess = RateLimit::new(limits.client_messages_per_second, EXCESS_MAX, Instant::now());
         let mut heard_at = Instant::now();
         // Never further away than the idle time, so that it goes off before anything has lasted that long.
         let timer = tokio::time::sleep(idle);
@@ -124,9 +151,10 @@ impl Session {
         let drain = drain(&stop, self.shared.metrics.sockets.clone());
         tokio::pin!(drain);
         let mut draining = false;
-        let mut frames = VecDeque::new();
+        let mut intake = Intake::new(self.id, &self.shared, Arc::clone(outbox));
         // Since when there is something to write.
         let mut writing = None::<Instant>;
+        let mut stall = None::<Stall>;
         let mut read_first = false;
         // What the client's last message waits for. Until it is there no other is read, so that order is kept; what
         // the hub queues goes out meanwhile.
@@ -142,11 +170,11 @@ impl Session {
                     timer.as_mut().reset((Instant::now() + CLOSE_TIMEOUT).into());
                 }
                 // What the hub queued.
-                () = outbox.filled(), if writing.is_none() => match outbox.take(&mut frames) {
+                () = outbox.filled(), if writing.is_none() => match outbox.take(wire.frames()) {
                     Some(reason) => return End::Server(reason),
                     None => writing = Some(Instant::now()),
                 },
-                () = outbox.overflowed(), if writing.is_some() => return End::Server(CloseReason::SlowConsumer),
+                reason = outbox.overflowed(), if writing.is_some() => return End::Server(reason),
                 // What was looked up.
                 input = async { waiting.as_mut().expect("the arm is off without one").await }, if waiting.is_some() => {
                     waiting = None;
@@ -162,8 +190,15 @@ impl Session {
                         outbox.close(CloseReason::Idle);
                     }
                     let mut next = quiet_until.max(now + Duration::from_secs(1)).min(now + patience);
+                    if let Some(since) = intake.amid_since {
+                        let finished_by = since + idle;
+                        if finished_by <= now {
+                            return End::Server(CloseReason::Unfinished);
+                        }
+                        next = next.min(finished_by);
+                    }
                     if let Some(since) = writing {
-                        let stalled_at = since.max(socket.get_ref().wrote_at()) + patience;
+                        let stalled_at = since.max(wire.wrote_at()) + patience;
                         if stalled_at <= now {
                             let reason = if draining { CloseReason::Shutdown } else { CloseReason::NotReading };
                             return End::Server(reason);
@@ -173,31 +208,54 @@ impl Session {
                     timer.as_mut().reset(next.into());
                 }
                 // By turns, so that neither a flood from the client nor one for it stops the other.
-                turn = turn(socket, writing.is_some().then_some(&mut frames), may_read, read_first) => {
+                turn = poll_fn(|cx| {
+                    if read_first && may_read && let Poll::Ready(read) = intake.poll(wire, cx) {
+                        return Poll::Ready(Turn::Read(read));
+                    }
+                    if let Some(since) = writing {
+                        match wire.poll_write(cx) {
+                            Poll::Ready(written) => return Poll::Ready(Turn::Written(written)),
+                            Poll::Pending if stall.is_none() => {
+                                stall = Some(self.shared.unread.stall(since, self.id, Arc::clone(outbox)));
+                            }
+                            Poll::Pending => {}
+                        }
+                    }
+                    if !read_first && may_read && let Poll::Ready(read) = intake.poll(wire, cx) {
+                        return Poll::Ready(Turn::Read(read));
+                    }
+                    Poll::Pending
+                }) => {
                     read_first = matches!(turn, Turn::Written(_));
                     match turn {
-                        Turn::Written(Err(_)) => return End::Client("write failed"),
+                        Turn::Written(Err(_)) => return End::Lost("write failed"),
                         Turn::Written(Ok(())) => {
-                            writing = None;
-                            // A burst leaves no large buffer behind on a socket that is then idle.
-                            frames.shrink_to(16);
+                            (writing, stall) = (None, None);
                             if outbox.take_refill_request()
                                 && hub.send(HubInput::Client(self.id, ClientInput::Refill)).await.is_err()
                             {
                                 return End::Server(CloseReason::Shutdown);
                             }
                         }
-                        Turn::Read(message) => {
-                            let message = match message {
-                                Some(Ok(message)) => message,
-                                Some(Err(error)) => return End::of(&error),
-                                None => return End::Client("closed by client"),
-                            };
+                        Turn::Read(Err(error)) => return End::of(&error),
+                        Turn::Read(Ok(Message::Close(code))) => return End::Client(answer_to(code)),
+                        Turn::Read(Ok(message)) => {
                             heard_at = Instant::now();
-                            let step = self.parse(message).and_then(|incoming| {
-                                let within_rate = rate.admit(heard_at);
-                                self.step(incoming, within_rate)
-                            });
+                            if let Message::Ping(payload) = &message {
+                                wire.answer_ping(payload);
+                                writing = writing.or(Some(heard_at));
+                            }
+                            let incoming = self.parse(message, &mut intake);
+                            let within_rate = rate.admit(heard_at);
+                            let waits = !within_rate && incoming.as_ref().is_some_and(may_wait);
+                            if !within_rate && !waits && !excess.admit(heard_at) {
+                                return End::Server(CloseReason::OverRate);
+                            }
+                            let step = incoming.and_then(|incoming| self.step(incoming, within_rate));
+                            let step = match waits {
+                                true => step.map(|step| step.at(rate.reserve(heard_at))),
+                                false => step,
+                            };
                             let is_told = match step {
                                 Some(Step::Tell(input)) => hub.send(input).await.is_ok(),
                                 Some(Step::Wait(input)) => {
@@ -225,9 +283,26 @@ impl Session {
         }
         let wire_topic: Arc<str> = topic.into();
         let input = match (event.as_str(), payload) {
+            ("phx_join", Payload::Json(_)) if !within_rate => {
+                let payload = Err(protocol::Reason::TooManyJoins);
+                let credential = Ok(self.credential.clone());
+                let address = self.place.address();
+                let grants = None;
+                let join = Join {
+                    wire_topic,
+                    join_ref,
+                    reference,
+                    payload,
+                    credential,
+                    grants,
+                    address,
+                    within_rate,
+                };
+                ClientInput::Join(Box::new(join))
+            }
             ("phx_join", Payload::Json(payload)) => {
                 let payload = JoinPayload::parse(&payload, self.shared.presence_default);
-                return Some(self.join(wire_topic, join_ref, reference, payload, within_rate));
+                return Some(self.join(wire_topic, join_ref, reference, payload));
             }
             ("phx_leave", _) => ClientInput::Leave { wire_topic, join_ref, reference },
             ("access_token", Payload::Json(payload)) => match access_token(&payload) {
@@ -260,10 +335,9 @@ impl Session {
         join_ref: Ref,
         reference: Ref,
         payload: Result<JoinPayload, protocol::Reason>,
-        within_rate: bool,
     ) -> Step {
         let is_private = payload.as_ref().is_ok_and(|payload| payload.private);
-        let policed = policed_name(&wire_topic).filter(|_| is_private && within_rate);
+        let policed = policed_name(&wire_topic).filter(|_| is_private);
         self.policed.retain(|topic| *topic != wire_topic);
         if policed.is_some() && self.policed.len() < self.shared.limits.channels_per_socket_max {
             self.policed.push(Arc::clone(&wire_topic));
@@ -274,14 +348,25 @@ impl Session {
             let token = payload.as_ref().ok().and_then(|payload| payload.access_token.as_deref());
             let credential = shared.join(&connection, token).await;
             let grants = shared.grants(policed.as_deref(), &credential, &headers, address).await;
-            let join =
-                Join { wire_topic, join_ref, reference, payload, credential, grants, address, within_rate };
+            let join = Join {
+                wire_topic,
+                join_ref,
+                reference,
+                payload,
+                credential,
+                grants,
+                address,
+                within_rate: true,
+            };
             HubInput::Client(id, ClientInput::Join(Box::new(join)))
         };
         Step::Wait(decide.boxed())
     }
 
-    fn renew(&self, wire_topic: Arc<str>, reference: Ref, token: String) -> Step {
+    /// A channel gets another token. What comes too soon after the one before waits, as each may be a question to the
+    /// database.
+    fn renew(&mut self, wire_topic: Arc<str>, reference: Ref, token: String) -> Step {
+        let due = self.next_renewal(&wire_topic);
         let (id, shared, connection) = (self.id, Arc::clone(&self.shared), self.credential.clone());
         let policed = policed_name(&wire_topic).filter(|_| self.policed.contains(&wire_topic));
         let (headers, address) = (self.headers.clone(), self.place.address());
@@ -290,18 +375,38 @@ impl Session {
             let grants = shared.grants(policed.as_deref(), &credential, &headers, address).await;
             HubInput::Client(id, ClientInput::AccessToken { wire_topic, reference, credential, grants })
         };
-        Step::Wait(decide.boxed())
+        let step = Step::Wait(decide.boxed());
+        match due {
+            Some(due) => step.at(due),
+            None => step,
+        }
+    }
+
+    /// Takes note that a topic gets a token. Tells when it may, unless at once.
+    fn next_renewal(&mut self, wire_topic: &Arc<str>) -> Option<Instant> {
+        let now = Instant::now();
+        self.renewed.retain(|(_, next)| *next > now);
+        let before = self.renewed.iter().position(|(topic, _)| *topic == *wire_topic);
+        let due = before.map(|index| self.renewed.swap_remove(index).1);
+        self.renewed.push((Arc::clone(wire_topic), due.unwrap_or(now) + RENEWAL_INTERVAL));
+        due
     }
 
     /// Malformed frames are dropped and counted, and the socket is kept, as Phoenix does.
-    fn parse(&self, message: Message) -> Option<Incoming> {
+    fn parse(&self, message: Message, intake: &mut Intake) -> Option<Incoming> {
         let parsed = match message {
-            Message::Text(text) => Incoming::parse_text(self.vsn, text.as_str()),
+            Message::Text(text) => Incoming::parse_text(self.vsn, &text),
             Message::Binary(bytes) => Incoming::parse_binary(self.vsn, &bytes),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return None,
+            Message::Ping(_) | Message::Pong | Message::Close(_) => return None,
         };
+        let claim = intake.claim.take();
         match parsed {
-            Ok(incoming) => Some(incoming),
+            Ok(mut incoming) => {
+                if let (Payload::Broadcast(broadcast), Some(claim)) = (&mut incoming.payload, claim) {
+                    broadcast.payload = claim.finish(std::mem::take(&mut broadcast.payload));
+                }
+                Some(incoming)
+            }
             Err(error) => {
                 trace!(%error, "malformed frame dropped");
                 self.shared.metrics.drop_message("malformed");
@@ -318,53 +423,62 @@ fn policed_name(wire_topic: &str) -> Option<String> {
     topic.organization().is_none().then(|| topic.to_string())
 }
 
+/// Whether a message that comes too soon waits instead of being refused: losing it would harm the client, or cost the
+/// relay more than a moment.
+fn may_wait(incoming: &Incoming) -> bool {
+    match incoming.topic.as_str() {
+        protocol::PHOENIX => incoming.event == "heartbeat",
+        _ => matches!(incoming.event.as_str(), "phx_leave" | "access_token"),
+    }
+}
+
 /// What came first.
 enum Turn {
     /// Everything is on its way.
-    Written(Result<(), tungstenite::Error>),
-    Read(Option<Result<Message, tungstenite::Error>>),
+    Written(io::Result<()>),
+    Read(Result<Message, ReadError>),
 }
 
-/// Writes frames, if there are any, and reads a message, if it may: whichever is done first. Nothing is lost if this is
-/// dropped, as what has been written of the frames is not among them any more.
-async fn turn(
-    socket: &mut WebSocket,
-    mut frames: Option<&mut VecDeque<Frame>>,
-    reads: bool,
-    read_first: bool,
-) -> Turn {
-    let mut write = |socket: &mut WebSocket, cx: &mut Context<'_>| match &mut frames {
-        Some(frames) => poll_write(socket, frames, cx).map(Turn::Written),
-        None => Poll::Pending,
-    };
-    let read = |socket: &mut WebSocket, cx: &mut Context<'_>| match reads {
-        true => Pin::new(socket).poll_next(cx).map(Turn::Read),
-        false => Poll::Pending,
-    };
-    poll_fn(|cx| {
-        if read_first && let Poll::Ready(turn) = read(socket, cx) {
-            return Poll::Ready(turn);
-        }
-        match write(socket, cx) {
-            Poll::Pending if !read_first => read(socket, cx),
-            turn => turn,
-        }
-    })
-    .await
+/// Reads messages, and bounds what unfinished ones take.
+struct Intake {
+    id: SocketId,
+    outbox: Arc<Outbox>,
+    unfinished: Arc<Unfinished>,
+    /// Largest message before a channel outside `org:` is joined, and afterwards.
+    bytes_max: (usize, usize),
+    /// The memory of the message that has begun, if it has any.
+    claim: Option<Claim>,
+    claimed: usize,
+    /// Since when more of a message is waited for.
+    amid_since: Option<Instant>,
 }
 
-fn poll_write(
-    socket: &mut WebSocket,
-    frames: &mut VecDeque<Frame>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(), tungstenite::Error>> {
-    while !frames.is_empty() {
-        ready!(Pin::new(&mut *socket).poll_ready(cx))?;
-        if let Some(frame) = frames.pop_front() {
-            Pin::new(&mut *socket).start_send(frame.into())?;
-        }
+impl Intake {
+    fn new(id: SocketId, shared: &Shared, outbox: Arc<Outbox>) -> Self {
+        let limits = &shared.limits;
+        let payload = limits.org_payload_bytes_max.max(limits.presence_bytes_max);
+        let large = limits.frame_bytes_max;
+        let bytes_max = (large.min(payload.saturating_add(ENVELOPE_BYTES)), large);
+        let unfinished = Arc::clone(&shared.unfinished);
+        Self { id, outbox, unfinished, bytes_max, claim: None, claimed: 0, amid_since: None }
     }
-    Pin::new(socket).poll_flush(cx)
+
+    fn poll(&mut self, wire: &mut Connection, cx: &mut Context<'_>) -> Poll<Result<Message, ReadError>> {
+        let (small, large) = self.bytes_max;
+        let read = wire.poll_read(cx, if self.outbox.takes_large() { large } else { small });
+        if !wire.is_amid_message() {
+            self.amid_since = None;
+        } else if read.is_pending() {
+            let since = *self.amid_since.get_or_insert_with(Instant::now);
+            let bytes = wire.unfinished_bytes();
+            if bytes > 0 && (bytes != self.claimed || self.claim.is_none()) {
+                let claim = || self.unfinished.claim(since, self.id, &self.outbox);
+                self.claim.get_or_insert_with(claim).grow(bytes);
+                self.claimed = bytes;
+            }
+        }
+        read
+    }
 }
 
 /// Resolves when the relay stops, later for some sockets than for others.
@@ -374,33 +488,42 @@ async fn drain(stop: &CancellationToken, sockets: prometheus_client::metrics::ga
     tokio::time::sleep(spread.mul_f64(rand::random())).await;
 }
 
+impl Step {
+    /// The same, and not before this moment.
+    fn at(self, due: Instant) -> Self {
+        let later = async move {
+            tokio::time::sleep_until(due.into()).await;
+            match self {
+                Self::Tell(input) => input,
+                Self::Wait(input) => input.await,
+            }
+        };
+        Self::Wait(later.boxed())
+    }
+}
+
 impl End {
     /// What it means that nothing more can be read.
-    fn of(error: &tungstenite::Error) -> Self {
-        use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
+    fn of(error: &ReadError) -> Self {
         match error {
-            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
-                Self::Client("closed by client")
-            }
-            tungstenite::Error::Capacity(_) => Self::Server(CloseReason::FrameTooLarge),
-            tungstenite::Error::Utf8(_) => Self::Server(CloseReason::InvalidText),
-            tungstenite::Error::Protocol(ResetWithoutClosingHandshake) => Self::Client("connection lost"),
-            tungstenite::Error::Protocol(_) => Self::Server(CloseReason::ProtocolError),
-            _ => Self::Client("connection lost"),
+            ReadError::Lost => Self::Lost("connection lost"),
+            ReadError::Broken(Broken::TooLarge) => Self::Server(CloseReason::FrameTooLarge),
+            ReadError::Broken(Broken::Protocol) => Self::Server(CloseReason::ProtocolError),
+            ReadError::Broken(Broken::NotUtf8) => Self::Server(CloseReason::InvalidText),
         }
     }
 }
 
-/// Says goodbye. Where the client was cut short, it may still be sending: closing a connection with unread input takes
-/// back what the peer has not read yet, the goodbye included, so that is read first.
-async fn close(socket: &mut WebSocket, reason: CloseReason) -> Result<(), tungstenite::Error> {
-    let frame = CloseFrame { code: reason.code().into(), reason: reason.text().into() };
-    socket.close(Some(frame)).await?;
-    if let CloseReason::FrameTooLarge | CloseReason::ProtocolError | CloseReason::InvalidText = reason {
-        let stream = socket.get_mut();
-        stream.shutdown().await?;
-        let mut unread = vec![0; 16 * 1024];
-        while stream.read(&mut unread).await? > 0 {}
-    }
-    Ok(())
+/// What a client's goodbye is answered with: its own code, unless that is none that may be sent.
+fn answer_to(code: Option<u16>) -> Option<u16> {
+    code.map(|code| match code {
+        1000..=1003 | 1007..=1014 | 3000..=4999 => code,
+        _ => CloseReason::ProtocolError.code(),
+    })
+}
+
+/// Whether a client is closed in the middle of what it says.
+fn is_cut_short(reason: CloseReason) -> bool {
+    use CloseReason::{FrameTooLarge, InvalidText, OverRate, ProtocolError, Unfinished};
+    matches!(reason, FrameTooLarge | InvalidText | OverRate | ProtocolError | Unfinished)
 }

@@ -30,11 +30,20 @@ const READ_BYTES: usize = 256 * 1024;
 const READ_BYTES_MIN: usize = 16 * 1024;
 /// Tag and length.
 const HEADER_BYTES: usize = 5;
+/// CopyData above this is looked at before the rest of it is read.
+const LONG_BYTES: usize = 64 * 1024;
+/// What is looked at: the header of XLogData, and how the message in it begins.
+const LONG_HEAD_BYTES: usize = XLOG_DATA_HEADER_BYTES + 128;
+/// Of XLogData: tag, start, end, time.
+pub(super) const XLOG_DATA_HEADER_BYTES: usize = 1 + 8 + 8 + 8;
 
 pub(super) struct Connection {
     socket: Box<dyn Duplex>,
     buffer: BytesMut,
     frame_bytes_max: usize,
+    excerpt: fn(&[u8], usize) -> Option<Bytes>,
+    /// Bytes to come that belong to a message of which an excerpt was taken.
+    unwanted: usize,
     /// The server process that serves us.
     pub(super) pid: i32,
 }
@@ -69,6 +78,8 @@ impl Connection {
             socket,
             buffer: BytesMut::with_capacity(READ_BYTES),
             frame_bytes_max: config.frame_bytes_max,
+            excerpt: config.excerpt,
+            unwanted: 0,
             pid: 0,
         };
         let password = conninfo.password(&attempt.host);
@@ -141,6 +152,9 @@ impl Connection {
 
     /// The next whole message that has been read already.
     pub(super) fn buffered_frame(&mut self) -> Result<Option<Frame>, WalError> {
+        let unwanted = self.unwanted.min(self.buffer.len());
+        self.buffer.advance(unwanted);
+        self.unwanted -= unwanted;
         let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
@@ -149,6 +163,17 @@ impl Connection {
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if length < 4 {
             return Err(WalError::Protocol(format!("a message of {length} bytes")));
+        }
+        if tag == b'd' && length > LONG_BYTES {
+            let Some(head) = self.buffer.get(HEADER_BYTES..HEADER_BYTES + LONG_HEAD_BYTES) else {
+                return Ok(None);
+            };
+            let (xlog_data, head) = head.split_at(XLOG_DATA_HEADER_BYTES);
+            if let Some(excerpt) = (self.excerpt)(head, length - 4 - XLOG_DATA_HEADER_BYTES) {
+                let body = [xlog_data, &excerpt].concat().into();
+                self.unwanted = 1 + length;
+                return Ok(Some(Frame { tag, body }));
+            }
         }
         if length > self.frame_bytes_max {
             return Err(WalError::FrameTooLarge { bytes: length, limit: self.frame_bytes_max });

@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_postgres::error::SqlState;
 use tracing::{Instrument, debug, info_span};
 
-use super::connection::{Connection, parse_error, unexpected};
+use super::connection::{Connection, XLOG_DATA_HEADER_BYTES, parse_error, unexpected};
 use super::feedback::{Feedback, Status};
 use super::{Lsn, WalConfig, WalError};
 
@@ -275,14 +275,13 @@ impl WalReader {
     }
 
     fn take_copy_data(&mut self, mut body: Bytes) -> Result<(), WalError> {
-        const XLOG_DATA_HEADER_BYTES: usize = 8 + 8 + 8;
         let truncated = || WalError::Protocol("a CopyData that ends early".to_owned());
         match body.try_get_u8() {
-            Ok(b'w') if body.len() >= XLOG_DATA_HEADER_BYTES => {
+            Ok(b'w') if body.len() >= XLOG_DATA_HEADER_BYTES - 1 => {
                 // Start and end are the same in logical replication, and zero for descriptions.
                 let start = Lsn(body.get_u64());
                 self.received = self.received.max(start);
-                body.advance(XLOG_DATA_HEADER_BYTES - 8);
+                body.advance(XLOG_DATA_HEADER_BYTES - 1 - 8);
                 self.pending_bytes += body.len();
                 self.pending.push(WalFrame::Data(body));
                 Ok(())

@@ -94,6 +94,7 @@ impl Cluster {
             window: Duration::ZERO,
             status_interval: Duration::from_secs(10),
             frame_bytes_max: 64 << 20,
+            excerpt: campfire_relay::decode::excerpt,
             create_slot_timeout: DEADLINE,
             window_wal_bytes: u64::MAX,
             may_replace_slot: true,

@@ -106,6 +106,33 @@ async fn pitfall_3_25_a_message_above_the_limit_is_an_error_and_not_an_allocatio
 }
 
 #[tokio::test]
+async fn a_long_message_of_any_role_is_no_error_and_counts_as_the_same_change() {
+    let (cluster, sql) = Cluster::boot(NOTES).await;
+    let config = WalConfig { frame_bytes_max: 100_000, ..cluster.wal(&["campfire"]) };
+    let mut reader = Reader::attach(&config, &sql).await;
+    sql.batch_execute(
+        "select pg_logical_emit_message(false, 'loose', repeat('x', 300000));
+         begin; insert into notes values (1, 'a'); select pg_logical_emit_message(true, 'theirs', repeat('x', 70000));
+         select pg_logical_emit_message(true, 'theirs', repeat('x', 30000000)), pg_logical_emit_message(true, 'short', 'hi');
+         select pg_logical_emit_message(true, repeat('name', 100000), 'x'); insert into notes values (2, 'b'); commit",
+    )
+    .await
+    .expect("the statements");
+    assert_eq!(
+        reader.transaction().await.changes,
+        [
+            "0 insert notes (id=1 body=a)",
+            "1 message theirs: ",
+            "2 message theirs: ",
+            "3 message short: hi",
+            "4 message : ",
+            "5 insert notes (id=2 body=b)"
+        ]
+    );
+    assert_eq!(reader.loose_messages, ["loose: "]);
+}
+
+#[tokio::test]
 async fn a_large_message_within_the_limit_passes() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;

@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::super::{
     ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
-    Publication, Publish, SnapshotRequest, SocketId, WindowLimits,
+    Publication, Publish, SnapshotRequest, SocketId, Unread, WindowLimits,
 };
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Grants, Keys, TokenError};
 use crate::decode::Timestamp;
 use crate::metrics::Metrics;
-use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Reason, Ref, UserBroadcast, Vsn};
+use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Reason, Ref, UserBroadcast, Vsn, Waiting};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
 use crate::wal::{Lsn, Xid};
 
@@ -26,6 +26,8 @@ pub(super) const USER: Uuid = Uuid::from_u128(0xd);
 pub(super) struct World {
     pub(super) hub: Hub,
     pub(super) outboxes: Vec<Arc<Outbox>>,
+    /// Of all outboxes that are made from here on.
+    pub(super) unread: Arc<Unread>,
     pub(super) applied: Arc<watch::Sender<Lsn>>,
     pub(super) ready: watch::Receiver<bool>,
     /// What the hub asked of the database.
@@ -63,12 +65,13 @@ impl World {
         let (snapshots, requests) = mpsc::channel(2);
         let mut hub = Hub::new(settings, Metrics::default(), snapshots, Arc::clone(&applied), ready_tx);
         hub.apply(attached(vec![(ORG, USER, true)]));
-        Self { hub, outboxes: Vec::new(), applied, ready, requests, lsn: 0 }
+        let unread = Unread::new(usize::MAX);
+        Self { hub, outboxes: Vec::new(), unread, applied, ready, requests, lsn: 0 }
     }
 
     pub(super) fn connect_with(&mut self, vsn: Vsn, limits: OutboxLimits) -> SocketId {
         let id = SocketId(self.outboxes.len() as u64);
-        let outbox = Arc::new(Outbox::new(limits));
+        let outbox = Arc::new(Outbox::new(limits, Arc::clone(&self.unread)));
         self.outboxes.push(Arc::clone(&outbox));
         self.client(id, ClientInput::Connect { vsn, outbox });
         id
@@ -209,14 +212,14 @@ impl World {
     pub(super) fn frames(&self, id: SocketId) -> Vec<Frame> {
         let mut frames = Vec::new();
         self.outboxes[id.0 as usize].take(&mut frames);
-        frames
+        frames.iter().map(|waiting: &Waiting| Frame::clone(waiting)).collect()
     }
 
     /// What waits for a socket of 1.0.0.
     pub(super) fn take(&self, id: SocketId) -> Vec<Value> {
-        let parse = |frame: Frame| match frame {
-            Frame::Text(text) => serde_json::from_str(&text).unwrap(),
-            Frame::Binary(bytes) => panic!("binary: {bytes:?}"),
+        let parse = |frame: Frame| {
+            assert!(frame.is_text(), "{frame:?}");
+            serde_json::from_slice(frame.payload()).unwrap()
         };
         self.frames(id).into_iter().map(parse).collect()
     }

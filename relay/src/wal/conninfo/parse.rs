@@ -300,14 +300,14 @@ fn parse_query(mut query: &str, given: &mut Parameters) -> Result<(), String> {
             .split_once('=')
             .filter(|(_, value)| !value.contains('='))
             .ok_or_else(|| format!("a parameter behind the ? is not name=value; {ENCODE}"))?;
-        let (name, value) = (decode(name)?, decode(value)?);
+        let (name, value) = (decode(name)?, decode(value));
         // JDBC's manner, which libpq takes too.
-        if (name.as_str(), value.as_str()) == ("ssl", "true") {
+        if name == "ssl" && value.as_deref() == Ok("true") {
             given.insert("sslmode".to_owned(), "require".to_owned());
             continue;
         }
         check_known(&name).map_err(|problem| format!("{problem}; {ENCODE}"))?;
-        given.insert(name, value);
+        given.insert(name, value?);
     }
     Ok(())
 }
