@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-pub use self::assault::{Figures, LATENCY_FLOOR, LATENCY_RATIO, RSS_GROWTH_MAX, carry_out};
+pub use self::assault::{Figures, carry_out};
 pub use self::means::Ground;
 use self::means::{ATTACKER, drain, filler, join_config, push, push_text};
 

@@ -133,7 +133,7 @@ pub fn table<'a>(attacks: impl IntoIterator<Item = &'a Figures>) -> String {
          |---|---|---|---|---|---|---|---|---|\n",
     );
     for figures in attacks {
-        let Figures { attack, delivery, joining, rss_before, rss_most, rss_after, connections } = figures;
+        let Figures { attack, delivery, joining, rss_before, rss_most, rss_after, connections, .. } = figures;
         let [before, most, after] = [rss_before, rss_most, rss_after].map(|bytes| bytes >> 20);
         text += &format!(
             "| {} | {connections} | {} | {} | {} | {} | {before} | {most} | {after} |\n",

@@ -113,9 +113,8 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     play.report.hostile = plan.hostile;
     let began = Instant::now();
     let pid = stage.relay()?.pid();
-    let assault = plan
-        .assault
-        .map(|assault| tokio::spawn(carry_out(ground, plan.world.clone(), pid, assault, began, plan.seed)));
+    let assault =
+        plan.assault.map(|assault| tokio::spawn(carry_out(ground, plan.clone(), pid, assault, began)));
     let struck = play.act(&mut stage, &mut truth, began).await;
     let Play { mut report, losses, .. } = play;
 

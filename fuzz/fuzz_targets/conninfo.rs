@@ -87,21 +87,22 @@ struct Libpq {
     free: unsafe extern "C" fn(*mut Parameter),
     free_text: unsafe extern "C" fn(*mut c_void),
     version: unsafe extern "C" fn() -> c_int,
+    /// Keeps the functions where they are.
+    _library: libloading::Library,
 }
 
 impl Libpq {
     /// The library that every Postgres client brings; its headers are not needed.
     fn load() -> Self {
-        // SAFETY: the functions have these types in every libpq of this name.
+        // SAFETY: the functions have these types in every libpq of this name, and live as long as the library.
         unsafe {
             let library = libloading::Library::new("libpq.so.5").expect("libpq5 is installed");
-            // Never unloaded.
-            let library: &'static libloading::Library = Box::leak(Box::new(library));
             Self {
                 parse: *library.get(b"PQconninfoParse\0").expect("a function of libpq"),
                 free: *library.get(b"PQconninfoFree\0").expect("a function of libpq"),
                 free_text: *library.get(b"PQfreemem\0").expect("a function of libpq"),
                 version: *library.get(b"PQlibVersion\0").expect("a function of libpq"),
+                _library: library,
             }
         }
     }

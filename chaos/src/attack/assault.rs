@@ -19,17 +19,20 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::{Attack, Ground};
 use crate::journal::now;
 use crate::latency::{Latency, Phase, Spread};
-use crate::plan::Assault;
+use crate::plan::{Assault, Plan};
 use crate::world::World;
 
 /// Others may wait so many times as long as without the attack …
-pub const LATENCY_RATIO: u32 = 10;
+const LATENCY_RATIO: u32 = 10;
 
 /// … or as if it had been this long without: attackers and clients share the relay's processors here.
-pub const LATENCY_FLOOR: Duration = Duration::from_millis(200);
+const LATENCY_FLOOR: Duration = Duration::from_millis(200);
+
+/// The same where writers import by the thousand, in the calm or not.
+const LATENCY_FLOOR_OF_BURSTS: Duration = Duration::from_secs(2);
 
 /// What an attack may add to the relay's resident memory.
-pub const RSS_GROWTH_MAX: u64 = 256 << 20;
+const RSS_GROWTH_MAX: u64 = 256 << 20;
 
 /// One connection of an attacker.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,12 +41,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Somebody new comes so often while the run watches, and gives up after so long.
 const NEWCOMER_EVERY: Duration = Duration::from_millis(200);
-const NEWCOMER_PATIENCE: Duration = Duration::from_secs(20);
+const NEWCOMER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What an attack cost others.
 #[derive(Clone, Debug)]
 pub struct Figures {
     pub attack: Attack,
+    /// A calm shorter than this counts as this.
+    pub latency_floor: Duration,
     /// From commit to live delivery: before, and while it lasted.
     pub delivery: [Spread; 2],
     /// From connecting to being joined, of clients that are new.
@@ -62,14 +67,16 @@ impl Figures {
         let mut complaints = Vec::new();
         let name = self.attack.name();
         for (what, [calm, attacked]) in [("an event", self.delivery), ("a join", self.joining)] {
-            let bound = calm.p99.max(LATENCY_FLOOR) * LATENCY_RATIO;
+            let bound = calm.p99.max(self.latency_floor) * LATENCY_RATIO;
             if attacked.p99 > bound {
                 complaints.push(format!(
                     "{name}: the p99 of {what} was {:?}, more than {bound:?} (without the attack {:?})",
                     attacked.p99, calm.p99
                 ));
             }
-            if calm.count == 0 || attacked.count == 0 {
+            // Where writers do all kinds of things on a busy machine, none may commit in those few seconds.
+            let must_be_measured = self.latency_floor == LATENCY_FLOOR;
+            if must_be_measured && (calm.count == 0 || attacked.count == 0) {
                 complaints.push(format!("{name}: nobody waited for {what}, so that nothing was measured"));
             }
         }
@@ -98,13 +105,13 @@ impl Figures {
 /// known at the end of the run.
 pub async fn carry_out(
     ground: Ground,
-    world: World,
+    plan: Plan,
     relay_pid: u32,
     assault: Assault,
     began: Instant,
-    seed: u64,
 ) -> Result<Figures> {
     let Assault { attack, at, .. } = assault;
+    let Plan { seed, world, is_steady, .. } = plan;
     // Before the calm, which it would disturb.
     if attack.needs_history() {
         ground.write_history().await?;
@@ -149,7 +156,17 @@ pub async fn carry_out(
     ensure!(connections > 0, "attack {}: no attacker came through", attack.name());
     let joining = [joining.spread(Phase::Calm), joining.spread(Phase::Attack)];
     let delivery = [Spread::default(); 2];
-    Ok(Figures { attack, delivery, joining, rss_before, rss_most, rss_after: rss_most, connections })
+    let latency_floor = if is_steady { LATENCY_FLOOR } else { LATENCY_FLOOR_OF_BURSTS };
+    Ok(Figures {
+        attack,
+        latency_floor,
+        delivery,
+        joining,
+        rss_before,
+        rss_most,
+        rss_after: rss_most,
+        connections,
+    })
 }
 
 /// Threads of the attackers' own: what they compute must not keep the clients of this process from reading.
@@ -238,6 +255,7 @@ mod tests {
     fn complaints(delivery: [u64; 2], joining: [u64; 2], rss_most: u64) -> usize {
         let figures = Figures {
             attack: Attack::Deaf,
+            latency_floor: LATENCY_FLOOR,
             delivery: delivery.map(spread),
             joining: joining.map(spread),
             rss_before: 20 << 20,
@@ -264,6 +282,7 @@ mod tests {
         let nothing = [Spread::default(); 2];
         let figures = Figures {
             attack: Attack::Deaf,
+            latency_floor: LATENCY_FLOOR,
             delivery: nothing,
             joining: nothing,
             rss_before: 0,
