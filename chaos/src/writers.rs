@@ -90,7 +90,7 @@ impl Writer {
         let kind = if self.is_steady { 0 } else { self.rng.random_range(0..104) };
         let script = match kind {
             0..30 => self.message(),
-            100..103 => self.to_a_desk(),
+            100..103 => self.post_to_desk(),
             103 => self.burst(),
             30..36 => return self.long_transaction(client).await,
             36..44 => self.savepoints(),
@@ -334,7 +334,7 @@ impl Writer {
 
     /// To a private channel, with a row of the chat before and after; or to the public channel of that name, where
     /// nobody is.
-    fn to_a_desk(&mut self) -> String {
+    fn post_to_desk(&mut self) -> String {
         let (desk, content, private) = (self.desk(), self.content(), self.rng.random_ratio(3, 4));
         let insert = self.insert(&content);
         format!(

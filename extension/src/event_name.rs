@@ -4,7 +4,7 @@
 const RESERVED: [&str; 5] = ["message:", "conversation:", "read:", "agent:", "campfire:"];
 
 /// Whether clients could take the name for one of those.
-pub fn is_reserved(event: &str) -> bool {
+pub(crate) fn is_reserved(event: &str) -> bool {
     let start: String = folded(event).take(LONGEST).collect();
     RESERVED.iter().any(|prefix| start.starts_with(prefix))
 }

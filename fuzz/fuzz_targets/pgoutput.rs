@@ -3,7 +3,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use campfire_relay::decode::{Decoded, Decoder, Domains};
+use campfire_relay::decode::{Decoded, Decoder, Domains, Message, excerpt};
 use campfire_relay::route::{Operation, Route, Router, Template};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -44,6 +44,10 @@ fuzz_target!(|data: &[u8]| {
         let length = usize::from(u16::from_be_bytes(*length)).min(behind.len());
         let (message, behind) = behind.split_at(length);
         rest = behind;
+        // As if it went on for long: what stands for it is a message as well.
+        if let Some(excerpt) = excerpt(message, message.len() << 20) {
+            assert!(matches!(Message::parse(excerpt), Ok(Message::Logical { .. })));
+        }
         match decoder.decode(Bytes::copy_from_slice(message)) {
             // The relay drops the connection.
             Err(error) => {

@@ -18,7 +18,7 @@ mod token;
 pub use api_key::{ApiKeyError, ApiKeys};
 pub use authorization::{Identity, JoinRefusal, SendRefusal, authorize, may_send};
 pub use credential::{ConnectError, Credential};
-pub use event_name::is_reserved;
+pub(crate) use event_name::is_reserved;
 pub use key_set::{KeySet, KeySetError, SECRET_BYTES_MIN};
 pub use payer::{Account, Payer};
 pub use token::{ClaimPaths, Claims, Fingerprint, Keys, TokenError};

@@ -327,29 +327,29 @@ pub struct Limits {
     pub idle_seconds: u64,
 
     /// Seconds that a socket which broke may take to come back before its channels are told to have left.
-    #[arg(long, env = "CAMPFIRE_PRESENCE_GRACE_SECONDS", default_value_t = 5, value_parser = units::seconds)]
+    #[arg(long, env = "CAMPFIRE_PRESENCE_GRACE_SECONDS", default_value_t = 5, value_parser = units::seconds, help_heading = "Presence")]
     pub presence_grace_seconds: u64,
 
     /// Presence calls (track, untrack) that a channel may make within CAMPFIRE_PRESENCE_CALLS_SECONDS before it is
     /// closed. 0: any number.
-    #[arg(long, env = "CAMPFIRE_PRESENCE_CALLS", default_value_t = 20, value_parser = units::count::<u32>)]
+    #[arg(long, env = "CAMPFIRE_PRESENCE_CALLS", default_value_t = 20, value_parser = units::count::<u32>, help_heading = "Presence")]
     pub presence_calls: u32,
 
     /// Seconds over which presence calls are counted.
-    #[arg(long, env = "CAMPFIRE_PRESENCE_CALLS_SECONDS", default_value_t = 30, value_parser = units::seconds)]
+    #[arg(long, env = "CAMPFIRE_PRESENCE_CALLS_SECONDS", default_value_t = 30, value_parser = units::seconds, help_heading = "Presence")]
     pub presence_calls_seconds: u64,
 
     /// Largest payload that a client may track, in bytes. The relay keeps it for as long as the client is present.
-    #[arg(long = "max-presence-bytes", env = "CAMPFIRE_MAX_PRESENCE_BYTES", default_value_t = 64 * 1024, value_parser = units::bytes::<usize>)]
+    #[arg(long = "max-presence-bytes", env = "CAMPFIRE_MAX_PRESENCE_BYTES", default_value_t = 64 * 1024, value_parser = units::bytes::<usize>, help_heading = "Presence")]
     pub presence_bytes_max: usize,
 
     /// Memory that all who are present on one channel may take, in bytes. Beyond it `track` is refused.
-    #[arg(long = "max-presence-room-bytes", env = "CAMPFIRE_MAX_PRESENCE_ROOM_BYTES", default_value_t = 16 << 20, value_parser = units::bytes::<usize>)]
+    #[arg(long = "max-presence-room-bytes", env = "CAMPFIRE_MAX_PRESENCE_ROOM_BYTES", default_value_t = 16 << 20, value_parser = units::bytes::<usize>, help_heading = "Presence")]
     pub presence_room_bytes_max: usize,
 
     /// The same on all channels. An organization may take a quarter of it, and so may all channels outside org:
     /// together.
-    #[arg(long = "max-presence-total-bytes", env = "CAMPFIRE_MAX_PRESENCE_TOTAL_BYTES", default_value_t = 256 << 20, value_parser = units::bytes::<usize>)]
+    #[arg(long = "max-presence-total-bytes", env = "CAMPFIRE_MAX_PRESENCE_TOTAL_BYTES", default_value_t = 256 << 20, value_parser = units::bytes::<usize>, help_heading = "Presence")]
     pub presence_total_bytes_max: usize,
 
     /// Seconds after which the server ends a typing indicator that its sender did not renew.

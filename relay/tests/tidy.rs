@@ -64,7 +64,7 @@ fn every_setting_is_documented() {
 fn the_threat_model_names_tests_and_settings_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut tests = String::new();
-    for folder in ["relay/src", "relay/tests", "tests/e2e"] {
+    for folder in ["relay/src", "relay/tests", "tests/e2e", "extension/src"] {
         for file in source_files(&root.join(folder)) {
             tests.push_str(&fs::read_to_string(&file).expect("a source file"));
         }

@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn lines_are_short_enough_to_be_read() {
         for line in shown_with(&[]) {
-            assert!(line.settings.len() < 600, "{}: {} bytes", line.group, line.settings.len());
+            assert!(line.settings.len() < 500, "{}: {} bytes", line.group, line.settings.len());
         }
     }
 }

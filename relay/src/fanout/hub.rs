@@ -295,6 +295,11 @@ impl Hub {
                     self.end_tokens(SystemTime::now());
                     self.go_on();
                     tokio::task::yield_now().await;
+                    // The choice is random, but not even: after each turn clients have theirs for certain.
+                    for _ in 0..CLIENT_BATCH {
+                        let Ok(input) = clients.try_recv() else { break };
+                        self.turn(input);
+                    }
                 }
                 count = clients.recv_many(&mut batch, CLIENT_BATCH), if !clients.is_closed() => {
                     debug_assert!(count > 0 || clients.is_closed());

@@ -8,8 +8,8 @@ use crate::protocol::Vsn;
 use crate::route::{DatabaseTag, Event, Position};
 use crate::wal::Lsn;
 
-const EVENTS: usize = 200;
-const EVENT_BYTES: usize = 1_000;
+const EVENTS: usize = 20;
+const EVENT_BYTES: usize = 20_000;
 
 /// Less than a portion for each of [`CLIENTS`].
 const BYTES_MAX: usize = 500_000;
