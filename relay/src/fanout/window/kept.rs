@@ -1,0 +1,95 @@
+//! An event in the window, and what it takes there.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::super::tight_queue::TightQueue;
+use crate::protocol::Encoding;
+use crate::route::{Event, Position, RealtimeMessage, Topic};
+use crate::wal::Xid;
+
+/// Memory taken by an event besides its payload and its `meta`, in bytes: the entry itself, its place in the order, and
+/// what counts the owners of its payload.
+const EVENT_BYTES: usize = TightQueue::<Kept>::ELEMENT_BYTES + TightQueue::<Topic>::ELEMENT_BYTES + 32;
+
+/// Memory taken by the place of a row of `realtime.messages`, in bytes.
+const ROW_BYTES: usize = entry_bytes::<(Uuid, Position)>();
+
+/// An event that can be sent again.
+#[derive(Clone, Debug)]
+pub(in crate::fanout) struct Kept {
+    pub(in crate::fanout) position: Position,
+    pub(in crate::fanout) xid: Xid,
+    pub(in crate::fanout) event: Arc<str>,
+    pub(in crate::fanout) encoding: Encoding,
+    pub(in crate::fanout) payload: Bytes,
+    /// The `meta` object as JSON text.
+    pub(in crate::fanout) meta: Arc<[u8]>,
+    /// The row of `realtime.messages` that it is.
+    pub(super) row: Option<Uuid>,
+    bytes: u32,
+    /// Events of the channel with a binary payload, up to this one.
+    pub(super) binaries: u32,
+    /// The newest transaction of the channel's events up to this one, as a whole id.
+    pub(super) newest: u64,
+}
+
+impl Kept {
+    /// `sharers`: the events of its change, which have the `meta` in common.
+    pub(in crate::fanout) fn new(
+        position: Position,
+        xid: Xid,
+        event: &Event,
+        meta: &Arc<[u8]>,
+        sharers: usize,
+    ) -> Self {
+        let Event { event, payload, message, .. } = event;
+        let encoding = match message {
+            Some(RealtimeMessage { binary: true, .. }) => Encoding::Binary,
+            _ => Encoding::Json,
+        };
+        let row = message.map(|message| message.id);
+        // Names of routes are the routes' own.
+        let of_row = row.map_or(0, |_| shared_bytes(event.len()) + ROW_BYTES);
+        let bytes =
+            EVENT_BYTES + heap_bytes(payload.len()) + shared_bytes(meta.len()) / sharers.max(1) + of_row;
+        Self {
+            position,
+            xid,
+            event: Arc::clone(event),
+            encoding,
+            payload: payload.clone(),
+            meta: Arc::clone(meta),
+            row,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            binaries: 0,
+            newest: 0,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+
+    /// Whether it is this row of `realtime.messages`.
+    pub(in crate::fanout) fn is_row(&self, id: Uuid) -> bool {
+        self.row == Some(id)
+    }
+}
+
+/// Memory taken by an entry of a hash map, which may be less than half full.
+pub(super) const fn entry_bytes<T>() -> usize {
+    (size_of::<T>() + 1) * 2
+}
+
+/// Memory that the allocator takes for so many bytes.
+fn heap_bytes(bytes: usize) -> usize {
+    (bytes + 8).next_multiple_of(16).max(32)
+}
+
+/// Of what is counted: an `Arc<str>` or `Arc<[u8]>`.
+pub(super) fn shared_bytes(bytes: usize) -> usize {
+    heap_bytes(bytes + 2 * size_of::<usize>())
+}
