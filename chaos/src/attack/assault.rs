@@ -138,8 +138,14 @@ pub async fn carry_out(
         attackers.spawn_on(attacker, &threads.handle);
     }
     let mut rss_most = rss_before;
-    while Instant::now() < began + assault.ends() {
-        rss_most = rss_most.max(resident_bytes(relay_pid).context("the relay under attack")?);
+    // After its end faults may strike, and the relay may be gone.
+    let lasts = || Instant::now() < began + assault.ends();
+    while lasts() {
+        match resident_bytes(relay_pid) {
+            Ok(bytes) => rss_most = rss_most.max(bytes),
+            Err(error) if lasts() => return Err(error.context("the relay under attack")),
+            Err(_) => {}
+        }
         sleep(LOOK_EVERY).await;
     }
     begin(2);
@@ -152,7 +158,6 @@ pub async fn carry_out(
     while let Some(welcomed) = newcomers.join_next().await {
         welcomed.context("a newcomer panicked")?;
     }
-    rss_most = rss_most.max(resident_bytes(relay_pid)?);
     ensure!(connections > 0, "attack {}: no attacker came through", attack.name());
     let joining = [joining.spread(Phase::Calm), joining.spread(Phase::Attack)];
     let delivery = [Spread::default(); 2];
