@@ -1,6 +1,8 @@
 //! What nearly every test starts with: a cluster, a relay that has caught up, and
 //! a superuser's session.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use campfire_tests::cluster::Options;
 use campfire_tests::fence::Fence;
@@ -21,6 +23,15 @@ pub(crate) struct Scene {
 /// so that its destructors know to keep the cluster and to print the log.
 pub(crate) async fn with_scene(test: impl AsyncFnOnce(&mut Scene) -> Result<()>) {
     with_settings(|settings| settings, test).await;
+}
+
+/// A text is in the log, and not more often than once in an interval, since the test began with it.
+pub(crate) fn is_logged_seldom(relay: &Relay, text: &str, began: Instant, interval: Duration) -> Result<()> {
+    let lines = relay.log().iter().filter(|line| line.contains(text)).count();
+    let elapsed = began.elapsed();
+    let most = 1 + (elapsed.as_secs() / interval.as_secs()) as usize;
+    ensure!((1..=most).contains(&lines), "{lines} lines with {text:?} in {elapsed:?}");
+    Ok(())
 }
 
 /// [`with_scene`] with a relay that is set differently.
