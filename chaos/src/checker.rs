@@ -352,7 +352,7 @@ impl<'a> Walk<'a> {
             };
             if let Asked::After(position) = stay.asked
                 && !self.is_out_of_reach(position, stay.joined_at)
-                && !self.is_evicted(position, up_to)
+                && !self.is_forgotten(position, up_to)
             {
                 self.report(
                     Kind::FalseAlarm,

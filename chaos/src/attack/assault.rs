@@ -228,20 +228,19 @@ async fn welcome(ground: Ground, world: World, joining: Arc<Latency>, mut stop: 
         let (ground, joining) = (ground.clone(), Arc::clone(&joining));
         guests.spawn(async move {
             let since = now();
-            let visit = async {
+            let visit = async || {
                 let address = ground.address();
                 let connecting = Socket::try_connect(&address, &ground.shared.api_key, Vsn::V2).await?;
                 let mut socket = connecting.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
                 socket.try_join(&channel, Some(&token), default_config()).await
             };
-            let is_in = timeout(NEWCOMER_PATIENCE, visit)
-                .await
-                .is_ok_and(|reply| reply.is_ok_and(|reply| reply.is_ok()));
-            if !is_in {
-                // Who is turned away waits as long as one can.
-                let waited = i64::try_from(NEWCOMER_PATIENCE.as_micros()).unwrap_or_default();
-                sleep(Duration::from_micros((since + waited - now()).max(0).cast_unsigned())).await;
-            }
+            // As clients do, one that is turned away comes again.
+            let come_in = async {
+                while !visit().await.is_ok_and(|reply| reply.is_ok()) {
+                    sleep(NEWCOMER_EVERY).await;
+                }
+            };
+            timeout(NEWCOMER_PATIENCE, come_in).await.ok();
             joining.note(since);
         });
     }

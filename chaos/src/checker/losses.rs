@@ -78,9 +78,13 @@ impl Walk<'_> {
         lost || rerouted || committed_at < asked_at - self.context.window_micros
     }
 
-    /// Whether events after a position may have left a small window: some did, up to where the notice says. Without one,
-    /// nobody knows.
-    pub(super) fn is_evicted(&self, position: Position, up_to: Option<Position>) -> bool {
-        self.context.is_window_small && up_to.is_none_or(|up_to| !self.between(position, up_to).is_empty())
+    /// Whether a position may have left a small window, where the notice says from where on nothing is missing. Transactions
+    /// leave it as events do, also those without an event of this channel, and what is not remembered cannot be gone on
+    /// from. Without a notice nobody knows.
+    pub(super) fn is_forgotten(&self, position: Position, up_to: Option<Position>) -> bool {
+        let commits = &self.truth.commits;
+        let next = commits.get(commits.partition_point(|(commit, _)| *commit <= position));
+        self.context.is_window_small
+            && up_to.is_none_or(|up_to| next.is_some_and(|(commit, _)| *commit <= up_to))
     }
 }

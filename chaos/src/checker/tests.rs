@@ -293,6 +293,10 @@ fn a_small_window_raises_no_false_alarms() {
     let all = || [20, 30, 40].map(|lsn| event(lsn, true));
     let told = [vec![notice(10)], all().to_vec()].concat();
     check(stay(Asked::After(at(10)), reply, told), &[Kind::FalseAlarm]);
+    // Of the place only a transaction without an event of the channel has left.
+    let reply_55 = Some(Reply { complete: false, position: at(55), count: 0 });
+    let again = stay(Asked::After(at(40)), reply_55, vec![notice(55)]);
+    check_with(&truth(), &small(), vec![after_10(live(&[20, 30, 40])), again], &[]);
     // What its rows show may have left it too.
     let mut join =
         stay(Asked::Snapshot { rows: 9 }, reply, [vec![notice(10), notice(20)], live(&[40])].concat());
