@@ -16,12 +16,16 @@ impl Walk<'_> {
         let mut rows = BTreeSet::new();
         let mut events = HashSet::new();
         let mut row_count = 0;
+        let mut conversations = HashSet::new();
         // After a loss the client was told to fetch all anew, and may get again what it has.
         let sound = stay.records.iter().take_while(|record| !matches!(record, Record::Loss { .. }));
         for record in sound {
             let (Record::Row { name, payload } | Record::Event { name, payload, .. }) = record else {
                 continue;
             };
+            if name.starts_with("conversation:") && matches!(record, Record::Row { .. }) {
+                conversations.extend(conversation_of(payload));
+            }
             if &**name != "message:created" {
                 continue;
             }
@@ -67,7 +71,11 @@ impl Walk<'_> {
             let came = ids.contains(&message.id) || events.contains(&message.id);
             let went = self.truth.deleted.contains(&message.id)
                 || self.truth.gone.contains_key(&(message.organization, message.conversation));
-            if !came && !went && !is_too_old {
+            // Rows of an organization are those of the conversations that were updated last, of which there are no more.
+            let is_beyond = conversations.len() >= rows_max
+                && expected.position <= reply.position
+                && !conversations.contains(&message.conversation);
+            if !came && !went && !is_too_old && !is_beyond {
                 missing.push(format!("{} {}", message.id, expected.position));
             }
         }
@@ -99,6 +107,11 @@ impl Walk<'_> {
             !active && *at <= before && position.is_some_and(|position| position > after)
         })
     }
+}
+
+fn conversation_of(payload: &str) -> Option<Uuid> {
+    let payload: serde_json::Value = serde_json::from_str(payload).ok()?;
+    payload["id"].as_str()?.parse().ok()
 }
 
 /// What of a message tells it from others, and from its neighbours in time.

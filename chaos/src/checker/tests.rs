@@ -226,6 +226,11 @@ fn message(id: u128, created_at: u32) -> Arc<str> {
 
 /// Rows and events of one join, each a message by number; at LSN 10 times that number it committed.
 fn check_snapshot(rows: &[u128], events: &[u128], rows_max: usize, expected: &[Kind]) {
+    check_listed(&[], rows, events, rows_max, expected);
+}
+
+/// The same with rows of conversations before.
+fn check_listed(listed: &[Uuid], rows: &[u128], events: &[u128], rows_max: usize, expected: &[Kind]) {
     let mut truth = Truth::default();
     for id in 1..=4_u128 {
         let lsn = 10 * id as u64;
@@ -247,7 +252,12 @@ fn check_snapshot(rows: &[u128], events: &[u128], rows_max: usize, expected: &[K
         committed_at: 10 * *id as i64,
         replayed: *id <= 3,
     };
-    let records: Vec<Record> = rows.iter().map(row).chain(events.iter().map(event)).collect();
+    let conversation = |id: &Uuid| Record::Row {
+        name: "conversation:updated".into(),
+        payload: format!(r#"{{"id":"{id}"}}"#).into(),
+    };
+    let listed = listed.iter().map(conversation);
+    let records: Vec<Record> = listed.chain(rows.iter().map(row)).chain(events.iter().map(event)).collect();
     let count =
         records.iter().filter(|record| !matches!(record, Record::Event { replayed: false, .. })).count();
     let reply = Reply { complete: true, position: at(30), count: count as u64 };
@@ -266,6 +276,10 @@ fn a_snapshot_and_its_events_are_everything_and_nothing_twice() {
     check_snapshot(&[1, 2], &[4], 10, &[Kind::Gap]);
     check_snapshot(&[1, 2, 3], &[3, 4], 10, &[Kind::Duplicate]);
     check_snapshot(&[1, 2, 2, 3], &[4], 10, &[Kind::Duplicate]);
+    // Of conversations that are not among the rows there are no messages either.
+    check_listed(&[ORG], &[1], &[4], 1, &[]);
+    check_listed(&[CONV], &[1], &[4], 1, &[Kind::Gap]);
+    check_listed(&[ORG], &[1], &[], 1, &[Kind::Stuck]);
 }
 
 #[test]
