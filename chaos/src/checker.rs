@@ -356,7 +356,7 @@ impl<'a> Walk<'a> {
             {
                 self.report(
                     Kind::FalseAlarm,
-                    format!("{position} is not too old to go on from, and was refused"),
+                    format!("{position} is not too old to go on from, and was refused up to {up_to:?}"),
                 );
             }
             if let Asked::PositionOnly = stay.asked {

@@ -459,7 +459,7 @@ impl Client {
 }
 
 /// Whether policies decide who may join.
-fn is_private(channel: &str) -> bool {
+pub(crate) fn is_private(channel: &str) -> bool {
     !channel.strip_prefix("bcast:").unwrap_or(channel).starts_with("org:")
 }
 

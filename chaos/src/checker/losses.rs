@@ -1,6 +1,7 @@
 //! What the relay said is missing: whether it must be.
 
 use super::{Kind, Mark, Walk, some};
+use crate::client::is_private;
 use crate::journal::{Asked, Stay};
 use crate::position::Position;
 use crate::truth::Expected;
@@ -78,13 +79,17 @@ impl Walk<'_> {
         lost || rerouted || committed_at < asked_at - self.context.window_micros
     }
 
-    /// Whether a position may have left a small window, where the notice says from where on nothing is missing. Transactions
-    /// leave it as events do, also those without an event of this channel, and what is not remembered cannot be gone on
-    /// from. Without a notice nobody knows.
+    /// Whether a position may have left a small window, where the notice says from where on nothing is missing. Events leave
+    /// it, transactions also where they have no event of this channel, and what is not remembered cannot be gone on from. The
+    /// id of a row leaves with its event. Without a notice nobody knows.
     pub(super) fn is_forgotten(&self, position: Position, up_to: Option<Position>) -> bool {
         let commits = &self.truth.commits;
         let next = commits.get(commits.partition_point(|(commit, _)| *commit <= position));
-        self.context.is_window_small
-            && up_to.is_none_or(|up_to| next.is_some_and(|(commit, _)| *commit <= up_to))
+        let has_left = |up_to: Position| {
+            !self.between(position, up_to).is_empty()
+                || next.is_some_and(|(commit, _)| *commit <= up_to)
+                || is_private(self.channel) && position <= up_to
+        };
+        self.context.is_window_small && up_to.is_none_or(has_left)
     }
 }
