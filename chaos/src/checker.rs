@@ -466,7 +466,9 @@ impl<'a> Walk<'a> {
                 // been decided by what a new attachment showed, ahead of the stream.
                 let again = history[index..].iter().find(|(.., active)| *active);
                 let is_known = again.is_some_and(|(again, at, _)| {
-                    *at <= stay.joined_at || again.is_some_and(|again| self.is_lost(stay, again))
+                    *at <= stay.joined_at
+                        || again.is_some_and(|again| self.is_lost(stay, again))
+                        || self.is_lost_until(stay, position, *at)
                 });
                 if !is_known {
                     cuts.push((position, true));

@@ -59,6 +59,14 @@ impl Walk<'_> {
         losses.any(|loss| position.commit_lsn < loss.up_to_lsn && stay.asked_at <= loss.ended_at)
     }
 
+    /// Whether a position was lost to a stay, and at that time the relay had yet to see what the database showed then.
+    pub(super) fn is_lost_until(&self, stay: &Stay, position: Position, at: i64) -> bool {
+        let mut losses = self.context.losses.iter();
+        losses.any(|loss| {
+            position.commit_lsn < loss.up_to_lsn && stay.asked_at <= loss.ended_at && at <= loss.ended_at
+        })
+    }
+
     /// Whether it is right that a position cannot be gone on from.
     pub(super) fn is_out_of_reach(&self, position: Position, asked_at: i64) -> bool {
         let lost = self

@@ -205,6 +205,15 @@ fn nothing_comes_after_the_right_to_it_ended() {
     let history = vec![(None, 0, true), (Some(at(25)), 25, false)];
     truth.agents.insert((ORG, USER), history);
     check_with(&truth, &context(), vec![after_10(live(&[20, 30]))], &[Kind::PastCut]);
+    // Off and on again, and what a relay sees that has lost the place of the first is the second.
+    truth
+        .agents
+        .insert((ORG, USER), vec![(None, 0, true), (Some(at(25)), 25, false), (Some(at(33)), 33, true)]);
+    let told = || vec![event(20, false), notice(30), event(40, false)];
+    let until =
+        |ended_at| Context { losses: vec![Loss { began_at: 5, ended_at, up_to_lsn: 31 }], ..context() };
+    check_with(&truth, &until(35), vec![after_10(told())], &[]);
+    check_with(&truth, &until(32), vec![after_10(told())], &[Kind::PastCut]);
     truth.agents.clear();
     // What ends a conversation's channel is still heard there.
     truth.gone.insert((ORG, CONV), vec![at(30)]);
