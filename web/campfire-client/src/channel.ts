@@ -1,6 +1,7 @@
 import { type Backoff, delay } from './backoff.js'
 import { Bookmark, isPosition, parseReplayReply } from './position.js'
 import type { Meta, StockBroadcast, StockChannel, StockRealtime } from './stock.js'
+import { moment } from './token.js'
 
 /**
  * `idle`: not yet subscribed. `joining`: the first join is on its way. `joined`: events
@@ -38,7 +39,7 @@ export interface Host {
   backoff: Backoff
   /** Why no connection can be made, as far as the page itself is the reason. */
   readonly forbidden: Error | null
-  /** Sees to it that the stock client has a token, and none from before this time. */
+  /** Sees to it that the stock client has a token, and none from before this `moment()`. */
   authorize(notBefore: number): Promise<void>
   load(name: string): string | null
   save(name: string, position: string): void
@@ -244,10 +245,10 @@ export class CampfireChannel {
 
   #retry(status: Status, error: Error): void {
     const wait = delay(this.#attempt, this.#host.backoff)
-    const now = Date.now()
+    const refusedAt = moment()
     this.#attempt += 1
     clearTimeout(this.#retryTimer)
-    this.#retryTimer = setTimeout(() => void this.#open(now), wait)
+    this.#retryTimer = setTimeout(() => void this.#open(refusedAt), wait)
     this.#setStatus(status, error)
   }
 

@@ -11,6 +11,16 @@ export type GetToken = () => Promise<string> | string
  */
 export const REFRESH_BEFORE_EXPIRY_MS = 120_000
 
+/**
+ * A moment that is later than all before it, also where the clock stands still between two calls (browsers round it)
+ * or is set back. In milliseconds of the page's life, so that copies of this module can compare theirs.
+ */
+let latest = 0
+export function moment(): number {
+  latest = Math.max(performance.now(), latest + 0.001)
+  return latest
+}
+
 /** No timer of JavaScript waits longer. */
 const TIMER_MAX_MS = 2 ** 31 - 1
 
@@ -58,11 +68,11 @@ export class TokenKeeper {
 
   /**
    * A token that lives for a while; a new one only if it is time, or if the known one came
-   * before `notBefore` and has been refused since. Many channels that are closed at once
+   * before `notBefore`, a `moment()`, and has been refused since. Many channels that are closed at once
    * share one.
    */
   async current(notBefore = -Infinity): Promise<string> {
-    const isGood = Date.now() < this.#refreshAt && this.#obtainedAt >= notBefore
+    const isGood = Date.now() < this.#refreshAt && this.#obtainedAt > notBefore
     return this.#token !== null && isGood ? this.#token : this.#refresh()
   }
 
@@ -85,7 +95,7 @@ export class TokenKeeper {
       // What came expired is not asked for in a loop.
       this.#failures = (expiryOf(token) ?? Infinity) > now ? 0 : this.#failures + 1
       this.#token = token
-      this.#obtainedAt = now
+      this.#obtainedAt = moment()
       this.#refreshAt = Math.max(refreshAt(expiryOf(token), now), now + this.#patience())
       return token
     } catch (error) {

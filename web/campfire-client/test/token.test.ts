@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { delay } from '../src/backoff.js'
-import { expiryOf, REFRESH_BEFORE_EXPIRY_MS, refreshAt, TokenKeeper } from '../src/token.js'
+import { expiryOf, moment, REFRESH_BEFORE_EXPIRY_MS, refreshAt, TokenKeeper } from '../src/token.js'
 
 const MINUTE = 60_000
 
@@ -68,15 +68,21 @@ test('calls at the same time share one token', async (t) => {
   assert.equal(got.length, 1)
 })
 
-test('a refused token is replaced, once for all who were refused', async (t) => {
-  const { keeper: tokens, got, pass } = keeper(t, [60 * MINUTE, 60 * MINUTE])
-  await tokens.current()
-  await pass(1_000)
-  const refusedAt = Date.now()
-  await pass(1_000)
-  await tokens.current(refusedAt)
-  await tokens.current(refusedAt)
-  assert.equal(got.length, 2)
+test('a refused token is replaced, once for all who were refused, however fast or wrong the clock', async (t) => {
+  for (const passes of [1_000, 0, -1_000]) {
+    let now = 5_000
+    t.mock.method(performance, 'now', () => now)
+    const { keeper: tokens, got } = keeper(t, [60 * MINUTE, 60 * MINUTE])
+    await tokens.current()
+    now += passes
+    const [first, second] = [moment(), moment()]
+    now += passes
+    await tokens.current(first)
+    await tokens.current(second)
+    await tokens.current(first)
+    assert.equal(got.length, 2, `the clock moved by ${passes} ms`)
+    t.mock.reset()
+  }
 })
 
 test('a failure is tried again, more and more slowly, and the old token serves meanwhile', async (t) => {
