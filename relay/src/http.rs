@@ -37,7 +37,7 @@ pub(crate) use self::opening::Strangers;
 pub(crate) use self::refusals::Refusals;
 pub(crate) use self::server::{receive, serve};
 use crate::auth::{ApiKeys, ClaimPaths, ConnectError, Credential, Grants, Keys, TokenError};
-use crate::config::Limits;
+use crate::cli::Limits;
 use crate::fanout::{HubInput, Unread};
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;

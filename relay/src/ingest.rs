@@ -22,7 +22,7 @@ use self::history::{History, KnownRoutes};
 use self::keeper::Keeper;
 use self::keyring::Keyring;
 use self::routing::{Routing, Turn};
-use crate::config::{Config, OnLostSlot, PublicChannels, Standby};
+use crate::cli::{Config, OnLostSlot, PublicChannels, Standby};
 use crate::db::{self, DbError};
 use crate::decode::{ChangeKind, Decoded, Decoder, Timestamp, Transaction};
 use crate::fanout::{HubChange, HubInput};

@@ -34,6 +34,7 @@ pub mod socket;
 
 // What joins the stages, and starts and stops them.
 pub mod app;
+pub mod cli;
 pub mod db;
 pub mod ingest;
 pub mod jwks;

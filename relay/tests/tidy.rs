@@ -46,7 +46,7 @@ fn every_setting_is_documented() {
         .expect("the docs")
         .map(|entry| fs::read_to_string(entry.expect("a file").path()).expect("text"))
         .collect();
-    let command = campfire_relay::config::Cli::command();
+    let command = campfire_relay::cli::Cli::command();
     let run = command.find_subcommand("run").expect("the one subcommand");
     let variables: Vec<String> = run
         .get_arguments()
@@ -75,7 +75,7 @@ fn the_threat_model_names_tests_and_settings_that_exist() {
     });
     let is_golden =
         |name: &str| golden.iter().flatten().any(|path| path.file_stem().is_some_and(|stem| stem == name));
-    let settings = fs::read_to_string(root.join("relay/src/config.rs")).expect("the settings");
+    let settings = fs::read_to_string(root.join("relay/src/cli.rs")).expect("the settings");
     let text = fs::read_to_string(root.join("docs/security.md")).expect("the threat model");
     // What stands between backticks.
     let names: Vec<&str> = text.split('`').skip(1).step_by(2).collect();

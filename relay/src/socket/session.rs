@@ -23,7 +23,7 @@ use super::rate::RateLimit;
 use super::unfinished::{Claim, Unfinished};
 use super::wire::{ReadError, Wire};
 use crate::auth::Credential;
-use crate::config::Limits;
+use crate::cli::Limits;
 use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimits, SocketId, Stall};
 use crate::http::{Place, Shared};
 use crate::metrics::Reason;
