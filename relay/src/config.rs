@@ -13,9 +13,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub use self::shown::{Shown, shown};
 pub use self::socket_file::{Group, Mode};
+use crate::admission::JwksSource;
 use crate::auth::SECRET_BYTES_MIN;
 use crate::http::ForwardedHeader;
-use crate::jwks::JwksSource;
 use crate::wal::Conninfo;
 
 /// Broadcasts committed Postgres rows to Phoenix channel clients (supabase-js and its kin).
