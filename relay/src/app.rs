@@ -1,6 +1,7 @@
 //! Builds the relay from its settings, runs it, and stops it in the order in which data flows.
 
 mod door;
+mod vital;
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, RwLock};
@@ -15,20 +16,18 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, info_span, warn};
 
 pub use self::door::Door;
+use self::vital::{VitalTask, VitalTasks};
+use crate::admission::{Addresses, Jwks, Policies, PolicyLimits, Rates};
 use crate::auth::{ApiKeys, ClaimPaths, Keys};
 use crate::cli::{self, Config, Limits, OnLostSlot, PublicChannels};
 use crate::config::ListenAddress;
 use crate::decode;
 use crate::fanout::{Hub, HubSettings, PresenceLimits, Unread, WindowLimits};
-use crate::http::{self, Addresses, Listener, Lobby, LobbyLimits, Rates, Refusals, Shared, Strangers};
+use crate::http::{self, Listener, Lobby, LobbyLimits, Refusals, Shared, Strangers};
 use crate::ingest::Ingest;
-use crate::jwks::Jwks;
 use crate::metrics::Metrics;
-use crate::policies::{Policies, PolicyLimits};
-use crate::snapshot::{Sessions, SnapshotReader};
 use crate::socket::Unfinished;
-use crate::turns::TurnLimits;
-use crate::vital::{VitalTask, VitalTasks};
+use crate::sql::{RowsReader, Sessions, TurnLimits};
 use crate::wal::{Lsn, WalConfig};
 
 /// Inputs that may wait for the hub from each side. Behind a full queue the sender waits: sessions stop reading
@@ -48,7 +47,7 @@ pub struct App {
     client_inputs: mpsc::Receiver<crate::fanout::HubInput>,
     wal_inputs: mpsc::Receiver<crate::fanout::HubInput>,
     ingest: Ingest,
-    snapshot_reader: SnapshotReader,
+    rows_reader: RowsReader,
     listeners: Listeners,
     stop: CancellationToken,
 }
@@ -118,7 +117,7 @@ impl App {
             body: Duration::from_secs(limits.body_seconds),
             keep_alive: Duration::from_secs(limits.keep_alive_seconds),
         };
-        let snapshot_reader = SnapshotReader {
+        let rows_reader = RowsReader {
             requests: snapshot_requests,
             hub: clients.clone(),
             sessions: Sessions {
@@ -190,7 +189,7 @@ impl App {
             shared: Arc::clone(&shared),
             stop: stop.clone(),
         };
-        Ok(Self { config, shared, hub, client_inputs, wal_inputs, ingest, snapshot_reader, listeners, stop })
+        Ok(Self { config, shared, hub, client_inputs, wal_inputs, ingest, rows_reader, listeners, stop })
     }
 
     /// Runs until `signal` resolves, an error that only a person can mend, or the death of a task; then drains.
@@ -201,7 +200,7 @@ impl App {
 
     /// All that has to run. The hub is among them, and stops by a signal of its own.
     fn into_tasks(self) -> (Running, Vec<VitalTask>) {
-        let Self { config, shared, hub, client_inputs, wal_inputs, ingest, snapshot_reader, listeners, stop } =
+        let Self { config, shared, hub, client_inputs, wal_inputs, ingest, rows_reader, listeners, stop } =
             self;
         let mut tasks = Vec::new();
         let mut add = |name: String, run: BoxFuture<'static, Result<()>>| tasks.push(VitalTask { name, run });
@@ -210,7 +209,7 @@ impl App {
         add(HUB.to_owned(), hub.instrument(info_span!("hub")).boxed());
         let ingest = ingest.run().map_err(anyhow::Error::from);
         add(INGEST.to_owned(), ingest.instrument(info_span!("wal", slot = %config.slot)).boxed());
-        let snapshots = snapshot_reader.run().map(Ok);
+        let snapshots = rows_reader.run().map(Ok);
         add("snapshot reader".to_owned(), snapshots.instrument(info_span!("snapshots")).boxed());
         let connections = TaskTracker::new();
         let mut serve = |listener: Listener, router: axum::Router| {

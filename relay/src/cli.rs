@@ -10,7 +10,7 @@ pub use self::shown::{Shown, shown};
 use crate::auth::SECRET_BYTES_MIN;
 use crate::config::{Group, ListenAddress, Mode, Secret, units};
 use crate::http::ForwardedHeader;
-use crate::jwks::JwksSource;
+use crate::admission::JwksSource;
 use crate::wal::Conninfo;
 
 /// Broadcasts committed Postgres rows to Phoenix channel clients (supabase-js and its kin).

@@ -1,6 +1,5 @@
 //! The edge that speaks HTTP: health, metrics, and the upgrade to a WebSocket.
 
-mod addresses;
 mod broadcast;
 mod cors;
 mod forwarded;
@@ -9,6 +8,7 @@ mod lobby;
 mod opening;
 mod peer;
 mod refusals;
+mod seldom;
 mod server;
 mod websocket;
 
@@ -28,7 +28,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::addresses::{Addresses, Place, Rates};
 pub use self::forwarded::ForwardedHeader;
 pub use self::listener::Listener;
 pub(crate) use self::lobby::Lobby;
@@ -36,12 +35,11 @@ pub use self::lobby::LobbyLimits;
 pub(crate) use self::opening::Strangers;
 pub(crate) use self::refusals::Refusals;
 pub(crate) use self::server::{receive, serve};
+use crate::admission::{Addresses, Headers, Jwks, Policies, Rates};
 use crate::auth::{ApiKeys, ClaimPaths, ConnectError, Credential, Grants, Keys, TokenError};
 use crate::cli::Limits;
 use crate::fanout::{HubInput, Unread};
-use crate::jwks::Jwks;
 use crate::metrics::Metrics;
-use crate::policies::{Headers, Policies};
 use crate::protocol::Reason;
 use crate::socket::Unfinished;
 

@@ -23,7 +23,6 @@ use self::keeper::Keeper;
 use self::keyring::Keyring;
 use self::routing::{Routing, Turn};
 use crate::cli::{Config, OnLostSlot, PublicChannels, Standby};
-use crate::db::{self, DbError};
 use crate::decode::{ChangeKind, Decoded, Decoder, Timestamp, Transaction};
 use crate::fanout::{HubChange, HubInput};
 use crate::http::Shared;
@@ -31,6 +30,7 @@ use crate::metrics::Reason;
 use crate::route::{
     ControlChange, DatabaseTag, Misaddress, Position, RealtimeMessage, Refused, Routed, Router, SignedMessage,
 };
+use crate::sql::{self, DbError};
 use crate::wal::{self, Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream};
 
 /// How often feedback is considered and catching up is reported.
@@ -130,7 +130,7 @@ impl Ingest {
     }
 
     async fn drop_lost_slot(&self) -> Result<(), DbError> {
-        let sql = db::connect(&self.wal.database).await?;
+        let sql = sql::connect(&self.wal.database).await?;
         Ok(wal::drop_slot(&sql, &self.wal.slot_name).await?)
     }
 
@@ -154,7 +154,7 @@ impl Ingest {
         }
         history.looked_at = Some(Instant::now());
         let watch = async {
-            let sql = db::connect(&self.wal.database).await?;
+            let sql = sql::connect(&self.wal.database).await?;
             history.holder.take_over(&sql, &self.wal.slot_name, limit).await.map_err(DbError::from)
         };
         if let Err(error) = watch.await {
@@ -164,32 +164,32 @@ impl Ingest {
 
     /// Attaches and streams until the connection ends, which it always does with an error.
     async fn session(&self, history: &mut History) -> Result<(), DbError> {
-        let mut sql = db::connect(&self.wal.database).await?;
-        db::check_role(&sql).await?;
-        db::check_publications(&sql, &self.wal.publications).await?;
+        let mut sql = sql::connect(&self.wal.database).await?;
+        sql::check_role(&sql).await?;
+        sql::check_publications(&sql, &self.wal.publications).await?;
         let control_publication = self.wal.publications.last().map_or("", String::as_str);
         if !history.attached_before {
             wal::warn_of_missing_bounds(&sql).await?;
             // What cannot be read is said before there is a slot.
-            let control = db::load_control(&mut sql, control_publication).await?;
+            let control = sql::load_control(&mut sql, control_publication).await?;
             debug!(routes = control.routes.len(), "everything can be read");
-            db::message_keys(&sql, 0).await?;
+            sql::message_keys(&sql, 0).await?;
         }
         let (attachment, stream) = wal::attach(&self.wal, &sql).await?;
         let public_channels = self.config.public_channels == PublicChannels::Allow;
-        db::tell_public_channels(&sql, &self.wal.slot_name, public_channels).await?;
+        sql::tell_public_channels(&sql, &self.wal.slot_name, public_channels).await?;
         history.slot_is_new |= attachment.slot_created && !history.attached_before;
         // After START_REPLICATION, so that no change can fall between what is loaded and what is streamed.
         let load = async {
             let what = "the tables of agents and routes, which somebody may have locked";
-            let loaded = db::load_control(&mut sql, control_publication);
+            let loaded = sql::load_control(&mut sql, control_publication);
             let control = wal::answered(&self.wal.database, what, loaded).await?;
             // Behind all that was loaded: who is let in before the stream has passed it would get what committed in
             // between by routes that were loaded and were not in force yet.
             let fence =
                 wal::answered(&self.wal.database, "a message into the WAL", wal::send_heartbeat(&sql))
                     .await?;
-            let keys = db::message_keys(&sql, attachment.database_oid);
+            let keys = sql::message_keys(&sql, attachment.database_oid);
             Ok::<_, DbError>((
                 control,
                 fence,
@@ -432,8 +432,8 @@ impl<'a> Streaming<'a> {
                     Decoded::Relation(relation) if self.router.lacks_types(&relation) => {
                         // Made after we attached. Looked up rather than left for the next attach: else the same
                         // value would be a string now and a number when it is read again.
-                        let sql = db::connect(&self.ingest.wal.database).await?;
-                        self.router.learn_types(db::domains(&sql).await?, &relation);
+                        let sql = sql::connect(&self.ingest.wal.database).await?;
+                        self.router.learn_types(sql::domains(&sql).await?, &relation);
                     }
                     Decoded::Relation(_) => {}
                     Decoded::Begin(_) | Decoded::NonTransactionalMessage { .. } | Decoded::Nothing => {}

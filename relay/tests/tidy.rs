@@ -14,33 +14,23 @@ const UPWARD_YET: usize = 11;
 const IN_CIRCLES_YET: usize = 30;
 
 /// The modules of the relay. Each may name those before it, and none behind it.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 15] = [
     // Known to all.
-    "seldom",
     "config",
     "metrics",
     // The flow of the data.
-    "postgres",
     "wal",
     "decode",
     "route",
     "protocol",
     "auth",
     "fanout",
-    // What asks the database, and decides who may come in.
-    "turns",
     "sql",
-    "db",
-    "jwks",
-    "policies",
     "admission",
-    "snapshot",
-    // What brings changes in and clients on.
     "ingest",
     "socket",
     "http",
     // What joins them.
-    "vital",
     "cli",
     "app",
 ];

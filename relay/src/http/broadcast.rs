@@ -20,14 +20,13 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::peer::{Connected, Origin};
+use super::peer::Connected;
+use crate::admission::{Headers, Origin, PolicyError, RateLimit};
 use crate::auth::{Credential, Role};
 use crate::fanout::{HubInput, Publication, Publish};
-use crate::policies::{Headers, PolicyError};
 use crate::protocol::json::{is_null, members, string};
 use crate::protocol::{EVENT_BYTES_MAX, Encoding, Reason, UserBroadcast, is_relayable};
 use crate::route::{OPTIONAL_PREFIX, Topic, WIRE_PREFIX};
-use crate::socket::RateLimit;
 
 /// Who asks, and how much more he may.
 struct Caller {

@@ -14,9 +14,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument, debug, info_span};
 
 use super::Shared;
-use super::addresses::Full;
+use crate::admission::{Full, Headers};
 use crate::fanout::SocketId;
-use crate::policies::Headers;
 use crate::protocol::Vsn;
 use crate::socket::Session;
 

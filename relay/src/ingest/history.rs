@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::inspection::Inspection;
-use crate::db::DbError;
 use crate::route::Route;
+use crate::sql::DbError;
 use crate::wal::{Attachment, Backoff, HolderWatch, Lsn, WalError};
 
 #[derive(Debug, Default)]

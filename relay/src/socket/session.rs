@@ -19,15 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
 
 use super::message::{Broken, Message};
-use super::rate::RateLimit;
 use super::unfinished::{Claim, Unfinished};
 use super::wire::{ReadError, Wire};
+use crate::admission::{Headers, Place, RateLimit};
 use crate::auth::Credential;
 use crate::cli::Limits;
 use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimits, SocketId, Stall};
-use crate::http::{Place, Shared};
+use crate::http::Shared;
 use crate::metrics::Reason;
-use crate::policies::Headers;
 use crate::protocol::{self, Incoming, JoinPayload, Payload, PresenceCall, Ref, Vsn, access_token};
 use crate::route::{Topic, strip_wire_prefix};
 

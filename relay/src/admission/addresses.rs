@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::peer::Origin;
+use super::Origin;
+use super::rate_limit::RateLimit;
 use crate::auth::{Credential, Fingerprint};
-use crate::socket::RateLimit;
 
 /// Callers whose rates are remembered at most, before those that are quiet are forgotten.
 const CALLERS_KEPT: usize = 10_000;
@@ -32,14 +32,14 @@ pub(crate) struct Place {
 
 /// Which bound is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(crate) enum Full {
     Relay,
     Address,
 }
 
 impl Addresses {
     /// `of_origin_max` 0: any number.
-    pub(super) fn take(
+    pub(crate) fn take(
         &self,
         origin: Origin,
         sockets_max: usize,
@@ -97,14 +97,14 @@ pub(crate) struct Rates {
 
 /// What is left to a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Allowance {
-    pub(super) is_admitted: bool,
-    pub(super) remaining: u32,
+pub(crate) struct Allowance {
+    pub(crate) is_admitted: bool,
+    pub(crate) remaining: u32,
 }
 
 impl Rates {
     /// Takes the worth of so many messages, if there is.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &self,
         credential: &Credential,
         origin: Origin,

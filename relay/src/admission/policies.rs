@@ -27,9 +27,8 @@ pub use self::failure::{Cause, PolicyError};
 pub use self::headers::{HEADERS_BYTES_MAX, Headers};
 use self::question::{Key, Question};
 use crate::auth::{Account, Credential, Grants, Payer};
-use crate::db;
 use crate::metrics::Metrics;
-use crate::turns::{TurnLimits, Turns};
+use crate::sql::{self, TurnLimits, Turns};
 use crate::wal::{Conninfo, Purpose};
 
 /// What the policies say.
@@ -178,7 +177,7 @@ impl Policies {
         let kept = lock(&self.idle).pop().filter(|client| !client.is_closed());
         let mut client = match kept {
             Some(client) => client,
-            None => db::connect_for(&self.database, Purpose::Policies).await.map_err(|error| {
+            None => sql::connect_for(&self.database, Purpose::Policies).await.map_err(|error| {
                 debug!(%error, "no session for policies");
                 PolicyError::Unreachable
             })?,

@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Transaction};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{DbError, quote_identifier};
+use super::control::{DbError, quote_identifier};
 
 /// A schema made by `campfire.install()`.
 #[derive(Clone, Debug, PartialEq, Eq)]

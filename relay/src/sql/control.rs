@@ -1,20 +1,15 @@
 //! Ordinary SQL: what the relay must know of the database before and while it streams.
 
-mod installations;
-mod snapshot;
-
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, IsolationLevel};
 use tracing::warn;
 use uuid::Uuid;
 
+use super::installations::{Installation, installations};
 use crate::auth::ClaimPaths;
 use crate::decode::{DecodeError, Domains};
 use crate::route::{MessageKeys, Operation, Route, Template};
 use crate::wal::{self, Conninfo, Purpose, ServerError, Snapshot, WalError};
-
-pub use installations::{Installation, installations, problems};
-pub use snapshot::{RowsError, SnapshotQuery, read_sent, read_snapshot};
 
 /// The extension is missing something, or its registries hold something we cannot use.
 #[derive(Debug, thiserror::Error)]
@@ -188,7 +183,7 @@ pub async fn load_control(sql: &mut Client, control_publication: &str) -> Result
 }
 
 /// The routes that are enabled, and what is wrong with those that mean nothing to this version.
-async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), DbError> {
+pub(super) async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), DbError> {
     let query = "select id, schema_name::text, table_name::text, operation, on_move, channel, event,
                         columns::text[], when_changed::text[], relation::oid
                  from campfire.routes where enabled order by id";
@@ -202,11 +197,11 @@ async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), DbError> {
     Ok((routes, unusable))
 }
 
-fn parse_snapshot(text: &str) -> Result<Snapshot, DbError> {
+pub(super) fn parse_snapshot(text: &str) -> Result<Snapshot, DbError> {
     text.parse().map_err(|_| bad_answer())
 }
 
-fn bad_answer() -> DbError {
+pub(super) fn bad_answer() -> DbError {
     DbError::Wal(WalError::Protocol("the answer to a query is not what it should be".to_owned()))
 }
 
@@ -279,6 +274,6 @@ fn route(row: &tokio_postgres::Row) -> Result<Route, String> {
     })
 }
 
-fn quote_identifier(name: &str) -> String {
+pub(super) fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
