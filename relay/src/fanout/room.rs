@@ -6,9 +6,9 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use uuid::Uuid;
 
-use super::hub::SocketId;
+use super::cut::Cut;
 use super::outbox::{Offered, Outbox, Share};
-use super::snapshot::Cut;
+use super::socket_id::SocketId;
 use crate::protocol::{Broadcast, Envelope, Frame, Ref, Vsn, encode_broadcast};
 use crate::route::{Scope, Topic};
 use crate::wal::Xid;
