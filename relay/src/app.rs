@@ -26,9 +26,10 @@ use crate::fanout::{Hub, HubSettings, PresenceLimits, Unread, WindowLimits};
 use crate::http::{self, Listener, Lobby, LobbyLimits, Refusals, Shared, Strangers};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
+use crate::postgres::Lsn;
 use crate::socket::Unfinished;
 use crate::sql::{RowsReader, Sessions, TurnLimits};
-use crate::wal::{Lsn, WalConfig};
+use crate::wal::WalConfig;
 
 /// Inputs that may wait for the hub from each side. Behind a full queue the sender waits: sessions stop reading
 /// their sockets, and Postgres keeps the WAL.

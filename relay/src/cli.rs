@@ -7,11 +7,11 @@ mod shown;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use self::shown::{Shown, shown};
+use crate::admission::JwksSource;
 use crate::auth::SECRET_BYTES_MIN;
 use crate::config::{Group, ListenAddress, Mode, Secret, units};
 use crate::http::ForwardedHeader;
-use crate::admission::JwksSource;
-use crate::wal::Conninfo;
+use crate::postgres::Conninfo;
 
 /// Broadcasts committed Postgres rows to Phoenix channel clients (supabase-js and its kin).
 #[derive(Debug, Parser)]

@@ -8,6 +8,9 @@
 pub mod config;
 pub mod metrics;
 
+// Words and lines of Postgres.
+pub mod postgres;
+
 // 1: the write-ahead log.
 pub mod wal;
 

@@ -14,11 +14,12 @@ const UPWARD_YET: usize = 11;
 const IN_CIRCLES_YET: usize = 30;
 
 /// The modules of the relay. Each may name those before it, and none behind it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     // Known to all.
     "config",
     "metrics",
     // The flow of the data.
+    "postgres",
     "wal",
     "decode",
     "route",

@@ -28,8 +28,8 @@ pub use self::headers::{HEADERS_BYTES_MAX, Headers};
 use self::question::{Key, Question};
 use crate::auth::{Account, Credential, Grants, Payer};
 use crate::metrics::Metrics;
+use crate::postgres::{Conninfo, Purpose};
 use crate::sql::{self, TurnLimits, Turns};
-use crate::wal::{Conninfo, Purpose};
 
 /// What the policies say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

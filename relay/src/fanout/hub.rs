@@ -49,8 +49,8 @@ use super::token_use::TokenUse;
 use super::typing::Typing;
 use super::window::Window;
 use crate::metrics::Metrics;
+use crate::postgres::{Lsn, Snapshot};
 use crate::route::{DatabaseTag, Position};
-use crate::wal::{Lsn, Snapshot};
 
 /// How often expiries are looked for.
 const TICK: Duration = Duration::from_millis(500);

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::cut::Cut;
 use super::outbox::{Offered, Outbox, Share};
 use super::socket_id::SocketId;
+use crate::postgres::Xid;
 use crate::protocol::{Broadcast, Envelope, Frame, Ref, Vsn, encode_broadcast};
 use crate::route::{Scope, Topic};
-use crate::wal::Xid;
 
 /// Names a room. Channels outside `org:` have a public and a private room of the same name; those of `org:` have one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::inspection::Inspection;
+use crate::postgres::Lsn;
 use crate::route::Route;
 use crate::sql::DbError;
-use crate::wal::{Attachment, Backoff, HolderWatch, Lsn, WalError};
+use crate::wal::{Attachment, Backoff, HolderWatch, WalError};
 
 #[derive(Debug, Default)]
 pub(super) struct History {
@@ -153,7 +154,7 @@ impl Last {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wal::ServerError;
+    use crate::postgres::ServerError;
 
     fn attachment(timeline: u32, confirmed: u64) -> Attachment {
         Attachment {

@@ -8,8 +8,9 @@ use uuid::Uuid;
 use super::installations::{Installation, installations};
 use crate::auth::ClaimPaths;
 use crate::decode::{DecodeError, Domains};
+use crate::postgres::{self, Conninfo, Purpose, ServerError, Snapshot};
 use crate::route::{MessageKeys, Operation, Route, Template};
-use crate::wal::{self, Conninfo, Purpose, ServerError, Snapshot, WalError};
+use crate::wal::WalError;
 
 /// The extension is missing something, or its registries hold something we cannot use.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +38,7 @@ pub enum DbError {
     /// Agents that were left out, or were read from another table, can be read now.
     #[error("agents of schema {schema:?} have to be read anew")]
     AgentsToRead { schema: String },
-    #[error("query failed: {}", wal::cause(.0))]
+    #[error("query failed: {}", postgres::cause(.0))]
     Sql(tokio_postgres::Error),
 }
 
@@ -69,12 +70,12 @@ impl From<tokio_postgres::Error> for DbError {
 
 /// Opens an ordinary session; its connection ends with the client's last handle.
 pub async fn connect(conninfo: &Conninfo) -> Result<Client, DbError> {
-    Ok(wal::connect(conninfo).await?)
+    Ok(postgres::connect(conninfo).await?)
 }
 
 /// The same for questions that are not the relay's own.
 pub async fn connect_for(conninfo: &Conninfo, purpose: Purpose) -> Result<Client, DbError> {
-    Ok(wal::connect_for(conninfo, purpose).await?)
+    Ok(postgres::connect_for(conninfo, purpose).await?)
 }
 
 /// Refuses a user without the rights of campfire_relay. Where there is no such role, what comes next says more.
@@ -272,8 +273,4 @@ fn route(row: &tokio_postgres::Row) -> Result<Route, String> {
         columns: row.get(7),
         when_changed: row.get(8),
     })
-}
-
-pub(super) fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -18,8 +18,9 @@ use super::rows::{RowsError, RowsQuery, read_latest, read_sent};
 use super::turns::{Full, Place, TurnLimits, Turns};
 use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows, SocketId};
 use crate::metrics::Metrics;
+use crate::postgres::{Conninfo, Lsn, Purpose};
 use crate::route::Topic;
-use crate::wal::{self, Conninfo, Lsn, Purpose};
+use crate::wal;
 
 /// For a few rows each it only costs time.
 const SETTINGS: &str = "set jit = off";

@@ -1,40 +1,15 @@
 //! Finds or makes the slot, holds it against what is known of it, and starts the stream.
 
-use std::pin::pin;
-use std::time::Duration;
-
-use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tracing::{info, warn};
 
-use super::connection::Connection;
 use super::registry::{self, Registered};
 use super::slot::{self, Publication, Slot};
 use super::stream::{StreamSettings, spawn};
 use super::timeline;
-use super::{Attachment, Conninfo, Lsn, WalConfig, WalError, WalStream};
-
-/// How long Postgres may take for an answer that it has at hand; where more is allowed for a connect, so long.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// From when on that is told.
-const ANSWER_REPORT: Duration = Duration::from_secs(5);
-
-/// Gives up, and before that tells, what Postgres does not answer. A pooler may take a command and never answer it.
-pub async fn answered<T, E: From<WalError>>(
-    conninfo: &Conninfo,
-    what: &'static str,
-    answer: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    let mut answer = pin!(answer);
-    match timeout(ANSWER_REPORT, &mut answer).await {
-        Ok(answer) => return answer,
-        Err(_) => info!(what, "waiting for an answer of Postgres"),
-    }
-    let limit = ANSWER_TIMEOUT.max(conninfo.connect_timeout);
-    let late = || WalError::NoAnswer { what, timeout: limit }.into();
-    timeout(limit - ANSWER_REPORT, answer).await.unwrap_or_else(|_| Err(late()))
-}
+use super::{Attachment, WalConfig, WalStream};
+use crate::postgres::{Connection, Lsn, WalError, answered, quote_identifier, quote_literal};
 
 /// What IDENTIFY_SYSTEM tells.
 struct System {
@@ -60,7 +35,7 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         return Err(WalError::SlotDropped { slot_name: config.slot_name.clone() });
     }
 
-    let mut connection = Connection::open(config).await?;
+    let mut connection = Connection::open(&config.database, config.frame_bytes_max, config.excerpt).await?;
     let system = answered(&config.database, "IDENTIFY_SYSTEM", identify(&mut connection)).await?;
 
     let slot_created =
@@ -194,14 +169,6 @@ fn start_command(config: &WalConfig) -> String {
         Lsn::INVALID,
         quote_literal(&publications.join(",")),
     )
-}
-
-pub(super) fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn quote_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn bad_answer(command: &str) -> WalError {

@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 use tracing::warn;
 
-use super::{Lsn, WalError};
+use crate::postgres::{Lsn, ParseLsnError, WalError};
 
 /// A row of pg_replication_slots, as far as it tells of danger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub async fn send_heartbeat(sql: &Client) -> Result<Lsn, WalError> {
     let query = "select pg_logical_emit_message(true, 'campfire.heartbeat', '')::text,
                         set_config('synchronous_commit', 'local', true)";
     let row = sql.query_one(query, &[]).await?;
-    row.get::<_, &str>(0).parse().map_err(|error: super::ParseLsnError| WalError::Protocol(error.to_string()))
+    row.get::<_, &str>(0).parse().map_err(|error: ParseLsnError| WalError::Protocol(error.to_string()))
 }
 
 /// Warns, at the first attach, of settings under which a relay that is down fills the disk, or loses its slot.

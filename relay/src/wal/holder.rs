@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 use tracing::warn;
 
-use super::{WalError, cause};
+use crate::postgres::{WalError, cause};
 
 /// Watches the walsender that holds the slot. Its `reply_time` is stamped by the other relay's clock, so it is not
 /// compared with ours; what counts is that it moves.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use tokio_postgres::Client;
 
-use super::WalError;
 use super::slot::Publication;
+use crate::postgres::WalError;
 
 pub(super) struct Registered {
     pub(super) system_identifier: String,

@@ -7,9 +7,8 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::attach::quote_identifier;
-use super::connection::Connection;
-use super::{Blocker, Lsn, WalConfig, WalError};
+use super::WalConfig;
+use crate::postgres::{Blocker, Connection, Lsn, ParseLsnError, WalError, quote_identifier};
 
 /// A canceled CREATE_REPLICATION_SLOT answers at once; longer than this means that the server has other troubles.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -282,5 +281,5 @@ async fn blocker(sql: &Client, own_pid: i32) -> Result<Blocker, WalError> {
 }
 
 fn parse_lsn(text: &str) -> Result<Lsn, WalError> {
-    text.parse().map_err(|error: super::ParseLsnError| WalError::Protocol(error.to_string()))
+    text.parse().map_err(|error: ParseLsnError| WalError::Protocol(error.to_string()))
 }

@@ -18,9 +18,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_postgres::error::SqlState;
 use tracing::{Instrument, debug, info_span};
 
-use super::connection::{Connection, XLOG_DATA_HEADER_BYTES, parse_error, unexpected};
+use super::WalConfig;
 use super::feedback::{Feedback, Status};
-use super::{Lsn, WalConfig, WalError};
+use crate::postgres::{Connection, Lsn, WalError, XLOG_DATA_HEADER_BYTES, parse_error, unexpected};
 
 /// Frames that arrived together: the consumer pays one wake-up for all of them.
 pub type Batch = Vec<WalFrame>;

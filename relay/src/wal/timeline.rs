@@ -1,7 +1,6 @@
 //! After a fail-over: on which timeline the server is, and where it left the earlier ones.
 
-use super::connection::Connection;
-use super::{Lsn, WalError};
+use crate::postgres::{Connection, Lsn, WalError};
 
 /// Earlier timelines, oldest first, and the LSN at which each was left. The first timeline has none.
 pub(super) async fn history(connection: &mut Connection, timeline: u32) -> Result<Vec<(u32, Lsn)>, WalError> {

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use campfire_relay::wal::{self, HolderWatch, Lsn, WalConfig, WalError};
+use campfire_relay::postgres::Lsn;
+use campfire_relay::wal::{self, HolderWatch, WalConfig, WalError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use campfire_relay::wal::{self, Conninfo, WalConfig, WalError};
+use campfire_relay::postgres::{self, Conninfo};
+use campfire_relay::wal::{self, WalConfig, WalError};
 use tokio_postgres::Client;
 
 use crate::cluster::{Cluster, conninfo, program};
@@ -65,7 +66,7 @@ async fn reserved_characters_in_a_url_are_read_as_psql_reads_them() {
             .output()
             .expect("psql");
         let ours = match Conninfo::parse(&url, |_| None) {
-            Ok(database) => wal::connect(&database).await.map(drop).map_err(|error| error.to_string()),
+            Ok(database) => postgres::connect(&database).await.map(drop).map_err(|error| error.to_string()),
             Err(problem) => Err(problem),
         };
         assert_eq!(ours.is_ok(), psql.status.success(), "{password}: {ours:?}");
@@ -102,13 +103,13 @@ async fn a_wrong_password_is_final_and_not_repeated_in_the_error() {
 #[tokio::test]
 async fn an_ordinary_session_is_refused_in_the_same_words() {
     let (cluster, _sql) = boot().await;
-    let refused = wal::connect(&cluster.tcp("scram", Some("wrong"))).await.expect_err("refused");
+    let refused = postgres::connect(&cluster.tcp("scram", Some("wrong"))).await.expect_err("refused");
     assert!(matches!(refused, WalError::Authentication(_)));
-    let missing = wal::connect(&cluster.tcp("scram", None)).await.expect_err("refused");
+    let missing = postgres::connect(&cluster.tcp("scram", None)).await.expect_err("refused");
     assert_eq!(missing.to_string(), "SQL session: invalid configuration: password missing");
     assert!(!missing.is_retryable());
     cluster.stop("fast");
-    let gone = wal::connect(&cluster.tcp("scram", Some("x"))).await.expect_err("refused");
+    let gone = postgres::connect(&cluster.tcp("scram", Some("x"))).await.expect_err("refused");
     assert!(gone.is_retryable(), "{gone}");
 }
 
@@ -133,7 +134,7 @@ async fn a_host_that_pg_hba_does_not_know_is_told() {
 async fn pitfall_3_20_a_role_without_replication_is_told_how_to_get_it() {
     let (cluster, _sql) = boot().await;
     let config = with(&cluster, cluster.tcp("plain", None));
-    let plain = wal::connect(&config.database).await.expect("a session");
+    let plain = postgres::connect(&config.database).await.expect("a session");
     let error = wal::attach(&config, &plain).await.err().expect("refused");
     assert_eq!(error.to_string(), "user \"plain\" may not replicate; run: alter role \"plain\" replication");
     assert!(!error.is_retryable());

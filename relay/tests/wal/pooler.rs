@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use campfire_relay::postgres;
 use campfire_relay::wal::{self, WalConfig, WalError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -63,7 +64,7 @@ async fn a_pooler_that_does_not_know_our_startup_parameters_is_told_as_one() {
         assert!(!error.is_retryable() && error.to_string().contains(ADVICE), "{error}");
         assert!(!error.to_string().contains('\n'), "{error}");
         let database = conninfo(&format!("hostaddr=127.0.0.1 port={port} user=relay sslmode=disable"));
-        let error = wal::connect(&database).await.expect_err("refused");
+        let error = postgres::connect(&database).await.expect_err("refused");
         assert!(matches!(&error, WalError::Pooler(_)), "{error}");
     }
 }

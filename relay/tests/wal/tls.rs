@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use campfire_relay::postgres;
 use campfire_relay::wal::{self, WalConfig, WalError};
 use tokio_postgres::Client;
 
@@ -119,7 +120,7 @@ impl Tls {
     async fn check_as(&self, user: &str, parameters: &str) -> bool {
         let config = self.config(user, parameters);
         let sql =
-            wal::connect(&config.database).await.unwrap_or_else(|error| panic!("{parameters}: {error}"));
+            postgres::connect(&config.database).await.unwrap_or_else(|error| panic!("{parameters}: {error}"));
         let reader = Reader::attach(&config, &sql).await;
         let query = "select bool_and(ssl) from pg_stat_ssl join pg_stat_replication using (pid)";
         let is_encrypted = self.sql.query_one(query, &[]).await.expect("our walsender").get(0);
@@ -131,7 +132,7 @@ impl Tls {
     /// Both connections are refused for the same reason.
     async fn refusal(&self, user: &str, parameters: &str) -> WalError {
         let config = self.config(user, parameters);
-        let ordinary = wal::connect(&config.database).await.err();
+        let ordinary = postgres::connect(&config.database).await.err();
         let error = wal::attach(&config, &self.sql).await.err();
         let error = error.unwrap_or_else(|| panic!("{parameters} passes"));
         let ordinary = ordinary.unwrap_or_else(|| panic!("{parameters} passes for SQL"));
@@ -309,7 +310,8 @@ async fn channel_binding_takes_the_hash_of_pss_and_says_that_ed25519_has_none() 
     let tls = Tls::boot("ed25519").await;
     assert!(tls.check("sslmode=require").await);
     let config = tls.config("relay", "sslmode=require channel_binding=require");
-    for error in [wal::connect(&config.database).await.err(), wal::attach(&config, &tls.sql).await.err()] {
+    for error in [postgres::connect(&config.database).await.err(), wal::attach(&config, &tls.sql).await.err()]
+    {
         let error = error.expect("refused");
         let WalError::ChannelBinding(why) = &error else { panic!("{error}") };
         assert!(why.contains("has no hash to bind to") && !error.is_retryable(), "{error}");
@@ -339,7 +341,7 @@ async fn channel_binding_is_not_to_be_had_without_tls_or_scram() {
     let config = tls.config("relay", "sslmode=disable channel_binding=require");
     let error = wal::attach(&config, &tls.sql).await.err().expect("refused");
     assert!(matches!(error, WalError::ChannelBinding(_)), "{error}");
-    assert!(wal::connect(&config.database).await.is_err());
+    assert!(postgres::connect(&config.database).await.is_err());
     let certified = "sslmode=require channel_binding=require sslcert=DIR/client.crt sslkey=DIR/client.key";
     tls.cluster.authenticate_tcp(RULES);
     let error = tls.refusal("certified", certified).await;

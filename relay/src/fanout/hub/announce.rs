@@ -6,9 +6,9 @@ use super::Hub;
 use crate::fanout::channel::{Channel, Stage};
 use crate::fanout::outbox::{Offered, Share};
 use crate::fanout::socket_id::SocketId;
+use crate::postgres::Xid;
 use crate::protocol::{Envelope, SystemStatus};
 use crate::route::{Position, Template};
-use crate::wal::Xid;
 
 const REPLICATION_READY: &str = "Replication connection established";
 

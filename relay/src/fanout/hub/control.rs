@@ -8,9 +8,9 @@ use crate::fanout::agents::Agent;
 use crate::fanout::channel::Channel;
 use crate::fanout::room::RoomKey;
 use crate::fanout::rows::SnapshotFailure;
+use crate::postgres::Xid;
 use crate::protocol::Reason;
 use crate::route::{ControlChange, Position, Topic};
-use crate::wal::Xid;
 
 impl Hub {
     /// Moves the agents by a change that the snapshot they were loaded under does not show. One that it does show can

@@ -272,7 +272,7 @@ pub struct ServerError {
 }
 
 impl ServerError {
-    pub(super) fn is(&self, state: &SqlState) -> bool {
+    pub(crate) fn is(&self, state: &SqlState) -> bool {
         self.code == state.code()
     }
 

@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::tls;
-use crate::wal::WalError;
-use crate::wal::conninfo::{Conninfo, Host, HostAddress, SslMode};
+use crate::postgres::WalError;
+use crate::postgres::conninfo::{Conninfo, Host, HostAddress, SslMode};
 
 /// A host that vanished is found after 10 + 3 × 5 s, and one that leaves our bytes unacknowledged after 30 s. The
 /// kernel's defaults are hours.
@@ -23,22 +23,22 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(in crate::wal) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(in crate::postgres) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A way to the server, before anybody has logged in.
-pub(in crate::wal) struct Line {
-    pub(in crate::wal) socket: Box<dyn Duplex>,
-    pub(in crate::wal) is_tls: bool,
+pub(in crate::postgres) struct Line {
+    pub(in crate::postgres) socket: Box<dyn Duplex>,
+    pub(in crate::postgres) is_tls: bool,
     /// The server's `tls-server-end-point`, if its certificate has one.
-    pub(in crate::wal) binding: Option<Vec<u8>>,
+    pub(in crate::postgres) binding: Option<Vec<u8>>,
 }
 
 /// One address to try, and whether to ask for TLS there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::wal) struct Attempt {
-    pub(in crate::wal) host: Host,
+pub(in crate::postgres) struct Attempt {
+    pub(in crate::postgres) host: Host,
     address: Address,
     asks_tls: bool,
 }
@@ -50,7 +50,7 @@ enum Address {
 }
 
 /// What is left to try, and what went wrong so far.
-pub(in crate::wal) struct Attempts {
+pub(in crate::postgres) struct Attempts {
     left: std::vec::IntoIter<Attempt>,
     current: Option<Attempt>,
     error: Option<WalError>,
@@ -58,7 +58,7 @@ pub(in crate::wal) struct Attempts {
 
 impl Attempts {
     /// All addresses, in the order of the hosts and of the resolver, each as often as `sslmode` has ways to it.
-    pub(in crate::wal) async fn new(conninfo: &Conninfo) -> Attempts {
+    pub(in crate::postgres) async fn new(conninfo: &Conninfo) -> Attempts {
         let (mut attempts, mut error) = (Vec::new(), None);
         for host in &conninfo.hosts {
             let ways: &[bool] = match (&host.address, conninfo.ssl_mode) {
@@ -81,7 +81,7 @@ impl Attempts {
         Attempts { left: attempts.into_iter(), current: None, error }
     }
 
-    pub(in crate::wal) fn next(&mut self) -> Option<Attempt> {
+    pub(in crate::postgres) fn next(&mut self) -> Option<Attempt> {
         let next = self.left.next()?;
         // The other way to the same address is worth it only if this one failed by being what it is (`failed`).
         self.current = Some(next.clone());
@@ -90,7 +90,7 @@ impl Attempts {
 
     /// Goes on after a failure that another attempt may not have. A refusal of the password is final; hosts after it
     /// are not asked.
-    pub(in crate::wal) fn failed(&mut self, error: WalError) -> Result<(), WalError> {
+    pub(in crate::postgres) fn failed(&mut self, error: WalError) -> Result<(), WalError> {
         let is_of_this_way = matches!(&error, WalError::Tls { .. })
             || matches!(&error, WalError::Authentication(server) if server.code == "28000");
         let other_way = match (&self.current, self.left.as_slice().first()) {
@@ -111,7 +111,7 @@ impl Attempts {
         })
     }
 
-    pub(in crate::wal) fn into_error(self) -> WalError {
+    pub(in crate::postgres) fn into_error(self) -> WalError {
         self.error.unwrap_or_else(|| {
             let source = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
             WalError::Connect { address: "(none)".to_owned(), source }
@@ -120,7 +120,7 @@ impl Attempts {
 }
 
 impl Attempt {
-    pub(in crate::wal) async fn dial(&self, conninfo: &Conninfo) -> Result<Line, WalError> {
+    pub(in crate::postgres) async fn dial(&self, conninfo: &Conninfo) -> Result<Line, WalError> {
         let failed = |source| WalError::Connect { address: self.to_string(), source };
         let plain = |socket| Line { socket, is_tls: false, binding: None };
         match &self.address {
@@ -204,7 +204,7 @@ async fn offers_tls(stream: &mut TcpStream) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wal::ServerError;
+    use crate::postgres::ServerError;
 
     async fn check(text: &str, expected: &[&str]) {
         let conninfo = Conninfo::parse(text, |_| None).expect("a connection string");

@@ -22,8 +22,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::certificate;
-use crate::wal::WalError;
-use crate::wal::conninfo::{Conninfo, Roots, SslMode};
+use crate::postgres::WalError;
+use crate::postgres::conninfo::{Conninfo, Roots, SslMode};
 
 /// A handshake's outcome: the stream, and what SCRAM may bind to.
 pub(super) struct Secured {
@@ -53,7 +53,7 @@ pub(super) async fn secure(
 }
 
 /// What TLS itself has to say of an error, as against the network.
-pub(in crate::wal) fn tls_problem(error: &io::Error) -> Option<String> {
+pub(in crate::postgres) fn tls_problem(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     Some(match error {
         rustls::Error::InvalidCertificate(reason) => of_certificate(reason),

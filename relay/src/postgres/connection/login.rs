@@ -6,8 +6,8 @@ use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256
 use postgres_protocol::message::frontend;
 
 use super::{Connection, Frame, parse_error, unexpected};
-use crate::wal::conninfo::{ChannelBinding, Conninfo};
-use crate::wal::{Purpose, WalError, settings};
+use crate::postgres::conninfo::{ChannelBinding, Conninfo};
+use crate::postgres::{Purpose, WalError, settings};
 
 // Codes of the Authentication message.
 const OK: u32 = 0;
@@ -159,7 +159,7 @@ fn mechanism(login: &Login<'_>, offered: &[u8]) -> Result<(&'static str, sasl::C
 }
 
 /// Of Ed25519, and of hashes that nobody should use.
-pub(in crate::wal) const NO_HASH: &str = "the signature of its certificate has no hash to bind to; give the server one \
+pub(in crate::postgres) const NO_HASH: &str = "the signature of its certificate has no hash to bind to; give the server one \
     that is signed with ECDSA or RSA and SHA-2, or verify it by sslmode=verify-full without channel_binding";
 
 fn method_name(code: u32) -> &'static str {

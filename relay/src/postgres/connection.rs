@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use self::login::Login;
-use super::{Conninfo, ServerError, WalConfig, WalError, settings};
+use super::{Conninfo, ServerError, WalError, settings};
 
 pub(super) use self::dial::{Attempt, Attempts, Duplex, Line};
 pub(super) use self::login::NO_HASH;
@@ -35,35 +35,44 @@ const LONG_BYTES: usize = 64 * 1024;
 /// What is looked at: the header of XLogData, and how the message in it begins.
 const LONG_HEAD_BYTES: usize = XLOG_DATA_HEADER_BYTES + 128;
 /// Of XLogData: tag, start, end, time.
-pub(super) const XLOG_DATA_HEADER_BYTES: usize = 1 + 8 + 8 + 8;
+pub(crate) const XLOG_DATA_HEADER_BYTES: usize = 1 + 8 + 8 + 8;
 
-pub(super) struct Connection {
+/// Told how a long message begins and how many bytes it has: what stands for it, if it need not be read whole. The rest
+/// of it is thrown away as it comes.
+pub type Excerpt = fn(head: &[u8], bytes: usize) -> Option<Bytes>;
+
+pub(crate) struct Connection {
     socket: Box<dyn Duplex>,
     buffer: BytesMut,
     frame_bytes_max: usize,
-    excerpt: fn(&[u8], usize) -> Option<Bytes>,
+    excerpt: Excerpt,
     /// Bytes to come that belong to a message of which an excerpt was taken.
     unwanted: usize,
     /// The server process that serves us.
-    pub(super) pid: i32,
+    pub(crate) pid: i32,
 }
 
 /// One message of the server, without its header.
-pub(super) struct Frame {
-    pub(super) tag: u8,
-    pub(super) body: Bytes,
+pub(crate) struct Frame {
+    pub(crate) tag: u8,
+    pub(crate) body: Bytes,
 }
 
 /// A row of a simple query, in text format.
-pub(super) type Row = Vec<Option<String>>;
+pub(crate) type Row = Vec<Option<String>>;
 
 impl Connection {
     /// Connects to the first host that is a primary and lets us in. A refusal of the password is final; hosts after
     /// it are not asked.
-    pub(super) async fn open(config: &WalConfig) -> Result<Connection, WalError> {
-        let mut attempts = Attempts::new(&config.database).await;
+    pub(crate) async fn open(
+        conninfo: &Conninfo,
+        frame_bytes_max: usize,
+        excerpt: Excerpt,
+    ) -> Result<Connection, WalError> {
+        let mut attempts = Attempts::new(conninfo).await;
         while let Some(attempt) = attempts.next() {
-            match in_time(&config.database, &attempt, Connection::open_one(config, &attempt).boxed()).await {
+            let opening = Connection::open_one(conninfo, &attempt, frame_bytes_max, excerpt).boxed();
+            match in_time(conninfo, &attempt, opening).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => attempts.failed(error)?,
             }
@@ -71,14 +80,18 @@ impl Connection {
         Err(attempts.into_error())
     }
 
-    async fn open_one(config: &WalConfig, attempt: &Attempt) -> Result<Connection, WalError> {
-        let conninfo = &config.database;
+    async fn open_one(
+        conninfo: &Conninfo,
+        attempt: &Attempt,
+        frame_bytes_max: usize,
+        excerpt: Excerpt,
+    ) -> Result<Connection, WalError> {
         let Line { socket, is_tls, binding } = attempt.dial(conninfo).await?;
         let mut connection = Connection {
             socket,
             buffer: BytesMut::with_capacity(READ_BYTES),
-            frame_bytes_max: config.frame_bytes_max,
-            excerpt: config.excerpt,
+            frame_bytes_max,
+            excerpt,
             unwanted: 0,
             pid: 0,
         };
@@ -106,7 +119,7 @@ impl Connection {
     }
 
     /// Runs one command and collects its rows.
-    pub(super) async fn query(&mut self, command: &str) -> Result<Vec<Row>, WalError> {
+    pub(crate) async fn query(&mut self, command: &str) -> Result<Vec<Row>, WalError> {
         self.send_query(command).await?;
         let mut rows = Vec::new();
         let mut error = None;
@@ -128,7 +141,7 @@ impl Connection {
     }
 
     /// The only value of a query that has one.
-    pub(super) async fn query_value(&mut self, command: &str) -> Result<String, WalError> {
+    pub(crate) async fn query_value(&mut self, command: &str) -> Result<String, WalError> {
         let rows = self.query(command).await?;
         rows.into_iter()
             .next()
@@ -137,7 +150,7 @@ impl Connection {
     }
 
     /// Runs START_REPLICATION. From here on the server sends CopyData on its own.
-    pub(super) async fn start_copy_both(&mut self, command: &str) -> Result<(), WalError> {
+    pub(crate) async fn start_copy_both(&mut self, command: &str) -> Result<(), WalError> {
         self.send_query(command).await?;
         loop {
             let frame = self.frame().await?;
@@ -151,7 +164,7 @@ impl Connection {
     }
 
     /// The next whole message that has been read already.
-    pub(super) fn buffered_frame(&mut self) -> Result<Option<Frame>, WalError> {
+    pub(crate) fn buffered_frame(&mut self) -> Result<Option<Frame>, WalError> {
         let unwanted = self.unwanted.min(self.buffer.len());
         self.buffer.advance(unwanted);
         self.unwanted -= unwanted;
@@ -189,7 +202,7 @@ impl Connection {
 
     /// Reads what has arrived, waiting for something. Safe to cancel: bytes go from the socket into the buffer or
     /// stay where they are.
-    pub(super) async fn fill(&mut self) -> Result<(), WalError> {
+    pub(crate) async fn fill(&mut self) -> Result<(), WalError> {
         if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
             self.buffer.reserve(READ_BYTES);
         }
@@ -200,7 +213,7 @@ impl Connection {
         }
     }
 
-    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), WalError> {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), WalError> {
         let sent = async {
             self.socket.write_all(bytes).await?;
             self.socket.flush().await
@@ -236,7 +249,7 @@ pub(super) async fn in_time<T>(
 }
 
 /// An ErrorResponse: pairs of a letter and a C string, ended by a zero byte.
-pub(super) fn parse_error(mut body: Bytes) -> Result<ServerError, WalError> {
+pub(crate) fn parse_error(mut body: Bytes) -> Result<ServerError, WalError> {
     let mut error = ServerError { code: String::new(), message: String::new(), hint: None };
     while let Ok(field @ 1..) = body.try_get_u8() {
         let end = body
@@ -255,7 +268,7 @@ pub(super) fn parse_error(mut body: Bytes) -> Result<ServerError, WalError> {
     Ok(error)
 }
 
-pub(super) fn unexpected(tag: u8, place: &str) -> WalError {
+pub(crate) fn unexpected(tag: u8, place: &str) -> WalError {
     WalError::Protocol(format!("message {:?} in {place}", char::from(tag)))
 }
 
