@@ -9,6 +9,7 @@ mod error;
 mod feedback;
 mod health;
 mod holder;
+mod publication;
 mod registry;
 mod slot;
 mod stream;

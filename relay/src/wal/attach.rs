@@ -4,8 +4,9 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tracing::{info, warn};
 
+use super::publication::{self, Publication};
 use super::registry::{self, Registered};
-use super::slot::{self, Publication, Slot};
+use super::slot::{self, Slot};
 use super::stream::{StreamSettings, spawn};
 use super::timeline;
 use super::{Attachment, WalConfig, WalError, WalStream};
@@ -24,7 +25,7 @@ struct System {
 /// finds a slot without a row in `campfire.slots` and adopts it. To stop, cancel `config.stop`.
 pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, WalStream), WalError> {
     let server = slot::server(sql).await?;
-    let publications = slot::publications(sql, config, &server.database).await?;
+    let publications = publication::find(sql, config, &server.database).await?;
     let mut existing = slot::find(sql, &config.slot_name).await?;
     if let Some(slot) = &existing {
         slot.check(&server.database)?;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::Client;
 
-use super::slot::Publication;
+use super::publication::Publication;
 use crate::postgres::PostgresError;
 
 pub(super) struct Registered {
