@@ -10,8 +10,8 @@ mod keyring;
 mod routing;
 mod streaming;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -23,9 +23,10 @@ use self::keeper::Keeper;
 use self::keyring::Keyring;
 use self::routing::Routing;
 use self::streaming::Streaming;
+use crate::auth::ClaimPaths;
 use crate::cli::{Config, OnLostSlot, PublicChannels, Standby};
 use crate::fanout::HubInput;
-use crate::http::Shared;
+use crate::metrics::Metrics;
 use crate::postgres::{self, Lsn};
 use crate::route::{DatabaseTag, Router};
 use crate::sql::{self, DbError};
@@ -50,8 +51,20 @@ pub struct Ingest {
     pub hub: mpsc::Sender<HubInput>,
     /// End LSN of what the hub has applied.
     pub applied: Arc<watch::Sender<Lsn>>,
-    pub shared: Arc<Shared>,
+    pub metrics: Metrics,
+    /// Where tokens keep the organization and the conversation goes here, as each attach finds it.
+    pub claim_paths: watch::Sender<ClaimPaths>,
+    pub status: watch::Sender<Status>,
     pub stop: CancellationToken,
+}
+
+/// How the slot and what is published fare, for health checks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Status {
+    /// Whether another relay reads the slot, and this one waits to take over.
+    pub standing_by: bool,
+    /// How much `campfire.check_publication()` finds wrong.
+    pub problems: usize,
 }
 
 impl Ingest {
@@ -84,7 +97,7 @@ impl Ingest {
         match &cause {
             DbError::Wal(WalError::SlotActive { pid, .. }) if self.config.standby == Standby::Wait => {
                 if !std::mem::replace(&mut history.standing_by, true) {
-                    self.shared.standing_by.store(true, Ordering::Relaxed);
+                    self.status.send_modify(|status| status.standing_by = true);
                     info!(pid, "another relay reads the slot; waiting to take over");
                 }
                 self.watch_holder(history).await;
@@ -195,7 +208,7 @@ impl Ingest {
         let schemas = control.schemas();
         let next_xid = control.snapshot.xmax();
         let keys = Keyring::new(&self.wal.database, attachment.database_oid, keys, next_xid);
-        *self.shared.claim_paths.write().unwrap_or_else(PoisonError::into_inner) = control.claim_paths;
+        self.claim_paths.send_replace(control.claim_paths);
         info!(
             slot_created = attachment.slot_created,
             timeline = attachment.timeline,
@@ -205,7 +218,7 @@ impl Ingest {
             "attached to the slot"
         );
         history.standing_by = false;
-        self.shared.standing_by.store(false, Ordering::Relaxed);
+        self.status.send_modify(|status| status.standing_by = false);
         history.nothing_published = false;
         history.inspection.load(control.installations);
         let arrival = history.arrive(&attachment);
@@ -224,10 +237,10 @@ impl Ingest {
                      old one was dropped on purpose, nothing is wrong"
                 );
             }
-            self.shared.metrics.slot_losses.inc();
+            self.metrics.slot_losses.inc();
         }
         if std::mem::replace(&mut history.attached_before, true) {
-            self.shared.metrics.slot_reconnects.inc();
+            self.metrics.slot_reconnects.inc();
         }
         let attached = HubInput::Attached {
             loss: arrival.loss,
@@ -260,7 +273,7 @@ impl Ingest {
             let at = streaming.progress;
             let failures = history.fail(error, at);
             if failures == self.config.stop_after_failures {
-                self.shared.metrics.slot_stopped.set(1);
+                self.metrics.slot_stopped.set(1);
                 error!(
                     %error, lsn = %at, failures, retry_in_seconds = STOPPED_RETRY.as_secs(),
                     "stopped: the stream ends behind this position each time, and nothing is ever skipped unasked; \

@@ -16,7 +16,7 @@ pub use answer::answered;
 pub use connection::Excerpt;
 pub(crate) use connection::{Connection, XLOG_DATA_HEADER_BYTES, parse_error, unexpected};
 pub use conninfo::Conninfo;
-pub use error::{Blocker, ServerError, WalError, cause};
+pub use error::{PostgresError, ServerError, cause};
 pub use lsn::{Lsn, ParseLsnError, Xid};
 pub(crate) use quote::{quote_identifier, quote_literal};
 pub use session::{connect, connect_for};

@@ -5,9 +5,11 @@
 
 mod attach;
 mod backoff;
+mod error;
 mod feedback;
 mod health;
 mod holder;
+mod publication;
 mod registry;
 mod slot;
 mod stream;
@@ -17,11 +19,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use crate::postgres::{Blocker, WalError};
 use crate::postgres::{Conninfo, Excerpt, Lsn};
 
 pub use attach::attach;
 pub use backoff::Backoff;
+pub use error::{Blocker, WalError};
 pub use health::{Health, health, send_heartbeat, warn_of_missing_bounds};
 pub use holder::HolderWatch;
 pub use registry::publication_gone;

@@ -26,9 +26,10 @@ use self::failure::Complaints;
 pub use self::failure::{Cause, PolicyError};
 pub use self::headers::{HEADERS_BYTES_MAX, Headers};
 use self::question::{Key, Question};
-use crate::auth::{Account, Credential, Grants, Payer};
+use crate::auth::{Account, Credential, Grants, Payer, TokenError};
 use crate::metrics::Metrics;
 use crate::postgres::{Conninfo, Purpose};
+use crate::protocol::Reason;
 use crate::sql::{self, TurnLimits, Turns};
 
 /// What the policies say.
@@ -116,6 +117,19 @@ impl Policies {
                 answer
             } => answer,
         }
+    }
+
+    /// What the policies allow; None where they are not asked: no name, or no valid token.
+    pub(crate) async fn grants(
+        self: &Arc<Self>,
+        name: Option<&str>,
+        credential: &Result<Credential, TokenError>,
+        headers: &Headers,
+        address: Option<IpAddr>,
+    ) -> Option<Result<Grants, Reason>> {
+        let (name, credential) = (name?, credential.as_ref().ok()?);
+        let answer = self.ask(name, credential, headers, address).await;
+        Some(answer.map(|findings| findings.grants).map_err(|error| error.reason(name)))
     }
 
     fn remembered(&self, key: &Key, now: Instant) -> Option<Answer> {

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio_postgres::Client;
 use tracing::{info, warn};
 
-use crate::http::Shared;
+use super::Status;
+use crate::metrics::Metrics;
 use crate::sql::{self, DbError, Installation};
 
 /// The part of the time that may go into looking: many thousand tables take their time.
@@ -33,7 +35,8 @@ impl Inspection {
         &mut self,
         sql: &Client,
         publications: &[String],
-        shared: &Shared,
+        metrics: &Metrics,
+        status: &watch::Sender<Status>,
     ) -> Result<(), DbError> {
         let began = Instant::now();
         if self.next.is_some_and(|next| began < next) {
@@ -43,8 +46,8 @@ impl Inspection {
         self.next =
             Some(Instant::now() + began.elapsed().saturating_mul(SHARE).min(Duration::from_secs(600)));
         self.tell(found?.into_iter().collect());
-        shared.metrics.problems.set(i64::try_from(self.problems.len()).unwrap_or(i64::MAX));
-        shared.problems.send_replace(self.problems.len());
+        metrics.problems.set(i64::try_from(self.problems.len()).unwrap_or(i64::MAX));
+        status.send_modify(|status| status.problems = self.problems.len());
         let Some(control) = publications.last() else { return Ok(()) };
         self.compare(sql::installations(sql, control).await?)
     }

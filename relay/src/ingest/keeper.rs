@@ -108,7 +108,7 @@ impl<'a> Keeper<'a> {
         else {
             return self.inspect().await;
         };
-        self.ingest.shared.metrics.slot_retained_bytes.set(retained_bytes);
+        self.ingest.metrics.slot_retained_bytes.set(retained_bytes);
         if wal_status.as_deref() == Some("unreserved") {
             warn!(
                 retained_bytes,
@@ -129,7 +129,7 @@ impl<'a> Keeper<'a> {
             self.sql = Some(sql::connect(&ingest.wal.database).await?);
         }
         let sql = self.sql.as_ref().expect("just opened");
-        inspection.look(sql, &ingest.wal.publications, &ingest.shared).await
+        inspection.look(sql, &ingest.wal.publications, &ingest.metrics, &ingest.status).await
     }
 
     async fn sql(&mut self) -> Result<&Client, DbError> {

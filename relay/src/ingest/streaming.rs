@@ -148,7 +148,7 @@ impl<'a> Streaming<'a> {
                 WalFrame::Keepalive { .. } => {}
                 WalFrame::Data(bytes) => match self.decoder.decode(bytes)? {
                     Decoded::Change(change) => {
-                        self.ingest.shared.metrics.changes.inc();
+                        self.ingest.metrics.changes.inc();
                         let transaction = change.transaction;
                         let commit_lsn = transaction.commit_lsn;
                         let timeline = self.attachment.timeline_at(commit_lsn);
@@ -172,7 +172,7 @@ impl<'a> Streaming<'a> {
                         changes.push(HubChange { position, xid, committed_at, meta, routed });
                     }
                     Decoded::Commit { end_lsn, .. } => {
-                        self.ingest.shared.metrics.transactions.inc();
+                        self.ingest.metrics.transactions.inc();
                         self.transactions.fetch_add(1, Ordering::Relaxed);
                         applied = Some(end_lsn);
                     }
@@ -221,7 +221,7 @@ impl<'a> Streaming<'a> {
                     Refused::Forged => "forged",
                     Refused::Malformed => "malformed",
                 };
-                self.ingest.shared.metrics.messages_refused.get_or_create(&Reason { reason }).inc();
+                self.ingest.metrics.messages_refused.get_or_create(&Reason { reason }).inc();
                 debug!(%xid, %refused, "a logical message is not believed");
             }
         }
@@ -267,7 +267,7 @@ impl<'a> Streaming<'a> {
             // Not at the attach: a row that ends every connection at the same place must not be retried at full speed.
             history.backoff.reset();
             history.pass();
-            self.ingest.shared.metrics.slot_stopped.set(0);
+            self.ingest.metrics.slot_stopped.set(0);
             self.ingest.hub.send(HubInput::CaughtUp).await.ok();
         } else if catch_up.reported_at.elapsed() >= CATCH_UP_REPORT {
             catch_up.reported_at = Instant::now();

@@ -1,4 +1,4 @@
-//! What can go wrong between us and the server, one variant per thing that somebody would do about it.
+//! What can go wrong on a line to the server, one variant per thing that somebody would do about it.
 
 use std::error::Error;
 use std::fmt;
@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::ParseLsnError;
+
 #[derive(Debug, thiserror::Error)]
-pub enum WalError {
+pub enum PostgresError {
     #[error("cannot connect to Postgres at {address}: {source}")]
     Connect { address: String, source: io::Error },
 
@@ -32,30 +34,12 @@ pub enum WalError {
     #[error("lost the replication connection: {0}")]
     ConnectionLost(#[source] io::Error),
 
-    #[error("Postgres ended the stream, as it does when it shuts down")]
-    StreamEnded,
-
-    #[error("Postgres has been silent for {} s, though it was asked to answer", silence.as_secs())]
-    Silent { silence: Duration },
-
     /// Starting up, shutting down, or in recovery after a crash.
     #[error("Postgres is not available: {0}")]
     Unavailable(ServerError),
 
-    #[error(
-        "slot \"{slot_name}\" is in use by another relay{}: stop that one, or take over when it goes with CAMPFIRE_STANDBY=wait",
-        with_pid(*pid)
-    )]
-    SlotActive { slot_name: String, pid: Option<i32> },
-
     #[error("{0}; raise max_wal_senders or max_connections in postgresql.conf and restart Postgres")]
     TooManyConnections(ServerError),
-
-    #[error(
-        "making slot \"{slot_name}\" waited {} s for {blocker}; end that transaction, or wait for it",
-        timeout.as_secs()
-    )]
-    CreateSlotTimeout { slot_name: String, timeout: Duration, blocker: Blocker },
 
     #[error("Postgres is a standby (in recovery); point campfire at the primary")]
     Standby,
@@ -87,76 +71,6 @@ pub enum WalError {
     #[error("channel_binding=require cannot be had from Postgres: {0}")]
     ChannelBinding(String),
 
-    #[error("user \"{user}\" may not replicate; run: alter role \"{user}\" replication")]
-    NotReplicationRole { user: String },
-
-    #[error("wal_level is \"{wal_level}\"; set wal_level = logical in postgresql.conf and restart Postgres")]
-    WalLevel { wal_level: String },
-
-    #[error(
-        "campfire is not installed in database \"{database}\"; run there: create extension campfire; select campfire.install();"
-    )]
-    ExtensionMissing { database: String },
-
-    #[error(
-        "publication \"{publication}\" does not exist in database \"{database}\"; run there: select campfire.create_publication('{}');",
-        main_publication(publication)
-    )]
-    PublicationMissing { publication: String, database: String },
-
-    /// Decoding looks publications up as they were at each point of the WAL; before it was made there is none, and
-    /// Postgres 18 then skips rows without a word.
-    #[error(
-        "publication \"{publication}\" was made after slot \"{slot_name}\"; drop the slot \
-         (select pg_drop_replication_slot('{slot_name}')) and start again: the relay makes a new one, and what was not sent yet is lost"
-    )]
-    PublicationNewerThanSlot { publication: String, slot_name: String },
-
-    /// Came while decoding, so it was there when the stream was started.
-    #[error(
-        "{0}: at this point of the WAL there was none, so it was dropped, or made after the slot; make sure that it \
-         exists, drop the slot and start again: what was not sent yet is lost"
-    )]
-    PublicationUnknown(ServerError),
-
-    #[error(
-        "{0}; raise max_replication_slots in postgresql.conf and restart Postgres, or drop a slot that nobody uses"
-    )]
-    TooManySlots(ServerError),
-
-    #[error(
-        "slot \"{slot_name}\" is lost: Postgres has removed WAL that it needs; what was not sent yet is gone; drop it \
-         (select pg_drop_replication_slot('{slot_name}')) and start again"
-    )]
-    SlotLost { slot_name: String },
-
-    #[error(
-        "slot \"{slot_name}\" was dropped by somebody, and what it had not sent is gone; to go on with a new one \
-         delete its row from campfire.slots, or set CAMPFIRE_ON_LOST_SLOT=recreate"
-    )]
-    SlotDropped { slot_name: String },
-
-    #[error(
-        "slot \"{slot_name}\" holds back {retained_bytes} bytes of WAL, more than CAMPFIRE_SLOT_MAX_BYTES={limit}; \
-         drop it (select pg_drop_replication_slot('{slot_name}')), or raise the limit"
-    )]
-    SlotTooLarge { slot_name: String, retained_bytes: u64, limit: u64 },
-
-    /// By us, while waiting.
-    #[error("stopped")]
-    Stopped,
-
-    #[error(
-        "slot \"{slot_name}\" cannot be used: {reason}; choose another name with CAMPFIRE_SLOT, or drop it"
-    )]
-    SlotUnsuitable { slot_name: String, reason: String },
-
-    #[error(
-        "slot \"{slot_name}\" was made in the cluster with system identifier {expected}, and this is {found}; \
-         point campfire at the right server, or drop the slot"
-    )]
-    OtherSystem { slot_name: String, expected: String, found: String },
-
     #[error("a message of {bytes} bytes is above the limit of {limit} bytes")]
     FrameTooLarge { bytes: usize, limit: usize },
 
@@ -172,73 +86,64 @@ pub enum WalError {
     Sql(#[source] tokio_postgres::Error),
 }
 
-impl WalError {
+impl PostgresError {
     /// Whether the same attempt may succeed later without anybody doing anything about it here.
     pub fn is_retryable(&self) -> bool {
         match self {
-            WalError::Connect { .. }
-            | WalError::ConnectTimeout { .. }
-            | WalError::NoAnswer { .. }
-            | WalError::ConnectionLost(_)
-            | WalError::StreamEnded
-            | WalError::Silent { .. }
-            | WalError::Unavailable(_)
-            | WalError::SlotActive { .. }
-            | WalError::TooManyConnections(_)
-            | WalError::CreateSlotTimeout { .. }
+            Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::NoAnswer { .. }
+            | Self::ConnectionLost(_)
+            | Self::Unavailable(_)
+            | Self::TooManyConnections(_)
             // In a fail-over the standby that answers becomes the primary.
-            | WalError::Standby => true,
+            | Self::Standby => true,
             // Without a cause it is a closed connection or a time-out; any cause but I/O is a mistake of ours, or
             // of the connection string.
-            WalError::Sql(error) => error.source().is_none_or(|cause| cause.is::<io::Error>()),
-            WalError::Server(error) => error.is_transient(),
-            WalError::Pooler(_)
-            | WalError::Authentication { .. }
-            | WalError::AuthenticationMethod { .. }
-            | WalError::PasswordMissing { .. }
-            | WalError::Tls { .. }
-            | WalError::TlsUnavailable { .. }
-            | WalError::TlsSettings(_)
-            | WalError::ChannelBinding(_)
-            | WalError::NotReplicationRole { .. }
-            | WalError::WalLevel { .. }
-            | WalError::ExtensionMissing { .. }
-            | WalError::PublicationMissing { .. }
-            | WalError::PublicationNewerThanSlot { .. }
-            | WalError::PublicationUnknown(_)
-            | WalError::TooManySlots(_)
-            | WalError::SlotLost { .. }
-            | WalError::SlotDropped { .. }
-            | WalError::SlotTooLarge { .. }
-            | WalError::Stopped
-            | WalError::SlotUnsuitable { .. }
-            | WalError::OtherSystem { .. }
-            | WalError::FrameTooLarge { .. }
-            | WalError::Protocol(_) => false,
+            Self::Sql(error) => error.source().is_none_or(|cause| cause.is::<io::Error>()),
+            Self::Server(error) => error.is_transient(),
+            Self::Pooler(_)
+            | Self::Authentication(_)
+            | Self::AuthenticationMethod { .. }
+            | Self::PasswordMissing { .. }
+            | Self::Tls { .. }
+            | Self::TlsUnavailable { .. }
+            | Self::TlsSettings(_)
+            | Self::ChannelBinding(_)
+            | Self::FrameTooLarge { .. }
+            | Self::Protocol(_) => false,
         }
     }
 }
 
 /// What the server says of itself, wherever it says it.
-impl From<ServerError> for WalError {
-    fn from(error: ServerError) -> WalError {
+impl From<ServerError> for PostgresError {
+    fn from(error: ServerError) -> PostgresError {
         match error.code.as_str() {
-            "57P01" | "57P02" | "57P03" => WalError::Unavailable(error),
-            "28P01" | "28000" => WalError::Authentication(error),
-            "53300" => WalError::TooManyConnections(error),
+            "57P01" | "57P02" | "57P03" => PostgresError::Unavailable(error),
+            "28P01" | "28000" => PostgresError::Authentication(error),
+            "53300" => PostgresError::TooManyConnections(error),
             // Postgres knows all that we ask for at the start of a session.
-            "08P01" if error.message.starts_with("unsupported startup parameter") => WalError::Pooler(error),
-            _ => WalError::Server(error),
+            "08P01" if error.message.starts_with("unsupported startup parameter") => {
+                PostgresError::Pooler(error)
+            }
+            _ => PostgresError::Server(error),
         }
     }
 }
 
-impl From<tokio_postgres::Error> for WalError {
-    fn from(error: tokio_postgres::Error) -> WalError {
+impl From<tokio_postgres::Error> for PostgresError {
+    fn from(error: tokio_postgres::Error) -> PostgresError {
         match error.as_db_error() {
             Some(server) => ServerError::from(server).into(),
-            None => WalError::Sql(error),
+            None => PostgresError::Sql(error),
         }
+    }
+}
+
+impl From<ParseLsnError> for PostgresError {
+    fn from(error: ParseLsnError) -> PostgresError {
+        PostgresError::Protocol(error.to_string())
     }
 }
 
@@ -292,33 +197,4 @@ impl fmt::Display for ServerError {
             None => Ok(()),
         }
     }
-}
-
-/// Whose open transaction a new slot waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Blocker {
-    Backend { pid: i32, open_for: Duration },
-    PreparedTransaction { gid: String },
-    Unknown,
-}
-
-impl fmt::Display for Blocker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Blocker::Backend { pid, open_for } => {
-                write!(f, "the transaction of pid {pid}, open for {} s", open_for.as_secs())
-            }
-            Blocker::PreparedTransaction { gid } => write!(f, "the prepared transaction '{gid}'"),
-            Blocker::Unknown => f.write_str("a transaction that is not shown in pg_stat_activity"),
-        }
-    }
-}
-
-fn with_pid(pid: Option<i32>) -> String {
-    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
-}
-
-/// `create_publication` makes the `_control` twin along with the publication it is given.
-fn main_publication(publication: &str) -> &str {
-    publication.strip_suffix("_control").unwrap_or(publication)
 }

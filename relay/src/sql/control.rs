@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::installations::{Installation, installations};
 use crate::auth::ClaimPaths;
 use crate::decode::{DecodeError, Domains};
-use crate::postgres::{self, Conninfo, Purpose, ServerError, Snapshot};
+use crate::postgres::{self, Conninfo, PostgresError, Purpose, ServerError, Snapshot};
 use crate::route::{MessageKeys, Operation, Route, Template};
 use crate::wal::WalError;
 
@@ -50,6 +50,12 @@ impl DbError {
             Self::Sql(_) | Self::Decode(_) | Self::AgentsToRead { .. } => true,
             _ => false,
         }
+    }
+}
+
+impl From<PostgresError> for DbError {
+    fn from(error: PostgresError) -> Self {
+        Self::Wal(error.into())
     }
 }
 
@@ -203,7 +209,7 @@ pub(super) fn parse_snapshot(text: &str) -> Result<Snapshot, DbError> {
 }
 
 pub(super) fn bad_answer() -> DbError {
-    DbError::Wal(WalError::Protocol("the answer to a query is not what it should be".to_owned()))
+    PostgresError::Protocol("the answer to a query is not what it should be".to_owned()).into()
 }
 
 /// Every domain and the type it comes down to: the stream names a column's domain, and only the catalog says that it

@@ -4,12 +4,13 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tracing::{info, warn};
 
+use super::publication::{self, Publication};
 use super::registry::{self, Registered};
-use super::slot::{self, Publication, Slot};
+use super::slot::{self, Slot};
 use super::stream::{StreamSettings, spawn};
 use super::timeline;
-use super::{Attachment, WalConfig, WalStream};
-use crate::postgres::{Connection, Lsn, WalError, answered, quote_identifier, quote_literal};
+use super::{Attachment, WalConfig, WalError, WalStream};
+use crate::postgres::{Connection, Lsn, PostgresError, answered, quote_identifier, quote_literal};
 
 /// What IDENTIFY_SYSTEM tells.
 struct System {
@@ -24,7 +25,7 @@ struct System {
 /// finds a slot without a row in `campfire.slots` and adopts it. To stop, cancel `config.stop`.
 pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, WalStream), WalError> {
     let server = slot::server(sql).await?;
-    let publications = slot::publications(sql, config, &server.database).await?;
+    let publications = publication::find(sql, config, &server.database).await?;
     let mut existing = slot::find(sql, &config.slot_name).await?;
     if let Some(slot) = &existing {
         slot.check(&server.database)?;
@@ -57,7 +58,7 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         {
             // A slot that nobody knows would hold WAL for ever.
             slot::drop(&mut connection, &config.slot_name).await?;
-            return Err(error);
+            return Err(error.into());
         }
     } else {
         check_registered(config, &slot, registered.as_ref(), &system, &publications)?;
@@ -139,10 +140,10 @@ fn check_registered(
     Ok(())
 }
 
-async fn identify(connection: &mut Connection) -> Result<System, WalError> {
+async fn identify(connection: &mut Connection) -> Result<System, PostgresError> {
     // Unknown to a session that is not in replication mode, which a pooler opens in its own way.
     let rows = connection.query("IDENTIFY_SYSTEM").await.map_err(|error| match error {
-        WalError::Server(server) if server.is(&SqlState::SYNTAX_ERROR) => WalError::Pooler(server),
+        PostgresError::Server(server) if server.is(&SqlState::SYNTAX_ERROR) => PostgresError::Pooler(server),
         other => other,
     })?;
     match rows.into_iter().next().as_deref() {
@@ -155,7 +156,7 @@ async fn identify(connection: &mut Connection) -> Result<System, WalError> {
 }
 
 /// In milliseconds, as this very session has it: the setting can differ by role and database. Zero: no time-out.
-async fn wal_sender_timeout(connection: &mut Connection) -> Result<u64, WalError> {
+async fn wal_sender_timeout(connection: &mut Connection) -> Result<u64, PostgresError> {
     let setting = "select setting from pg_settings where name = 'wal_sender_timeout'";
     connection.query_value(setting).await?.parse().map_err(|_| bad_answer(setting))
 }
@@ -171,6 +172,6 @@ fn start_command(config: &WalConfig) -> String {
     )
 }
 
-fn bad_answer(command: &str) -> WalError {
-    WalError::Protocol(format!("the answer to {command} is not what it should be"))
+fn bad_answer(command: &str) -> PostgresError {
+    PostgresError::Protocol(format!("the answer to {command} is not what it should be"))
 }

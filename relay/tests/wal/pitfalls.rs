@@ -1,7 +1,7 @@
 //! What Postgres does that one would not guess, by the numbers of the project's notes on replication. Those that belong
 //! to another file's subject stand there.
 
-use campfire_relay::postgres;
+use campfire_relay::postgres::{self, PostgresError};
 use campfire_relay::wal::{WalConfig, WalError};
 
 use crate::cluster::Cluster;
@@ -31,7 +31,10 @@ async fn pitfall_3_3_two_column_lists_for_one_table_end_the_stream() {
     let mut reader = Reader::attach(&cluster.wal(&["campfire", "campfire_control"]), &sql).await;
     sql.batch_execute("insert into notes values (1, 'a')").await.expect("inserted");
     let (error, change_count) = reader.end().await;
-    assert!(matches!(&error, WalError::Server(server) if server.code == "0A000"), "{error}");
+    assert!(
+        matches!(&error, WalError::Postgres(PostgresError::Server(server)) if server.code == "0A000"),
+        "{error}"
+    );
     assert_eq!((change_count, error.is_retryable()), (0, false));
 }
 

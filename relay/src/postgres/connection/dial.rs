@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::tls;
-use crate::postgres::WalError;
+use crate::postgres::PostgresError;
 use crate::postgres::conninfo::{Conninfo, Host, HostAddress, SslMode};
 
 /// A host that vanished is found after 10 + 3 × 5 s, and one that leaves our bytes unacknowledged after 30 s. The
@@ -53,7 +53,7 @@ enum Address {
 pub(in crate::postgres) struct Attempts {
     left: std::vec::IntoIter<Attempt>,
     current: Option<Attempt>,
-    error: Option<WalError>,
+    error: Option<PostgresError>,
 }
 
 impl Attempts {
@@ -90,9 +90,9 @@ impl Attempts {
 
     /// Goes on after a failure that another attempt may not have. A refusal of the password is final; hosts after it
     /// are not asked.
-    pub(in crate::postgres) fn failed(&mut self, error: WalError) -> Result<(), WalError> {
-        let is_of_this_way = matches!(&error, WalError::Tls { .. })
-            || matches!(&error, WalError::Authentication(server) if server.code == "28000");
+    pub(in crate::postgres) fn failed(&mut self, error: PostgresError) -> Result<(), PostgresError> {
+        let is_of_this_way = matches!(&error, PostgresError::Tls { .. })
+            || matches!(&error, PostgresError::Authentication(server) if server.code == "28000");
         let other_way = match (&self.current, self.left.as_slice().first()) {
             (Some(current), Some(next)) => current.address == next.address,
             _ => false,
@@ -111,17 +111,17 @@ impl Attempts {
         })
     }
 
-    pub(in crate::postgres) fn into_error(self) -> WalError {
+    pub(in crate::postgres) fn into_error(self) -> PostgresError {
         self.error.unwrap_or_else(|| {
             let source = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
-            WalError::Connect { address: "(none)".to_owned(), source }
+            PostgresError::Connect { address: "(none)".to_owned(), source }
         })
     }
 }
 
 impl Attempt {
-    pub(in crate::postgres) async fn dial(&self, conninfo: &Conninfo) -> Result<Line, WalError> {
-        let failed = |source| WalError::Connect { address: self.to_string(), source };
+    pub(in crate::postgres) async fn dial(&self, conninfo: &Conninfo) -> Result<Line, PostgresError> {
+        let failed = |source| PostgresError::Connect { address: self.to_string(), source };
         let plain = |socket| Line { socket, is_tls: false, binding: None };
         match &self.address {
             Address::Unix(path) => Ok(plain(Box::new(UnixStream::connect(path).await.map_err(failed)?))),
@@ -132,7 +132,7 @@ impl Attempt {
                 }
                 if !offers_tls(&mut stream).await.map_err(failed)? {
                     return if conninfo.ssl_mode >= SslMode::Require {
-                        Err(WalError::TlsUnavailable { address: self.to_string() })
+                        Err(PostgresError::TlsUnavailable { address: self.to_string() })
                     } else {
                         Ok(plain(Box::new(stream)))
                     };
@@ -156,7 +156,7 @@ impl fmt::Display for Attempt {
     }
 }
 
-async fn addresses(host: &Host) -> Result<Vec<Address>, WalError> {
+async fn addresses(host: &Host) -> Result<Vec<Address>, PostgresError> {
     match &host.address {
         HostAddress::Unix(directory) => {
             Ok(vec![Address::Unix(directory.join(format!(".s.PGSQL.{}", host.port)))])
@@ -164,7 +164,7 @@ async fn addresses(host: &Host) -> Result<Vec<Address>, WalError> {
         HostAddress::Tcp { ip: Some(ip), .. } => Ok(vec![Address::Tcp(SocketAddr::new(*ip, host.port))]),
         HostAddress::Tcp { name, ip: None } => match lookup_host((name.as_str(), host.port)).await {
             Ok(addresses) => Ok(addresses.map(Address::Tcp).collect()),
-            Err(source) => Err(WalError::Connect { address: format!("{name}:{}", host.port), source }),
+            Err(source) => Err(PostgresError::Connect { address: format!("{name}:{}", host.port), source }),
         },
     }
 }
@@ -231,7 +231,7 @@ mod tests {
         let conninfo = Conninfo::parse("host=127.0.0.1,127.0.0.2 user=u", |_| None).expect("parsed");
         let refused = || {
             let error = ServerError { code: "28000".into(), message: "no entry".into(), hint: None };
-            WalError::Authentication(error)
+            PostgresError::Authentication(error)
         };
         let mut attempts = Attempts::new(&conninfo).await;
         assert_eq!(attempts.next().map(|attempt| attempt.asks_tls), Some(true));
@@ -241,7 +241,7 @@ mod tests {
 
         let mut attempts = Attempts::new(&conninfo).await;
         attempts.next();
-        attempts.failed(WalError::StreamEnded).expect("another host is left");
+        attempts.failed(PostgresError::Standby).expect("another host is left");
         assert_eq!(attempts.next().map(|attempt| attempt.to_string()).as_deref(), Some("127.0.0.2:5432"));
     }
 }
