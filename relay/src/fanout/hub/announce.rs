@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::Hub;
 use crate::fanout::channel::{Channel, Stage};
-use crate::fanout::outbox::{Offered, Share};
 use crate::fanout::socket_id::SocketId;
 use crate::postgres::Xid;
 use crate::protocol::{Envelope, SystemStatus};
@@ -54,7 +53,7 @@ impl Hub {
         let cause = format!("{cause}; fetch anew what you show");
         let head = self.window.head();
         let from_here = self.id_of(head);
-        let mut closed = Vec::new();
+        let mut notices = Vec::new();
         for (id, socket) in &mut self.sockets {
             for channel in socket.channels.iter_mut().filter(|channel| is_hit(channel)) {
                 match &mut channel.stage {
@@ -64,20 +63,17 @@ impl Hub {
                 }
                 let envelope =
                     Envelope { vsn: socket.vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
-                if socket.outbox.push(envelope.replay_incomplete(&cause, &from_here)).is_err() {
-                    closed.push(*id);
-                }
+                notices.push((*id, envelope.replay_incomplete(&cause, &from_here)));
             }
         }
-        closed.into_iter().for_each(|id| self.disconnect(id));
+        self.push_all(notices);
     }
 
     /// Tells the channels to which rows of emptied tables went, at this place among their events. Those that are not live
     /// learn of it when they come to it; a snapshot that shows the change shows the tables empty.
     pub(super) fn announce_emptied(&mut self, templates: &[Template], xid: Xid, sent: Position) {
         let from_here = self.id_of(self.window.head());
-        let mut lagging = Vec::new();
-        let mut closed = Vec::new();
+        let mut notices = Vec::new();
         for (id, socket) in &self.sockets {
             for channel in &socket.channels {
                 let is_behind = match &channel.stage {
@@ -91,18 +87,9 @@ impl Hub {
                     continue;
                 }
                 let notice = socket.envelope(channel).replay_incomplete(EMPTIED, &from_here);
-                let offered = match channel.room.has_history() {
-                    true => socket.outbox.offer(notice, Share::ThreeQuarters),
-                    false => socket.outbox.push(notice).map_or(Offered::Closed, |()| Offered::Queued),
-                };
-                match offered {
-                    Offered::Queued => {}
-                    Offered::Full => lagging.push((*id, Arc::clone(&channel.wire_topic))),
-                    Offered::Closed => closed.push(*id),
-                }
+                notices.push((*id, Arc::clone(&channel.wire_topic), notice));
             }
         }
-        lagging.iter().for_each(|(id, wire_topic)| self.lag(*id, wire_topic, sent));
-        closed.into_iter().for_each(|id| self.disconnect(id));
+        self.offer_all(notices, sent);
     }
 }

@@ -7,8 +7,8 @@ use crate::fanout::window::Kept;
 use crate::protocol::{Broadcast, BroadcastPayload, Encoding};
 use crate::route::{Event, RealtimeMessage};
 
-/// Changes that are applied, and members of rooms that are looked at for them, before others have their turn: some milliseconds' worth. A
-/// single change is never divided.
+/// Changes that are applied, and members of rooms that are looked at for them, before others have their turn: some
+/// milliseconds' worth. A single change is never divided.
 const TURN_WORK_MAX: usize = 8_192;
 
 impl Hub {
@@ -72,16 +72,11 @@ impl Hub {
             };
             let payload = BroadcastPayload::new(encoding, bytes);
             let broadcast = Broadcast { event, payload, meta: Some(&change.meta) };
-            let is_kept = room.has_history();
-            let mut delivery = self.rooms.deliver_event(&room, &broadcast, xid, is_kept);
-            let lagging = std::mem::take(&mut delivery.lagging);
-            self.work += delivery.looked_at;
-            self.settle(delivery);
-            lagging.iter().for_each(|(socket, wire_topic)| self.lag(*socket, wire_topic, sent));
+            self.deliver_event(&room, &broadcast, xid, sent);
             if !private && topic.organization().is_none() && !self.settings.public_channels {
                 self.metrics.events_unheard.inc();
             }
-            if is_kept {
+            if room.has_history() {
                 let kept = Kept::new(position, xid, routed, &change.meta, change.routed.events.len());
                 self.window.keep(topic, kept);
             }

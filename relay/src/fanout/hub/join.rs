@@ -35,8 +35,7 @@ impl Hub {
             }
             Ok((channel, opening))
         });
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let vsn = socket.vsn;
+        let Some(vsn) = self.sockets.get(&id).map(|socket| socket.vsn) else { return };
         let envelope = Envelope { vsn, topic: &join.wire_topic, join_ref: &join.join_ref };
         match outcome {
             Ok((channel, opening)) => {
@@ -50,10 +49,10 @@ impl Hub {
                     Some(Opening::Rows(_)) => None,
                 };
                 // Reply first: what is delivered from here on belongs to a joined channel.
-                let reply = response.map(|response| envelope.reply_ok(&join.reference, &response));
-                if reply.is_some_and(|reply| socket.outbox.push(reply).is_err()) {
-                    return self.disconnect(id);
+                if let Some(response) = response {
+                    self.push(id, envelope.reply_ok(&join.reference, &response));
                 }
+                let Some(socket) = self.sockets.get_mut(&id) else { return };
                 let (room, group, gate) = (channel.room.clone(), channel.group(vsn), channel.stage.gate());
                 self.rooms.join(room, group.clone(), id, Arc::clone(&socket.outbox), gate);
                 self.rooms.hear_broadcasts(&channel.room, &group, id, channel.may_read_broadcasts());

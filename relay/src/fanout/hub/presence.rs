@@ -150,7 +150,7 @@ impl Hub {
     }
 
     /// Tells a channel what of a difference it can know.
-    fn tell_part(&mut self, id: SocketId, wire_topic: &str, difference: &Difference) {
+    pub(super) fn tell_part(&mut self, id: SocketId, wire_topic: &str, difference: &Difference) {
         let Some(socket) = self.sockets.get(&id) else { return };
         let Some(channel) = socket.find(wire_topic) else { return };
         let Some(told) = channel.attendance.told.filter(|_| channel.is_live()) else {
@@ -189,12 +189,8 @@ impl Hub {
     /// Tells rooms what has changed.
     pub(super) fn tell_differences(&mut self, now: Instant) {
         for difference in self.roster.differences(now) {
-            let Difference { room, joins, leaves, .. } = &difference;
-            let mut delivery = self.rooms.deliver_presence(room, joins, leaves);
             self.metrics.presence_differences.inc();
-            let partly = std::mem::take(&mut delivery.partly);
-            self.settle(delivery);
-            partly.iter().for_each(|(id, wire_topic)| self.tell_part(*id, wire_topic, &difference));
+            self.deliver_difference(&difference);
         }
         self.measure_presence();
     }

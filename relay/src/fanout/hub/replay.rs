@@ -6,9 +6,10 @@ use std::iter::Peekable;
 use std::sync::Arc;
 
 use super::Hub;
+use super::deliver::offer_again;
 use crate::fanout::channel::{Channel, Socket, Stage};
 use crate::fanout::cursor::Cursor;
-use crate::fanout::outbox::{Offered, Outbox, Share};
+use crate::fanout::outbox::{Offered, Outbox};
 use crate::fanout::room::Gate;
 use crate::fanout::shared_frames::SharedFrames;
 use crate::fanout::socket_id::SocketId;
@@ -259,7 +260,7 @@ impl<'a> Outlet<'a> {
     }
 
     fn offer(&mut self, frame: Frame) -> bool {
-        let offered = self.outbox.offer(frame, Share::Portion);
+        let offered = offer_again(self.outbox, frame);
         self.is_closed |= offered == Offered::Closed;
         offered == Offered::Queued
     }

@@ -9,7 +9,7 @@ use crate::fanout::channel::Channel;
 use crate::fanout::room::{Except, RoomKey};
 use crate::fanout::socket_id::SocketId;
 use crate::fanout::typing::{Indicator, Mouth};
-use crate::protocol::{Broadcast, EVENT_BYTES_MAX, Envelope, Reason, Ref, UserBroadcast};
+use crate::protocol::{EVENT_BYTES_MAX, Envelope, Reason, Ref, UserBroadcast};
 
 /// Largest payload of a typing indicator, in bytes.
 const TYPING_BYTES_MAX: usize = 1024;
@@ -147,29 +147,6 @@ impl Hub {
             broadcast.stamped(Some(stamp.as_bytes()))
         };
         self.deliver_of_client(room, stamped, except);
-    }
-
-    /// Delivers what a client sent, unless that is more than the whole relay may carry a second: then, as in the
-    /// reference, the receivers' channels end.
-    pub(super) fn deliver_of_client<'b>(
-        &mut self,
-        room: &RoomKey,
-        broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
-        except: Except<'_>,
-    ) {
-        let now = Instant::now();
-        if self.event_rate.is_over(now) {
-            let receivers = self.rooms.members(room).into_iter();
-            for (id, wire_topic) in receivers.filter(|(id, wire_topic)| !except.is(*id, wire_topic)) {
-                self.close_channel(id, &wire_topic, &Reason::TooManyMessages);
-            }
-            return;
-        }
-        // A client that was told that somebody types must hear that it is over; the rest are moments that pass.
-        let is_expendable = broadcast(false).event != "typing:stop";
-        let delivery = self.rooms.deliver_by_audience(room, broadcast, except);
-        self.event_rate.add(1 + delivery.delivered + delivery.held.len() as u64, now);
-        self.settle_held(delivery, is_expendable);
     }
 }
 

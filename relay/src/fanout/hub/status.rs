@@ -75,8 +75,7 @@ impl Hub {
         let room = RoomKey { topic: Topic::channel_organization(organization), private: false };
         let payload = BroadcastPayload::Json(payload.as_bytes());
         let broadcast = Broadcast { event: event(is_online), payload, meta: None };
-        let delivery = self.rooms.deliver(&room, &broadcast, except);
-        self.settle(delivery);
+        self.deliver_ephemeral(&room, &broadcast, except);
     }
 
     /// An organization's first agent has come, or its last one has gone.
@@ -86,8 +85,7 @@ impl Hub {
         let payload = BroadcastPayload::Json(payload.as_bytes());
         let broadcast = Broadcast { event: event(is_online), payload, meta: None };
         for room in widgets {
-            let delivery = self.rooms.deliver(&room, &broadcast, Except::Nobody);
-            self.settle(delivery);
+            self.deliver_ephemeral(&room, &broadcast, Except::Nobody);
         }
     }
 
