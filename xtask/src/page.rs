@@ -69,10 +69,10 @@ const SUPABASE: &str = "node_modules/@supabase/supabase-js/dist/umd/supabase.js"
 
 /// Read at every request, so that an edit shows after a reload.
 async fn file(name: &'static str, content_type: &'static str) -> Response {
-    let path: PathBuf = layout::repository().join("web").join(Path::new(name));
+    let path: PathBuf = layout::repository().join("web/demo").join(Path::new(name));
     match tokio::task::spawn_blocking(move || std::fs::read(path)).await {
         Ok(Ok(bytes)) => ([(header::CONTENT_TYPE, content_type)], bytes).into_response(),
-        _ => (StatusCode::NOT_FOUND, format!("web/{name} is missing")).into_response(),
+        _ => (StatusCode::NOT_FOUND, format!("web/demo/{name} is missing")).into_response(),
     }
 }
 
