@@ -43,10 +43,10 @@ const HELPER: &str = "web/client";
 
 /// Builds web/client, which the clients' tests use as well.
 fn build_helper(node: &Node) -> Result<()> {
-    node.ensure_packages(HELPER)?;
+    node.ensure_packages(node::WORKSPACE)?;
     // What was compiled of a file that is gone would be run too.
     let _ = std::fs::remove_dir_all(layout::repository().join(HELPER).join("dist"));
-    step::run(node.command(HELPER).arg("node_modules/typescript/bin/tsc"))
+    step::run(node.command(HELPER).arg("../node_modules/typescript/bin/tsc"))
 }
 
 /// Builds web/client, and runs its unit tests.

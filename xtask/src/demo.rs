@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let needs: &[Need] = if arguments.once { &[] } else { &[Need::Node] };
     let prepared = up::prepare(&arguments.stack, needs)?;
     if !arguments.once {
-        node::ensure()?.ensure_packages("web/demo")?;
+        node::ensure()?.ensure_packages(node::WORKSPACE)?;
     }
     up::block_on(async {
         let mut interrupt = Interrupt::listen()?;

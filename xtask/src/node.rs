@@ -12,6 +12,9 @@ use crate::{step, system};
 /// What the stock clients need.
 const OLDEST_MAJOR: u32 = 20;
 
+/// The npm workspace of what runs in browsers: one lock file, and one node_modules beside it, for all its packages.
+pub(crate) const WORKSPACE: &str = "web";
+
 /// Node and the npm that goes with it.
 pub(crate) struct Node {
     program: PathBuf,
@@ -89,7 +92,7 @@ impl Node {
             return Ok(());
         }
         let step = step::begin(format!(
-            "installing the stock clients for {} (npm)",
+            "installing the packages of {} (npm)",
             dir.strip_prefix(layout::repository()).unwrap_or(&dir).display()
         ));
         step::run(
