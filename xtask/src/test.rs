@@ -1,9 +1,8 @@
 //! `cargo xtask test`: every runner one after the other, cheap ones first, their
 //! counts added up. The last line is for people and CI alike: `N passed, N failed`.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use campfire_chaos::Sabotage;
@@ -316,20 +315,4 @@ fn e2e(server: &Server) -> Result<Tally> {
             .env("CAMPFIRE_TEST_PG", server.version.to_string()),
         tally::libtest,
     )
-}
-
-/// Runs a program with its output shown, and hands every line to `read`.
-pub(crate) fn stream(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run {}", step::show(command)))?;
-    let stdout = child.stdout.take().expect("standard output is piped");
-    for line in BufReader::new(stdout).lines() {
-        let line = line?;
-        println!("{line}");
-        read(&line);
-    }
-    Ok(child.wait()?.success())
 }
