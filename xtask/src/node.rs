@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use campfire_tests::layout;
 
-use crate::{step, system};
+use crate::{program, step};
 
 /// What the stock clients need.
 const OLDEST_MAJOR: u32 = 20;
@@ -20,11 +20,11 @@ pub(crate) struct Node {
     program: PathBuf,
 }
 
-/// Finds a Node that is new enough, or has npm install one. That npm is there, [`system::ensure`] sees to.
+/// Finds a Node that is new enough, or has npm install one. That npm is there, [`crate::system::ensure`] sees to.
 pub(crate) fn ensure() -> Result<Node> {
     let own = own_program()?;
     for program in [PathBuf::from("node"), own.clone()] {
-        if major(&program).is_some_and(|major| major >= OLDEST_MAJOR) && system::has_program("npm") {
+        if major(&program).is_some_and(|major| major >= OLDEST_MAJOR) && program::is_there("npm") {
             return Ok(Node { program });
         }
     }

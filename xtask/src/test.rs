@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{chaos, clients, demo, fresh, install, pgrx, step};
+use crate::{chaos, clients, demo, fresh, install, pgrx, program, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -212,7 +212,7 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
 fn ensure_components() -> Result<()> {
     for component in ["rustfmt", "clippy"] {
         let program = if component == "clippy" { "cargo-clippy" } else { "cargo-fmt" };
-        if !system::has_program(program) {
+        if !program::is_there(program) {
             let step = step::begin(format!("installing {component} (rustup)"));
             step::run(step::command("rustup").args(["component", "add", component]))
                 .with_context(|| format!("{program} is missing: install {component}"))?;
