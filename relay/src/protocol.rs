@@ -23,7 +23,7 @@ pub use join::JoinPayload;
 pub(crate) use json::is_relayable;
 pub use outgoing::{Envelope, SystemStatus, encode_broadcast, heartbeat_reply, unmatched_topic};
 pub use presence::PresenceCall;
-pub use reason::{ROLE_NOT_ALLOWED, Reason};
+pub use reason::{Reason, Retry, Word};
 pub use reference::Ref;
 pub use vsn::{UnsupportedVsn, Vsn};
 
