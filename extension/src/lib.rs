@@ -22,9 +22,9 @@ use pgrx::prelude::*;
 
 ::pgrx::pg_module_magic!(name, version);
 
-extension_sql_file!("../../sql/10_schema.sql", name = "schema", bootstrap);
+extension_sql_file!("../../sql/schema.sql", name = "schema", bootstrap);
 extension_sql_file!(
-    "../../sql/20_projection.sql",
+    "../../sql/projection/registry.sql",
     name = "projection",
     requires = [
         "schema",
@@ -41,90 +41,74 @@ extension_sql_file!(
         refusal::refuse_command
     ]
 );
-extension_sql_file!("../../sql/30_publication.sql", name = "publication", requires = ["projection"]);
+extension_sql_file!("../../sql/publication/publish.sql", name = "publication", requires = ["projection"]);
 extension_sql_file!(
-    "../../sql/32_publication_check.sql",
+    "../../sql/publication/check.sql",
     name = "publication_check",
     requires = ["publication"]
 );
-extension_sql_file!("../../sql/34_guard.sql", name = "guard", requires = ["publication_check"]);
-extension_sql_file!("../../sql/36_projection_parts.sql", name = "projection_parts", requires = ["guard"]);
+extension_sql_file!("../../sql/publication/guard.sql", name = "guard", requires = ["publication_check"]);
+extension_sql_file!("../../sql/projection/definition.sql", name = "projection_parts", requires = ["guard"]);
 extension_sql_file!(
-    "../../sql/37_projection_make.sql",
+    "../../sql/projection/make.sql",
     name = "projection_make",
     requires = ["projection_parts"]
 );
 extension_sql_file!(
-    "../../sql/38_projection_mend.sql",
+    "../../sql/projection/mend.sql",
     name = "projection_mend",
     requires = ["projection_make"]
 );
 extension_sql_file!(
-    "../../sql/39_projection_guard.sql",
+    "../../sql/projection/guard.sql",
     name = "projection_guard",
     requires = ["projection_mend"]
 );
-extension_sql_file!("../../sql/40_channels.sql", name = "channels", requires = ["projection_guard"]);
+extension_sql_file!("../../sql/channels.sql", name = "channels", requires = ["projection_guard"]);
+extension_sql_file!("../../sql/projection/restore.sql", name = "projection_restore", requires = ["channels"]);
+extension_sql_file!("../../sql/routes/add.sql", name = "routes", requires = ["projection_restore"]);
+extension_sql_file!("../../sql/chat/check.sql", name = "installation_check", requires = ["routes"]);
+extension_sql_file!("../../sql/routes/check.sql", name = "route_check", requires = ["installation_check"]);
 extension_sql_file!(
-    "../../sql/41_projection_restore.sql",
-    name = "projection_restore",
-    requires = ["channels"]
+    "../../sql/publication/replace_table.sql",
+    name = "replace_table",
+    requires = ["route_check"]
 );
-extension_sql_file!("../../sql/42_routes.sql", name = "routes", requires = ["projection_restore"]);
 extension_sql_file!(
-    "../../sql/43_installation_check.sql",
-    name = "installation_check",
-    requires = ["routes"]
-);
-extension_sql_file!("../../sql/44_route_check.sql", name = "route_check", requires = ["installation_check"]);
-extension_sql_file!("../../sql/46_replace_table.sql", name = "replace_table", requires = ["route_check"]);
-extension_sql_file!(
-    "../../sql/50_broadcast.sql",
+    "../../sql/messages/broadcast.sql",
     name = "broadcast",
     requires = ["replace_table", signing::emit, signing::is_reserved_event]
 );
 extension_sql_file!(
-    "../../sql/60_rls.sql",
+    "../../sql/claims.sql",
     name = "rls",
     requires = ["broadcast", rls::claim_from_json, rls::is_agent]
 );
-extension_sql_file!("../../sql/70_slot_guard.sql", name = "slot_guard", requires = ["rls"]);
-extension_sql_file!("../../sql/install/10_tables.sql", name = "install_tables", requires = ["slot_guard"]);
+extension_sql_file!("../../sql/slots.sql", name = "slot_guard", requires = ["rls"]);
+extension_sql_file!("../../sql/chat/tables.sql", name = "install_tables", requires = ["slot_guard"]);
 extension_sql_file!(
-    "../../sql/install/20_triggers.sql",
+    "../../sql/chat/triggers.sql",
     name = "install_triggers",
     requires = ["install_tables", touch::touch_conversations, message_id::message_id]
 );
+extension_sql_file!("../../sql/chat/rights.sql", name = "install_rights", requires = ["install_triggers"]);
+extension_sql_file!("../../sql/chat/install.sql", name = "install", requires = ["install_rights"]);
+extension_sql_file!("../../sql/chat/uninstall.sql", name = "uninstall", requires = ["install"]);
+extension_sql_file!("../../sql/supabase/api.sql", name = "supabase_api", requires = ["uninstall"]);
 extension_sql_file!(
-    "../../sql/install/30_rights.sql",
-    name = "install_rights",
-    requires = ["install_triggers"]
-);
-extension_sql_file!("../../sql/install/40_install.sql", name = "install", requires = ["install_rights"]);
-extension_sql_file!("../../sql/install/50_uninstall.sql", name = "uninstall", requires = ["install"]);
-extension_sql_file!("../../sql/80_supabase_api.sql", name = "supabase_api", requires = ["uninstall"]);
-extension_sql_file!(
-    "../../sql/81_supabase_partitions.sql",
+    "../../sql/supabase/partitions.sql",
     name = "supabase_partitions",
     requires = ["supabase_api"]
 );
 extension_sql_file!(
-    "../../sql/82_supabase_relay.sql",
+    "../../sql/supabase/relay.sql",
     name = "supabase_relay",
     requires = ["supabase_partitions"]
 );
-extension_sql_file!(
-    "../../sql/83_supabase_check.sql",
-    name = "supabase_check",
-    requires = ["supabase_relay"]
-);
-extension_sql_file!(
-    "../../sql/84_supabase_topic.sql",
-    name = "supabase_topic",
-    requires = ["supabase_check"]
-);
-extension_sql_file!("../../sql/85_help.sql", name = "help", requires = ["supabase_topic"]);
-extension_sql_file!("../../sql/90_rights.sql", name = "rights", requires = ["help"], finalize);
+extension_sql_file!("../../sql/supabase/check.sql", name = "supabase_check", requires = ["supabase_relay"]);
+extension_sql_file!("../../sql/supabase/topic.sql", name = "supabase_topic", requires = ["supabase_check"]);
+extension_sql_file!("../../sql/help.sql", name = "help", requires = ["supabase_topic"]);
+extension_sql_file!("../../sql/rights.sql", name = "rights", requires = ["help"], finalize);
 
 /// Called by Postgres when a session loads the library, or once for all, if the server preloads it. What is registered
 /// then, sessions inherit.

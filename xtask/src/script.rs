@@ -172,7 +172,7 @@ mod tests {
     fn every_file_and_every_function_is_in_the_script() {
         let parts = parts().unwrap();
         let origins: Vec<&str> = parts.iter().map(|part| part.origin.as_str()).collect();
-        assert_eq!(origins[0], "sql/10_schema.sql");
+        assert_eq!(origins[0], "sql/schema.sql");
         for path in files_below(&layout::repository().join("sql"), "sql").unwrap() {
             assert!(
                 origins.contains(&shown(&path).as_str()),

@@ -1,4 +1,4 @@
--- Claims, and who is an agent. The policies that use them are made by install(): install/30_rights.sql.
+-- Claims, and who is an agent. The policies that use them are made by install(): chat/rights.sql.
 --
 -- Policies call these as (select campfire.…()), so that each runs once a query. A claim that is missing or
 -- malformed is null, and a comparison with null shows no rows: a visitor's bad token must not become an error 500.

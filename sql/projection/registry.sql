@@ -1,6 +1,6 @@
 -- Scalar mirrors of tables: who keeps them and what is registered. The trigger function itself is Rust:
 -- extension/src/projection.rs; who may do what with which rights: extension/src/owner.rs. How a projection is made,
--- mended and guarded comes after the verdict on types: 36_projection_parts.sql and what follows it.
+-- mended and guarded comes after the verdict on types: definition.sql, make.sql, mend.sql and guard.sql.
 
 comment on function campfire.sync_realtime_conversations() is
   'Trigger: carries each change of a projected table to its scalar mirror, as the owner of that table. '
