@@ -12,5 +12,5 @@ pub use self::control::{
     load_control, maintain_supabase_api, message_keys, tell_public_channels,
 };
 pub use self::installations::{Installation, installations, problems};
-pub use self::rows_reader::{RowsReader, Sessions};
+pub use self::rows_reader::{RowsReader, RowsSettings, Sessions};
 pub use self::turns::{Full, Place, TurnLimits, Turns};
