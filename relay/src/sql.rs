@@ -2,15 +2,17 @@
 //! of clients.
 
 mod control;
+mod error;
 mod installations;
 mod rows;
 mod rows_reader;
 mod turns;
 
 pub use self::control::{
-    Control, DbError, SupabaseProblem, check_publications, check_role, connect, connect_for, domains,
-    load_control, maintain_supabase_api, message_keys, tell_public_channels,
+    Control, SupabaseProblem, check_publications, check_role, domains, load_control, maintain_supabase_api,
+    message_keys, tell_public_channels,
 };
+pub use self::error::SqlError;
 pub use self::installations::{Installation, installations, problems};
 pub use self::rows_reader::{RowsReader, Sessions};
 pub use self::turns::{Full, Place, TurnLimits, Turns};

@@ -28,9 +28,9 @@ pub use self::headers::{HEADERS_BYTES_MAX, Headers};
 use self::question::{Key, Question};
 use crate::auth::{Account, Credential, Grants, Payer, TokenError};
 use crate::metrics::Metrics;
-use crate::postgres::{Conninfo, Purpose};
+use crate::postgres::{self, Conninfo, Purpose};
 use crate::protocol::Reason;
-use crate::sql::{self, TurnLimits, Turns};
+use crate::sql::{TurnLimits, Turns};
 
 /// What the policies say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -191,7 +191,7 @@ impl Policies {
         let kept = lock(&self.idle).pop().filter(|client| !client.is_closed());
         let mut client = match kept {
             Some(client) => client,
-            None => sql::connect_for(&self.database, Purpose::Policies).await.map_err(|error| {
+            None => postgres::connect_for(&self.database, Purpose::Policies).await.map_err(|error| {
                 debug!(%error, "no session for policies");
                 PolicyError::Unreachable
             })?,

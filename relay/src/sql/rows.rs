@@ -13,7 +13,8 @@ use tokio_postgres::types::{Kind, ToSql, Type};
 use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage, SimpleQueryRow, Transaction};
 use uuid::Uuid;
 
-use super::control::{DbError, bad_answer, parse_snapshot, routes};
+use super::control::{bad_answer, parse_snapshot, routes};
+use super::error::SqlError;
 use crate::auth::Credential;
 use crate::decode;
 use crate::fanout::{SnapshotRow, SnapshotRows};
@@ -44,14 +45,14 @@ pub(super) enum RowsError {
     #[error("the statement took too long")]
     Timeout,
     #[error(transparent)]
-    Db(#[from] DbError),
+    Sql(#[from] SqlError),
 }
 
 impl From<tokio_postgres::Error> for RowsError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.code() {
             Some(&SqlState::QUERY_CANCELED) => Self::Timeout,
-            _ => Self::Db(error.into()),
+            _ => Self::Sql(error.into()),
         }
     }
 }
@@ -171,7 +172,7 @@ pub(super) async fn read_latest(sql: &mut Client, query: RowsQuery<'_>) -> Resul
             }
             match selection.read(client, &mut bytes_left).await {
                 Ok(read) => rows.extend(read),
-                Err(error @ RowsError::Db(_)) if shapes.len() > 1 && !client.is_closed() => {
+                Err(error @ RowsError::Sql(_)) if shapes.len() > 1 && !client.is_closed() => {
                     client.batch_execute("rollback to installation").await?;
                     broken = Some((schema, error));
                 }

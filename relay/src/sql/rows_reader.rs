@@ -13,12 +13,12 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::control::{DbError, connect_for};
+use super::error::SqlError;
 use super::rows::{RowsError, RowsQuery, read_latest, read_sent};
 use super::turns::{Full, Place, TurnLimits, Turns};
 use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows, SocketId};
 use crate::metrics::Metrics;
-use crate::postgres::{Conninfo, Lsn, Purpose};
+use crate::postgres::{self, Conninfo, Lsn, Purpose};
 use crate::route::Topic;
 use crate::wal;
 
@@ -120,7 +120,8 @@ impl Sessions {
         let mut session = match idle.filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => {
-                let session = connect_for(&self.database, Purpose::Rows).await?;
+                let session =
+                    postgres::connect_for(&self.database, Purpose::Rows).await.map_err(SqlError::from)?;
                 session.batch_execute(SETTINGS).await?;
                 session
             }
@@ -156,7 +157,7 @@ impl Sessions {
         let mut applied = self.applied.clone();
         if *applied.borrow_and_update() < lsn {
             // Without a commit after it Postgres may take its time to tell that there is nothing more.
-            wal::send_heartbeat(session).await.map_err(DbError::from)?;
+            wal::send_heartbeat(session).await.map_err(SqlError::from)?;
         }
         applied.wait_for(|applied| *applied >= lsn).await.map(drop).map_err(|_| RowsError::Timeout)
     }
@@ -172,11 +173,11 @@ fn failure(error: &RowsError) -> SnapshotFailure {
     match error {
         RowsError::TooLarge => SnapshotFailure::TooLarge,
         RowsError::Timeout => SnapshotFailure::Timeout,
-        RowsError::Db(error @ (DbError::Privilege(_) | DbError::ExtensionMissing)) => {
+        RowsError::Sql(error @ (SqlError::Privilege(_) | SqlError::ExtensionMissing)) => {
             warn!(%error, "a snapshot is refused by the database");
             SnapshotFailure::Query
         }
-        RowsError::Db(error) => {
+        RowsError::Sql(error) => {
             debug!(%error, "a snapshot could not be read");
             SnapshotFailure::Query
         }
