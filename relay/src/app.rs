@@ -19,7 +19,8 @@ pub use self::door::Door;
 use self::vital::{VitalTask, VitalTasks};
 use crate::admission::{Addresses, Admission, Jwks, Policies, PolicyLimits, Rates, Verifier};
 use crate::auth::{ApiKeys, ClaimPaths, Keys};
-use crate::config::{self, Config, Limits, ListenAddress, OnLostSlot, PublicChannels};
+use crate::cli::{self, Config, Limits, OnLostSlot, PublicChannels};
+use crate::config::ListenAddress;
 use crate::decode;
 use crate::fanout::{Hub, HubSettings, PresenceLimits, Unread, WindowLimits};
 use crate::http::{self, Listener, Lobby, LobbyLimits, Refusals, Shared, Strangers};
@@ -64,7 +65,7 @@ impl App {
     /// Checks the settings, binds the addresses, and wires the parts. Nothing runs yet.
     pub async fn build(config: Config) -> Result<Self> {
         let config = Arc::new(config);
-        let database = config::database(&config.database_url, |name| std::env::var(name).ok())
+        let database = cli::database(&config.database_url, |name| std::env::var(name).ok())
             .map_err(anyhow::Error::msg)?;
         let keys = keys(&config)?;
         let jwks = config.jwks.clone().map(|source| Arc::new(Jwks::new(source, keys.clone())));
@@ -333,10 +334,10 @@ impl Running {
 fn keys(config: &Config) -> Result<Keys> {
     let secret = config.jwt_secret.as_ref().map_or("", |secret| secret.expose());
     let previous = config.jwt_previous_secrets.as_ref().map_or("", |secrets| secrets.expose());
-    config::check_secret("CAMPFIRE_JWT_SECRET", secret).map_err(anyhow::Error::msg)?;
+    cli::check_secret("CAMPFIRE_JWT_SECRET", secret).map_err(anyhow::Error::msg)?;
     // These may be short: otherwise nobody could replace a short secret without logging everybody out.
     let short =
-        previous.split(',').map(str::trim).filter(|secret| config::check_secret("", secret).is_err()).count();
+        previous.split(',').map(str::trim).filter(|secret| cli::check_secret("", secret).is_err()).count();
     if short > 0 {
         info!(
             short,

@@ -32,7 +32,7 @@ pub(crate) use self::opening::Strangers;
 pub(crate) use self::refusals::Refusals;
 pub(crate) use self::server::{receive, serve};
 use crate::admission::Admission;
-use crate::config::Limits;
+use crate::cli::Limits;
 use crate::fanout::HubInput;
 use crate::ingest;
 use crate::metrics::Metrics;

@@ -31,7 +31,7 @@ use self::routing::Routing;
 use self::streaming::Streaming;
 use self::translator::Translator;
 use crate::auth::ClaimPaths;
-use crate::config::{Config, OnLostSlot, PublicChannels, Standby};
+use crate::cli::{Config, OnLostSlot, PublicChannels, Standby};
 use crate::fanout::HubInput;
 use crate::metrics::Metrics;
 use crate::postgres::{self, Lsn};

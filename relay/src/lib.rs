@@ -44,3 +44,4 @@ pub mod http;
 
 // What starts and stops everything.
 pub mod app;
+pub mod cli;

@@ -19,7 +19,7 @@ use self::session::Session;
 pub use self::unfinished::Unfinished;
 use crate::admission::{Admission, Headers, Place};
 use crate::auth::Credential;
-use crate::config::Limits;
+use crate::cli::Limits;
 use crate::fanout::{HubInput, SocketId, Unread};
 use crate::metrics::Metrics;
 use crate::protocol::Vsn;

@@ -23,7 +23,7 @@ use super::unfinished::{Claim, Unfinished};
 use super::wire::{ReadError, Wire};
 use super::{Handshake, Sockets};
 use crate::admission::RateLimit;
-use crate::config::Limits;
+use crate::cli::Limits;
 use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimits, SocketId, Stall};
 use crate::metrics::Reason;
 use crate::protocol::{self, Incoming, JoinPayload, Payload, PresenceCall, Ref, access_token};
