@@ -27,7 +27,7 @@ use crate::ingest::{self, Ingest};
 use crate::metrics::Metrics;
 use crate::postgres::Lsn;
 use crate::socket::{Sockets, Unfinished};
-use crate::sql::{RowsReader, Sessions};
+use crate::sql::{Answering, RowsReader, Sessions};
 use crate::wal::WalConfig;
 
 /// Inputs that may wait for the hub from each side. Behind a full queue the sender waits: sessions stop reading
@@ -74,23 +74,25 @@ impl App {
         let (snapshots, snapshot_requests) = mpsc::channel(CLIENT_INPUTS);
         let hub = Hub::new(config.hub, metrics.clone(), snapshots, Arc::clone(&applied), ready_tx);
         let (address_limits, lobby_limits) = within_open_files(config.addresses, config.lobby);
+        // As many as those who use them may use at once.
+        let sessions_max = config.policies.sessions + usize::from(config.rows.sessions);
+        let sessions = Sessions::new(database.clone(), sessions_max);
         let rows_reader = RowsReader {
             requests: snapshot_requests,
-            hub: clients.clone(),
-            sessions: Sessions {
-                database: Arc::new(database.clone()),
+            answering: Answering {
+                sessions: Arc::clone(&sessions),
+                hub: clients.clone(),
                 metrics: metrics.clone(),
                 settings: config.rows,
                 bytes_max: config.hub.snapshot_bytes_max,
                 applied: applied.subscribe(),
-                idle: Arc::default(),
             },
             stop: stop.clone(),
         };
         let (ingest_status, ingest_status_now) = watch::channel(ingest::Status::default());
         let admission = Arc::new(Admission {
             verifier,
-            policies: Policies::new(database.clone(), config.policies, metrics.clone()),
+            policies: Policies::new(sessions, config.policies, metrics.clone()),
             addresses: Addresses::default(),
             address_limits,
             rates: Rates::default(),

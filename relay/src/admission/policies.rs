@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::SetOnce;
-use tokio_postgres::Client;
 use tracing::debug;
 
 use self::denials::Denials;
@@ -29,9 +28,9 @@ use self::question::{Key, Question};
 use crate::auth::{Account, Credential, Grants, Payer, TokenError};
 use crate::config::units;
 use crate::metrics::Metrics;
-use crate::postgres::{Conninfo, Purpose};
+use crate::postgres::Purpose;
 use crate::protocol::Reason;
-use crate::sql::{self, TurnLimits, Turns};
+use crate::sql::{Sessions, TurnLimits, Turns};
 
 /// What the policies say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,11 +65,10 @@ pub struct PolicyLimits {
 
 /// The sessions that ask, and the questions that are being asked.
 pub struct Policies {
-    database: Conninfo,
+    sessions: Arc<Sessions>,
     limits: PolicyLimits,
     metrics: Metrics,
     turns: Arc<Turns<Key>>,
-    idle: Mutex<Vec<Client>>,
     asking: Mutex<Asking>,
     denials: Mutex<Denials>,
     complaints: Complaints,
@@ -87,13 +85,12 @@ struct Inquiry {
 }
 
 impl Policies {
-    pub fn new(database: Conninfo, limits: PolicyLimits, metrics: Metrics) -> Arc<Self> {
+    pub fn new(sessions: Arc<Sessions>, limits: PolicyLimits, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
-            database,
+            sessions,
             limits,
             metrics,
             turns: Turns::new(TurnLimits { at_once: limits.sessions, crowd: limits.queue }),
-            idle: Mutex::default(),
             asking: Mutex::default(),
             denials: Mutex::default(),
             complaints: Complaints::default(),
@@ -197,18 +194,11 @@ impl Policies {
     }
 
     async fn ask_session(&self, question: &Question) -> Answer {
-        let kept = lock(&self.idle).pop().filter(|client| !client.is_closed());
-        let mut client = match kept {
-            Some(client) => client,
-            None => sql::connect_for(&self.database, Purpose::Policies).await.map_err(|error| {
-                debug!(%error, "no session for policies");
-                PolicyError::Unreachable
-            })?,
-        };
-        let outcome = probe::probe(&mut client, question, self.limits.timeout).await;
-        if !client.is_closed() {
-            lock(&self.idle).push(client);
-        }
+        let session = self.sessions.take(Purpose::Policies).await.map_err(|error| {
+            debug!(%error, "no session for policies");
+            PolicyError::Unreachable
+        })?;
+        let outcome = probe::probe(session, question, self.limits.timeout).await;
         let answer = outcome.map_err(|failure| {
             self.complaints.tell(&self.metrics, question, &failure);
             failure.error
