@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::SetOnce;
-use tokio_postgres::Client;
 use tracing::debug;
 
 use self::denials::Denials;
@@ -27,10 +26,11 @@ pub use self::failure::{Cause, PolicyError};
 pub use self::headers::{HEADERS_BYTES_MAX, Headers};
 use self::question::{Key, Question};
 use crate::auth::{Account, Credential, Grants, Payer, TokenError};
+use crate::config::units;
 use crate::metrics::Metrics;
-use crate::postgres::{Conninfo, Purpose};
+use crate::postgres::Purpose;
 use crate::protocol::Reason;
-use crate::sql::{self, TurnLimits, Turns};
+use crate::sql::{Sessions, TurnLimits, Turns};
 
 /// What the policies say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,25 +43,32 @@ pub struct Findings {
 type Answer = Result<Findings, PolicyError>;
 
 /// What questions may cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Keys and channels")]
 pub struct PolicyLimits {
-    /// That ask at once.
+    /// SQL sessions that ask the policies on realtime.messages about private channels outside `org:`.
+    #[arg(id = "POLICY_SESSIONS", long = "policy-sessions", env = "CAMPFIRE_POLICY_SESSIONS", default_value_t = 4, value_parser = units::some::<usize>)]
     pub sessions: usize,
-    /// Questions that may wait for a session, or are asked.
+
+    /// Joins that may wait for one of these sessions; more are refused.
+    #[arg(id = "POLICY_QUEUE", long = "policy-queue", env = "CAMPFIRE_POLICY_QUEUE", default_value_t = 1_000, value_parser = units::count::<usize>)]
     pub queue: usize,
-    /// For a question, waiting for a session included.
+
+    /// Seconds that such a join may take, waiting included; clients give up after ten.
+    #[arg(id = "POLICY_SECONDS", long = "policy-seconds", env = "CAMPFIRE_POLICY_SECONDS", default_value = "5", value_parser = units::some_seconds)]
     pub timeout: Duration,
-    /// How long a no holds without being asked again.
+
+    /// Seconds for which a no of the policies holds without being asked again. 0: they are asked each time.
+    #[arg(id = "POLICY_DENIAL_SECONDS", long = "policy-denial-seconds", env = "CAMPFIRE_POLICY_DENIAL_SECONDS", default_value = "10", value_parser = units::seconds)]
     pub denial_age_max: Duration,
 }
 
 /// The sessions that ask, and the questions that are being asked.
 pub struct Policies {
-    database: Conninfo,
+    sessions: Arc<Sessions>,
     limits: PolicyLimits,
     metrics: Metrics,
     turns: Arc<Turns<Key>>,
-    idle: Mutex<Vec<Client>>,
     asking: Mutex<Asking>,
     denials: Mutex<Denials>,
     complaints: Complaints,
@@ -78,13 +85,12 @@ struct Inquiry {
 }
 
 impl Policies {
-    pub fn new(database: Conninfo, limits: PolicyLimits, metrics: Metrics) -> Arc<Self> {
+    pub fn new(sessions: Arc<Sessions>, limits: PolicyLimits, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
-            database,
+            sessions,
             limits,
             metrics,
             turns: Turns::new(TurnLimits { at_once: limits.sessions, crowd: limits.queue }),
-            idle: Mutex::default(),
             asking: Mutex::default(),
             denials: Mutex::default(),
             complaints: Complaints::default(),
@@ -188,18 +194,11 @@ impl Policies {
     }
 
     async fn ask_session(&self, question: &Question) -> Answer {
-        let kept = lock(&self.idle).pop().filter(|client| !client.is_closed());
-        let mut client = match kept {
-            Some(client) => client,
-            None => sql::connect_for(&self.database, Purpose::Policies).await.map_err(|error| {
-                debug!(%error, "no session for policies");
-                PolicyError::Unreachable
-            })?,
-        };
-        let outcome = probe::probe(&mut client, question, self.limits.timeout).await;
-        if !client.is_closed() {
-            lock(&self.idle).push(client);
-        }
+        let session = self.sessions.take(Purpose::Policies).await.map_err(|error| {
+            debug!(%error, "no session for policies");
+            PolicyError::Unreachable
+        })?;
+        let outcome = probe::probe(session, question, self.limits.timeout).await;
         let answer = outcome.map_err(|failure| {
             self.complaints.tell(&self.metrics, question, &failure);
             failure.error

@@ -10,7 +10,8 @@ use tracing::{debug, warn};
 
 use super::Ingest;
 use super::inspection::Inspection;
-use crate::sql::{self, DbError, SupabaseProblem};
+use crate::postgres::{self, Conninfo};
+use crate::sql::{self, SqlError, SupabaseProblem};
 use crate::wal::{self, Health, WalConfig, WalError};
 
 const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
@@ -38,11 +39,11 @@ impl<'a> Keeper<'a> {
     }
 
     /// Runs beside the stream, until the slot holds back more than it may, or rows would be missing in silence.
-    pub(super) async fn run(mut self) -> DbError {
-        let config = &self.ingest.config;
+    pub(super) async fn run(mut self) -> SqlError {
+        let heartbeat = self.ingest.settings.heartbeat;
         let mut health = interval(HEALTH_INTERVAL);
         health.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let beat_every = Duration::from_secs(config.heartbeat_seconds.max(1));
+        let beat_every = heartbeat.max(Duration::from_secs(1));
         let mut beat = interval_at(Instant::now() + beat_every, beat_every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut maintenance = interval(MAINTENANCE_INTERVAL);
@@ -52,7 +53,7 @@ impl<'a> Keeper<'a> {
             let done = tokio::select! {
                 _ = health.tick() => self.look().await,
                 _ = maintenance.tick() => self.maintain().await,
-                _ = beat.tick(), if config.heartbeat_seconds > 0 => {
+                _ = beat.tick(), if !heartbeat.is_zero() => {
                     let brought = self.transactions.load(Ordering::Relaxed);
                     // A commit moves the slot as well as a heartbeat would.
                     if brought == std::mem::replace(&mut seen, brought) { self.beat().await } else { Ok(()) }
@@ -61,10 +62,10 @@ impl<'a> Keeper<'a> {
             match done {
                 Ok(()) => {}
                 Err(
-                    error @ (DbError::Wal(
+                    error @ (SqlError::Wal(
                         WalError::SlotTooLarge { .. } | WalError::PublicationMissing { .. },
                     )
-                    | DbError::AgentsToRead { .. }),
+                    | SqlError::AgentsToRead { .. }),
                 ) => {
                     return error;
                 }
@@ -77,12 +78,12 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    async fn beat(&mut self) -> Result<(), DbError> {
+    async fn beat(&mut self) -> Result<(), SqlError> {
         wal::send_heartbeat(self.sql().await?).await?;
         Ok(())
     }
 
-    async fn maintain(&mut self) -> Result<(), DbError> {
+    async fn maintain(&mut self) -> Result<(), SqlError> {
         match sql::maintain_supabase_api(self.sql().await?).await {
             Ok(problems) => {
                 for SupabaseProblem { problem, fix } in problems {
@@ -97,8 +98,9 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    async fn look(&mut self) -> Result<(), DbError> {
-        let WalConfig { slot_name, publications, database, .. } = &self.ingest.wal;
+    async fn look(&mut self) -> Result<(), SqlError> {
+        let WalConfig { settings, publications, database, .. } = &self.ingest.wal;
+        let slot_name = &settings.slot_name;
         if let Some(publication) = wal::publication_gone(self.sql().await?, slot_name, publications).await? {
             let database = database.database().to_owned();
             return Err(WalError::PublicationMissing { publication, database }.into());
@@ -115,7 +117,7 @@ impl<'a> Keeper<'a> {
                 safe_wal_bytes, "slot is about to be lost: it holds back more than max_slot_wal_keep_size"
             );
         }
-        let limit = self.ingest.config.slot_max_bytes;
+        let limit = self.ingest.settings.slot_max_bytes;
         if limit > 0 && retained_bytes > limit {
             let slot_name = slot_name.clone();
             return Err(WalError::SlotTooLarge { slot_name, retained_bytes, limit }.into());
@@ -123,19 +125,20 @@ impl<'a> Keeper<'a> {
         self.inspect().await
     }
 
-    async fn inspect(&mut self) -> Result<(), DbError> {
-        let (ingest, inspection) = (self.ingest, &mut *self.inspection);
-        if self.sql.as_ref().is_none_or(Client::is_closed) {
-            self.sql = Some(sql::connect(&ingest.wal.database).await?);
-        }
-        let sql = self.sql.as_ref().expect("just opened");
-        inspection.look(sql, &ingest.wal.publications, &ingest.metrics, &ingest.status).await
+    async fn inspect(&mut self) -> Result<(), SqlError> {
+        let ingest = self.ingest;
+        let sql = opened(&mut self.sql, &ingest.wal.database).await?;
+        self.inspection.look(sql, &ingest.wal.publications, &ingest.metrics, &ingest.status).await
     }
 
-    async fn sql(&mut self) -> Result<&Client, DbError> {
-        if self.sql.as_ref().is_none_or(Client::is_closed) {
-            self.sql = Some(sql::connect(&self.ingest.wal.database).await?);
-        }
-        Ok(self.sql.as_ref().expect("just opened"))
+    async fn sql(&mut self) -> Result<&Client, SqlError> {
+        opened(&mut self.sql, &self.ingest.wal.database).await
+    }
+}
+
+async fn opened<'a>(sql: &'a mut Option<Client>, database: &Conninfo) -> Result<&'a Client, SqlError> {
+    match sql.take().filter(|client| !client.is_closed()) {
+        Some(client) => Ok(sql.insert(client)),
+        None => Ok(sql.insert(postgres::connect(database).await?)),
     }
 }

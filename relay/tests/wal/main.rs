@@ -24,6 +24,7 @@ mod port;
 mod reader;
 mod rows;
 mod servers;
+mod sessions;
 mod stream;
 mod tls;
 #[path = "../../../tests/src/wait.rs"]
