@@ -13,7 +13,7 @@ use super::room::{Gate, GroupKey, RoomKey};
 use super::snapshot::{Cut, Pending};
 use super::typing::Mouth;
 use crate::auth::{Fingerprint, Grants, Identity};
-use crate::decode::Timestamp;
+use crate::postgres::Timestamp;
 use crate::protocol::{Envelope, Reason, Ref, SystemStatus, Vsn, unmatched_topic};
 
 const REPLICATION_READY: &str = "Replication connection established";

@@ -29,13 +29,12 @@ use super::token_use::TokenUse;
 use super::typing::Typing;
 use super::window::{Kept, Window, WindowLimits};
 use crate::auth::{Credential, Grants, TokenError};
-use crate::decode::Timestamp;
 use crate::metrics::Metrics;
+use crate::postgres::{Lsn, Snapshot, Timestamp, Xid};
 use crate::protocol::{
     Broadcast, BroadcastPayload, Encoding, JoinPayload, PresenceCall, Reason, Ref, UserBroadcast, Vsn,
 };
 use crate::route::{ControlChange, DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
-use crate::wal::{Lsn, Snapshot, Xid};
 
 /// How often expiries are looked for.
 const TICK: Duration = Duration::from_millis(500);

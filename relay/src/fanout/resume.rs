@@ -14,11 +14,11 @@ use super::shared_frames::SharedFrames;
 use super::snapshot::{Cut, SnapshotRow, Undelivered};
 use super::window::{Kept, Window};
 use crate::metrics;
+use crate::postgres::Xid;
 use crate::protocol::{
     Broadcast, BroadcastPayload, Envelope, Frame, Ref, Vsn, Waiting, encode_broadcast, heartbeat_reply,
 };
 use crate::route::{DatabaseTag, Position, Template, Topic};
-use crate::wal::Xid;
 
 pub(super) const OVERTAKEN: &str = "events are missing before this point; fetch them anew";
 

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::hub::SocketId;
 use super::outbox::{Offered, Outbox, Share};
 use super::snapshot::Cut;
+use crate::postgres::Xid;
 use crate::protocol::{Broadcast, Envelope, Frame, Ref, Vsn, encode_broadcast};
 use crate::route::{Scope, Topic};
-use crate::wal::Xid;
 
 /// Names a room. Channels outside `org:` have a public and a private room of the same name; those of `org:` have one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -22,11 +22,10 @@ use super::resume::{Cursor, replay_response};
 use super::room::Gate;
 use super::window::{Kept, Window};
 use crate::auth::{Credential, Payer};
-use crate::decode::Timestamp;
 use crate::metrics;
+use crate::postgres::{Lsn, Snapshot, Timestamp};
 use crate::protocol::{Encoding, Reason, Ref};
 use crate::route::{Position, Topic};
-use crate::wal::{Lsn, Snapshot};
 
 /// A join that waits for its rows.
 #[derive(Debug)]

@@ -19,10 +19,9 @@ pub(super) use self::kept::Kept;
 use self::kept::{entry_bytes, shared_bytes};
 use super::evicted::Evicted;
 use super::tight_queue::TightQueue;
-use crate::decode::Timestamp;
+use crate::postgres::{Snapshot, Timestamp, Xid};
 use crate::protocol::{Encoding, Vsn};
 use crate::route::{Position, Template, Topic};
-use crate::wal::{Snapshot, Xid};
 
 /// Memory taken by a topic, in bytes: its entry, and its place among those that are quiet.
 const TOPIC_BYTES: usize = entry_bytes::<(Topic, Channel)>() + TightQueue::<(Position, Topic)>::ELEMENT_BYTES;

@@ -7,10 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{ClientInput, HubChange, HubInput, SocketId};
 use super::world::*;
-use crate::decode::Timestamp;
+use crate::postgres::{Lsn, Timestamp, Xid};
 use crate::protocol::{Frame, Waiting};
 use crate::route::{Event, Position, Routed};
-use crate::wal::{Lsn, Xid};
 
 fn event(lsn: u64, name: &str) -> HubInput {
     let position = Position { timeline: 1, commit_lsn: Lsn(lsn), change: 0 };

@@ -4,9 +4,9 @@ use std::time::{Instant, SystemTime};
 
 use super::super::{ClientInput, SocketId, Unread};
 use super::world::*;
+use crate::postgres::Lsn;
 use crate::protocol::Vsn;
 use crate::route::{DatabaseTag, Event, Position};
-use crate::wal::Lsn;
 
 const EVENTS: usize = 20;
 const EVENT_BYTES: usize = 20_000;

@@ -16,10 +16,9 @@ use super::super::{
 };
 use super::world::*;
 use crate::auth::{Credential, Role};
-use crate::decode::Timestamp;
+use crate::postgres::{Lsn, Timestamp};
 use crate::protocol::{Encoding, UserBroadcast, Vsn};
 use crate::route::{ControlChange, DatabaseTag, Position, Template, Topic};
-use crate::wal::Lsn;
 
 const SOCKETS: u64 = 4;
 

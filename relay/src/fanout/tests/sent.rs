@@ -11,10 +11,9 @@ use super::super::{HubInput, RowsWanted, SnapshotFailure, SnapshotRow, SnapshotR
 use super::snapshot::{reason, row, split};
 use super::world::*;
 use crate::auth::{Credential, Grants, Role};
-use crate::decode::Timestamp;
+use crate::postgres::{Lsn, Timestamp};
 use crate::protocol::{Encoding, Frame, Vsn};
 use crate::route::{DatabaseTag, Event, Position, RealtimeMessage, Topic};
-use crate::wal::Lsn;
 
 const READER: Grants =
     Grants { read_broadcast: true, read_presence: true, write_broadcast: false, write_presence: false };

@@ -12,11 +12,10 @@ use super::super::{
     Publication, Publish, SnapshotRequest, SocketId, Unread, WindowLimits,
 };
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Grants, Keys, TokenError};
-use crate::decode::Timestamp;
 use crate::metrics::Metrics;
+use crate::postgres::{Lsn, Timestamp, Xid};
 use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Reason, Ref, UserBroadcast, Vsn, Waiting};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
-use crate::wal::{Lsn, Xid};
 
 pub(super) const ORG: Uuid = Uuid::from_u128(0xa);
 pub(super) const OTHER_ORG: Uuid = Uuid::from_u128(0xb);

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::super::tight_queue::TightQueue;
+use crate::postgres::Xid;
 use crate::protocol::Encoding;
 use crate::route::{Event, Position, RealtimeMessage, Topic};
-use crate::wal::Xid;
 
 /// Memory taken by an event besides its payload and its `meta`, in bytes: the entry itself, its place in the order, and
 /// what counts the owners of its payload.
