@@ -11,6 +11,8 @@
 //! pg_regress. `docs/postgres.md` has pg_upgrade, backups and restores. Streaming of transactions in progress needs no
 //! test: version 1 of pgoutput's protocol, which the relay asks for, has none.
 
+#![allow(clippy::disallowed_methods, reason = "rules for the relay; these are its surroundings")]
+
 mod attach;
 mod cluster;
 mod feedback;
