@@ -23,8 +23,8 @@ impl Hub {
         for (id, wire_topic) in self.channels_where(is_over) {
             self.close_channel(id, &wire_topic, &Reason::ReplicationNotEstablished);
         }
-        for (mouth, indicator) in self.typing.expired(now) {
-            self.end_typing(mouth.socket, indicator);
+        for (origin, indicator) in self.typing.expired(now) {
+            self.end_typing(&origin, indicator);
         }
     }
 
