@@ -66,7 +66,7 @@ impl Hub {
 
     /// As whom a credential opens a channel of an organization.
     fn identify(&self, topic: &Topic, credential: &Credential) -> Result<Identity, Reason> {
-        let is_active = |organization, user| self.agents.get(&(organization, user)).copied();
+        let is_active = |organization, user| self.agents.is_active((organization, user));
         auth::authorize(topic, credential, is_active).map_err(|refusal| {
             debug!(%topic, %refusal, "not authorized");
             refusal.reason(&topic.to_string())

@@ -26,6 +26,7 @@ impl Hub {
         for (origin, indicator) in self.typing.expired(now) {
             self.end_typing(&origin, indicator);
         }
+        self.report();
     }
 
     /// Ends the channels whose tokens have ended: what is decided from here on is not for them. So an event that commits

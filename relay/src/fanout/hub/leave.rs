@@ -75,7 +75,7 @@ impl Hub {
         }
         let now = Instant::now();
         self.part(&channel, now);
-        self.dashboard_closes(channel.identity, id, now);
+        self.agent_closes(channel.identity, id, now);
         self.token_use.leave(channel.token, id);
         Some(channel)
     }
