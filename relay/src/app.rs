@@ -24,11 +24,12 @@ use crate::ingest::Ingest;
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
 use crate::policies::{Policies, PolicyLimits};
+use crate::postgres::Lsn;
 use crate::snapshot::{Sessions, SnapshotReader};
 use crate::socket::Unfinished;
 use crate::turns::TurnLimits;
 use crate::vital::{VitalTask, VitalTasks};
-use crate::wal::{Lsn, WalConfig};
+use crate::wal::WalConfig;
 
 /// Inputs that may wait for the hub from each side. Behind a full queue the sender waits: sessions stop reading
 /// their sockets, and Postgres keeps the WAL.

@@ -16,7 +16,7 @@ pub use self::socket_file::{Group, Mode};
 use crate::auth::SECRET_BYTES_MIN;
 use crate::http::ForwardedHeader;
 use crate::jwks::JwksSource;
-use crate::wal::Conninfo;
+use crate::postgres::Conninfo;
 
 /// Broadcasts committed Postgres rows to Phoenix channel clients (supabase-js and its kin).
 #[derive(Debug, Parser)]

@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use crate::auth::ClaimPaths;
 use crate::decode::{DecodeError, Domains};
+use crate::postgres::{self, Conninfo, PostgresError, Purpose, ServerError, Snapshot};
 use crate::route::{MessageKeys, Operation, Route, Template};
-use crate::wal::{self, Conninfo, Purpose, ServerError, Snapshot, WalError};
+use crate::wal::WalError;
 
 pub use installations::{Installation, installations, problems};
 pub use snapshot::{RowsError, SnapshotQuery, read_sent, read_snapshot};
@@ -42,7 +43,7 @@ pub enum DbError {
     /// Agents that were left out, or were read from another table, can be read now.
     #[error("agents of schema {schema:?} have to be read anew")]
     AgentsToRead { schema: String },
-    #[error("query failed: {}", wal::cause(.0))]
+    #[error("query failed: {}", postgres::cause(.0))]
     Sql(tokio_postgres::Error),
 }
 
@@ -54,6 +55,12 @@ impl DbError {
             Self::Sql(_) | Self::Decode(_) | Self::AgentsToRead { .. } => true,
             _ => false,
         }
+    }
+}
+
+impl From<PostgresError> for DbError {
+    fn from(error: PostgresError) -> Self {
+        Self::Wal(error.into())
     }
 }
 
@@ -74,12 +81,12 @@ impl From<tokio_postgres::Error> for DbError {
 
 /// Opens an ordinary session; its connection ends with the client's last handle.
 pub async fn connect(conninfo: &Conninfo) -> Result<Client, DbError> {
-    Ok(wal::connect(conninfo).await?)
+    Ok(postgres::connect(conninfo).await?)
 }
 
 /// The same for questions that are not the relay's own.
 pub async fn connect_for(conninfo: &Conninfo, purpose: Purpose) -> Result<Client, DbError> {
-    Ok(wal::connect_for(conninfo, purpose).await?)
+    Ok(postgres::connect_for(conninfo, purpose).await?)
 }
 
 /// Refuses a user without the rights of campfire_relay. Where there is no such role, what comes next says more.
@@ -207,7 +214,7 @@ fn parse_snapshot(text: &str) -> Result<Snapshot, DbError> {
 }
 
 fn bad_answer() -> DbError {
-    DbError::Wal(WalError::Protocol("the answer to a query is not what it should be".to_owned()))
+    PostgresError::Protocol("the answer to a query is not what it should be".to_owned()).into()
 }
 
 /// Every domain and the type it comes down to: the stream names a column's domain, and only the catalog says that it
@@ -277,8 +284,4 @@ fn route(row: &tokio_postgres::Row) -> Result<Route, String> {
         columns: row.get(7),
         when_changed: row.get(8),
     })
-}
-
-fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

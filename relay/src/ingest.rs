@@ -24,14 +24,15 @@ use self::keyring::Keyring;
 use self::routing::{Routing, Turn};
 use crate::config::{Config, OnLostSlot, PublicChannels, Standby};
 use crate::db::{self, DbError};
-use crate::decode::{ChangeKind, Decoded, Decoder, Timestamp, Transaction};
+use crate::decode::{ChangeKind, Decoded, Decoder, Transaction};
 use crate::fanout::{HubChange, HubInput};
 use crate::http::Shared;
 use crate::metrics::Reason;
+use crate::postgres::{self, Lsn, Timestamp};
 use crate::route::{
     ControlChange, DatabaseTag, Misaddress, Position, RealtimeMessage, Refused, Routed, Router, SignedMessage,
 };
-use crate::wal::{self, Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream};
+use crate::wal::{self, Attachment, WalConfig, WalError, WalFrame, WalStream};
 
 /// How often feedback is considered and catching up is reported.
 const TICK: Duration = Duration::from_secs(1);
@@ -183,17 +184,17 @@ impl Ingest {
         let load = async {
             let what = "the tables of agents and routes, which somebody may have locked";
             let loaded = db::load_control(&mut sql, control_publication);
-            let control = wal::answered(&self.wal.database, what, loaded).await?;
+            let control = postgres::answered(&self.wal.database, what, loaded).await?;
             // Behind all that was loaded: who is let in before the stream has passed it would get what committed in
             // between by routes that were loaded and were not in force yet.
             let fence =
-                wal::answered(&self.wal.database, "a message into the WAL", wal::send_heartbeat(&sql))
+                postgres::answered(&self.wal.database, "a message into the WAL", wal::send_heartbeat(&sql))
                     .await?;
             let keys = db::message_keys(&sql, attachment.database_oid);
             Ok::<_, DbError>((
                 control,
                 fence,
-                wal::answered(&self.wal.database, "the keys of broadcasts", keys).await?,
+                postgres::answered(&self.wal.database, "the keys of broadcasts", keys).await?,
             ))
         };
         let Some(loaded) = self.stop.run_until_cancelled(load).await else { return Ok(()) };

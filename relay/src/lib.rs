@@ -9,6 +9,9 @@ pub mod config;
 pub mod metrics;
 pub mod seldom;
 
+// Words and lines of Postgres.
+pub mod postgres;
+
 // 1: the write-ahead log.
 pub mod wal;
 

@@ -29,8 +29,8 @@ use self::question::{Key, Question};
 use crate::auth::{Account, Credential, Grants, Payer};
 use crate::db;
 use crate::metrics::Metrics;
+use crate::postgres::{Conninfo, Purpose};
 use crate::turns::{TurnLimits, Turns};
-use crate::wal::{Conninfo, Purpose};
 
 /// What the policies say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -16,9 +16,10 @@ use tracing::{debug, warn};
 use crate::db::{self, DbError, RowsError, SnapshotQuery};
 use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows, SocketId};
 use crate::metrics::Metrics;
+use crate::postgres::{Conninfo, Lsn, Purpose};
 use crate::route::Topic;
 use crate::turns::{Full, Place, TurnLimits, Turns};
-use crate::wal::{self, Conninfo, Lsn, Purpose};
+use crate::wal;
 
 /// For a few rows each it only costs time.
 const SETTINGS: &str = "set jit = off";

@@ -5,7 +5,8 @@ use tokio_postgres::{Client, Transaction};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{DbError, quote_identifier};
+use super::DbError;
+use crate::postgres::quote_identifier;
 
 /// A schema made by `campfire.install()`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,13 +13,13 @@ use tokio_postgres::types::{Kind, ToSql, Type};
 use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage, SimpleQueryRow, Transaction};
 use uuid::Uuid;
 
-use super::{DbError, parse_snapshot, quote_identifier, routes};
+use super::{DbError, parse_snapshot, routes};
 use crate::auth::Credential;
-use crate::decode::{self, Timestamp};
+use crate::decode;
 use crate::fanout::{SnapshotRow, SnapshotRows};
+use crate::postgres::{Lsn, Snapshot, Timestamp, quote_identifier};
 use crate::protocol::Encoding;
 use crate::route::{Operation, Route, Scope, Topic};
-use crate::wal::{Lsn, Snapshot};
 
 /// The end of the year 9999: later is as good as never, and earlier than what Postgres takes.
 const UNIX_MICROS_MAX: i64 = 253_402_300_799_999_999;

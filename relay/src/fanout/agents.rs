@@ -7,7 +7,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::route::ControlChange;
-use crate::wal::{Snapshot, Xid};
+use crate::postgres::{Snapshot, Xid};
 
 /// An agent of an organization.
 pub(super) type Agent = (/* organization */ Uuid, /* user */ Uuid);

@@ -1,7 +1,7 @@
 //! Where a snapshot ends and the stream begins.
 
 use super::window::Kept;
-use crate::wal::{Lsn, Snapshot};
+use crate::postgres::{Lsn, Snapshot};
 
 /// Where a snapshot ends and the stream begins.
 #[derive(Debug)]

@@ -49,7 +49,7 @@ use super::typing::Typing;
 use super::window::Window;
 use crate::metrics::Metrics;
 use crate::route::{DatabaseTag, Position};
-use crate::wal::Lsn;
+use crate::postgres::Lsn;
 
 /// How often expiries are looked for.
 const TICK: Duration = Duration::from_millis(500);

@@ -10,10 +10,9 @@ use super::outbox::Outbox;
 use super::rows::{SnapshotFailure, SnapshotRows};
 use super::socket_id::SocketId;
 use crate::auth::{Credential, Grants, TokenError};
-use crate::decode::Timestamp;
+use crate::postgres::{Lsn, Snapshot, Timestamp, Xid};
 use crate::protocol::{JoinPayload, PresenceCall, Reason, Ref, UserBroadcast, Vsn};
 use crate::route::{DatabaseTag, Position, Routed, Topic};
-use crate::wal::{Lsn, Snapshot, Xid};
 
 /// What the hub may be told.
 #[derive(Debug)]

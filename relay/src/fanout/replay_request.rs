@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::rows::RowsWanted;
 use super::window::Window;
-use crate::decode::Timestamp;
+use crate::postgres::Timestamp;
 use crate::protocol::Reason;
 use crate::route::{DatabaseTag, Position, Scope, Topic};
 
@@ -166,7 +166,7 @@ mod tests {
     fn every_form_is_read() {
         let check = |replay: &str, expected| check(&organization(), replay, Ok(Some(expected)));
         let tag = DatabaseTag::new(1, 2);
-        let position = Position { timeline: 1, commit_lsn: crate::wal::Lsn(7), change: 0 };
+        let position = Position { timeline: 1, commit_lsn: crate::postgres::Lsn(7), change: 0 };
         let since = |limit| ReplayRequest::Since { since: Timestamp::from_unix_millis(1000), limit };
         let after = format!(r#"{{"after":"{}"}}"#, position.id(tag));
         check(&after, ReplayRequest::After { tag, position });
@@ -185,7 +185,7 @@ mod tests {
     fn private_channels_elsewhere_have_the_references_form_and_after() {
         let check = |replay: &str, expected| check(&elsewhere(), replay, Ok(Some(expected)));
         let tag = DatabaseTag::new(1, 2);
-        let position = Position { timeline: 1, commit_lsn: crate::wal::Lsn(7), change: 0 };
+        let position = Position { timeline: 1, commit_lsn: crate::postgres::Lsn(7), change: 0 };
         let since = |limit| ReplayRequest::SentSince { since: Timestamp::from_unix_millis(-1000), limit };
         check(r#"{"since":-1000}"#, since(25));
         check(r#"{"since":-1000,"limit":3}"#, since(3));

@@ -10,10 +10,9 @@ use uuid::Uuid;
 
 use super::socket_id::SocketId;
 use crate::auth::{Credential, Payer};
-use crate::decode::Timestamp;
+use crate::postgres::{Lsn, Snapshot, Timestamp};
 use crate::protocol::{Encoding, Reason, Ref};
 use crate::route::{Position, Topic};
-use crate::wal::{Lsn, Snapshot};
 
 /// A join that waits for its rows.
 #[derive(Debug)]

@@ -20,10 +20,9 @@ pub(super) use self::kept::Kept;
 use self::memory::{entry_bytes, give_back, shared_bytes};
 use self::topic_events::TopicEvents;
 use super::tight_queue::TightQueue;
-use crate::decode::Timestamp;
+use crate::postgres::{Snapshot, Timestamp, Xid};
 use crate::protocol::{Encoding, Vsn};
 use crate::route::{Position, Template, Topic};
-use crate::wal::{Snapshot, Xid};
 
 /// Memory taken by a topic, in bytes: its entry, and its place among those that are quiet.
 const TOPIC_BYTES: usize =

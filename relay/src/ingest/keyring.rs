@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::db::{self, DbError};
 use crate::decode::Transaction;
+use crate::postgres::{self, Conninfo};
 use crate::route::{MessageKeys, Refused, SignedMessage};
-use crate::wal::{self, Conninfo};
 
 /// How often a number that nobody announced may have the keys looked up. Any role can invent one, and the stream stands
 /// still meanwhile.
@@ -57,7 +57,7 @@ impl<'a> Keyring<'a> {
     async fn look_up(&mut self) -> Result<(), DbError> {
         let sql = db::connect(self.database).await?;
         let keys = db::message_keys(&sql, self.database_oid);
-        self.keys = wal::answered(self.database, "the keys of broadcasts", keys).await?;
+        self.keys = postgres::answered(self.database, "the keys of broadcasts", keys).await?;
         self.looked_up_at = Some(Instant::now());
         Ok(())
     }

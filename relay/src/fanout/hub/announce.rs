@@ -7,7 +7,7 @@ use crate::fanout::channel::{Channel, Stage};
 use crate::fanout::socket_id::SocketId;
 use crate::protocol::{Envelope, SystemStatus};
 use crate::route::{Position, Template};
-use crate::wal::Xid;
+use crate::postgres::Xid;
 
 const REPLICATION_READY: &str = "Replication connection established";
 

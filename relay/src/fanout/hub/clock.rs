@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use super::Hub;
-use crate::decode::Timestamp;
+use crate::postgres::Timestamp;
 use crate::fanout::channel::Channel;
 use crate::fanout::expiries::expired;
 use crate::protocol::Reason;

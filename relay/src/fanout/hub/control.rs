@@ -12,7 +12,7 @@ use crate::fanout::room::RoomKey;
 use crate::fanout::rows::SnapshotFailure;
 use crate::protocol::Reason;
 use crate::route::{ControlChange, DatabaseTag, Position, Topic};
-use crate::wal::{Lsn, Snapshot, Xid};
+use crate::postgres::{Lsn, Snapshot, Xid};
 
 impl Hub {
     /// The database is there, perhaps again, and streams what committed from `confirmed_flush_lsn` on.

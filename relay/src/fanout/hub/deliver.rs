@@ -18,7 +18,7 @@ use crate::fanout::roster::Difference;
 use crate::fanout::socket_id::SocketId;
 use crate::protocol::{Broadcast, Envelope, Frame, Reason, Ref, encode_broadcast, unmatched_topic};
 use crate::route::Position;
-use crate::wal::Xid;
+use crate::postgres::Xid;
 
 /// What is delivered to a room.
 #[derive(Clone, Copy, Debug)]

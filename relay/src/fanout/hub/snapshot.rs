@@ -26,7 +26,7 @@ use crate::fanout::window::{Kept, Window};
 use crate::metrics;
 use crate::protocol::{Reason, Ref};
 use crate::route::{Position, Topic};
-use crate::wal::Lsn;
+use crate::postgres::Lsn;
 
 impl Hub {
     /// Asks for the rows of a join.

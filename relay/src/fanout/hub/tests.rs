@@ -20,7 +20,7 @@ use crate::auth::{Credential, Grants, Role, TokenError};
 use crate::fanout::{ClientInput, HubInput, OutboxLimits, SocketId};
 use crate::protocol::{Encoding, UserBroadcast, Vsn};
 use crate::route::{ControlChange, Event, Position, RealtimeMessage, Topic};
-use crate::wal::Lsn;
+use crate::postgres::Lsn;
 
 #[test]
 fn events_reach_the_members_of_their_topic_in_order_under_both_spellings() {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::wal::{Snapshot, Xid};
+use crate::postgres::{Snapshot, Xid};
 
 /// How many are remembered.
 const EVICTED_MAX: usize = 16_384;

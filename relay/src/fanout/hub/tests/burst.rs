@@ -7,7 +7,7 @@ use crate::auth::{Credential, Grants, Role};
 use crate::fanout::{ClientInput, OutboxLimits, PresenceLimits, SocketId, WindowLimits};
 use crate::protocol::{Frame, PresenceCall, Vsn};
 use crate::route::{ControlChange, DatabaseTag, Position, Template, Topic};
-use crate::wal::Lsn;
+use crate::postgres::Lsn;
 
 const LIMITS: OutboxLimits = OutboxLimits { bytes_max: 1 << 20, frames_max: 16 };
 
@@ -202,7 +202,7 @@ fn commits_that_are_forgotten_are_no_loss_to_who_missed_no_event() {
         world.change(&[(&organization(), "elsewhere")], vec![]);
     }
     let head = world.hub.window.head();
-    let late = crate::decode::Timestamp::from_unix_millis(1_000 * (head.commit_lsn.0 as i64) + 290_000);
+    let late = crate::postgres::Timestamp::from_unix_millis(1_000 * (head.commit_lsn.0 as i64) + 290_000);
     world.hub.window.expire(late);
     let heard = world.read_all(socket);
     // Those that were queued came; the others had left, and that is said once.

@@ -6,11 +6,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::world::*;
-use crate::decode::Timestamp;
+use crate::postgres::{Lsn, Timestamp, Xid};
 use crate::fanout::{ClientInput, HubChange, HubInput, SocketId};
 use crate::protocol::{Frame, Waiting};
 use crate::route::{Event, Position, Routed};
-use crate::wal::{Lsn, Xid};
 
 fn event(lsn: u64, name: &str) -> HubInput {
     let position = Position { timeline: 1, commit_lsn: Lsn(lsn), change: 0 };

@@ -81,7 +81,7 @@ fn going_on_after_a_row() {
 #[test]
 fn going_on_from_a_time() {
     check("the middle", with_messages, |world| {
-        let middle = crate::decode::Timestamp::from_unix_millis(1_000 * world.lsn as i64 / 2);
+        let middle = crate::postgres::Timestamp::from_unix_millis(1_000 * world.lsn as i64 / 2);
         let (start, _) = world.hub.window.since(&Topic::Other("room".into()), middle, 1);
         assert_eq!(start.commit_lsn, Lsn(world.lsn - 8));
     });
@@ -254,8 +254,8 @@ async fn a_burst_into_a_large_room_leaves_turns_to_others() {
     }
     let change = |number: u64| crate::fanout::HubChange {
         position: Position { timeline: 1, commit_lsn: Lsn(8 * number), change: 0 },
-        xid: crate::wal::Xid(number as u32),
-        committed_at: crate::decode::Timestamp::from_unix_millis(1_000),
+        xid: crate::postgres::Xid(number as u32),
+        committed_at: crate::postgres::Timestamp::from_unix_millis(1_000),
         meta: Arc::from(b"{}".as_slice()),
         routed: crate::route::Routed {
             events: vec![Event {

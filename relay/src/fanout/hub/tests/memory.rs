@@ -6,7 +6,7 @@ use super::world::*;
 use crate::fanout::{ClientInput, SocketId, Unread};
 use crate::protocol::Vsn;
 use crate::route::{DatabaseTag, Event, Position};
-use crate::wal::Lsn;
+use crate::postgres::Lsn;
 
 const EVENTS: usize = 20;
 const EVENT_BYTES: usize = 20_000;

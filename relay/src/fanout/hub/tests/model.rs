@@ -13,14 +13,13 @@ use super::super::announce::EMPTIED;
 use super::super::replay::OVERTAKEN;
 use super::world::*;
 use crate::auth::{Credential, Role};
-use crate::decode::Timestamp;
+use crate::postgres::{Lsn, Timestamp};
 use crate::fanout::{
     ClientInput, HubInput, OutboxLimits, Publication, Publish, SnapshotFailure, SnapshotRow, SnapshotRows,
     SocketId, WindowLimits,
 };
 use crate::protocol::{Encoding, UserBroadcast, Vsn};
 use crate::route::{ControlChange, DatabaseTag, Position, Template, Topic};
-use crate::wal::Lsn;
 
 const SOCKETS: u64 = 4;
 

@@ -6,7 +6,7 @@ use super::world::*;
 use crate::fanout::{ClientInput, OutboxLimits, SocketId};
 use crate::protocol::Vsn;
 use crate::route::{ControlChange, DatabaseTag, Position, Topic};
-use crate::wal::Lsn;
+use crate::postgres::Lsn;
 
 impl World {
     /// Joins with a replay and returns its part of the reply and what else came.

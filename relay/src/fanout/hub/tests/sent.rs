@@ -10,11 +10,10 @@ use uuid::Uuid;
 use super::snapshot::{reason, row, split};
 use super::world::*;
 use crate::auth::{Credential, Grants, Role};
-use crate::decode::Timestamp;
+use crate::postgres::{Lsn, Timestamp};
 use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRow, SnapshotRows, SocketId};
 use crate::protocol::{Encoding, Frame, Vsn};
 use crate::route::{DatabaseTag, Event, Position, RealtimeMessage, Topic};
-use crate::wal::Lsn;
 
 const READER: Grants =
     Grants { read_broadcast: true, read_presence: true, write_broadcast: false, write_presence: false };

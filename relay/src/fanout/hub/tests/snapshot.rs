@@ -12,7 +12,7 @@ use crate::fanout::{
 };
 use crate::protocol::{Encoding, Vsn};
 use crate::route::{ControlChange, DatabaseTag, Position, Topic};
-use crate::wal::{Lsn, Xid};
+use crate::postgres::{Lsn, Xid};
 
 const WANTS: &str = r#"{"broadcast":{"replay":{"snapshot":50}}}"#;
 
@@ -140,7 +140,7 @@ fn without_rows_the_join_is_refused_and_may_be_tried_again() {
     }
     world.ask(socket, &channel, agent());
     let large = SnapshotRow { payload: vec![b' '; 20_000].into(), ..row("e") };
-    let snapshot: crate::wal::Snapshot = "1:1:".parse().unwrap();
+    let snapshot: crate::postgres::Snapshot = "1:1:".parse().unwrap();
     world.answer(Ok(SnapshotRows { snapshot, lsn: Lsn(0), rows: vec![large] }));
     assert_eq!(reason(&world.take(socket)), UNAVAILABLE);
     assert_eq!(world.hub.metrics.snapshot_bytes.get(), 0);

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Grants, Keys, TokenError};
-use crate::decode::Timestamp;
+use crate::postgres::{Lsn, Timestamp, Xid};
 use crate::fanout::{
     ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
     Publication, Publish, SnapshotRequest, SocketId, Unread, WindowLimits,
@@ -16,7 +16,6 @@ use crate::fanout::{
 use crate::metrics::Metrics;
 use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Reason, Ref, UserBroadcast, Vsn, Waiting};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
-use crate::wal::{Lsn, Xid};
 
 pub(super) const ORG: Uuid = Uuid::from_u128(0xa);
 pub(super) const OTHER_ORG: Uuid = Uuid::from_u128(0xb);

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use self::login::Login;
-use super::{Conninfo, ServerError, WalConfig, WalError, settings};
+use super::{Conninfo, PostgresError, ServerError, settings};
 
 pub(super) use self::dial::{Attempt, Attempts, Duplex, Line};
 pub(super) use self::login::NO_HASH;
@@ -35,35 +35,44 @@ const LONG_BYTES: usize = 64 * 1024;
 /// What is looked at: the header of XLogData, and how the message in it begins.
 const LONG_HEAD_BYTES: usize = XLOG_DATA_HEADER_BYTES + 128;
 /// Of XLogData: tag, start, end, time.
-pub(super) const XLOG_DATA_HEADER_BYTES: usize = 1 + 8 + 8 + 8;
+pub(crate) const XLOG_DATA_HEADER_BYTES: usize = 1 + 8 + 8 + 8;
 
-pub(super) struct Connection {
+/// Told how a long message begins and how many bytes it has: what stands for it, if it need not be read whole. The rest
+/// of it is thrown away as it comes.
+pub type Excerpt = fn(head: &[u8], bytes: usize) -> Option<Bytes>;
+
+pub(crate) struct Connection {
     socket: Box<dyn Duplex>,
     buffer: BytesMut,
     frame_bytes_max: usize,
-    excerpt: fn(&[u8], usize) -> Option<Bytes>,
+    excerpt: Excerpt,
     /// Bytes to come that belong to a message of which an excerpt was taken.
     unwanted: usize,
     /// The server process that serves us.
-    pub(super) pid: i32,
+    pub(crate) pid: i32,
 }
 
 /// One message of the server, without its header.
-pub(super) struct Frame {
-    pub(super) tag: u8,
-    pub(super) body: Bytes,
+pub(crate) struct Frame {
+    pub(crate) tag: u8,
+    pub(crate) body: Bytes,
 }
 
 /// A row of a simple query, in text format.
-pub(super) type Row = Vec<Option<String>>;
+pub(crate) type Row = Vec<Option<String>>;
 
 impl Connection {
     /// Connects to the first host that is a primary and lets us in. A refusal of the password is final; hosts after
     /// it are not asked.
-    pub(super) async fn open(config: &WalConfig) -> Result<Connection, WalError> {
-        let mut attempts = Attempts::new(&config.database).await;
+    pub(crate) async fn open(
+        conninfo: &Conninfo,
+        frame_bytes_max: usize,
+        excerpt: Excerpt,
+    ) -> Result<Connection, PostgresError> {
+        let mut attempts = Attempts::new(conninfo).await;
         while let Some(attempt) = attempts.next() {
-            match in_time(&config.database, &attempt, Connection::open_one(config, &attempt).boxed()).await {
+            let opening = Connection::open_one(conninfo, &attempt, frame_bytes_max, excerpt).boxed();
+            match in_time(conninfo, &attempt, opening).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => attempts.failed(error)?,
             }
@@ -71,14 +80,18 @@ impl Connection {
         Err(attempts.into_error())
     }
 
-    async fn open_one(config: &WalConfig, attempt: &Attempt) -> Result<Connection, WalError> {
-        let conninfo = &config.database;
+    async fn open_one(
+        conninfo: &Conninfo,
+        attempt: &Attempt,
+        frame_bytes_max: usize,
+        excerpt: Excerpt,
+    ) -> Result<Connection, PostgresError> {
         let Line { socket, is_tls, binding } = attempt.dial(conninfo).await?;
         let mut connection = Connection {
             socket,
             buffer: BytesMut::with_capacity(READ_BYTES),
-            frame_bytes_max: config.frame_bytes_max,
-            excerpt: config.excerpt,
+            frame_bytes_max,
+            excerpt,
             unwanted: 0,
             pid: 0,
         };
@@ -86,8 +99,8 @@ impl Connection {
         connection.log_in(&Login { conninfo, password, is_tls, binding }).await.map_err(
             |error| match &error {
                 // TLS 1.3 tells of a refused client certificate only now.
-                WalError::ConnectionLost(lost) => match tls_problem(lost) {
-                    Some(problem) => WalError::Tls { address: attempt.to_string(), problem },
+                PostgresError::ConnectionLost(lost) => match tls_problem(lost) {
+                    Some(problem) => PostgresError::Tls { address: attempt.to_string(), problem },
                     None => error,
                 },
                 _ => error,
@@ -95,7 +108,7 @@ impl Connection {
         )?;
         connection.query(settings::PIN_WHAT_THERE_IS).await?;
         if connection.query_value("select pg_catalog.pg_is_in_recovery()").await? == "t" {
-            return Err(WalError::Standby);
+            return Err(PostgresError::Standby);
         }
         // Such a database may hold bytes that are no UTF-8, and the server's check of them would end the stream for
         // ever; unchecked, `decode` replaces them. Any other encoding is converted as it should be.
@@ -106,7 +119,7 @@ impl Connection {
     }
 
     /// Runs one command and collects its rows.
-    pub(super) async fn query(&mut self, command: &str) -> Result<Vec<Row>, WalError> {
+    pub(crate) async fn query(&mut self, command: &str) -> Result<Vec<Row>, PostgresError> {
         self.send_query(command).await?;
         let mut rows = Vec::new();
         let mut error = None;
@@ -118,7 +131,7 @@ impl Connection {
             };
             match frame.tag {
                 b'D' => rows.push(parse_row(frame.body)?),
-                b'E' => error = Some(WalError::from(parse_error(frame.body)?)),
+                b'E' => error = Some(PostgresError::from(parse_error(frame.body)?)),
                 b'Z' => return error.map_or(Ok(rows), Err),
                 // Row description, completion, notices, parameters, an empty query.
                 b'T' | b'C' | b'N' | b'S' | b'I' => {}
@@ -128,16 +141,16 @@ impl Connection {
     }
 
     /// The only value of a query that has one.
-    pub(super) async fn query_value(&mut self, command: &str) -> Result<String, WalError> {
+    pub(crate) async fn query_value(&mut self, command: &str) -> Result<String, PostgresError> {
         let rows = self.query(command).await?;
         rows.into_iter()
             .next()
             .and_then(|row| row.into_iter().next().flatten())
-            .ok_or_else(|| WalError::Protocol(format!("no value came for: {command}")))
+            .ok_or_else(|| PostgresError::Protocol(format!("no value came for: {command}")))
     }
 
     /// Runs START_REPLICATION. From here on the server sends CopyData on its own.
-    pub(super) async fn start_copy_both(&mut self, command: &str) -> Result<(), WalError> {
+    pub(crate) async fn start_copy_both(&mut self, command: &str) -> Result<(), PostgresError> {
         self.send_query(command).await?;
         loop {
             let frame = self.frame().await?;
@@ -151,7 +164,7 @@ impl Connection {
     }
 
     /// The next whole message that has been read already.
-    pub(super) fn buffered_frame(&mut self) -> Result<Option<Frame>, WalError> {
+    pub(crate) fn buffered_frame(&mut self) -> Result<Option<Frame>, PostgresError> {
         let unwanted = self.unwanted.min(self.buffer.len());
         self.buffer.advance(unwanted);
         self.unwanted -= unwanted;
@@ -162,7 +175,7 @@ impl Connection {
         // The length counts itself, but not the tag.
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if length < 4 {
-            return Err(WalError::Protocol(format!("a message of {length} bytes")));
+            return Err(PostgresError::Protocol(format!("a message of {length} bytes")));
         }
         if tag == b'd' && length > LONG_BYTES {
             let Some(head) = self.buffer.get(HEADER_BYTES..HEADER_BYTES + LONG_HEAD_BYTES) else {
@@ -176,7 +189,7 @@ impl Connection {
             }
         }
         if length > self.frame_bytes_max {
-            return Err(WalError::FrameTooLarge { bytes: length, limit: self.frame_bytes_max });
+            return Err(PostgresError::FrameTooLarge { bytes: length, limit: self.frame_bytes_max });
         }
         if self.buffer.len() < 1 + length {
             // So that a large message is not copied again each time the buffer grows.
@@ -189,32 +202,32 @@ impl Connection {
 
     /// Reads what has arrived, waiting for something. Safe to cancel: bytes go from the socket into the buffer or
     /// stay where they are.
-    pub(super) async fn fill(&mut self) -> Result<(), WalError> {
+    pub(crate) async fn fill(&mut self) -> Result<(), PostgresError> {
         if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
             self.buffer.reserve(READ_BYTES);
         }
         match self.socket.read_buf(&mut self.buffer).await {
-            Ok(0) => Err(WalError::ConnectionLost(io::ErrorKind::UnexpectedEof.into())),
+            Ok(0) => Err(PostgresError::ConnectionLost(io::ErrorKind::UnexpectedEof.into())),
             Ok(_) => Ok(()),
-            Err(error) => Err(WalError::ConnectionLost(error)),
+            Err(error) => Err(PostgresError::ConnectionLost(error)),
         }
     }
 
-    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), WalError> {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), PostgresError> {
         let sent = async {
             self.socket.write_all(bytes).await?;
             self.socket.flush().await
         };
-        sent.await.map_err(WalError::ConnectionLost)
+        sent.await.map_err(PostgresError::ConnectionLost)
     }
 
-    async fn send_query(&mut self, command: &str) -> Result<(), WalError> {
+    async fn send_query(&mut self, command: &str) -> Result<(), PostgresError> {
         let mut message = BytesMut::new();
-        frontend::query(command, &mut message).map_err(|error| WalError::Protocol(error.to_string()))?;
+        frontend::query(command, &mut message).map_err(|error| PostgresError::Protocol(error.to_string()))?;
         self.send(&message).await
     }
 
-    async fn frame(&mut self) -> Result<Frame, WalError> {
+    async fn frame(&mut self) -> Result<Frame, PostgresError> {
         loop {
             if let Some(frame) = self.buffered_frame()? {
                 return Ok(frame);
@@ -228,21 +241,21 @@ impl Connection {
 pub(super) async fn in_time<T>(
     conninfo: &Conninfo,
     attempt: &Attempt,
-    opening: BoxFuture<'_, Result<T, WalError>>,
-) -> Result<T, WalError> {
+    opening: BoxFuture<'_, Result<T, PostgresError>>,
+) -> Result<T, PostgresError> {
     let limit = conninfo.connect_timeout;
-    let late = || WalError::ConnectTimeout { address: attempt.to_string(), timeout: limit };
+    let late = || PostgresError::ConnectTimeout { address: attempt.to_string(), timeout: limit };
     timeout(limit, opening).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// An ErrorResponse: pairs of a letter and a C string, ended by a zero byte.
-pub(super) fn parse_error(mut body: Bytes) -> Result<ServerError, WalError> {
+pub(crate) fn parse_error(mut body: Bytes) -> Result<ServerError, PostgresError> {
     let mut error = ServerError { code: String::new(), message: String::new(), hint: None };
     while let Ok(field @ 1..) = body.try_get_u8() {
         let end = body
             .iter()
             .position(|&byte| byte == 0)
-            .ok_or_else(|| WalError::Protocol("an ErrorResponse that does not end".to_owned()))?;
+            .ok_or_else(|| PostgresError::Protocol("an ErrorResponse that does not end".to_owned()))?;
         let text = String::from_utf8_lossy(&body.split_to(end)).into_owned();
         body.advance(1);
         match field {
@@ -255,12 +268,12 @@ pub(super) fn parse_error(mut body: Bytes) -> Result<ServerError, WalError> {
     Ok(error)
 }
 
-pub(super) fn unexpected(tag: u8, place: &str) -> WalError {
-    WalError::Protocol(format!("message {:?} in {place}", char::from(tag)))
+pub(crate) fn unexpected(tag: u8, place: &str) -> PostgresError {
+    PostgresError::Protocol(format!("message {:?} in {place}", char::from(tag)))
 }
 
-fn parse_row(mut body: Bytes) -> Result<Row, WalError> {
-    let truncated = || WalError::Protocol("a DataRow that ends early".to_owned());
+fn parse_row(mut body: Bytes) -> Result<Row, PostgresError> {
+    let truncated = || PostgresError::Protocol("a DataRow that ends early".to_owned());
     let column_count = body.try_get_u16().map_err(|_| truncated())?;
     (0..column_count)
         .map(|_| match body.try_get_i32().map_err(|_| truncated())? {

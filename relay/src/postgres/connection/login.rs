@@ -6,8 +6,8 @@ use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256
 use postgres_protocol::message::frontend;
 
 use super::{Connection, Frame, parse_error, unexpected};
-use crate::wal::conninfo::{ChannelBinding, Conninfo};
-use crate::wal::{Purpose, WalError, settings};
+use crate::postgres::conninfo::{ChannelBinding, Conninfo};
+use crate::postgres::{PostgresError, Purpose, settings};
 
 // Codes of the Authentication message.
 const OK: u32 = 0;
@@ -26,7 +26,7 @@ pub(super) struct Login<'a> {
 }
 
 impl Connection {
-    pub(super) async fn log_in(&mut self, login: &Login<'_>) -> Result<(), WalError> {
+    pub(super) async fn log_in(&mut self, login: &Login<'_>) -> Result<(), PostgresError> {
         let options = settings::options(login.conninfo.options.as_deref(), Purpose::Control);
         let parameters = [
             ("user", login.conninfo.user.as_str()),
@@ -43,11 +43,11 @@ impl Connection {
         self.await_ready().await
     }
 
-    async fn authenticate(&mut self, login: &Login<'_>) -> Result<(), WalError> {
+    async fn authenticate(&mut self, login: &Login<'_>) -> Result<(), PostgresError> {
         let user = login.conninfo.user.as_str();
         let required = || {
             let password = login.password.as_deref().map(str::as_bytes);
-            password.ok_or_else(|| WalError::PasswordMissing { user: user.to_owned() })
+            password.ok_or_else(|| PostgresError::PasswordMissing { user: user.to_owned() })
         };
         let must_bind = login.conninfo.channel_binding == ChannelBinding::Require;
         let mut is_bound = false;
@@ -56,7 +56,9 @@ impl Connection {
             let mut message = BytesMut::new();
             if must_bind && !is_bound && code != SASL {
                 let method = method_name(code);
-                return Err(WalError::ChannelBinding(format!("it asks for {method} authentication instead")));
+                return Err(PostgresError::ChannelBinding(format!(
+                    "it asks for {method} authentication instead"
+                )));
             }
             match code {
                 OK => return Ok(()),
@@ -73,7 +75,7 @@ impl Connection {
                     self.scram(required()?, mechanism, binding).await?;
                     continue;
                 }
-                other => return Err(WalError::AuthenticationMethod { method: method_name(other) }),
+                other => return Err(PostgresError::AuthenticationMethod { method: method_name(other) }),
             }
             self.send(&message).await?;
         }
@@ -84,7 +86,7 @@ impl Connection {
         password: &[u8],
         mechanism: &str,
         binding: sasl::ChannelBinding,
-    ) -> Result<(), WalError> {
+    ) -> Result<(), PostgresError> {
         let mut scram = ScramSha256::new(password, binding);
         let mut message = BytesMut::new();
         frontend::sasl_initial_response(mechanism, scram.message(), &mut message).map_err(protocol)?;
@@ -108,7 +110,7 @@ impl Connection {
     }
 
     /// The next Authentication message: its code, and what follows.
-    async fn authentication(&mut self) -> Result<(u32, Bytes), WalError> {
+    async fn authentication(&mut self) -> Result<(u32, Bytes), PostgresError> {
         loop {
             let Frame { tag, mut body } = self.frame().await?;
             match tag {
@@ -120,7 +122,7 @@ impl Connection {
         }
     }
 
-    async fn await_ready(&mut self) -> Result<(), WalError> {
+    async fn await_ready(&mut self) -> Result<(), PostgresError> {
         loop {
             let Frame { tag, mut body } = self.frame().await?;
             match tag {
@@ -135,7 +137,10 @@ impl Connection {
 }
 
 /// The best mechanism that both sides know, and what SCRAM says of the channel.
-fn mechanism(login: &Login<'_>, offered: &[u8]) -> Result<(&'static str, sasl::ChannelBinding), WalError> {
+fn mechanism(
+    login: &Login<'_>,
+    offered: &[u8],
+) -> Result<(&'static str, sasl::ChannelBinding), PostgresError> {
     let offers = |name: &str| offered.split(|&byte| byte == 0).any(|offer| offer == name.as_bytes());
     let setting = login.conninfo.channel_binding;
     let binding = login.binding.clone().filter(|_| setting != ChannelBinding::Disable);
@@ -143,7 +148,7 @@ fn mechanism(login: &Login<'_>, offered: &[u8]) -> Result<(&'static str, sasl::C
         Some(hash) if offers(SCRAM_SHA_256_PLUS) => {
             Ok((SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(hash)))
         }
-        _ if setting == ChannelBinding::Require => Err(WalError::ChannelBinding(
+        _ if setting == ChannelBinding::Require => Err(PostgresError::ChannelBinding(
             match (login.is_tls, &login.binding) {
                 (false, _) => "there is no TLS to bind to",
                 (true, None) => NO_HASH,
@@ -151,7 +156,7 @@ fn mechanism(login: &Login<'_>, offered: &[u8]) -> Result<(&'static str, sasl::C
             }
             .to_owned(),
         )),
-        _ if !offers(SCRAM_SHA_256) => Err(WalError::AuthenticationMethod { method: "another SASL" }),
+        _ if !offers(SCRAM_SHA_256) => Err(PostgresError::AuthenticationMethod { method: "another SASL" }),
         // "We could have": a server that offered it after all then knows that somebody took the offer away.
         Some(_) => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unrequested())),
         None => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unsupported())),
@@ -159,7 +164,7 @@ fn mechanism(login: &Login<'_>, offered: &[u8]) -> Result<(&'static str, sasl::C
 }
 
 /// Of Ed25519, and of hashes that nobody should use.
-pub(in crate::wal) const NO_HASH: &str = "the signature of its certificate has no hash to bind to; give the server one \
+pub(in crate::postgres) const NO_HASH: &str = "the signature of its certificate has no hash to bind to; give the server one \
     that is signed with ECDSA or RSA and SHA-2, or verify it by sslmode=verify-full without channel_binding";
 
 fn method_name(code: u32) -> &'static str {
@@ -174,6 +179,6 @@ fn method_name(code: u32) -> &'static str {
     }
 }
 
-fn protocol(error: impl std::fmt::Display) -> WalError {
-    WalError::Protocol(error.to_string())
+fn protocol(error: impl std::fmt::Display) -> PostgresError {
+    PostgresError::Protocol(error.to_string())
 }

@@ -22,8 +22,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::certificate;
-use crate::wal::WalError;
-use crate::wal::conninfo::{Conninfo, Roots, SslMode};
+use crate::postgres::PostgresError;
+use crate::postgres::conninfo::{Conninfo, Roots, SslMode};
 
 /// A handshake's outcome: the stream, and what SCRAM may bind to.
 pub(super) struct Secured {
@@ -37,15 +37,15 @@ pub(super) async fn secure(
     host: &str,
     address: &str,
     stream: TcpStream,
-) -> Result<Secured, WalError> {
-    let failed = |problem: String| WalError::Tls { address: address.to_owned(), problem };
+) -> Result<Secured, PostgresError> {
+    let failed = |problem: String| PostgresError::Tls { address: address.to_owned(), problem };
     let config = client_config(conninfo)?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| failed(format!("{host:?} is not a name that a certificate can have")))?;
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     let stream = connected.map_err(|error| match tls_problem(&error) {
         Some(problem) => failed(problem),
-        None => WalError::Connect { address: address.to_owned(), source: error },
+        None => PostgresError::Connect { address: address.to_owned(), source: error },
     })?;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let binding = certificates.first().and_then(|end_entity| certificate::end_point_hash(end_entity));
@@ -53,7 +53,7 @@ pub(super) async fn secure(
 }
 
 /// What TLS itself has to say of an error, as against the network.
-pub(in crate::wal) fn tls_problem(error: &io::Error) -> Option<String> {
+pub(in crate::postgres) fn tls_problem(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     Some(match error {
         rustls::Error::InvalidCertificate(reason) => of_certificate(reason),
@@ -91,12 +91,12 @@ const VERSION_1: &str = "the server's certificate is one of X.509 version 1, whi
     without sslrootcert, and for verify-ca where sslrootcert is that very certificate; for more, make one of version 3 \
     (openssl req -x509 -addext subjectAltName=DNS:HOST, or openssl x509 -req -extfile)";
 
-fn client_config(conninfo: &Conninfo) -> Result<ClientConfig, WalError> {
+fn client_config(conninfo: &Conninfo) -> Result<ClientConfig, PostgresError> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Verifier::new(conninfo, Arc::clone(&provider))?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| WalError::TlsSettings(error.to_string()))?
+        .map_err(|error| PostgresError::TlsSettings(error.to_string()))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let files = conninfo.client_certificate.as_ref();
@@ -107,21 +107,21 @@ fn client_config(conninfo: &Conninfo) -> Result<ClientConfig, WalError> {
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable(&files.key, &error))?;
     builder
         .with_client_auth_cert(chain, key)
-        .map_err(|error| WalError::TlsSettings(format!("sslcert and sslkey do not fit: {error}")))
+        .map_err(|error| PostgresError::TlsSettings(format!("sslcert and sslkey do not fit: {error}")))
 }
 
 /// libpq's rule: nobody but the owner, or root's group where root owns it.
-fn check_key_permissions(key: &Path) -> Result<(), WalError> {
+fn check_key_permissions(key: &Path) -> Result<(), PostgresError> {
     let metadata = fs::metadata(key).map_err(|error| unreadable(key, &error))?;
     let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
     if metadata.mode() & forbidden != 0 {
         let text = format!("others may read the key {}; chmod it to 0600", key.display());
-        return Err(WalError::TlsSettings(text));
+        return Err(PostgresError::TlsSettings(text));
     }
     Ok(())
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, WalError> {
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PostgresError> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect)
         .map_err(|error| unreadable(file, &error))?;
@@ -131,8 +131,8 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, WalError> {
     Ok(certificates)
 }
 
-fn unreadable(file: &Path, error: &dyn std::fmt::Display) -> WalError {
-    WalError::TlsSettings(format!("cannot use {}: {error}", file.display()))
+fn unreadable(file: &Path, error: &dyn std::fmt::Display) -> PostgresError {
+    PostgresError::TlsSettings(format!("cannot use {}: {error}", file.display()))
 }
 
 /// How much of a server's certificate is looked at.
@@ -153,7 +153,7 @@ struct Trust {
 }
 
 impl Verifier {
-    fn new(conninfo: &Conninfo, provider: Arc<CryptoProvider>) -> Result<Verifier, WalError> {
+    fn new(conninfo: &Conninfo, provider: Arc<CryptoProvider>) -> Result<Verifier, PostgresError> {
         let must_verify = conninfo.ssl_mode >= SslMode::VerifyCa;
         let trust = match &conninfo.root_certificates {
             Roots::File(file) if must_verify || file.exists() => Some(Trust::new(certificates(file)?)?),
@@ -163,13 +163,13 @@ impl Verifier {
                 roots.add_parsable_certificates(found.certs);
                 if roots.is_empty() {
                     let text = "sslrootcert=system: the operating system has no root certificates";
-                    return Err(WalError::TlsSettings(text.to_owned()));
+                    return Err(PostgresError::TlsSettings(text.to_owned()));
                 }
                 Some(Trust { roots, pinned: Vec::new() })
             }
             Roots::None if must_verify => {
                 let text = "sslmode=verify-ca and verify-full need sslrootcert";
-                return Err(WalError::TlsSettings(text.to_owned()));
+                return Err(PostgresError::TlsSettings(text.to_owned()));
             }
             Roots::File(_) | Roots::None => None,
         };
@@ -178,12 +178,12 @@ impl Verifier {
 }
 
 impl Trust {
-    fn new(pinned: Vec<CertificateDer<'static>>) -> Result<Trust, WalError> {
+    fn new(pinned: Vec<CertificateDer<'static>>) -> Result<Trust, PostgresError> {
         let mut roots = RootCertStore::empty();
         for certificate in &pinned {
             roots
                 .add(certificate.clone())
-                .map_err(|error| WalError::TlsSettings(format!("sslrootcert: {error}")))?;
+                .map_err(|error| PostgresError::TlsSettings(format!("sslrootcert: {error}")))?;
         }
         Ok(Trust { roots, pinned })
     }

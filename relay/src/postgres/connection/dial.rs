@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::tls;
-use crate::wal::WalError;
-use crate::wal::conninfo::{Conninfo, Host, HostAddress, SslMode};
+use crate::postgres::PostgresError;
+use crate::postgres::conninfo::{Conninfo, Host, HostAddress, SslMode};
 
 /// A host that vanished is found after 10 + 3 × 5 s, and one that leaves our bytes unacknowledged after 30 s. The
 /// kernel's defaults are hours.
@@ -23,22 +23,22 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(in crate::wal) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(in crate::postgres) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A way to the server, before anybody has logged in.
-pub(in crate::wal) struct Line {
-    pub(in crate::wal) socket: Box<dyn Duplex>,
-    pub(in crate::wal) is_tls: bool,
+pub(in crate::postgres) struct Line {
+    pub(in crate::postgres) socket: Box<dyn Duplex>,
+    pub(in crate::postgres) is_tls: bool,
     /// The server's `tls-server-end-point`, if its certificate has one.
-    pub(in crate::wal) binding: Option<Vec<u8>>,
+    pub(in crate::postgres) binding: Option<Vec<u8>>,
 }
 
 /// One address to try, and whether to ask for TLS there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::wal) struct Attempt {
-    pub(in crate::wal) host: Host,
+pub(in crate::postgres) struct Attempt {
+    pub(in crate::postgres) host: Host,
     address: Address,
     asks_tls: bool,
 }
@@ -50,15 +50,15 @@ enum Address {
 }
 
 /// What is left to try, and what went wrong so far.
-pub(in crate::wal) struct Attempts {
+pub(in crate::postgres) struct Attempts {
     left: std::vec::IntoIter<Attempt>,
     current: Option<Attempt>,
-    error: Option<WalError>,
+    error: Option<PostgresError>,
 }
 
 impl Attempts {
     /// All addresses, in the order of the hosts and of the resolver, each as often as `sslmode` has ways to it.
-    pub(in crate::wal) async fn new(conninfo: &Conninfo) -> Attempts {
+    pub(in crate::postgres) async fn new(conninfo: &Conninfo) -> Attempts {
         let (mut attempts, mut error) = (Vec::new(), None);
         for host in &conninfo.hosts {
             let ways: &[bool] = match (&host.address, conninfo.ssl_mode) {
@@ -81,7 +81,7 @@ impl Attempts {
         Attempts { left: attempts.into_iter(), current: None, error }
     }
 
-    pub(in crate::wal) fn next(&mut self) -> Option<Attempt> {
+    pub(in crate::postgres) fn next(&mut self) -> Option<Attempt> {
         let next = self.left.next()?;
         // The other way to the same address is worth it only if this one failed by being what it is (`failed`).
         self.current = Some(next.clone());
@@ -90,9 +90,9 @@ impl Attempts {
 
     /// Goes on after a failure that another attempt may not have. A refusal of the password is final; hosts after it
     /// are not asked.
-    pub(in crate::wal) fn failed(&mut self, error: WalError) -> Result<(), WalError> {
-        let is_of_this_way = matches!(&error, WalError::Tls { .. })
-            || matches!(&error, WalError::Authentication(server) if server.code == "28000");
+    pub(in crate::postgres) fn failed(&mut self, error: PostgresError) -> Result<(), PostgresError> {
+        let is_of_this_way = matches!(&error, PostgresError::Tls { .. })
+            || matches!(&error, PostgresError::Authentication(server) if server.code == "28000");
         let other_way = match (&self.current, self.left.as_slice().first()) {
             (Some(current), Some(next)) => current.address == next.address,
             _ => false,
@@ -111,17 +111,17 @@ impl Attempts {
         })
     }
 
-    pub(in crate::wal) fn into_error(self) -> WalError {
+    pub(in crate::postgres) fn into_error(self) -> PostgresError {
         self.error.unwrap_or_else(|| {
             let source = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
-            WalError::Connect { address: "(none)".to_owned(), source }
+            PostgresError::Connect { address: "(none)".to_owned(), source }
         })
     }
 }
 
 impl Attempt {
-    pub(in crate::wal) async fn dial(&self, conninfo: &Conninfo) -> Result<Line, WalError> {
-        let failed = |source| WalError::Connect { address: self.to_string(), source };
+    pub(in crate::postgres) async fn dial(&self, conninfo: &Conninfo) -> Result<Line, PostgresError> {
+        let failed = |source| PostgresError::Connect { address: self.to_string(), source };
         let plain = |socket| Line { socket, is_tls: false, binding: None };
         match &self.address {
             Address::Unix(path) => Ok(plain(Box::new(UnixStream::connect(path).await.map_err(failed)?))),
@@ -132,7 +132,7 @@ impl Attempt {
                 }
                 if !offers_tls(&mut stream).await.map_err(failed)? {
                     return if conninfo.ssl_mode >= SslMode::Require {
-                        Err(WalError::TlsUnavailable { address: self.to_string() })
+                        Err(PostgresError::TlsUnavailable { address: self.to_string() })
                     } else {
                         Ok(plain(Box::new(stream)))
                     };
@@ -156,7 +156,7 @@ impl fmt::Display for Attempt {
     }
 }
 
-async fn addresses(host: &Host) -> Result<Vec<Address>, WalError> {
+async fn addresses(host: &Host) -> Result<Vec<Address>, PostgresError> {
     match &host.address {
         HostAddress::Unix(directory) => {
             Ok(vec![Address::Unix(directory.join(format!(".s.PGSQL.{}", host.port)))])
@@ -164,7 +164,7 @@ async fn addresses(host: &Host) -> Result<Vec<Address>, WalError> {
         HostAddress::Tcp { ip: Some(ip), .. } => Ok(vec![Address::Tcp(SocketAddr::new(*ip, host.port))]),
         HostAddress::Tcp { name, ip: None } => match lookup_host((name.as_str(), host.port)).await {
             Ok(addresses) => Ok(addresses.map(Address::Tcp).collect()),
-            Err(source) => Err(WalError::Connect { address: format!("{name}:{}", host.port), source }),
+            Err(source) => Err(PostgresError::Connect { address: format!("{name}:{}", host.port), source }),
         },
     }
 }
@@ -204,7 +204,7 @@ async fn offers_tls(stream: &mut TcpStream) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wal::ServerError;
+    use crate::postgres::ServerError;
 
     async fn check(text: &str, expected: &[&str]) {
         let conninfo = Conninfo::parse(text, |_| None).expect("a connection string");
@@ -231,7 +231,7 @@ mod tests {
         let conninfo = Conninfo::parse("host=127.0.0.1,127.0.0.2 user=u", |_| None).expect("parsed");
         let refused = || {
             let error = ServerError { code: "28000".into(), message: "no entry".into(), hint: None };
-            WalError::Authentication(error)
+            PostgresError::Authentication(error)
         };
         let mut attempts = Attempts::new(&conninfo).await;
         assert_eq!(attempts.next().map(|attempt| attempt.asks_tls), Some(true));
@@ -241,7 +241,7 @@ mod tests {
 
         let mut attempts = Attempts::new(&conninfo).await;
         attempts.next();
-        attempts.failed(WalError::StreamEnded).expect("another host is left");
+        attempts.failed(PostgresError::Standby).expect("another host is left");
         assert_eq!(attempts.next().map(|attempt| attempt.to_string()).as_deref(), Some("127.0.0.2:5432"));
     }
 }

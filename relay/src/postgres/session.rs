@@ -16,15 +16,15 @@ use tracing::{Instrument, debug, info_span};
 
 use super::connection::{Attempt, Attempts, Duplex, Line, NO_HASH, in_time, tls_problem};
 use super::conninfo::ChannelBinding;
-use super::{Conninfo, Purpose, WalError, cause, settings};
+use super::{Conninfo, PostgresError, Purpose, cause, settings};
 
 /// Opens a session for the relay's own questions.
-pub async fn connect(conninfo: &Conninfo) -> Result<Client, WalError> {
+pub async fn connect(conninfo: &Conninfo) -> Result<Client, PostgresError> {
     connect_for(conninfo, Purpose::Control).await
 }
 
 /// Opens a session with the primary; it ends with the client's last handle.
-pub async fn connect_for(conninfo: &Conninfo, purpose: Purpose) -> Result<Client, WalError> {
+pub async fn connect_for(conninfo: &Conninfo, purpose: Purpose) -> Result<Client, PostgresError> {
     let mut attempts = Attempts::new(conninfo).await;
     while let Some(attempt) = attempts.next() {
         match in_time(conninfo, &attempt, open(conninfo, &attempt, purpose).boxed()).await {
@@ -35,14 +35,14 @@ pub async fn connect_for(conninfo: &Conninfo, purpose: Purpose) -> Result<Client
     Err(attempts.into_error())
 }
 
-async fn open(conninfo: &Conninfo, attempt: &Attempt, purpose: Purpose) -> Result<Client, WalError> {
+async fn open(conninfo: &Conninfo, attempt: &Attempt, purpose: Purpose) -> Result<Client, PostgresError> {
     let line = attempt.dial(conninfo).await?;
     if conninfo.channel_binding == ChannelBinding::Require {
         // The library's own text would not tell why.
         match (line.is_tls, &line.binding) {
             (true, Some(_)) => {}
-            (true, None) => return Err(WalError::ChannelBinding(NO_HASH.to_owned())),
-            (false, _) => return Err(WalError::ChannelBinding("there is no TLS to bind to".to_owned())),
+            (true, None) => return Err(PostgresError::ChannelBinding(NO_HASH.to_owned())),
+            (false, _) => return Err(PostgresError::ChannelBinding("there is no TLS to bind to".to_owned())),
         }
     }
     let mut config = Config::new();
@@ -66,11 +66,11 @@ async fn open(conninfo: &Conninfo, attempt: &Attempt, purpose: Purpose) -> Resul
     let (client, connection) = config.connect_raw(socket, Established(binding)).await.map_err(|error| {
         // TLS 1.3 tells of a refused client certificate only now.
         match error.source().and_then(|source| source.downcast_ref()).and_then(tls_problem) {
-            Some(problem) => WalError::Tls { address: attempt.to_string(), problem },
+            Some(problem) => PostgresError::Tls { address: attempt.to_string(), problem },
             None if conninfo.channel_binding == ChannelBinding::Require
                 && cause(&error).contains("channel binding") =>
             {
-                WalError::ChannelBinding("it does not offer SCRAM-SHA-256-PLUS".to_owned())
+                PostgresError::ChannelBinding("it does not offer SCRAM-SHA-256-PLUS".to_owned())
             }
             None => error.into(),
         }
@@ -85,7 +85,7 @@ async fn open(conninfo: &Conninfo, attempt: &Attempt, purpose: Purpose) -> Resul
     if conninfo.hosts.len() > 1 {
         let row = client.query_one("select pg_catalog.pg_is_in_recovery()", &[]).await?;
         if row.get(0) {
-            return Err(WalError::Standby);
+            return Err(PostgresError::Standby);
         }
     }
     Ok(client)
