@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::route::ControlChange;
 use crate::postgres::{Snapshot, Xid};
+use crate::route::ControlChange;
 
 /// An agent of an organization.
 pub(super) type Agent = (/* organization */ Uuid, /* user */ Uuid);

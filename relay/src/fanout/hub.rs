@@ -48,8 +48,8 @@ use super::token_use::TokenUse;
 use super::typing::Typing;
 use super::window::Window;
 use crate::metrics::Metrics;
-use crate::route::{DatabaseTag, Position};
 use crate::postgres::Lsn;
+use crate::route::{DatabaseTag, Position};
 
 /// How often expiries are looked for.
 const TICK: Duration = Duration::from_millis(500);

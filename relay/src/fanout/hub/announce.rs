@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::Hub;
 use crate::fanout::channel::{Channel, Stage};
 use crate::fanout::socket_id::SocketId;
+use crate::postgres::Xid;
 use crate::protocol::{Envelope, SystemStatus};
 use crate::route::{Position, Template};
-use crate::postgres::Xid;
 
 const REPLICATION_READY: &str = "Replication connection established";
 

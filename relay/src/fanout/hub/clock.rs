@@ -3,9 +3,9 @@
 use std::time::{Instant, SystemTime};
 
 use super::Hub;
-use crate::postgres::Timestamp;
 use crate::fanout::channel::Channel;
 use crate::fanout::expiries::expired;
+use crate::postgres::Timestamp;
 use crate::protocol::Reason;
 
 impl Hub {

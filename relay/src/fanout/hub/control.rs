@@ -10,9 +10,9 @@ use crate::fanout::agents::{Affected, Agent};
 use crate::fanout::channel::Channel;
 use crate::fanout::room::RoomKey;
 use crate::fanout::rows::SnapshotFailure;
+use crate::postgres::{Lsn, Snapshot, Xid};
 use crate::protocol::Reason;
 use crate::route::{ControlChange, DatabaseTag, Position, Topic};
-use crate::postgres::{Lsn, Snapshot, Xid};
 
 impl Hub {
     /// The database is there, perhaps again, and streams what committed from `confirmed_flush_lsn` on.

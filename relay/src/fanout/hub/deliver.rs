@@ -16,9 +16,9 @@ use crate::fanout::outbox::{Offered, Outbox, Share};
 use crate::fanout::room::{Gate, Group, Hears, Member, RoomKey};
 use crate::fanout::roster::Difference;
 use crate::fanout::socket_id::SocketId;
+use crate::postgres::Xid;
 use crate::protocol::{Broadcast, Envelope, Frame, Reason, Ref, encode_broadcast, unmatched_topic};
 use crate::route::Position;
-use crate::postgres::Xid;
 
 /// What is delivered to a room.
 #[derive(Clone, Copy, Debug)]

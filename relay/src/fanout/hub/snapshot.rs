@@ -24,9 +24,9 @@ use crate::fanout::rows::{Pending, RowsWanted, SnapshotFailure, SnapshotRequest,
 use crate::fanout::socket_id::SocketId;
 use crate::fanout::window::{Kept, Window};
 use crate::metrics;
+use crate::postgres::Lsn;
 use crate::protocol::{Reason, Ref};
 use crate::route::{Position, Topic};
-use crate::postgres::Lsn;
 
 impl Hub {
     /// Asks for the rows of a join.

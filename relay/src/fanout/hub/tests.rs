@@ -18,9 +18,9 @@ use std::time::{Duration, Instant, SystemTime};
 use self::world::*;
 use crate::auth::{Credential, Grants, Role, TokenError};
 use crate::fanout::{ClientInput, HubInput, OutboxLimits, SocketId};
+use crate::postgres::Lsn;
 use crate::protocol::{Encoding, UserBroadcast, Vsn};
 use crate::route::{ControlChange, Event, Position, RealtimeMessage, Topic};
-use crate::postgres::Lsn;
 
 #[test]
 fn events_reach_the_members_of_their_topic_in_order_under_both_spellings() {

@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::memory::{entry_bytes, heap_bytes, shared_bytes};
 use crate::fanout::tight_queue::TightQueue;
+use crate::postgres::Xid;
 use crate::protocol::Encoding;
 use crate::route::{Event, Position, RealtimeMessage, Topic};
-use crate::postgres::Xid;
 
 /// Memory taken by an event besides its payload and its `meta`, in bytes: the entry itself, its place in the order, and
 /// what counts the owners of its payload.

@@ -5,9 +5,9 @@ use serde_json::json;
 use super::world::*;
 use crate::auth::{Credential, Grants, Role};
 use crate::fanout::{ClientInput, OutboxLimits, PresenceLimits, SocketId, WindowLimits};
+use crate::postgres::Lsn;
 use crate::protocol::{Frame, PresenceCall, Vsn};
 use crate::route::{ControlChange, DatabaseTag, Position, Template, Topic};
-use crate::postgres::Lsn;
 
 const LIMITS: OutboxLimits = OutboxLimits { bytes_max: 1 << 20, frames_max: 16 };
 

@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::world::*;
-use crate::postgres::{Lsn, Timestamp, Xid};
 use crate::fanout::{ClientInput, HubChange, HubInput, SocketId};
+use crate::postgres::{Lsn, Timestamp, Xid};
 use crate::protocol::{Frame, Waiting};
 use crate::route::{Event, Position, Routed};
 

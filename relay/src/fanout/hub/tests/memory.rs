@@ -4,9 +4,9 @@ use std::time::{Instant, SystemTime};
 
 use super::world::*;
 use crate::fanout::{ClientInput, SocketId, Unread};
+use crate::postgres::Lsn;
 use crate::protocol::Vsn;
 use crate::route::{DatabaseTag, Event, Position};
-use crate::postgres::Lsn;
 
 const EVENTS: usize = 20;
 const EVENT_BYTES: usize = 20_000;

@@ -13,11 +13,11 @@ use super::super::announce::EMPTIED;
 use super::super::replay::OVERTAKEN;
 use super::world::*;
 use crate::auth::{Credential, Role};
-use crate::postgres::{Lsn, Timestamp};
 use crate::fanout::{
     ClientInput, HubInput, OutboxLimits, Publication, Publish, SnapshotFailure, SnapshotRow, SnapshotRows,
     SocketId, WindowLimits,
 };
+use crate::postgres::{Lsn, Timestamp};
 use crate::protocol::{Encoding, UserBroadcast, Vsn};
 use crate::route::{ControlChange, DatabaseTag, Position, Template, Topic};
 

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::world::*;
 use crate::fanout::{ClientInput, OutboxLimits, SocketId};
+use crate::postgres::Lsn;
 use crate::protocol::Vsn;
 use crate::route::{ControlChange, DatabaseTag, Position, Topic};
-use crate::postgres::Lsn;
 
 impl World {
     /// Joins with a replay and returns its part of the reply and what else came.

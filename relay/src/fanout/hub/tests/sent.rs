@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::snapshot::{reason, row, split};
 use super::world::*;
 use crate::auth::{Credential, Grants, Role};
-use crate::postgres::{Lsn, Timestamp};
 use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRow, SnapshotRows, SocketId};
+use crate::postgres::{Lsn, Timestamp};
 use crate::protocol::{Encoding, Frame, Vsn};
 use crate::route::{DatabaseTag, Event, Position, RealtimeMessage, Topic};
 

@@ -10,9 +10,9 @@ use crate::auth::Credential;
 use crate::fanout::{
     ClientInput, HubInput, OutboxLimits, SnapshotFailure, SnapshotRow, SnapshotRows, SocketId,
 };
+use crate::postgres::{Lsn, Xid};
 use crate::protocol::{Encoding, Vsn};
 use crate::route::{ControlChange, DatabaseTag, Position, Topic};
-use crate::postgres::{Lsn, Xid};
 
 const WANTS: &str = r#"{"broadcast":{"replay":{"snapshot":50}}}"#;
 

@@ -8,12 +8,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Grants, Keys, TokenError};
-use crate::postgres::{Lsn, Timestamp, Xid};
 use crate::fanout::{
     ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
     Publication, Publish, SnapshotRequest, SocketId, Unread, WindowLimits,
 };
 use crate::metrics::Metrics;
+use crate::postgres::{Lsn, Timestamp, Xid};
 use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Reason, Ref, UserBroadcast, Vsn, Waiting};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
 
