@@ -13,7 +13,7 @@ use campfire_tests::layout;
 use campfire_tests::server::Server;
 
 use crate::system::{self, Need, Which};
-use crate::{script, step};
+use crate::{program, script, step};
 
 /// The library's name for those who preload it.
 const UNVERSIONED: &str = "campfire.so";
@@ -194,5 +194,5 @@ fn writer_for(dir: &Path, program: &str) -> Result<std::process::Command> {
         std::fs::remove_file(&probe)?;
         return Ok(step::command(program));
     }
-    system::as_root(program)
+    program::as_root(program)
 }

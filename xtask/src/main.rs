@@ -20,6 +20,7 @@ mod install;
 mod node;
 mod page;
 mod pgrx;
+mod program;
 mod runtimes;
 mod script;
 mod step;

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::inspection::Inspection;
-use crate::db::DbError;
 use crate::postgres::{Lsn, PostgresError};
 use crate::route::Route;
+use crate::sql::DbError;
 use crate::wal::{Attachment, Backoff, HolderWatch, WalError};
 
 #[derive(Debug, Default)]

@@ -242,7 +242,7 @@ async fn domains_come_down_to_their_base_types() {
     let oid = async |name: &str| -> u32 {
         sql.query_one("select oid from pg_type where typname = $1", &[&name]).await.expect("a type").get(0)
     };
-    let domains = campfire_relay::db::domains(&sql).await.expect("read");
+    let domains = campfire_relay::sql::domains(&sql).await.expect("read");
     for (name, base) in [("positive", "int4"), ("small", "int4"), ("words", "_text")] {
         let type_oid = oid(name).await;
         assert!(domains.knows(type_oid), "{name}");

@@ -1,7 +1,37 @@
-//! Who may connect to a unix socket of the relay.
+//! Where to serve, and who may connect to a unix socket of the relay.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
+
+/// Where to serve HTTP and WebSockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// `HOST:PORT`; port 0 takes a free one and logs it.
+    Tcp(String),
+    /// `unix:PATH`; a stale socket file is replaced.
+    Unix(PathBuf),
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() {
+                Err("unix: needs a path".to_owned())
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(Self::Tcp(text.to_owned()))
+            }
+            _ => Err("an address is HOST:PORT or unix:PATH, for example 127.0.0.1:8080".to_owned()),
+        }
+    }
+}
 
 /// Permission bits, written in octal as for chmod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,16 +1,10 @@
-//! How much comes from where: sockets of an address, and messages of a caller over HTTP.
+//! How many sockets are open from where.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
-use super::peer::Origin;
-use crate::auth::{Credential, Fingerprint};
-use crate::socket::RateLimit;
-
-/// Callers whose rates are remembered at most, before those that are quiet are forgotten.
-const CALLERS_KEPT: usize = 10_000;
+use super::Origin;
 
 /// Sockets open, in all and from each address.
 #[derive(Clone, Default)]
@@ -32,14 +26,14 @@ pub(crate) struct Place {
 
 /// Which bound is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(crate) enum Full {
     Relay,
     Address,
 }
 
 impl Addresses {
     /// `of_origin_max` 0: any number.
-    pub(super) fn take(
+    pub(crate) fn take(
         &self,
         origin: Origin,
         sockets_max: usize,
@@ -78,51 +72,6 @@ impl Drop for Place {
                 open.by_origin.remove(&self.origin);
             }
         }
-    }
-}
-
-/// Whose messages are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Caller {
-    Token(Fingerprint),
-    /// Everybody there with an API key.
-    Origin(Origin),
-}
-
-/// How fast each caller sends over HTTP.
-#[derive(Default)]
-pub(crate) struct Rates {
-    limits: Mutex<HashMap<Caller, RateLimit>>,
-}
-
-/// What is left to a caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Allowance {
-    pub(super) is_admitted: bool,
-    pub(super) remaining: u32,
-}
-
-impl Rates {
-    /// Takes the worth of so many messages, if there is.
-    pub(super) fn admit(
-        &self,
-        credential: &Credential,
-        origin: Origin,
-        fresh: impl FnOnce() -> RateLimit,
-        messages: u32,
-        now: Instant,
-    ) -> Allowance {
-        let caller = match credential {
-            Credential::Token(claims) => Caller::Token(claims.fingerprint),
-            Credential::ApiKey(_) => Caller::Origin(origin),
-        };
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        if limits.len() >= CALLERS_KEPT {
-            limits.retain(|_, limit| !limit.is_full(now));
-        }
-        let limit = limits.entry(caller).or_insert_with(fresh);
-        let is_admitted = limit.admit_many(messages, now);
-        Allowance { is_admitted, remaining: limit.remaining(now) }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_postgres::types::{Kind, ToSql, Type};
 use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage, SimpleQueryRow, Transaction};
 use uuid::Uuid;
 
-use super::{DbError, parse_snapshot, routes};
+use super::control::{DbError, bad_answer, parse_snapshot, routes};
 use crate::auth::Credential;
 use crate::decode;
 use crate::fanout::{SnapshotRow, SnapshotRows};
@@ -26,19 +26,19 @@ const UNIX_MICROS_MAX: i64 = 253_402_300_799_999_999;
 
 /// Which rows, for whom, and within which bounds.
 #[derive(Clone, Copy, Debug)]
-pub struct SnapshotQuery<'a> {
-    pub topic: &'a Topic,
+pub(super) struct RowsQuery<'a> {
+    pub(super) topic: &'a Topic,
     /// Most rows of each table.
-    pub rows_max: u32,
-    pub credential: &'a Credential,
-    pub bytes_max: usize,
+    pub(super) rows_max: u32,
+    pub(super) credential: &'a Credential,
+    pub(super) bytes_max: usize,
     /// For one statement; the caller bounds the whole.
-    pub timeout: Duration,
+    pub(super) timeout: Duration,
 }
 
 /// There are no rows. The session is in no state to be used again.
 #[derive(Debug, thiserror::Error)]
-pub enum RowsError {
+pub(super) enum RowsError {
     #[error("the rows take too much memory")]
     TooLarge,
     #[error("the statement took too long")]
@@ -99,12 +99,12 @@ async fn look(client: &Client, timeout: Duration) -> Result<(Snapshot, Lsn), Row
     let seen = "select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text,
                        pg_catalog.set_config('statement_timeout', $1, true)";
     let seen = client.query_one(seen, &[&timeout.as_millis().to_string()]).await?;
-    let lsn = seen.get::<_, &str>(1).parse().map_err(|_| super::bad_answer())?;
+    let lsn = seen.get::<_, &str>(1).parse().map_err(|_| bad_answer())?;
     Ok((parse_snapshot(seen.get(0))?, lsn))
 }
 
 /// Reads the newest messages that SQL has sent to a private channel since then, at most `limit`.
-pub async fn read_sent(
+pub(super) async fn read_sent(
     sql: &mut Client,
     topic: &str,
     since: Timestamp,
@@ -142,7 +142,7 @@ pub async fn read_sent(
 }
 
 /// Reads the rows of a conversation's channel, or of an organization's conversations.
-pub async fn read_snapshot(sql: &mut Client, query: SnapshotQuery<'_>) -> Result<SnapshotRows, RowsError> {
+pub(super) async fn read_latest(sql: &mut Client, query: RowsQuery<'_>) -> Result<SnapshotRows, RowsError> {
     let transaction = begin(sql).await?;
     let client = transaction.client();
     let (snapshot, lsn) = look(client, query.timeout).await?;
@@ -194,7 +194,7 @@ async fn is_known_elsewhere(
     client: &Client,
     shapes: &[(String, Shape)],
     broken: &str,
-    query: &SnapshotQuery<'_>,
+    query: &RowsQuery<'_>,
 ) -> Result<bool, RowsError> {
     let Some(organization) = query.topic.organization() else { return Ok(false) };
     // As the relay itself, which may read who is an agent.
@@ -251,7 +251,7 @@ impl<'a> Selection<'a> {
         routes: impl Iterator<Item = &'a Route> + Clone,
         table: Table,
         shape: &Shape,
-        query: &SnapshotQuery<'_>,
+        query: &RowsQuery<'_>,
     ) -> Option<Self> {
         let scope = query.topic.scope()?;
         let organization = query.topic.organization()?;

@@ -1,21 +1,16 @@
 //! Ordinary SQL: what the relay must know of the database before and while it streams.
 
-mod installations;
-mod snapshot;
-
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, IsolationLevel};
 use tracing::warn;
 use uuid::Uuid;
 
+use super::installations::{Installation, installations};
 use crate::auth::ClaimPaths;
 use crate::decode::{DecodeError, Domains};
 use crate::postgres::{self, Conninfo, PostgresError, Purpose, ServerError, Snapshot};
 use crate::route::{MessageKeys, Operation, Route, Template};
 use crate::wal::WalError;
-
-pub use installations::{Installation, installations, problems};
-pub use snapshot::{RowsError, SnapshotQuery, read_sent, read_snapshot};
 
 /// The extension is missing something, or its registries hold something we cannot use.
 #[derive(Debug, thiserror::Error)]
@@ -195,7 +190,7 @@ pub async fn load_control(sql: &mut Client, control_publication: &str) -> Result
 }
 
 /// The routes that are enabled, and what is wrong with those that mean nothing to this version.
-async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), DbError> {
+pub(super) async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), DbError> {
     let query = "select id, schema_name::text, table_name::text, operation, on_move, channel, event,
                         columns::text[], when_changed::text[], relation::oid
                  from campfire.routes where enabled order by id";
@@ -209,11 +204,11 @@ async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), DbError> {
     Ok((routes, unusable))
 }
 
-fn parse_snapshot(text: &str) -> Result<Snapshot, DbError> {
+pub(super) fn parse_snapshot(text: &str) -> Result<Snapshot, DbError> {
     text.parse().map_err(|_| bad_answer())
 }
 
-fn bad_answer() -> DbError {
+pub(super) fn bad_answer() -> DbError {
     PostgresError::Protocol("the answer to a query is not what it should be".to_owned()).into()
 }
 

@@ -10,31 +10,31 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::error;
 
 /// A task that runs for as long as the relay does.
-pub struct VitalTask {
-    pub name: String,
-    pub run: BoxFuture<'static, Result<()>>,
+pub(super) struct VitalTask {
+    pub(super) name: String,
+    pub(super) run: BoxFuture<'static, Result<()>>,
 }
 
 /// Those that run.
 #[derive(Default)]
-pub struct VitalTasks {
+pub(super) struct VitalTasks {
     running: JoinSet<Result<()>>,
     names: HashMap<Id, String>,
 }
 
 impl VitalTasks {
-    pub fn spawn(&mut self, task: VitalTask) {
+    pub(super) fn spawn(&mut self, task: VitalTask) {
         let id = self.running.spawn(task.run).id();
         self.names.insert(id, task.name);
     }
 
     /// Whether any runs that has this name.
-    pub fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.names.values().any(|known| known == name)
     }
 
     /// Waits until one ends that should not have. Returns why.
-    pub async fn first_death(&mut self) -> anyhow::Error {
+    pub(super) async fn first_death(&mut self) -> anyhow::Error {
         let Some((name, outcome)) = self.next_end().await else { return std::future::pending().await };
         match outcome {
             Ok(Err(cause)) => cause,
@@ -51,14 +51,14 @@ impl VitalTasks {
     }
 
     /// Waits until only this one is left, or none.
-    pub async fn all_but(&mut self, name: &str) {
+    pub(super) async fn all_but(&mut self, name: &str) {
         while self.names.values().any(|known| known != name) {
             self.next_end().await;
         }
     }
 
     /// Waits for this one and leaves the others, which have been given up.
-    pub async fn only(&mut self, name: &str) {
+    pub(super) async fn only(&mut self, name: &str) {
         while self.has(name) {
             self.next_end().await;
         }

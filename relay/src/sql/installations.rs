@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Transaction};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::DbError;
+use super::control::DbError;
 use crate::postgres::quote_identifier;
 
 /// A schema made by `campfire.install()`.

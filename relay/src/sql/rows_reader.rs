@@ -13,12 +13,13 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::db::{self, DbError, RowsError, SnapshotQuery};
+use super::control::{DbError, connect_for};
+use super::rows::{RowsError, RowsQuery, read_latest, read_sent};
+use super::turns::{Full, Place, TurnLimits, Turns};
 use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows, SocketId};
 use crate::metrics::Metrics;
 use crate::postgres::{Conninfo, Lsn, Purpose};
 use crate::route::Topic;
-use crate::turns::{Full, Place, TurnLimits, Turns};
 use crate::wal;
 
 /// For a few rows each it only costs time.
@@ -28,7 +29,7 @@ const SETTINGS: &str = "set jit = off";
 const SHARE_OF_BYTES: usize = 16;
 
 /// The task that answers requests for snapshots.
-pub struct SnapshotReader {
+pub struct RowsReader {
     pub requests: mpsc::Receiver<SnapshotRequest>,
     pub hub: mpsc::Sender<HubInput>,
     pub sessions: Sessions,
@@ -54,7 +55,7 @@ pub struct Sessions {
 /// Of a socket and channel one question is asked at a time, however often it joins.
 type Asker = (SocketId, Topic);
 
-impl SnapshotReader {
+impl RowsReader {
     /// Runs until stopped.
     pub async fn run(self) {
         let Self { mut requests, hub, sessions, limits, stop } = self;
@@ -119,7 +120,7 @@ impl Sessions {
         let mut session = match idle.filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => {
-                let session = db::connect_for(&self.database, Purpose::Rows).await?;
+                let session = connect_for(&self.database, Purpose::Rows).await?;
                 session.batch_execute(SETTINGS).await?;
                 session
             }
@@ -130,14 +131,14 @@ impl Sessions {
         let rows = match request.wanted {
             RowsWanted::Latest { rows_max } => {
                 let SnapshotRequest { topic, credential, .. } = request;
-                let query = SnapshotQuery { topic, rows_max, credential, bytes_max, timeout };
-                db::read_snapshot(&mut session, query).await?
+                let query = RowsQuery { topic, rows_max, credential, bytes_max, timeout };
+                read_latest(&mut session, query).await?
             }
             RowsWanted::SentSince { since, limit } => {
                 // One more tells whether there are more.
                 let limit = limit.saturating_add(1);
                 let topic = request.topic.to_string();
-                let rows = db::read_sent(&mut session, &topic, since, limit, bytes_max, timeout).await?;
+                let rows = read_sent(&mut session, &topic, since, limit, bytes_max, timeout).await?;
                 self.wait_for(rows.lsn, &session).await?;
                 rows
             }

@@ -26,11 +26,11 @@ use self::failure::Complaints;
 pub use self::failure::{Cause, PolicyError};
 pub use self::headers::{HEADERS_BYTES_MAX, Headers};
 use self::question::{Key, Question};
-use crate::auth::{Account, Credential, Grants, Payer};
-use crate::db;
+use crate::auth::{Account, Credential, Grants, Payer, TokenError};
 use crate::metrics::Metrics;
 use crate::postgres::{Conninfo, Purpose};
-use crate::turns::{TurnLimits, Turns};
+use crate::protocol::Reason;
+use crate::sql::{self, TurnLimits, Turns};
 
 /// What the policies say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,6 +119,19 @@ impl Policies {
         }
     }
 
+    /// What the policies allow; None where they are not asked: no name, or no valid token.
+    pub(crate) async fn grants(
+        self: &Arc<Self>,
+        name: Option<&str>,
+        credential: &Result<Credential, TokenError>,
+        headers: &Headers,
+        address: Option<IpAddr>,
+    ) -> Option<Result<Grants, Reason>> {
+        let (name, credential) = (name?, credential.as_ref().ok()?);
+        let answer = self.ask(name, credential, headers, address).await;
+        Some(answer.map(|findings| findings.grants).map_err(|error| error.reason(name)))
+    }
+
     fn remembered(&self, key: &Key, now: Instant) -> Option<Answer> {
         lock(&self.denials).get(key, now, self.limits.denial_age_max)
     }
@@ -178,7 +191,7 @@ impl Policies {
         let kept = lock(&self.idle).pop().filter(|client| !client.is_closed());
         let mut client = match kept {
             Some(client) => client,
-            None => db::connect_for(&self.database, Purpose::Policies).await.map_err(|error| {
+            None => sql::connect_for(&self.database, Purpose::Policies).await.map_err(|error| {
                 debug!(%error, "no session for policies");
                 PolicyError::Unreachable
             })?,

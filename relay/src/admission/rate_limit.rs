@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// A token bucket: `burst` messages at once, refilled at `per_second`.
 #[derive(Debug)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     interval: Duration,
     tolerance: Duration,
     /// When the bucket will be full again (the generic cell rate algorithm keeps just this one moment).
@@ -13,18 +13,18 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// A rate of zero admits everything.
-    pub fn new(per_second: u32, burst: u32, now: Instant) -> Self {
+    pub(crate) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         let interval = Duration::from_secs(1).checked_div(per_second).unwrap_or_default();
         Self { interval, tolerance: interval * burst.max(1), full_at: now }
     }
 
     /// Takes one message's worth, if there is.
-    pub fn admit(&mut self, now: Instant) -> bool {
+    pub(crate) fn admit(&mut self, now: Instant) -> bool {
         self.admit_many(1, now)
     }
 
     /// Takes the worth of several messages, or nothing.
-    pub fn admit_many(&mut self, messages: u32, now: Instant) -> bool {
+    pub(crate) fn admit_many(&mut self, messages: u32, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + self.interval * messages;
         let admitted = full_at <= now + self.tolerance;
         if admitted {
@@ -34,14 +34,14 @@ impl RateLimit {
     }
 
     /// Takes one message's worth that there is not yet, and tells when there will be.
-    pub fn reserve(&mut self, now: Instant) -> Instant {
+    pub(crate) fn reserve(&mut self, now: Instant) -> Instant {
         self.full_at = self.full_at.max(now) + self.interval;
         // Not before the clock's beginning, which a machine that was just started is near.
         self.full_at.checked_sub(self.tolerance).unwrap_or(now)
     }
 
     /// Messages that would be admitted at this moment.
-    pub fn remaining(&self, now: Instant) -> u32 {
+    pub(crate) fn remaining(&self, now: Instant) -> u32 {
         let owed = self.full_at.saturating_duration_since(now);
         let left = self.tolerance.saturating_sub(owed).as_nanos();
         left.checked_div(self.interval.as_nanos())
@@ -49,7 +49,7 @@ impl RateLimit {
     }
 
     /// Whether nothing is owed, so that a new limit would be the same.
-    pub fn is_full(&self, now: Instant) -> bool {
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
         self.full_at <= now
     }
 }
