@@ -111,7 +111,8 @@ fn documents_that_are_cited_exist() {
     let mut missing = Vec::new();
     for file in files_of(&root, &["rs", "sql", "md", "js", "ts", "py", "sh", "toml"]) {
         let text = fs::read_to_string(&file).unwrap_or_default();
-        let words = text.split(|c: char| !is_path(c)).map(|word| word.trim_end_matches('.'));
+        let words = text.split(|c: char| !is_path(c));
+        let words = words.map(|word| word.trim_end_matches('.').trim_start_matches("../"));
         for word in words.filter(|word| word.len() > 3 && word.ends_with(".md")) {
             let is_there = match word.contains('/') {
                 true => {
