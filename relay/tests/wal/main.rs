@@ -16,6 +16,8 @@
 //! 3.13, 3.18 and 3.25 also have tests end to end, in `slot_life` of the workspace's tests; 3.26 has most of its cases
 //! beside the code, in `decode/json.rs`.
 
+#![allow(clippy::disallowed_methods, reason = "rules for the relay; these are its surroundings")]
+
 mod attach;
 mod cluster;
 mod feedback;
