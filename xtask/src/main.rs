@@ -20,6 +20,7 @@ mod install;
 mod node;
 mod page;
 mod pgrx;
+mod release;
 mod runtimes;
 mod script;
 mod step;
@@ -59,6 +60,8 @@ enum Command {
     Chaos(chaos::Arguments),
     /// Run the tests, all that a change must pass or one part of them
     Test(test::Arguments),
+    /// Look whether this version can be released; with --tag: freeze the extension's script, commit and tag
+    Release(release::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Release(arguments) => release::run(&arguments),
     };
     match result {
         Ok(code) => code,

@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{chaos, clients, demo, fresh, install, pgrx, script, step};
+use crate::{chaos, clients, demo, fresh, install, pgrx, release, script, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -87,6 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         tally.check("formatting", step::cargo().args(["fmt", "--all", "--check"]));
     }
     if arguments.wants(Part::Unit) {
+        tally.attempt("released scripts are as they were released", release::check_frozen);
         unit(&mut tally, &server);
     }
     if arguments.everything() {
