@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use campfire_tests::seed::DATABASE;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_postgres::Client as Database;
 
@@ -115,7 +115,7 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     let pid = stage.relay()?.pid();
     let assault =
         plan.assault.map(|assault| tokio::spawn(carry_out(ground, plan.clone(), pid, assault, began)));
-    let struck = play.act(&mut stage, &mut truth, began).await;
+    let struck = play.act(&mut stage, &mut truth, began, assault.as_ref()).await;
     let Play { mut report, losses, .. } = play;
 
     let figures = match assault {
@@ -195,7 +195,13 @@ struct Play<'a> {
 }
 
 impl Play<'_> {
-    async fn act(&mut self, stage: &mut Stage, truth: &mut Truth, began: Instant) -> Result<()> {
+    async fn act(
+        &mut self,
+        stage: &mut Stage,
+        truth: &mut Truth,
+        began: Instant,
+        assault: Option<&JoinHandle<Result<Figures>>>,
+    ) -> Result<()> {
         let mut faults = self.plan.faults.iter();
         let mut next = faults.next();
         let mut read_at = began + READ_EVERY;
@@ -211,7 +217,9 @@ impl Play<'_> {
             if now >= began + self.plan.lasts && (self.has_enough() || now >= began + LONGEST) {
                 return Ok(());
             }
-            if let Some((_, fault)) = next.filter(|(at, _)| now >= began + *at) {
+            // A client that an attack delays must not be delayed by a fault as well: the attack would be blamed for both.
+            let is_alone = assault.is_none_or(JoinHandle::is_finished);
+            if let Some((_, fault)) = next.filter(|(at, _)| is_alone && now >= began + *at) {
                 let loss = faults::strike(stage, self.shared, *fault)
                     .await
                     .with_context(|| format!("seed {}: while {} was played", self.plan.seed, fault.kind()))?;
@@ -236,7 +244,7 @@ impl Play<'_> {
                 self.say(began);
                 progress_at = now + PROGRESS_EVERY;
             }
-            let due = next.map_or(look_at, |(at, _)| (began + *at).min(look_at));
+            let due = next.filter(|_| is_alone).map_or(look_at, |(at, _)| (began + *at).min(look_at));
             sleep_until(if now < began + self.plan.lasts { due.min(began + self.plan.lasts) } else { due })
                 .await;
         }

@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::LazyLock;
 
-use campfire_relay::wal::Conninfo;
+use campfire_relay::postgres::Conninfo;
 use libfuzzer_sys::fuzz_target;
 
 /// Stands in the text where the input has an `S`.

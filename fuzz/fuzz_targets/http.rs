@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use campfire_relay::app::{App, Door};
-use campfire_relay::config::{Cli, Command};
+use campfire_relay::cli::{Cli, Command};
 use campfire_relay::fanout::HubInput;
 use campfire_relay::route::DatabaseTag;
-use campfire_relay::wal::Lsn;
+use campfire_relay::postgres::Lsn;
 use clap::Parser;
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

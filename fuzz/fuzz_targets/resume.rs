@@ -23,7 +23,6 @@ mod hub {
     use std::time::Duration;
 
     use campfire_relay::auth::{Credential, Grants, Role};
-    use campfire_relay::decode::Timestamp;
     use campfire_relay::fanout::{
         ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
         SocketId, Unread, WindowLimits,
@@ -31,7 +30,7 @@ mod hub {
     use campfire_relay::metrics::Metrics;
     use campfire_relay::protocol::{JoinPayload, Ref, Vsn};
     use campfire_relay::route::{DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
-    use campfire_relay::wal::{Lsn, Xid};
+    use campfire_relay::postgres::{Lsn, Timestamp, Xid};
     use tokio::sync::{mpsc, watch};
     use uuid::Uuid;
 

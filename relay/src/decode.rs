@@ -13,7 +13,6 @@ mod reader;
 mod relation;
 #[cfg(test)]
 mod testing;
-mod timestamp;
 mod tuple;
 
 pub use change::{Change, ChangeKind, Transaction};
@@ -23,5 +22,4 @@ pub use excerpt::excerpt;
 pub use json::{Domains, write_json, write_json_string};
 pub use message::Message;
 pub use relation::{Relation, RelationColumn, ReplicaIdentity};
-pub use timestamp::Timestamp;
 pub use tuple::{Column, Columns, OldTuple, Tuple};

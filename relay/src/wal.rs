@@ -1,42 +1,33 @@
-//! Stage 1: the write-ahead log. Connection, slot, stream and standby status (what we may confirm).
+//! Stage 1: the write-ahead log. Slot, stream and standby status (what we may confirm).
 //!
 //! Knows nothing of what the bytes mean: it hands out pgoutput messages and takes back the LSN up to which they were
 //! applied. The one hazard: confirming too much loses data for ever, so `feedback` alone decides what is confirmed.
 
 mod attach;
 mod backoff;
-mod connection;
-mod conninfo;
 mod error;
 mod feedback;
 mod health;
 mod holder;
-mod lsn;
+mod publication;
 mod registry;
-mod session;
-mod settings;
 mod slot;
-mod snapshot;
 mod stream;
 mod timeline;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-pub use attach::{answered, attach};
+use crate::postgres::{Conninfo, Excerpt, Lsn};
+
+pub use attach::attach;
 pub use backoff::Backoff;
-pub use conninfo::Conninfo;
-pub use error::{Blocker, ServerError, WalError, cause};
+pub use error::{Blocker, WalError};
 pub use health::{Health, health, send_heartbeat, warn_of_missing_bounds};
 pub use holder::HolderWatch;
-pub use lsn::{Lsn, ParseLsnError, Xid};
 pub use registry::publication_gone;
-pub use session::{connect, connect_for};
-pub use settings::Purpose;
 pub use slot::drop_slot;
-pub use snapshot::{ParseSnapshotError, Snapshot};
 pub use stream::{Batch, WalFrame, WalStream};
 
 /// Where the stream comes from, and how it is kept.
@@ -53,9 +44,8 @@ pub struct WalConfig {
     pub status_interval: Duration,
     /// A message above this is an error: one row is one message, and has to be held in memory.
     pub frame_bytes_max: usize,
-    /// Told how a long message begins and how many bytes it has: what stands for it, if it need not be read whole. The rest
-    /// of it is thrown away as it comes.
-    pub excerpt: fn(head: &[u8], bytes: usize) -> Option<Bytes>,
+    /// Of a long message, what need not be read whole.
+    pub excerpt: Excerpt,
     /// Making a slot waits for every transaction that is writing in the cluster.
     pub create_slot_timeout: Duration,
     /// Whether a slot that somebody dropped is made anew; otherwise its absence is an error.

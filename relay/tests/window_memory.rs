@@ -6,11 +6,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use campfire_relay::decode::Timestamp;
 use campfire_relay::fanout::{Hub, HubChange, HubInput, HubSettings, PresenceLimits, WindowLimits};
 use campfire_relay::metrics::Metrics;
+use campfire_relay::postgres::{Lsn, Timestamp, Xid};
 use campfire_relay::route::{DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
-use campfire_relay::wal::{Lsn, Xid};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 

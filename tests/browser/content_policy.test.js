@@ -1,5 +1,5 @@
 // Pages with a content policy, in the Chromium that the distribution brings: the unmodified supabase-js, and
-// web/campfire-client around it.
+// web/client around it.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
@@ -9,7 +9,7 @@ import { chromium } from 'playwright-core'
 import { agentClaims, apiKey, openConversation, organization, relay, sign, writeAs } from '../clients/support.js'
 
 const SUPABASE = new URL('../clients/node_modules/@supabase/supabase-js/dist/umd/supabase.js', import.meta.url)
-const HELPER = new URL('../../web/campfire-client/dist/src/', import.meta.url)
+const HELPER = new URL('../../web/client/dist/src/', import.meta.url)
 const socket = relay.replace(/^http/, 'ws')
 
 /** `start({ helper, worker })` connects; `statuses` and `events` are what came. Sockets that are made are counted. */

@@ -39,17 +39,17 @@ const CONFORMANCE_SQL: &str = include_str!("../../tests/clients/conformance.sql"
 /// Stands around the table in docs/clients.md.
 const MARKS: [&str; 2] = ["<!-- written by `cargo xtask test clients --every-client` -->\n", "<!-- end -->"];
 
-const HELPER: &str = "web/campfire-client";
+const HELPER: &str = "web/client";
 
-/// Builds web/campfire-client, which the clients' tests use as well.
+/// Builds web/client, which the clients' tests use as well.
 fn build_helper(node: &Node) -> Result<()> {
-    node.ensure_packages(HELPER)?;
+    node.ensure_packages(node::WORKSPACE)?;
     // What was compiled of a file that is gone would be run too.
     let _ = std::fs::remove_dir_all(layout::repository().join(HELPER).join("dist"));
-    step::run(node.command(HELPER).arg("node_modules/typescript/bin/tsc"))
+    step::run(node.command(HELPER).arg("../node_modules/typescript/bin/tsc"))
 }
 
-/// Builds web/campfire-client, and runs its unit tests.
+/// Builds web/client, and runs its unit tests.
 pub(crate) fn helper() -> Result<Tally> {
     let node = node::ensure()?;
     build_helper(&node)?;

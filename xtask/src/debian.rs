@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use campfire_tests::server;
 
-use crate::{step, system, tool};
+use crate::{program, step, system, tool};
 
 /// Packages start no services there, and Debian makes no cluster that nobody asked for.
 const SETTLE: &str = r#"
@@ -50,7 +50,7 @@ exit "$status"
 
 /// Says what to do instead where there can be no chroot.
 pub(crate) fn ensure_possible(what: &str, advice: &str) -> Result<()> {
-    if !system::has_program("apt-get") {
+    if !program::is_there("apt-get") {
         bail!("{what} needs a chroot of Debian, and this system is no Debian: {advice}");
     }
     if !server::is_root() {

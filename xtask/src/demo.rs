@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::system::Need;
 use crate::up::{Interrupt, Stack, StackArguments};
-use crate::{node, page, step, system, up};
+use crate::{node, page, program, step, up};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let needs: &[Need] = if arguments.once { &[] } else { &[Need::Node] };
     let prepared = up::prepare(&arguments.stack, needs)?;
     if !arguments.once {
-        node::ensure()?.ensure_packages("web")?;
+        node::ensure()?.ensure_packages(node::WORKSPACE)?;
     }
     up::block_on(async {
         let mut interrupt = Interrupt::listen()?;
@@ -124,7 +124,7 @@ fn open_in_browser(address: &str) {
     let has_desktop = ["DISPLAY", "WAYLAND_DISPLAY"]
         .iter()
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    if has_desktop && system::has_program("xdg-open") {
+    if has_desktop && program::is_there("xdg-open") {
         let opened = Command::new("xdg-open")
             .arg(address)
             .stdin(Stdio::null())

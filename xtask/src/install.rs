@@ -13,7 +13,7 @@ use campfire_tests::layout;
 use campfire_tests::server::Server;
 
 use crate::system::{self, Need, Which};
-use crate::{release, script, step};
+use crate::{program, script, step};
 
 /// The library's name for those who preload it.
 const UNVERSIONED: &str = "campfire.so";
@@ -142,7 +142,7 @@ fn package(server: &Server, profile: Profile) -> Result<PathBuf> {
 
 /// Scripts of released versions, and updates: by these `alter extension campfire update` finds its way.
 fn add_released_scripts(to: &Path) -> Result<()> {
-    let from = layout::repository().join(release::SCRIPTS);
+    let from = layout::repository().join(script::RELEASED);
     // None before the first release.
     if !from.exists() {
         return Ok(());
@@ -212,5 +212,5 @@ fn writer_for(dir: &Path, program: &str) -> Result<std::process::Command> {
         std::fs::remove_file(&probe)?;
         return Ok(step::command(program));
     }
-    system::as_root(program)
+    program::as_root(program)
 }

@@ -7,21 +7,24 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use campfire_tests::layout;
 
-use crate::{step, system};
+use crate::{program, step};
 
 /// What the stock clients need.
 const OLDEST_MAJOR: u32 = 20;
+
+/// The npm workspace of what runs in browsers: one lock file, and one node_modules beside it, for all its packages.
+pub(crate) const WORKSPACE: &str = "web";
 
 /// Node and the npm that goes with it.
 pub(crate) struct Node {
     program: PathBuf,
 }
 
-/// Finds a Node that is new enough, or has npm install one. That npm is there, [`system::ensure`] sees to.
+/// Finds a Node that is new enough, or has npm install one. That npm is there, [`crate::system::ensure`] sees to.
 pub(crate) fn ensure() -> Result<Node> {
     let own = own_program()?;
     for program in [PathBuf::from("node"), own.clone()] {
-        if major(&program).is_some_and(|major| major >= OLDEST_MAJOR) && system::has_program("npm") {
+        if major(&program).is_some_and(|major| major >= OLDEST_MAJOR) && program::is_there("npm") {
             return Ok(Node { program });
         }
     }
@@ -89,7 +92,7 @@ impl Node {
             return Ok(());
         }
         let step = step::begin(format!(
-            "installing the stock clients for {} (npm)",
+            "installing the packages of {} (npm)",
             dir.strip_prefix(layout::repository()).unwrap_or(&dir).display()
         ));
         step::run(

@@ -1,7 +1,6 @@
 //! The demo page's server: static files, and endpoints that write and read as
 //! visitor and agent. They never broadcast: they insert, and the WAL does the rest.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -16,6 +15,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use uuid::Uuid;
+
+use crate::node;
 
 /// What the page needs to know, and what its endpoints work with.
 pub(crate) struct Page {
@@ -52,9 +53,9 @@ pub(crate) async fn bind(port: Option<u16>) -> Result<TcpListener> {
 /// Serves until the listener breaks.
 pub(crate) async fn serve(listener: TcpListener, page: Page) -> Result<()> {
     let router = Router::new()
-        .route("/", get(|| file("index.html", "text/html; charset=utf-8")))
-        .route("/demo.css", get(|| file("demo.css", "text/css")))
-        .route("/demo.js", get(|| file("demo.js", "text/javascript")))
+        .route("/", get(|| file("demo/index.html", "text/html; charset=utf-8")))
+        .route("/demo.css", get(|| file("demo/demo.css", "text/css")))
+        .route("/demo.js", get(|| file("demo/demo.js", "text/javascript")))
         .route("/supabase.js", get(|| file(SUPABASE, "text/javascript")))
         .route("/demo/session", get(session))
         .route("/demo/widget/messages", get(widget_messages).post(widget_send))
@@ -69,7 +70,7 @@ const SUPABASE: &str = "node_modules/@supabase/supabase-js/dist/umd/supabase.js"
 
 /// Read at every request, so that an edit shows after a reload.
 async fn file(name: &'static str, content_type: &'static str) -> Response {
-    let path: PathBuf = layout::repository().join("web").join(Path::new(name));
+    let path = layout::repository().join(node::WORKSPACE).join(name);
     match tokio::task::spawn_blocking(move || std::fs::read(path)).await {
         Ok(Ok(bytes)) => ([(header::CONTENT_TYPE, content_type)], bytes).into_response(),
         _ => (StatusCode::NOT_FOUND, format!("web/{name} is missing")).into_response(),

@@ -17,9 +17,6 @@ mod versions;
 
 use git::Git;
 
-/// Where scripts of released versions are, and updates between versions.
-pub(crate) const SCRIPTS: &str = "extension/sql";
-
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Do it: commit, and make the tag. Without, only what would be done is said

@@ -2,8 +2,9 @@
 //! shown, a line that says how long it took, and an error that says what to do.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -86,6 +87,22 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         .with_context(|| format!("cannot run {}", show(command)))?;
     ensure!(status.success(), "`{}` failed ({status})", show(command));
     Ok(())
+}
+
+/// Runs a program with its output shown, and hands every line to `read`.
+pub(crate) fn stream(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {}", show(command)))?;
+    let stdout = child.stdout.take().expect("standard output is piped");
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        println!("{line}");
+        read(&line);
+    }
+    Ok(child.wait()?.success())
 }
 
 /// A program to be run in the repository.

@@ -6,13 +6,13 @@ mod headers;
 mod libclang;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use campfire_tests::extension::{self, Profile};
 use campfire_tests::server::{self, Server};
 
-use crate::step;
+use crate::{program, step};
 
 /// Postgres's own test programs, below `pgxs`.
 pub(crate) const PG_REGRESS: &str = "src/test/regress/pg_regress";
@@ -178,11 +178,13 @@ fn missing(version: u32, server: Option<&Server>, needs: &[Need]) -> Result<Vec<
             lacks("a libclang that loads and has its headers", "clang");
         }
     }
-    if needs.contains(&Need::Node) && !has_program("npm") {
+    if needs.contains(&Need::Node) && !program::is_there("npm") {
         lacks("Node", "nodejs");
         lacks("npm", "npm");
     }
-    if needs.contains(&Need::Python) && !can(Command::new("python3").args(["-c", "import venv, ensurepip"])) {
+    if needs.contains(&Need::Python)
+        && !program::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]))
+    {
         lacks("Python with venv", "python3-venv");
     }
     if needs.contains(&Need::Browser) && browser().is_none() {
@@ -192,10 +194,10 @@ fn missing(version: u32, server: Option<&Server>, needs: &[Need]) -> Result<Vec<
         lacks("debootstrap", "debootstrap");
     }
     if needs.contains(&Need::Pgrx) {
-        if !has_program("pkg-config") {
+        if !program::is_there("pkg-config") {
             lacks("pkg-config", "pkg-config");
         }
-        if !can(Command::new("pkg-config").args(["--exists", "openssl"])) {
+        if !program::succeeds(Command::new("pkg-config").args(["--exists", "openssl"])) {
             lacks("OpenSSL's headers", "libssl-dev");
         }
     }
@@ -231,7 +233,7 @@ fn provide(version: u32, missing: &[Missing]) -> Result<()> {
     let mut packages: Vec<String> = missing.iter().map(|missing| missing.package.clone()).collect();
     packages.sort();
     packages.dedup();
-    if !has_program("apt-get") {
+    if !program::is_there("apt-get") {
         bail!(
             "this needs {}: install it (what Debian calls {}) and run the command again",
             list(missing),
@@ -258,7 +260,7 @@ fn provide(version: u32, missing: &[Missing]) -> Result<()> {
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let packages: Vec<String> = packages.iter().map(|&package| package.to_owned()).collect();
     ensure!(
-        has_program("apt-get"),
+        program::is_there("apt-get"),
         "this needs what Debian calls {}: install it and run the command again",
         packages.join(" ")
     );
@@ -269,7 +271,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
 /// What the fuzz targets are compiled with, and the library whose verdict one of them asks for.
 pub(crate) fn ensure_fuzzing() -> Result<()> {
     let mut packages = Vec::new();
-    if !has_program("c++") {
+    if !program::is_there("c++") {
         packages.push("g++");
     }
     if !has_library("libpq.so.5") {
@@ -289,55 +291,18 @@ fn has_library(name: &str) -> bool {
 
 /// Whether cc makes a program: without the C library's headers it is there and makes none.
 fn compiles_c() -> bool {
-    can(Command::new("sh").args([
+    program::succeeds(Command::new("sh").args([
         "-c",
         "printf '#include <stdlib.h>\\nint main(void) { return EXIT_SUCCESS; }\\n' | cc -x c -o /dev/null -",
     ]))
 }
 
-/// Whether the path names such a program.
-pub(crate) fn has_program(name: &str) -> bool {
-    find_program(name).is_some()
-}
-
-/// The program that the path names.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|program| program.is_file())
-}
-
 /// The browser to drive, under the names that distributions give it.
 pub(crate) fn browser() -> Option<PathBuf> {
-    ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(find_program)
+    ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(program::find)
 }
 
 /// The libclang that bindgen is to use.
 pub(crate) fn libclang() -> Result<PathBuf> {
     libclang::find()?.context("there is no libclang that loads: install what Debian calls clang")
-}
-
-/// A command with the rights to change the system.
-pub(crate) fn as_root(program: &str) -> Result<Command> {
-    let mut command = if server::is_root() {
-        step::command(program)
-    } else if has_program("sudo") {
-        let mut sudo = step::command("sudo");
-        // sudo drops the environment, so this is said on its command line.
-        sudo.arg("DEBIAN_FRONTEND=noninteractive").arg(program);
-        sudo
-    } else {
-        bail!("{program} needs root here, and there is no sudo: run this as root");
-    };
-    command.env("DEBIAN_FRONTEND", "noninteractive");
-    Ok(command)
-}
-
-/// Whether a command that only asks says yes.
-fn can(command: &mut Command) -> bool {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::{step, test};
+use crate::step;
 
 /// How many tests passed and failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Tally {
 /// as one failure.
 pub(crate) fn watch(command: &mut Command, read: fn(&str) -> Option<Tally>) -> Result<Tally> {
     let mut sum = Tally::default();
-    let succeeded = test::stream(command, |line| {
+    let succeeded = step::stream(command, |line| {
         if let Some(tally) = read(line) {
             sum.passed += tally.passed;
             sum.failed += tally.failed;

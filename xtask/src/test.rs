@@ -1,9 +1,8 @@
 //! `cargo xtask test`: every runner one after the other, cheap ones first, their
 //! counts added up. The last line is for people and CI alike: `N passed, N failed`.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use campfire_chaos::Sabotage;
@@ -17,7 +16,7 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{chaos, clients, demo, fresh, install, pgrx, release, script, step};
+use crate::{chaos, clients, demo, fresh, install, order, pgrx, program, release, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -183,7 +182,7 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
         tally.include("pg_isolation_regress", || regress(server, &Regress::RACES));
     }
     if arguments.wants(Part::Script) {
-        tally.attempt("the order of the extension's script", || script::order::try_opposite(server));
+        tally.attempt("the order of the extension's script", || order::try_opposite(server));
     }
     let needs_relay =
         [Part::E2e, Part::Clients, Part::Browser, Part::Chaos].into_iter().any(|part| arguments.wants(part));
@@ -217,7 +216,7 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
 fn ensure_components() -> Result<()> {
     for component in ["rustfmt", "clippy"] {
         let program = if component == "clippy" { "cargo-clippy" } else { "cargo-fmt" };
-        if !system::has_program(program) {
+        if !program::is_there(program) {
             let step = step::begin(format!("installing {component} (rustup)"));
             step::run(step::command("rustup").args(["component", "add", component]))
                 .with_context(|| format!("{program} is missing: install {component}"))?;
@@ -320,20 +319,4 @@ fn e2e(server: &Server) -> Result<Tally> {
             .env("CAMPFIRE_TEST_PG", server.version.to_string()),
         tally::libtest,
     )
-}
-
-/// Runs a program with its output shown, and hands every line to `read`.
-pub(crate) fn stream(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run {}", step::show(command)))?;
-    let stdout = child.stdout.take().expect("standard output is piped");
-    for line in BufReader::new(stdout).lines() {
-        let line = line?;
-        println!("{line}");
-        read(&line);
-    }
-    Ok(child.wait()?.success())
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{OldTuple, Relation, Timestamp, Tuple};
-use crate::wal::{Lsn, Xid};
+use super::{OldTuple, Relation, Tuple};
+use crate::postgres::{Lsn, Timestamp, Xid};
 
 /// The commit that a change belongs to. The server sends committed transactions only, and says all this before
 /// the first change.

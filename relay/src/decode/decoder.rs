@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::partitions::Partitions;
 use super::{Change, ChangeKind, DecodeError, Message, OldTuple, Relation, Transaction, Tuple};
-use crate::wal::Lsn;
+use crate::postgres::Lsn;
 
 /// What one message meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,9 +154,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::testing::{any_message, encode, relation, tuple};
-    use super::super::{Column, OldTuple, ReplicaIdentity, Timestamp};
+    use super::super::{Column, OldTuple, ReplicaIdentity};
     use super::*;
-    use crate::wal::Xid;
+    use crate::postgres::{Timestamp, Xid};
 
     const TRANSACTION: Transaction =
         Transaction { xid: Xid(736), commit_lsn: Lsn(1000), committed_at: Timestamp(5) };

@@ -1,6 +1,6 @@
 //! What can be wrong with a stream of pgoutput messages.
 
-use crate::wal::Lsn;
+use crate::postgres::Lsn;
 
 /// The bytes are not what this version of the protocol allows. Reading them again would fail again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

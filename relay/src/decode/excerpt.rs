@@ -40,7 +40,7 @@ mod tests {
     use super::super::Message;
     use super::super::testing::{any_message, encode};
     use super::*;
-    use crate::wal::Lsn;
+    use crate::postgres::Lsn;
     use proptest::prelude::*;
 
     fn logical(transactional: bool, prefix: &str) -> Message {

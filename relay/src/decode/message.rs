@@ -4,10 +4,8 @@
 use bytes::Bytes;
 
 use super::reader::Reader;
-use super::{
-    DecodeError, OldTuple, Relation, RelationColumn, ReplicaIdentity, Timestamp, Transaction, Tuple,
-};
-use crate::wal::{Lsn, Xid};
+use super::{DecodeError, OldTuple, Relation, RelationColumn, ReplicaIdentity, Transaction, Tuple};
+use crate::postgres::{Lsn, Timestamp, Xid};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {

@@ -3,8 +3,7 @@
 use bytes::{Buf, Bytes};
 
 use super::DecodeError;
-use super::timestamp::Timestamp;
-use crate::wal::Lsn;
+use crate::postgres::{Lsn, Timestamp};
 
 pub(super) struct Reader {
     rest: Bytes,

@@ -5,10 +5,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::reader::Reader;
-use super::{
-    Column, Message, OldTuple, Relation, RelationColumn, ReplicaIdentity, Timestamp, Transaction, Tuple,
-};
-use crate::wal::{Lsn, Xid};
+use super::{Column, Message, OldTuple, Relation, RelationColumn, ReplicaIdentity, Transaction, Tuple};
+use crate::postgres::{Lsn, Timestamp, Xid};
 
 pub(super) fn encode(message: &Message) -> Bytes {
     let mut out = Vec::new();

@@ -56,7 +56,7 @@ impl SharedFrames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wal::Lsn;
+    use crate::postgres::Lsn;
 
     #[test]
     fn a_frame_is_encoded_once_while_it_is_remembered() {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::hub::SocketId;
 use super::room::RoomKey;
+use super::socket_id::SocketId;
 use crate::auth::Identity;
 use crate::protocol::Encoding;
 

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::hub::SocketId;
 use super::outbox::{CloseReason, Outbox};
+use super::socket_id::SocketId;
 use crate::protocol::{Account, Frame, Waiting};
 
 /// Between two rounds of closing, so that the memory of the first is free before more are looked for.

@@ -4,25 +4,25 @@
 //! killed reads it again. Bounded by time and bytes. Its hazard is silence: every event that leaves raises a floor,
 //! and whoever asks for something below the floor is told that it is incomplete.
 
-mod channel;
+mod evicted;
 mod kept;
+mod memory;
+mod topic_events;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque, vec_deque};
-use std::hash::Hash;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use self::channel::Channel;
+use self::evicted::Evicted;
 pub(super) use self::kept::Kept;
-use self::kept::{entry_bytes, shared_bytes};
-use super::evicted::Evicted;
+use self::memory::{entry_bytes, give_back, shared_bytes};
+use self::topic_events::Channel;
 use super::tight_queue::TightQueue;
-use crate::decode::Timestamp;
+use crate::postgres::{Snapshot, Timestamp, Xid};
 use crate::protocol::{Encoding, Vsn};
 use crate::route::{Position, Template, Topic};
-use crate::wal::{Snapshot, Xid};
 
 /// Memory taken by a topic, in bytes: its entry, and its place among those that are quiet.
 const TOPIC_BYTES: usize = entry_bytes::<(Topic, Channel)>() + TightQueue::<(Position, Topic)>::ELEMENT_BYTES;
@@ -36,9 +36,6 @@ const COMMIT_BYTES: usize = TightQueue::<Commit>::ELEMENT_BYTES;
 
 /// Of the bound, what topics without events may take, for the sake of their floors: an eighth.
 const QUIET_SHARE: usize = 8;
-
-/// Entries from which on a map that is nearly empty is made smaller.
-const SPARSE_MIN: usize = 1024;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -495,13 +492,6 @@ fn topic_bytes(topic: &Topic) -> usize {
     match topic {
         Topic::Other(name) => TOPIC_BYTES + shared_bytes(name.len()),
         _ => TOPIC_BYTES,
-    }
-}
-
-/// Makes a map smaller that has become nearly empty.
-fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
-    if map.capacity() > SPARSE_MIN && map.len() < map.capacity() / 4 {
-        map.shrink_to(2 * map.len());
     }
 }
 

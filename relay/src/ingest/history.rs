@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::inspection::Inspection;
-use crate::db::DbError;
+use crate::postgres::{Lsn, PostgresError};
 use crate::route::Route;
-use crate::wal::{Attachment, Backoff, HolderWatch, Lsn, WalError};
+use crate::sql::DbError;
+use crate::wal::{Attachment, Backoff, HolderWatch, WalError};
 
 #[derive(Debug, Default)]
 pub(super) struct History {
@@ -102,16 +103,14 @@ impl History {
     /// Counts errors of the stream that come again at the same place, and gives how often this one has come. Errors
     /// of the network, and of a server that goes away, say nothing about the place.
     pub(super) fn fail(&mut self, error: &DbError, at: Lsn) -> u32 {
-        let is_of_this_place = matches!(
-            error,
-            DbError::Decode(_)
-                | DbError::Wal(
-                    WalError::Server(_)
-                        | WalError::FrameTooLarge { .. }
-                        | WalError::Protocol(_)
-                        | WalError::PublicationUnknown(_)
-                )
-        );
+        let is_of_this_place = match error {
+            DbError::Decode(_) | DbError::Wal(WalError::PublicationUnknown(_)) => true,
+            DbError::Wal(WalError::Postgres(error)) => matches!(
+                error,
+                PostgresError::Server(_) | PostgresError::FrameTooLarge { .. } | PostgresError::Protocol(_)
+            ),
+            _ => false,
+        };
         if !is_of_this_place {
             return 0;
         }
@@ -153,7 +152,7 @@ impl Last {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wal::ServerError;
+    use crate::postgres::ServerError;
 
     fn attachment(timeline: u32, confirmed: u64) -> Attachment {
         Attachment {
@@ -248,7 +247,7 @@ mod tests {
     fn only_equal_errors_at_the_same_place_count_together() {
         let server = |message: &str| {
             let error = ServerError { code: "XX000".into(), message: message.into(), hint: None };
-            DbError::Wal(WalError::Server(error))
+            PostgresError::Server(error).into()
         };
         let mut history = History::default();
         assert_eq!(history.fail(&server("a"), Lsn(1)), 1);

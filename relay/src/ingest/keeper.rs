@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use super::Ingest;
 use super::inspection::Inspection;
-use crate::db::{self, DbError, SupabaseProblem};
+use crate::sql::{self, DbError, SupabaseProblem};
 use crate::wal::{self, Health, WalConfig, WalError};
 
 const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl<'a> Keeper<'a> {
     }
 
     async fn maintain(&mut self) -> Result<(), DbError> {
-        match db::maintain_supabase_api(self.sql().await?).await {
+        match sql::maintain_supabase_api(self.sql().await?).await {
             Ok(problems) => {
                 for SupabaseProblem { problem, fix } in problems {
                     warn!(problem, fix, "schema realtime needs mending");
@@ -108,7 +108,7 @@ impl<'a> Keeper<'a> {
         else {
             return self.inspect().await;
         };
-        self.ingest.shared.metrics.slot_retained_bytes.set(retained_bytes);
+        self.ingest.metrics.slot_retained_bytes.set(retained_bytes);
         if wal_status.as_deref() == Some("unreserved") {
             warn!(
                 retained_bytes,
@@ -126,15 +126,15 @@ impl<'a> Keeper<'a> {
     async fn inspect(&mut self) -> Result<(), DbError> {
         let (ingest, inspection) = (self.ingest, &mut *self.inspection);
         if self.sql.as_ref().is_none_or(Client::is_closed) {
-            self.sql = Some(db::connect(&ingest.wal.database).await?);
+            self.sql = Some(sql::connect(&ingest.wal.database).await?);
         }
         let sql = self.sql.as_ref().expect("just opened");
-        inspection.look(sql, &ingest.wal.publications, &ingest.shared).await
+        inspection.look(sql, &ingest.wal.publications, &ingest.metrics, &ingest.status).await
     }
 
     async fn sql(&mut self) -> Result<&Client, DbError> {
         if self.sql.as_ref().is_none_or(Client::is_closed) {
-            self.sql = Some(db::connect(&self.ingest.wal.database).await?);
+            self.sql = Some(sql::connect(&self.ingest.wal.database).await?);
         }
         Ok(self.sql.as_ref().expect("just opened"))
     }

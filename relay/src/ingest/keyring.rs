@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::db::{self, DbError};
 use crate::decode::Transaction;
+use crate::postgres::{self, Conninfo};
 use crate::route::{MessageKeys, Refused, SignedMessage};
-use crate::wal::{self, Conninfo};
+use crate::sql::{self, DbError};
 
 /// How often a number that nobody announced may have the keys looked up. Any role can invent one, and the stream stands
 /// still meanwhile.
@@ -55,9 +55,9 @@ impl<'a> Keyring<'a> {
     }
 
     async fn look_up(&mut self) -> Result<(), DbError> {
-        let sql = db::connect(self.database).await?;
-        let keys = db::message_keys(&sql, self.database_oid);
-        self.keys = wal::answered(self.database, "the keys of broadcasts", keys).await?;
+        let sql = sql::connect(self.database).await?;
+        let keys = sql::message_keys(&sql, self.database_oid);
+        self.keys = postgres::answered(self.database, "the keys of broadcasts", keys).await?;
         self.looked_up_at = Some(Instant::now());
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! How the routes that are in force relate to what is read. Pure.
 
-use crate::wal::{Lsn, Snapshot, Xid};
+use crate::postgres::{Lsn, Snapshot, Xid};
 
 #[derive(Debug)]
 pub(super) struct Routing {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::wal::Lsn;
+use crate::postgres::Lsn;
 
 /// Names the database that positions belong to: 16 bits of a hash of system identifier and database oid.
 /// A position of another database is recognised as foreign with odds of 65,535 in 65,536.

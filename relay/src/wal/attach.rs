@@ -1,40 +1,16 @@
 //! Finds or makes the slot, holds it against what is known of it, and starts the stream.
 
-use std::pin::pin;
-use std::time::Duration;
-
-use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tracing::{info, warn};
 
-use super::connection::Connection;
+use super::publication::{self, Publication};
 use super::registry::{self, Registered};
-use super::slot::{self, Publication, Slot};
+use super::slot::{self, Slot};
 use super::stream::{StreamSettings, spawn};
 use super::timeline;
-use super::{Attachment, Conninfo, Lsn, WalConfig, WalError, WalStream};
-
-/// How long Postgres may take for an answer that it has at hand; where more is allowed for a connect, so long.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// From when on that is told.
-const ANSWER_REPORT: Duration = Duration::from_secs(5);
-
-/// Gives up, and before that tells, what Postgres does not answer. A pooler may take a command and never answer it.
-pub async fn answered<T, E: From<WalError>>(
-    conninfo: &Conninfo,
-    what: &'static str,
-    answer: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    let mut answer = pin!(answer);
-    match timeout(ANSWER_REPORT, &mut answer).await {
-        Ok(answer) => return answer,
-        Err(_) => info!(what, "waiting for an answer of Postgres"),
-    }
-    let limit = ANSWER_TIMEOUT.max(conninfo.connect_timeout);
-    let late = || WalError::NoAnswer { what, timeout: limit }.into();
-    timeout(limit - ANSWER_REPORT, answer).await.unwrap_or_else(|_| Err(late()))
-}
+use super::{Attachment, WalConfig, WalError, WalStream};
+use crate::postgres::{Connection, Lsn, PostgresError, answered, quote_identifier, quote_literal};
 
 /// What IDENTIFY_SYSTEM tells.
 struct System {
@@ -49,7 +25,7 @@ struct System {
 /// finds a slot without a row in `campfire.slots` and adopts it. To stop, cancel `config.stop`.
 pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, WalStream), WalError> {
     let server = slot::server(sql).await?;
-    let publications = slot::publications(sql, config, &server.database).await?;
+    let publications = publication::find(sql, config, &server.database).await?;
     let mut existing = slot::find(sql, &config.slot_name).await?;
     if let Some(slot) = &existing {
         slot.check(&server.database)?;
@@ -60,7 +36,7 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         return Err(WalError::SlotDropped { slot_name: config.slot_name.clone() });
     }
 
-    let mut connection = Connection::open(config).await?;
+    let mut connection = Connection::open(&config.database, config.frame_bytes_max, config.excerpt).await?;
     let system = answered(&config.database, "IDENTIFY_SYSTEM", identify(&mut connection)).await?;
 
     let slot_created =
@@ -82,7 +58,7 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         {
             // A slot that nobody knows would hold WAL for ever.
             slot::drop(&mut connection, &config.slot_name).await?;
-            return Err(error);
+            return Err(error.into());
         }
     } else {
         check_registered(config, &slot, registered.as_ref(), &system, &publications)?;
@@ -164,10 +140,10 @@ fn check_registered(
     Ok(())
 }
 
-async fn identify(connection: &mut Connection) -> Result<System, WalError> {
+async fn identify(connection: &mut Connection) -> Result<System, PostgresError> {
     // Unknown to a session that is not in replication mode, which a pooler opens in its own way.
     let rows = connection.query("IDENTIFY_SYSTEM").await.map_err(|error| match error {
-        WalError::Server(server) if server.is(&SqlState::SYNTAX_ERROR) => WalError::Pooler(server),
+        PostgresError::Server(server) if server.is(&SqlState::SYNTAX_ERROR) => PostgresError::Pooler(server),
         other => other,
     })?;
     match rows.into_iter().next().as_deref() {
@@ -180,7 +156,7 @@ async fn identify(connection: &mut Connection) -> Result<System, WalError> {
 }
 
 /// In milliseconds, as this very session has it: the setting can differ by role and database. Zero: no time-out.
-async fn wal_sender_timeout(connection: &mut Connection) -> Result<u64, WalError> {
+async fn wal_sender_timeout(connection: &mut Connection) -> Result<u64, PostgresError> {
     let setting = "select setting from pg_settings where name = 'wal_sender_timeout'";
     connection.query_value(setting).await?.parse().map_err(|_| bad_answer(setting))
 }
@@ -196,14 +172,6 @@ fn start_command(config: &WalConfig) -> String {
     )
 }
 
-pub(super) fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn quote_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-fn bad_answer(command: &str) -> WalError {
-    WalError::Protocol(format!("the answer to {command} is not what it should be"))
+fn bad_answer(command: &str) -> PostgresError {
+    PostgresError::Protocol(format!("the answer to {command} is not what it should be"))
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, BytesMut};
 
-use super::Lsn;
+use crate::postgres::Lsn;
 
 /// Postgres counts microseconds from 2000-01-01.
 const UNIX_SECONDS_AT_2000: u64 = 946_684_800;

@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 use tracing::warn;
 
-use super::{Lsn, WalError};
+use crate::postgres::{Lsn, PostgresError};
 
 /// A row of pg_replication_slots, as far as it tells of danger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Health {
 }
 
 /// None if there is no such slot.
-pub async fn health(sql: &Client, slot_name: &str) -> Result<Option<Health>, WalError> {
+pub async fn health(sql: &Client, slot_name: &str) -> Result<Option<Health>, PostgresError> {
     let row = sql
         .query_opt(
             "select greatest(coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0), 0)::int8,
@@ -36,15 +36,15 @@ pub async fn health(sql: &Client, slot_name: &str) -> Result<Option<Health>, Wal
 /// Writes a message into the WAL behind everything that has committed, so that the stream passes that point even if
 /// nobody else writes what is published. Returns where it stands. Waits for no standby: one that is dead must not keep
 /// the relay from its work.
-pub async fn send_heartbeat(sql: &Client) -> Result<Lsn, WalError> {
+pub async fn send_heartbeat(sql: &Client) -> Result<Lsn, PostgresError> {
     let query = "select pg_logical_emit_message(true, 'campfire.heartbeat', '')::text,
                         set_config('synchronous_commit', 'local', true)";
     let row = sql.query_one(query, &[]).await?;
-    row.get::<_, &str>(0).parse().map_err(|error: super::ParseLsnError| WalError::Protocol(error.to_string()))
+    Ok(row.get::<_, &str>(0).parse::<Lsn>()?)
 }
 
 /// Warns, at the first attach, of settings under which a relay that is down fills the disk, or loses its slot.
-pub async fn warn_of_missing_bounds(sql: &Client) -> Result<(), WalError> {
+pub async fn warn_of_missing_bounds(sql: &Client) -> Result<(), PostgresError> {
     let row = sql
         .query_one(
             "select current_setting('max_slot_wal_keep_size') = '-1',

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 use tracing::warn;
 
-use super::{WalError, cause};
+use crate::postgres::{PostgresError, cause};
 
 /// Watches the walsender that holds the slot. Its `reply_time` is stamped by the other relay's clock, so it is not
 /// compared with ours; what counts is that it moves.
@@ -33,7 +33,7 @@ impl HolderWatch {
         sql: &Client,
         slot_name: &str,
         limit: Duration,
-    ) -> Result<Option<i32>, WalError> {
+    ) -> Result<Option<i32>, PostgresError> {
         // What we are not allowed to see is taken for waiting: then replies alone count.
         let query = "select s.active_pid, r.reply_time::text, r.sent_lsn::text,
                  coalesce(a.wait_event_type in ('Activity', 'Client'), a.backend_type is null)

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use tokio_postgres::Client;
 
-use super::WalError;
-use super::slot::Publication;
+use super::publication::Publication;
+use crate::postgres::PostgresError;
 
 pub(super) struct Registered {
     pub(super) system_identifier: String,
@@ -14,7 +14,7 @@ pub(super) struct Registered {
     pub(super) publications: HashMap<String, u32>,
 }
 
-pub(super) async fn find(sql: &Client, slot_name: &str) -> Result<Option<Registered>, WalError> {
+pub(super) async fn find(sql: &Client, slot_name: &str) -> Result<Option<Registered>, PostgresError> {
     let row = sql
         .query_opt(
             "select system_identifier, publication_names::text[], publication_oids
@@ -34,7 +34,7 @@ pub async fn publication_gone(
     sql: &Client,
     slot_name: &str,
     publications: &[String],
-) -> Result<Option<String>, WalError> {
+) -> Result<Option<String>, PostgresError> {
     let row = sql
         .query_opt(
             "select name::text from campfire.slots, unnest(publication_names, publication_oids) as known (name, oid)
@@ -54,7 +54,7 @@ pub(super) async fn write(
     system_identifier: &str,
     timeline: u32,
     publications: &[Publication],
-) -> Result<(), WalError> {
+) -> Result<(), PostgresError> {
     let names: Vec<&str> = publications.iter().map(|publication| publication.name.as_str()).collect();
     let oids: Vec<u32> = publications.iter().map(|publication| publication.oid).collect();
     let xmins: Vec<&str> = publications.iter().map(|publication| publication.xmin.as_str()).collect();

@@ -7,9 +7,8 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::attach::quote_identifier;
-use super::connection::Connection;
-use super::{Blocker, Lsn, WalConfig, WalError};
+use super::{Blocker, WalConfig, WalError};
+use crate::postgres::{Connection, Lsn, PostgresError, quote_identifier};
 
 /// A canceled CREATE_REPLICATION_SLOT answers at once; longer than this means that the server has other troubles.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,7 +43,7 @@ pub(super) async fn server(sql: &Client) -> Result<Server, WalError> {
     let (database, user, database_oid): (String, String, u32) = (row.get(3), row.get(4), row.get(5));
     let (may_replicate, is_installed): (bool, bool) = (row.get(6), row.get(7));
     if in_recovery {
-        return Err(WalError::Standby);
+        return Err(PostgresError::Standby.into());
     }
     if wal_level != "logical" {
         return Err(WalError::WalLevel { wal_level });
@@ -59,50 +58,6 @@ pub(super) async fn server(sql: &Client) -> Result<Server, WalError> {
     Ok(Server { version_num, database, database_oid })
 }
 
-pub(super) struct Publication {
-    pub(super) name: String,
-    pub(super) oid: u32,
-    /// The transaction that made it, or last changed its options.
-    pub(super) xmin: String,
-    /// It was there before everything that the slot may still decode. Can be false for one that was.
-    pub(super) older_than_slot: bool,
-}
-
-/// The configured publications, in that order; one that is missing is an error.
-pub(super) async fn publications(
-    sql: &Client,
-    config: &WalConfig,
-    database: &str,
-) -> Result<Vec<Publication>, WalError> {
-    let rows = sql
-        .query(
-            "select p.pubname::text, p.oid, p.xmin::text,
-                 coalesce((select age(p.xmin) > age(s.catalog_xmin) from pg_replication_slots s
-                           where s.slot_name = $2::text), false)
-             from pg_publication p where p.pubname = any($1::text[])",
-            &[&config.publications, &config.slot_name],
-        )
-        .await?;
-    let mut found: Vec<Publication> = rows
-        .iter()
-        .map(|row| Publication {
-            name: row.get(0),
-            oid: row.get(1),
-            xmin: row.get(2),
-            older_than_slot: row.get(3),
-        })
-        .collect();
-    let missing = |name: &String| !found.iter().any(|publication| &publication.name == name);
-    if let Some(name) = config.publications.iter().find(|name| missing(name)) {
-        return Err(WalError::PublicationMissing {
-            publication: name.clone(),
-            database: database.to_owned(),
-        });
-    }
-    found.sort_by_key(|publication| config.publications.iter().position(|name| *name == publication.name));
-    Ok(found)
-}
-
 /// A row of pg_replication_slots.
 pub(super) struct Slot {
     name: String,
@@ -114,7 +69,7 @@ pub(super) struct Slot {
     pub(super) confirmed_flush_lsn: Lsn,
 }
 
-pub(super) async fn find(sql: &Client, slot_name: &str) -> Result<Option<Slot>, WalError> {
+pub(super) async fn find(sql: &Client, slot_name: &str) -> Result<Option<Slot>, PostgresError> {
     let row = sql
         .query_opt(
             "select slot_name::text, plugin::text, database::text, two_phase, active_pid, wal_status,
@@ -132,7 +87,7 @@ pub(super) async fn find(sql: &Client, slot_name: &str) -> Result<Option<Slot>, 
         two_phase: row.get::<_, Option<bool>>(3).unwrap_or(false),
         active_pid: row.get(4),
         wal_status: row.get(5),
-        confirmed_flush_lsn: confirmed.map_or(Ok(Lsn::INVALID), parse_lsn)?,
+        confirmed_flush_lsn: confirmed.map_or(Ok(Lsn::INVALID), str::parse)?,
     }))
 }
 
@@ -199,26 +154,26 @@ pub(super) async fn create(
             match timeout(CANCEL_TIMEOUT, create).await {
                 // The blocker ended in the same moment.
                 Ok(Ok(made)) => Ok(made),
-                Ok(Err(WalError::Server(error))) if !error.is(&SqlState::QUERY_CANCELED) => {
-                    Err(WalError::Server(error))
+                Ok(Err(PostgresError::Server(error))) if !error.is(&SqlState::QUERY_CANCELED) => {
+                    Err(PostgresError::Server(error))
                 }
-                _ => Err(reason),
+                _ => return Err(reason),
             }
         }
     };
     match answer {
         Ok(_) => Ok(true),
-        Err(WalError::Server(error)) if error.is(&SqlState::DUPLICATE_OBJECT) => Ok(false),
-        Err(WalError::Server(error)) if error.is(&SqlState::CONFIGURATION_LIMIT_EXCEEDED) => {
+        Err(PostgresError::Server(error)) if error.is(&SqlState::DUPLICATE_OBJECT) => Ok(false),
+        Err(PostgresError::Server(error)) if error.is(&SqlState::CONFIGURATION_LIMIT_EXCEEDED) => {
             Err(WalError::TooManySlots(error))
         }
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// Drops a slot that nobody streams from, and what was known of it. Whatever it had not sent is lost. A stream that
 /// has just ended gets some time to let go.
-pub async fn drop_slot(sql: &Client, slot_name: &str) -> Result<(), WalError> {
+pub async fn drop_slot(sql: &Client, slot_name: &str) -> Result<(), PostgresError> {
     let drop =
         "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1::text";
     let deadline = Instant::now() + RELEASE_TIMEOUT;
@@ -233,7 +188,7 @@ pub async fn drop_slot(sql: &Client, slot_name: &str) -> Result<(), WalError> {
 }
 
 /// The same for a slot just made, by the connection that made it.
-pub(super) async fn drop(connection: &mut Connection, slot_name: &str) -> Result<(), WalError> {
+pub(super) async fn drop(connection: &mut Connection, slot_name: &str) -> Result<(), PostgresError> {
     connection.query(&format!("DROP_REPLICATION_SLOT {}", quote_identifier(slot_name))).await?;
     Ok(())
 }
@@ -243,23 +198,23 @@ pub(super) async fn explain_refusal(
     sql: &Client,
     slot_name: &str,
     database: &str,
-    error: WalError,
+    error: PostgresError,
 ) -> WalError {
-    let WalError::Server(server) = &error else { return error };
+    let PostgresError::Server(server) = &error else { return error.into() };
     let in_use = server.is(&SqlState::OBJECT_IN_USE);
     match find(sql, slot_name).await {
         Ok(Some(slot)) => match slot.check(database) {
             Err(reason) => reason,
             // Whoever used it has gone since.
             Ok(()) if in_use => WalError::SlotActive { slot_name: slot_name.to_owned(), pid: None },
-            Ok(()) => error,
+            Ok(()) => error.into(),
         },
-        _ => error,
+        _ => error.into(),
     }
 }
 
 /// The oldest transaction that is writing, prepared ones included.
-async fn blocker(sql: &Client, own_pid: i32) -> Result<Blocker, WalError> {
+async fn blocker(sql: &Client, own_pid: i32) -> Result<Blocker, PostgresError> {
     let row = sql
         .query_opt(
             "select pid, gid, extract(epoch from clock_timestamp() - since)::float8 from (
@@ -279,8 +234,4 @@ async fn blocker(sql: &Client, own_pid: i32) -> Result<Blocker, WalError> {
             (None, None) => Blocker::Unknown,
         }
     }))
-}
-
-fn parse_lsn(text: &str) -> Result<Lsn, WalError> {
-    text.parse().map_err(|error: super::ParseLsnError| WalError::Protocol(error.to_string()))
 }

@@ -18,9 +18,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_postgres::error::SqlState;
 use tracing::{Instrument, debug, info_span};
 
-use super::connection::{Connection, XLOG_DATA_HEADER_BYTES, parse_error, unexpected};
 use super::feedback::{Feedback, Status};
-use super::{Lsn, WalConfig, WalError};
+use super::{WalConfig, WalError};
+use crate::postgres::{Connection, Lsn, PostgresError, XLOG_DATA_HEADER_BYTES, parse_error, unexpected};
 
 /// Frames that arrived together: the consumer pays one wake-up for all of them.
 pub type Batch = Vec<WalFrame>;
@@ -61,7 +61,7 @@ impl WalStream {
     pub async fn next(&mut self) -> Result<Batch, WalError> {
         match self.batches.recv().await {
             Some(batch) => batch,
-            None => Err(WalError::ConnectionLost(io::ErrorKind::NotConnected.into())),
+            None => Err(PostgresError::ConnectionLost(io::ErrorKind::NotConnected.into()).into()),
         }
     }
 
@@ -227,11 +227,11 @@ impl WalReader {
         if silence > self.silence_limit {
             return Err(WalError::Silent { silence });
         }
-        self.send_status(Lsn::INVALID, silence >= self.status_interval).await
+        Ok(self.send_status(Lsn::INVALID, silence >= self.status_interval).await?)
     }
 
     /// Moves the slot if it is time: one update with the position, and one at once that takes it back.
-    async fn confirm(&mut self) -> Result<(), WalError> {
+    async fn confirm(&mut self) -> Result<(), PostgresError> {
         // The consumer cannot have applied what has not come; this guards the slot against one that says so.
         let applied = Lsn(self.applied.load(Ordering::Acquire)).min(self.received);
         if let Some(lsn) = self.feedback.sample(Instant::now(), self.received, applied) {
@@ -241,7 +241,7 @@ impl WalReader {
         Ok(())
     }
 
-    async fn send_status(&mut self, flush: Lsn, reply_requested: bool) -> Result<(), WalError> {
+    async fn send_status(&mut self, flush: Lsn, reply_requested: bool) -> Result<(), PostgresError> {
         let now = SystemTime::now();
         let status = Status { write: self.received, flush, reply_requested };
         let mut updates = BytesMut::with_capacity(2 * 64);
@@ -264,18 +264,18 @@ impl WalReader {
                     return Err(if error.is(&SqlState::UNDEFINED_OBJECT) {
                         WalError::PublicationUnknown(error)
                     } else {
-                        error.into()
+                        PostgresError::from(error).into()
                     });
                 }
                 b'N' | b'S' => {}
-                other => return Err(unexpected(other, "the stream")),
+                other => return Err(unexpected(other, "the stream").into()),
             }
         }
         Ok(())
     }
 
-    fn take_copy_data(&mut self, mut body: Bytes) -> Result<(), WalError> {
-        let truncated = || WalError::Protocol("a CopyData that ends early".to_owned());
+    fn take_copy_data(&mut self, mut body: Bytes) -> Result<(), PostgresError> {
+        let truncated = || PostgresError::Protocol("a CopyData that ends early".to_owned());
         match body.try_get_u8() {
             Ok(b'w') if body.len() >= XLOG_DATA_HEADER_BYTES - 1 => {
                 // Start and end are the same in logical replication, and zero for descriptions.
@@ -304,7 +304,7 @@ impl WalReader {
 
     /// A server that hung up may have said why before: a write fails at once, while its words wait to be read.
     async fn last_words(&mut self, error: WalError) -> WalError {
-        if !matches!(error, WalError::ConnectionLost(_)) {
+        if !matches!(error, WalError::Postgres(PostgresError::ConnectionLost(_))) {
             return error;
         }
         let read = async {

@@ -1,18 +1,21 @@
 //! After a fail-over: on which timeline the server is, and where it left the earlier ones.
 
-use super::connection::Connection;
-use super::{Lsn, WalError};
+use crate::postgres::{Connection, Lsn, PostgresError};
 
 /// Earlier timelines, oldest first, and the LSN at which each was left. The first timeline has none.
-pub(super) async fn history(connection: &mut Connection, timeline: u32) -> Result<Vec<(u32, Lsn)>, WalError> {
+pub(super) async fn history(
+    connection: &mut Connection,
+    timeline: u32,
+) -> Result<Vec<(u32, Lsn)>, PostgresError> {
     if timeline == 1 {
         return Ok(Vec::new());
     }
     let rows = connection.query(&format!("TIMELINE_HISTORY {timeline}")).await?;
     match rows.into_iter().next().as_deref() {
-        Some([_, Some(content)]) => parse(content)
-            .ok_or_else(|| WalError::Protocol(format!("the history of timeline {timeline} cannot be read"))),
-        _ => Err(WalError::Protocol(format!("no history came for timeline {timeline}"))),
+        Some([_, Some(content)]) => parse(content).ok_or_else(|| {
+            PostgresError::Protocol(format!("the history of timeline {timeline} cannot be read"))
+        }),
+        _ => Err(PostgresError::Protocol(format!("no history came for timeline {timeline}"))),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use campfire_relay::postgres::PostgresError;
 use campfire_relay::wal::{self, Blocker, WalConfig, WalError};
 use tokio_postgres::Client;
 
@@ -227,11 +228,11 @@ async fn pitfall_3_18_servers_without_room_are_told_apart() {
     let reader = Reader::attach(&config, &sql).await;
     let other = WalConfig { slot_name: "campfire_2".to_owned(), ..config };
     let error = refusal(&other, &sql).await;
-    assert!(matches!(error, WalError::TooManyConnections(_)), "{error}");
+    assert!(matches!(error, WalError::Postgres(PostgresError::TooManyConnections(_))), "{error}");
     assert!(error.is_retryable());
     reader.stream.close().await;
     let error = eventually("there is a walsender to spare", async || match refusal(&other, &sql).await {
-        WalError::TooManyConnections(_) => None,
+        WalError::Postgres(PostgresError::TooManyConnections(_)) => None,
         error => Some(error),
     })
     .await;

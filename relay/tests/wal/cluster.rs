@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use std::{env, fs, process, thread};
 
-use campfire_relay::wal::{self, Conninfo, Purpose, WalConfig};
+use campfire_relay::postgres::{self, Conninfo, Purpose};
+use campfire_relay::wal::WalConfig;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -82,7 +83,7 @@ impl Cluster {
 
     pub(crate) async fn sql_in(&self, database: &str) -> Client {
         // Of the sessions that the relay opens, the one that makes tables where they usually are.
-        wal::connect_for(&self.database(database), Purpose::Rows).await.expect("a session")
+        postgres::connect_for(&self.database(database), Purpose::Rows).await.expect("a session")
     }
 
     /// A slot that confirms at once.

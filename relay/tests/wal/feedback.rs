@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use campfire_relay::postgres::PostgresError;
 use campfire_relay::wal::{WalConfig, WalError};
 
 use crate::cluster::Cluster;
@@ -71,7 +72,10 @@ async fn a_fast_shutdown_does_not_wait_for_the_window() {
     let first = reader.transaction().await;
     let (cluster, took, error, change_count) = stop_fast(cluster, &mut reader).await;
     println!("fast shutdown with a full window took {took:?}, and the stream ended with: {error}");
-    assert!(matches!(error, WalError::StreamEnded | WalError::ConnectionLost(_)), "{error}");
+    assert!(
+        matches!(error, WalError::StreamEnded | WalError::Postgres(PostgresError::ConnectionLost(_))),
+        "{error}"
+    );
     assert!(error.is_retryable());
     assert_eq!(change_count, 19, "what was committed came before the end");
 

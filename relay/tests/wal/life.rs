@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use campfire_relay::wal::{self, HolderWatch, Lsn, WalConfig, WalError};
+use campfire_relay::postgres::{Lsn, PostgresError};
+use campfire_relay::wal::{self, HolderWatch, WalConfig, WalError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +73,7 @@ async fn pitfall_3_17_a_standby_is_refused_and_after_promotion_tells_its_history
     cluster.start();
     let sql = cluster.sql().await;
     let error = wal::attach(&config, &sql).await.err().expect("a standby");
-    assert!(matches!(error, WalError::Standby) && error.is_retryable(), "{error}");
+    assert!(matches!(error, WalError::Postgres(PostgresError::Standby)) && error.is_retryable(), "{error}");
     sql.batch_execute("select pg_promote()").await.expect("promoted");
     let reader = Reader::attach(&config, &sql).await;
     assert_eq!(reader.attachment.timeline, 2);
@@ -217,7 +218,7 @@ async fn pitfall_3_18_a_holder_whose_walsender_is_busy_is_not_ended() {
     eventually("it is taken over", async || watch.take_over(&sql, "campfire", limit).await.expect("asked"))
         .await;
     let (error, _) = reader.end().await;
-    assert!(matches!(error, WalError::Unavailable(_)), "{error}");
+    assert!(matches!(error, WalError::Postgres(PostgresError::Unavailable(_))), "{error}");
 }
 
 /// By its `reply_time`, which must move; the other's clock is not believed.
@@ -241,5 +242,5 @@ async fn pitfall_3_18_only_a_holder_that_says_nothing_is_ended() {
     eventually("it is taken over", async || watch.take_over(&sql, "campfire", limit).await.expect("asked"))
         .await;
     let (error, _) = reader.end().await;
-    assert!(matches!(error, WalError::Unavailable(_)), "{error}");
+    assert!(matches!(error, WalError::Postgres(PostgresError::Unavailable(_))), "{error}");
 }

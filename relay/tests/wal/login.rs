@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use campfire_relay::wal::{self, Conninfo, WalConfig, WalError};
+use campfire_relay::postgres::{self, Conninfo, PostgresError};
+use campfire_relay::wal::{self, WalConfig, WalError};
 use tokio_postgres::Client;
 
 use crate::cluster::{Cluster, conninfo, program};
@@ -65,7 +66,7 @@ async fn reserved_characters_in_a_url_are_read_as_psql_reads_them() {
             .output()
             .expect("psql");
         let ours = match Conninfo::parse(&url, |_| None) {
-            Ok(database) => wal::connect(&database).await.map(drop).map_err(|error| error.to_string()),
+            Ok(database) => postgres::connect(&database).await.map(drop).map_err(|error| error.to_string()),
             Err(problem) => Err(problem),
         };
         assert_eq!(ours.is_ok(), psql.status.success(), "{password}: {ours:?}");
@@ -92,7 +93,7 @@ async fn a_wrong_password_is_final_and_not_repeated_in_the_error() {
                  check user and password in CAMPFIRE_DATABASE_URL, and pg_hba.conf"
             )
         );
-        assert!(matches!(error, WalError::Authentication(_)));
+        assert!(matches!(error, WalError::Postgres(PostgresError::Authentication(_))));
         assert!(!error.is_retryable());
         assert!(!format!("{error:?}").contains("wr ong"));
     }
@@ -102,13 +103,13 @@ async fn a_wrong_password_is_final_and_not_repeated_in_the_error() {
 #[tokio::test]
 async fn an_ordinary_session_is_refused_in_the_same_words() {
     let (cluster, _sql) = boot().await;
-    let refused = wal::connect(&cluster.tcp("scram", Some("wrong"))).await.expect_err("refused");
-    assert!(matches!(refused, WalError::Authentication(_)));
-    let missing = wal::connect(&cluster.tcp("scram", None)).await.expect_err("refused");
+    let refused = postgres::connect(&cluster.tcp("scram", Some("wrong"))).await.expect_err("refused");
+    assert!(matches!(refused, PostgresError::Authentication(_)));
+    let missing = postgres::connect(&cluster.tcp("scram", None)).await.expect_err("refused");
     assert_eq!(missing.to_string(), "SQL session: invalid configuration: password missing");
     assert!(!missing.is_retryable());
     cluster.stop("fast");
-    let gone = wal::connect(&cluster.tcp("scram", Some("x"))).await.expect_err("refused");
+    let gone = postgres::connect(&cluster.tcp("scram", Some("x"))).await.expect_err("refused");
     assert!(gone.is_retryable(), "{gone}");
 }
 
@@ -116,7 +117,10 @@ async fn an_ordinary_session_is_refused_in_the_same_words() {
 async fn a_missing_password_is_told() {
     let (cluster, sql) = boot().await;
     let error = wal::attach(&with(&cluster, cluster.tcp("scram", None)), &sql).await.err().expect("refused");
-    assert!(matches!(&error, WalError::PasswordMissing { user } if user == "scram"), "{error}");
+    assert!(
+        matches!(&error, WalError::Postgres(PostgresError::PasswordMissing { user }) if user == "scram"),
+        "{error}"
+    );
     assert!(!error.is_retryable());
 }
 
@@ -125,7 +129,10 @@ async fn a_host_that_pg_hba_does_not_know_is_told() {
     let (cluster, sql) = boot().await;
     let error =
         wal::attach(&with(&cluster, cluster.tcp("postgres", None)), &sql).await.err().expect("refused");
-    assert!(matches!(&error, WalError::Authentication(server) if server.code == "28000"), "{error}");
+    assert!(
+        matches!(&error, WalError::Postgres(PostgresError::Authentication(server)) if server.code == "28000"),
+        "{error}"
+    );
     assert!(error.to_string().contains("no pg_hba.conf entry"), "{error}");
 }
 
@@ -133,7 +140,7 @@ async fn a_host_that_pg_hba_does_not_know_is_told() {
 async fn pitfall_3_20_a_role_without_replication_is_told_how_to_get_it() {
     let (cluster, _sql) = boot().await;
     let config = with(&cluster, cluster.tcp("plain", None));
-    let plain = wal::connect(&config.database).await.expect("a session");
+    let plain = postgres::connect(&config.database).await.expect("a session");
     let error = wal::attach(&config, &plain).await.err().expect("refused");
     assert_eq!(error.to_string(), "user \"plain\" may not replicate; run: alter role \"plain\" replication");
     assert!(!error.is_retryable());
@@ -144,7 +151,10 @@ async fn a_server_that_is_not_there_is_worth_another_attempt() {
     let (cluster, sql) = boot().await;
     let nowhere = conninfo("host=127.0.0.1 port=1 user=postgres");
     let error = wal::attach(&with(&cluster, nowhere), &sql).await.err().expect("refused");
-    assert!(matches!(&error, WalError::Connect { address, .. } if address == "127.0.0.1:1"), "{error}");
+    assert!(
+        matches!(&error, WalError::Postgres(PostgresError::Connect { address, .. }) if address == "127.0.0.1:1"),
+        "{error}"
+    );
     assert!(error.is_retryable());
     let port = cluster.port();
     let second = conninfo(&format!(

@@ -1,7 +1,8 @@
 //! What Postgres does that one would not guess, by the numbers of the project's notes on replication. Those that belong
 //! to another file's subject stand there.
 
-use campfire_relay::wal::{self, WalConfig, WalError};
+use campfire_relay::postgres::{self, PostgresError};
+use campfire_relay::wal::{WalConfig, WalError};
 
 use crate::cluster::Cluster;
 use crate::reader::{Reader, current_wal_lsn};
@@ -30,7 +31,10 @@ async fn pitfall_3_3_two_column_lists_for_one_table_end_the_stream() {
     let mut reader = Reader::attach(&cluster.wal(&["campfire", "campfire_control"]), &sql).await;
     sql.batch_execute("insert into notes values (1, 'a')").await.expect("inserted");
     let (error, change_count) = reader.end().await;
-    assert!(matches!(&error, WalError::Server(server) if server.code == "0A000"), "{error}");
+    assert!(
+        matches!(&error, WalError::Postgres(PostgresError::Server(server)) if server.code == "0A000"),
+        "{error}"
+    );
     assert_eq!((change_count, error.is_retryable()), (0, false));
 }
 
@@ -174,7 +178,7 @@ async fn pitfall_3_20_replication_asks_neither_for_grants_nor_for_row_level_secu
     .await;
     cluster.authenticate_tcp("host all relay 127.0.0.1/32 trust");
     let config = WalConfig { database: cluster.tcp("relay", None), ..cluster.wal(&["campfire"]) };
-    let relay = wal::connect(&config.database).await.expect("a session");
+    let relay = postgres::connect(&config.database).await.expect("a session");
     assert!(relay.query("select from notes", &[]).await.is_err(), "no grant");
     let mut reader = Reader::attach(&config, &relay).await;
     sql.batch_execute("insert into notes values (1, 'seen')").await.expect("inserted");
@@ -238,7 +242,7 @@ async fn domains_come_down_to_their_base_types() {
     let oid = async |name: &str| -> u32 {
         sql.query_one("select oid from pg_type where typname = $1", &[&name]).await.expect("a type").get(0)
     };
-    let domains = campfire_relay::db::domains(&sql).await.expect("read");
+    let domains = campfire_relay::sql::domains(&sql).await.expect("read");
     for (name, base) in [("positive", "int4"), ("small", "int4"), ("words", "_text")] {
         let type_oid = oid(name).await;
         assert!(domains.knows(type_oid), "{name}");

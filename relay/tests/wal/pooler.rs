@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use campfire_relay::postgres::{self, PostgresError};
 use campfire_relay::wal::{self, WalConfig, WalError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -59,12 +60,15 @@ async fn a_pooler_that_does_not_know_our_startup_parameters_is_told_as_one() {
     ] {
         let port = answering(error_response("08P01", text), Vec::new()).await;
         let error = refusal(&cluster, &sql, port).await;
-        assert!(matches!(&error, WalError::Pooler(server) if server.message == text), "{error}");
+        assert!(
+            matches!(&error, WalError::Postgres(PostgresError::Pooler(server)) if server.message == text),
+            "{error}"
+        );
         assert!(!error.is_retryable() && error.to_string().contains(ADVICE), "{error}");
         assert!(!error.to_string().contains('\n'), "{error}");
         let database = conninfo(&format!("hostaddr=127.0.0.1 port={port} user=relay sslmode=disable"));
-        let error = wal::connect(&database).await.expect_err("refused");
-        assert!(matches!(&error, WalError::Pooler(_)), "{error}");
+        let error = postgres::connect(&database).await.expect_err("refused");
+        assert!(matches!(&error, PostgresError::Pooler(_)), "{error}");
     }
 }
 
@@ -91,7 +95,10 @@ async fn a_pooler_whose_sessions_do_not_replicate_is_told_as_one() {
         }
     });
     let error = refusal(&cluster, &sql, port).await;
-    assert!(matches!(&error, WalError::Pooler(server) if server.code == "42601"), "{error}");
+    assert!(
+        matches!(&error, WalError::Postgres(PostgresError::Pooler(server)) if server.code == "42601"),
+        "{error}"
+    );
     assert!(!error.is_retryable() && error.to_string().contains(ADVICE), "{error}");
 }
 
@@ -129,6 +136,9 @@ async fn a_start_that_is_not_answered_is_given_up_and_says_what_may_stand_in_bet
         }
     });
     let error = refusal(&cluster, &sql, port).await;
-    assert!(matches!(&error, WalError::NoAnswer { what: "START_REPLICATION", .. }), "{error}");
+    assert!(
+        matches!(&error, WalError::Postgres(PostgresError::NoAnswer { what: "START_REPLICATION", .. })),
+        "{error}"
+    );
     assert!(error.is_retryable() && error.to_string().contains("a pooler (PgBouncer, Pgpool-II)"), "{error}");
 }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use campfire_relay::decode::{Change, ChangeKind, Column, Decoded, Decoder, OldTuple, Relation, Tuple};
-use campfire_relay::wal::{Attachment, Lsn, WalConfig, WalError, WalFrame, WalStream, attach};
+use campfire_relay::postgres::Lsn;
+use campfire_relay::wal::{Attachment, WalConfig, WalError, WalFrame, WalStream, attach};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 

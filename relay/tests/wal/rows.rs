@@ -1,6 +1,6 @@
 //! What statements look like when they arrive.
 
-use campfire_relay::wal::Lsn;
+use campfire_relay::postgres::Lsn;
 
 use crate::cluster::Cluster;
 use crate::reader::Reader;

@@ -1,5 +1,6 @@
 //! The connection under stress: stalled consumers, silent and vanished servers.
 
+use campfire_relay::postgres::PostgresError;
 use campfire_relay::wal::{self, WalConfig, WalError};
 
 use crate::cluster::{Cluster, eventually_free, eventually_heard};
@@ -87,7 +88,10 @@ async fn a_terminated_walsender_says_so() {
     let pid = walsender_pid(&sql).await;
     sql.execute("select pg_terminate_backend($1)", &[&pid]).await.expect("terminated");
     let (error, _) = reader.end().await;
-    assert!(matches!(&error, WalError::Unavailable(server) if server.code == "57P01"), "{error}");
+    assert!(
+        matches!(&error, WalError::Postgres(PostgresError::Unavailable(server)) if server.code == "57P01"),
+        "{error}"
+    );
     assert!(error.is_retryable());
 }
 
@@ -101,7 +105,10 @@ async fn pitfall_3_25_a_message_above_the_limit_is_an_error_and_not_an_allocatio
         .expect("inserted");
     let (error, change_count) = reader.end().await;
     assert_eq!(change_count, 1);
-    assert!(matches!(error, WalError::FrameTooLarge { limit: 100_000, .. }), "{error}");
+    assert!(
+        matches!(error, WalError::Postgres(PostgresError::FrameTooLarge { limit: 100_000, .. })),
+        "{error}"
+    );
     assert!(!error.is_retryable());
 }
 

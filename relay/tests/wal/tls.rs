@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use campfire_relay::postgres::{self, PostgresError};
 use campfire_relay::wal::{self, WalConfig, WalError};
 use tokio_postgres::Client;
 
@@ -119,7 +120,7 @@ impl Tls {
     async fn check_as(&self, user: &str, parameters: &str) -> bool {
         let config = self.config(user, parameters);
         let sql =
-            wal::connect(&config.database).await.unwrap_or_else(|error| panic!("{parameters}: {error}"));
+            postgres::connect(&config.database).await.unwrap_or_else(|error| panic!("{parameters}: {error}"));
         let reader = Reader::attach(&config, &sql).await;
         let query = "select bool_and(ssl) from pg_stat_ssl join pg_stat_replication using (pid)";
         let is_encrypted = self.sql.query_one(query, &[]).await.expect("our walsender").get(0);
@@ -131,7 +132,7 @@ impl Tls {
     /// Both connections are refused for the same reason.
     async fn refusal(&self, user: &str, parameters: &str) -> WalError {
         let config = self.config(user, parameters);
-        let ordinary = wal::connect(&config.database).await.err();
+        let ordinary = postgres::connect(&config.database).await.err();
         let error = wal::attach(&config, &self.sql).await.err();
         let error = error.unwrap_or_else(|| panic!("{parameters} passes"));
         let ordinary = ordinary.unwrap_or_else(|| panic!("{parameters} passes for SQL"));
@@ -226,7 +227,10 @@ async fn every_sslmode_means_what_it_means_to_libpq() {
         assert!(tls.check(parameters).await, "{parameters} is encrypted");
     }
     let refused = tls.refusal("relay", "sslmode=disable").await;
-    assert!(matches!(&refused, WalError::Authentication(server) if server.code == "28000"), "{refused}");
+    assert!(
+        matches!(&refused, WalError::Postgres(PostgresError::Authentication(server)) if server.code == "28000"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -241,12 +245,12 @@ async fn a_wrong_name_and_a_wrong_authority_are_refused() {
         "host=localhost sslrootcert=system",
     ] {
         let error = tls.refusal("relay", parameters).await;
-        assert!(matches!(error, WalError::Tls { .. }), "{parameters}: {error}");
+        assert!(matches!(error, WalError::Postgres(PostgresError::Tls { .. })), "{parameters}: {error}");
         assert!(error.to_string().contains("certificate"), "{error}");
     }
     for parameters in ["sslmode=verify-ca", "sslmode=verify-full sslrootcert=DIR/missing.crt"] {
         let error = tls.refusal("relay", parameters).await;
-        assert!(matches!(error, WalError::TlsSettings(_)), "{parameters}: {error}");
+        assert!(matches!(error, WalError::Postgres(PostgresError::TlsSettings(_))), "{parameters}: {error}");
     }
 }
 
@@ -258,7 +262,7 @@ async fn pitfall_1_3_a_self_signed_certificate_serves_require_and_as_its_own_roo
     assert!(tls.check("sslmode=verify-ca sslrootcert=DIR/ca.crt").await);
     assert!(tls.check("host=localhost sslmode=verify-full sslrootcert=DIR/ca.crt").await);
     let error = tls.refusal("relay", "sslmode=verify-ca sslrootcert=DIR/other.crt").await;
-    assert!(matches!(error, WalError::Tls { .. }), "{error}");
+    assert!(matches!(error, WalError::Postgres(PostgresError::Tls { .. })), "{error}");
 }
 
 #[tokio::test]
@@ -278,7 +282,7 @@ async fn a_certificate_of_version_1_serves_require_and_what_it_cannot_serve_is_t
     ] {
         let error = tls.refusal("relay", parameters).await;
         assert!(
-            matches!(&error, WalError::Tls { problem, .. } if problem.contains("X.509 version 1")),
+            matches!(&error, WalError::Postgres(PostgresError::Tls { problem, .. }) if problem.contains("X.509 version 1")),
             "{parameters}: {error}"
         );
         assert!(!error.to_string().contains("Error("), "a debug dump: {error}");
@@ -309,9 +313,10 @@ async fn channel_binding_takes_the_hash_of_pss_and_says_that_ed25519_has_none() 
     let tls = Tls::boot("ed25519").await;
     assert!(tls.check("sslmode=require").await);
     let config = tls.config("relay", "sslmode=require channel_binding=require");
-    for error in [wal::connect(&config.database).await.err(), wal::attach(&config, &tls.sql).await.err()] {
+    let ordinary = postgres::connect(&config.database).await.err().map(WalError::from);
+    for error in [ordinary, wal::attach(&config, &tls.sql).await.err()] {
         let error = error.expect("refused");
-        let WalError::ChannelBinding(why) = &error else { panic!("{error}") };
+        let WalError::Postgres(PostgresError::ChannelBinding(why)) = &error else { panic!("{error}") };
         assert!(why.contains("has no hash to bind to") && !error.is_retryable(), "{error}");
     }
 }
@@ -325,7 +330,14 @@ async fn a_client_certificate_lets_its_owner_in_and_nobody_else() {
     assert!(error.to_string().contains("valid client certificate"), "{error}");
     let stranger =
         tls.refusal("certified", "sslmode=require sslcert=DIR/other.crt sslkey=DIR/other.key").await;
-    assert!(matches!(stranger, WalError::Tls { .. } | WalError::Authentication(_)), "{stranger}");
+    assert!(
+        matches!(
+            stranger,
+            WalError::Postgres(PostgresError::Tls { .. })
+                | WalError::Postgres(PostgresError::Authentication(_))
+        ),
+        "{stranger}"
+    );
     let key = tls.directory.join("client.key");
     fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("readable");
     let error = tls.refusal("certified", certified).await;
@@ -338,12 +350,12 @@ async fn channel_binding_is_not_to_be_had_without_tls_or_scram() {
     tls.cluster.authenticate_tcp("host all relay 127.0.0.1/32 scram-sha-256");
     let config = tls.config("relay", "sslmode=disable channel_binding=require");
     let error = wal::attach(&config, &tls.sql).await.err().expect("refused");
-    assert!(matches!(error, WalError::ChannelBinding(_)), "{error}");
-    assert!(wal::connect(&config.database).await.is_err());
+    assert!(matches!(error, WalError::Postgres(PostgresError::ChannelBinding(_))), "{error}");
+    assert!(postgres::connect(&config.database).await.is_err());
     let certified = "sslmode=require channel_binding=require sslcert=DIR/client.crt sslkey=DIR/client.key";
     tls.cluster.authenticate_tcp(RULES);
     let error = tls.refusal("certified", certified).await;
-    assert!(matches!(error, WalError::ChannelBinding(_)), "{error}");
+    assert!(matches!(error, WalError::Postgres(PostgresError::ChannelBinding(_))), "{error}");
 }
 
 #[tokio::test]
@@ -359,7 +371,10 @@ async fn a_server_without_tls_serves_prefer_and_is_refused_by_require() {
                 eventually_free(&sql).await;
             }
             Err(error) => {
-                assert!(!passes && matches!(error, WalError::TlsUnavailable { .. }), "{mode}: {error}");
+                assert!(
+                    !passes && matches!(error, WalError::Postgres(PostgresError::TlsUnavailable { .. })),
+                    "{mode}: {error}"
+                );
             }
         }
     }

@@ -1,8 +1,8 @@
-// web/campfire-client on a runtime's own WebSocket: what the stock client does not get over, it does.
+// web/client on a runtime's own WebSocket: what the stock client does not get over, it does.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createClient } from '@supabase/supabase-js'
-import { createCampfire } from '../../../web/campfire-client/dist/src/index.js'
+import { createCampfire } from '../../../web/client/dist/src/index.js'
 import { Arrivals, Cable } from '../conformance/support.js'
 import { agentClaims, apiKey, openConversation, organization, sign, writeAs } from '../support.js'
 

@@ -1,4 +1,4 @@
-// web/campfire-client on the unmodified supabase-js, against a relay that is cut off,
+// web/client on the unmodified supabase-js, against a relay that is cut off,
 // killed and started again.
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
@@ -7,7 +7,7 @@ import { after, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from '@supabase/supabase-js'
 import ws from 'ws'
-import { createCampfire } from '../../../web/campfire-client/dist/src/index.js'
+import { createCampfire } from '../../../web/client/dist/src/index.js'
 import { OwnRelay } from '../relay.js'
 import {
   DEADLINE_MS, agentClaims, apiKey, joinConfig, openConversation, organization, serializations, sign, sql, subscribe, writeAs,

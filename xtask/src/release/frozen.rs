@@ -7,12 +7,12 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use campfire_tests::extension;
 
-use super::SCRIPTS;
 use super::git::Git;
+use crate::script::RELEASED;
 
 /// Path of a version's script in the repository.
 pub(super) fn path(version: &str) -> String {
-    format!("{SCRIPTS}/campfire--{version}.sql")
+    format!("{RELEASED}/campfire--{version}.sql")
 }
 
 /// Fails if a script is not as a tag holds it, or `script`, which is this version's, not as it was frozen. Returns what
@@ -23,7 +23,7 @@ pub(super) fn check(repository: &Path, version: &str, script: &str) -> Result<St
         ensure!(
             frozen == script,
             "sql/ and extension/src make another script than {}, which is that of a released version: set the next \
-             version in Cargo.toml, and write what changes into {SCRIPTS}/campfire--{version}--NEXT.sql",
+             version in Cargo.toml, and write what changes into {RELEASED}/campfire--{version}--NEXT.sql",
             path(version)
         );
     }
@@ -42,7 +42,7 @@ pub(super) fn check(repository: &Path, version: &str, script: &str) -> Result<St
     let mut edits = Vec::new();
     let mut compared = 0;
     for tag in &tags {
-        for path in git.lines(&["ls-tree", "-r", "--name-only", tag, "--", SCRIPTS])? {
+        for path in git.lines(&["ls-tree", "-r", "--name-only", tag, "--", RELEASED])? {
             compared += 1;
             let now = std::fs::read(repository.join(&path)).ok();
             if now.as_ref() != Some(&git.file(tag, &path)?) {
@@ -61,7 +61,7 @@ pub(super) fn check(repository: &Path, version: &str, script: &str) -> Result<St
 /// Released versions from which no scripts lead to this one.
 pub(super) fn without_update(repository: &Path, version: &str) -> Result<Vec<String>> {
     let (mut versions, mut updates) = (BTreeSet::new(), Vec::new());
-    let directory = repository.join(SCRIPTS);
+    let directory = repository.join(RELEASED);
     for entry in std::fs::read_dir(&directory).into_iter().flatten() {
         let name = entry.with_context(|| directory.display().to_string())?.file_name();
         let name = name.to_string_lossy();

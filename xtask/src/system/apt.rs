@@ -6,8 +6,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 
-use super::{as_root, can, has_program};
-use crate::step;
+use crate::{program, step};
 
 /// `apt-get update`, once a run: on a fresh machine apt knows no packages at all, and an old index names files that the
 /// mirror no longer has.
@@ -15,7 +14,8 @@ pub(super) fn refresh() {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
         let step = step::begin("asking apt for its package lists");
-        let updated = as_root("apt-get").and_then(|mut apt| step::run(apt.args(["update", "--quiet"])));
+        let updated =
+            program::as_root("apt-get").and_then(|mut apt| step::run(apt.args(["update", "--quiet"])));
         match updated {
             Ok(()) => step.done(),
             // What apt knows already may do.
@@ -28,7 +28,7 @@ pub(super) fn refresh() {
 
 /// Whether a mirror has the package.
 pub(super) fn offers(package: &str) -> bool {
-    if !has_program("apt-get") {
+    if !program::is_there("apt-get") {
         return false;
     }
     refresh();
@@ -61,7 +61,7 @@ fn is_installed(package: &str) -> bool {
 
 /// Whether apt finds a way to install these without taking anything away.
 pub(super) fn can_install(packages: &[String], kept: &[String]) -> bool {
-    can(Command::new("apt-get").args(OPTIONS).arg("--simulate").args(packages).args(kept))
+    program::succeeds(Command::new("apt-get").args(OPTIONS).arg("--simulate").args(packages).args(kept))
 }
 
 /// A machine that has just been started may be installing updates by itself: that is waited for.
@@ -82,7 +82,7 @@ pub(super) fn install(packages: &[String], kept: &[String]) -> Result<()> {
     }
     let list = packages.join(" ");
     let step = step::begin(format!("installing {list} (apt)"));
-    as_root("apt-get")
+    program::as_root("apt-get")
         .and_then(|mut apt| step::run(apt.args(OPTIONS).args(packages).args(kept)))
         .with_context(|| {
             format!(

@@ -1,6 +1,6 @@
 use super::*;
+use crate::postgres::Lsn;
 use crate::route::{Event, RealtimeMessage};
-use crate::wal::Lsn;
 
 const LIMITS: WindowLimits =
     WindowLimits { age_max: Duration::from_secs(300), bytes_max: 100_000, organization_bytes_max: 60_000 };
