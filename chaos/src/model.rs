@@ -1,4 +1,4 @@
-//! What must come of a change: the design's table of channels and events, spelled out.
+//! What must come of a change: the table of channels and events in `docs/events.md`, spelled out.
 //!
 //! Deliberately not the relay's way (routes read from the database): a route that says something else than the table
 //! is a violation, not the truth. Only whether a route is switched on is taken from the WAL.

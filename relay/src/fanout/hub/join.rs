@@ -92,7 +92,7 @@ impl Hub {
         if !join.within_rate {
             return Err(Reason::TooManyJoins);
         }
-        let topic = Topic::parse(name).map_err(Reason::InvalidTopic)?;
+        let topic = Topic::parse(name).map_err(|error| Reason::InvalidTopic { error })?;
         let payload = join.payload.as_ref().map_err(Reason::clone)?;
         let joined = self.sockets.get(&id).map_or(0, |socket| socket.channels.len());
         if joined >= self.settings.channels_per_socket_max {
