@@ -1,69 +1,21 @@
 //! Keys and tokens: published keys that come and go, secrets that rotate, claims where the database says.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use campfire_tests::cluster::Cluster;
+use campfire_tests::issuer::Issuer;
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::{Refused, Vsn, default_config};
 use campfire_tests::wait::DEADLINE;
 use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, eventually, token};
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::scene::{Scene, with_scene, with_settings};
-
-/// A key pair of whoever issues tokens.
-struct Issuer {
-    algorithm: Algorithm,
-    key: EncodingKey,
-    kid: String,
-}
-
-impl Issuer {
-    fn new(kid: &str, algorithm: Algorithm) -> Result<Self> {
-        let arguments = match algorithm {
-            Algorithm::RS256 => "genrsa -traditional 2048",
-            Algorithm::ES256 => "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
-            _ => "genpkey -algorithm ed25519",
-        };
-        let pem = Command::new("openssl").args(arguments.split(' ')).output().context("openssl")?.stdout;
-        let mut der = Command::new("openssl");
-        // genrsa writes no DER by itself.
-        let kind = if algorithm == Algorithm::RS256 { "rsa -traditional" } else { "pkcs8 -topk8 -nocrypt" };
-        der.args(kind.split(' ')).args(["-outform", "DER"]);
-        let mut child =
-            der.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn()?;
-        std::io::Write::write_all(&mut child.stdin.take().context("stdin")?, &pem)?;
-        let der = child.wait_with_output()?.stdout;
-        let key = match algorithm {
-            Algorithm::RS256 => EncodingKey::from_rsa_der(&der),
-            Algorithm::ES256 => EncodingKey::from_ec_der(&der),
-            _ => EncodingKey::from_ed_der(&der),
-        };
-        Ok(Self { algorithm, key, kid: kid.to_owned() })
-    }
-
-    fn published(&self) -> Result<Value> {
-        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm)?;
-        jwk.common.key_id = Some(self.kid.clone());
-        Ok(serde_json::to_value(jwk)?)
-    }
-
-    fn sign_as(&self, kid: Option<&str>, claims: &Value) -> Result<String> {
-        let header = Header { kid: kid.map(str::to_owned), ..Header::new(self.algorithm) };
-        Ok(jsonwebtoken::encode(&header, claims, &self.key)?)
-    }
-
-    fn sign(&self, claims: &Value) -> Result<String> {
-        self.sign_as(Some(&self.kid), claims)
-    }
-}
 
 fn set(issuers: &[&Issuer]) -> Result<String> {
     let keys = issuers.iter().map(|issuer| issuer.published()).collect::<Result<Vec<_>>>()?;
