@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use campfire_relay::app::{App, Door};
-use campfire_relay::config::{Cli, Command};
+use campfire_relay::cli::{Cli, Command};
 use campfire_relay::fanout::HubInput;
 use campfire_relay::route::DatabaseTag;
 use campfire_relay::postgres::Lsn;

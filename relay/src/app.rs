@@ -1,9 +1,10 @@
 //! Builds the relay from its settings, runs it, and stops it in the order in which data flows.
 
 mod door;
+mod vital;
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -15,20 +16,19 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, info_span, warn};
 
 pub use self::door::Door;
+use self::vital::{VitalTask, VitalTasks};
+use crate::admission::{Addresses, Admission, Jwks, Policies, PolicyLimits, Rates, Verifier};
 use crate::auth::{ApiKeys, ClaimPaths, Keys};
-use crate::config::{self, Config, Limits, ListenAddress, OnLostSlot, PublicChannels};
+use crate::cli::{self, Config, Limits, OnLostSlot, PublicChannels};
+use crate::config::ListenAddress;
 use crate::decode;
 use crate::fanout::{Hub, HubSettings, PresenceLimits, Unread, WindowLimits};
-use crate::http::{self, Addresses, Listener, Lobby, LobbyLimits, Rates, Refusals, Shared, Strangers};
-use crate::ingest::Ingest;
-use crate::jwks::Jwks;
+use crate::http::{self, Listener, Lobby, LobbyLimits, Refusals, Shared, Strangers};
+use crate::ingest::{self, Ingest};
 use crate::metrics::Metrics;
-use crate::policies::{Policies, PolicyLimits};
 use crate::postgres::Lsn;
-use crate::snapshot::{Sessions, SnapshotReader};
-use crate::socket::Unfinished;
-use crate::turns::TurnLimits;
-use crate::vital::{VitalTask, VitalTasks};
+use crate::socket::{Sockets, Unfinished};
+use crate::sql::{Answering, RowsReader, Sessions, TurnLimits};
 use crate::wal::WalConfig;
 
 /// Inputs that may wait for the hub from each side. Behind a full queue the sender waits: sessions stop reading
@@ -43,12 +43,13 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// A relay that is bound and wired, not yet running.
 pub struct App {
     config: Arc<Config>,
+    jwks: Option<Arc<Jwks>>,
     shared: Arc<Shared>,
     hub: Hub,
     client_inputs: mpsc::Receiver<crate::fanout::HubInput>,
     wal_inputs: mpsc::Receiver<crate::fanout::HubInput>,
     ingest: Ingest,
-    snapshot_reader: SnapshotReader,
+    rows_reader: RowsReader,
     listeners: Listeners,
     stop: CancellationToken,
 }
@@ -65,7 +66,7 @@ impl App {
     pub async fn build(config: Config) -> Result<Self> {
         let config = Arc::new(config);
         #[expect(clippy::disallowed_methods, reason = "libpq's variables complete the URL, once")]
-        let database = config::database(&config.database_url, |name| std::env::var(name).ok())
+        let database = cli::database(&config.database_url, |name| std::env::var(name).ok())
             .map_err(anyhow::Error::msg)?;
         let keys = keys(&config)?;
         let jwks = config.jwks.clone().map(|source| Arc::new(Jwks::new(source, keys.clone())));
@@ -119,16 +120,18 @@ impl App {
             body: Duration::from_secs(limits.body_seconds),
             keep_alive: Duration::from_secs(limits.keep_alive_seconds),
         };
-        let snapshot_reader = SnapshotReader {
+        // As many as those who use them may use at once.
+        let sessions_max = config.policy_sessions + usize::from(config.snapshot_sessions);
+        let sessions = Sessions::new(database.clone(), sessions_max);
+        let rows_reader = RowsReader {
             requests: snapshot_requests,
-            hub: clients.clone(),
-            sessions: Sessions {
-                database: Arc::new(database.clone()),
+            answering: Answering {
+                sessions: Arc::clone(&sessions),
+                hub: clients.clone(),
                 metrics: metrics.clone(),
                 timeout: Duration::from_secs(config.snapshot_seconds),
                 bytes_max: config.snapshot_bytes,
                 applied: applied.subscribe(),
-                idle: Arc::default(),
             },
             limits: TurnLimits {
                 at_once: config.snapshot_sessions.into(),
@@ -142,32 +145,41 @@ impl App {
             timeout: Duration::from_secs(config.policy_seconds.max(1)),
             denial_age_max: Duration::from_secs(config.policy_denial_seconds),
         };
-        let shared = Arc::new(Shared {
-            hub: clients,
-            limits,
-            keys,
-            api_keys,
+        let (claim_paths, claim_paths_now) = watch::channel(ClaimPaths::default());
+        let (ingest_status, ingest_status_now) = watch::channel(ingest::Status::default());
+        let admission = Arc::new(Admission {
+            verifier: Verifier { keys, api_keys, jwks: jwks.clone(), claim_paths: claim_paths_now },
+            policies: Policies::new(sessions, policy_limits, metrics.clone()),
+            addresses: Addresses::default(),
+            rates: Rates::default(),
+        });
+        let sockets = Arc::new(Sockets {
+            hub: clients.clone(),
+            limits: limits.clone(),
+            admission: Arc::clone(&admission),
+            metrics: metrics.clone(),
             presence_default: config.presence_default,
-            public_channels: config.public_channels == PublicChannels::Allow,
-            jwks,
-            policies: Policies::new(database.clone(), policy_limits, metrics.clone()),
-            claim_paths: RwLock::new(ClaimPaths::default()),
-            lobby: Lobby::new(lobby, metrics.clone()),
-            metrics,
-            ready,
-            standing_by: AtomicBool::new(false),
-            problems: watch::Sender::new(0),
-            next_socket: AtomicU64::new(1),
             unread: Unread::new(config.limits.unread_bytes_max),
             // One is always allowed, however large.
             unfinished: Unfinished::new(
                 config.limits.unfinished_bytes_max.max(config.limits.frame_bytes_max),
             ),
-            addresses: Addresses::default(),
+            tasks: TaskTracker::new(),
+            last_id: AtomicU64::new(0),
+            stop: stop.clone(),
+        });
+        let shared = Arc::new(Shared {
+            hub: clients,
+            limits,
+            admission,
+            sockets,
+            public_channels: config.public_channels == PublicChannels::Allow,
+            ready,
+            ingest: ingest_status_now,
+            lobby: Lobby::new(lobby, metrics.clone()),
+            metrics: metrics.clone(),
             refusals: Refusals::default(),
             strangers: Arc::new(Strangers::default()),
-            rates: Rates::default(),
-            tasks: TaskTracker::new(),
             stop: stop.clone(),
         });
         let wal_config = WalConfig {
@@ -188,10 +200,23 @@ impl App {
             wal: wal_config,
             hub: wal,
             applied,
-            shared: Arc::clone(&shared),
+            metrics,
+            claim_paths,
+            status: ingest_status,
             stop: stop.clone(),
         };
-        Ok(Self { config, shared, hub, client_inputs, wal_inputs, ingest, snapshot_reader, listeners, stop })
+        Ok(Self {
+            config,
+            jwks,
+            shared,
+            hub,
+            client_inputs,
+            wal_inputs,
+            ingest,
+            rows_reader,
+            listeners,
+            stop,
+        })
     }
 
     /// Runs until `signal` resolves, an error that only a person can mend, or the death of a task; then drains.
@@ -202,8 +227,18 @@ impl App {
 
     /// All that has to run. The hub is among them, and stops by a signal of its own.
     fn into_tasks(self) -> (Running, Vec<VitalTask>) {
-        let Self { config, shared, hub, client_inputs, wal_inputs, ingest, snapshot_reader, listeners, stop } =
-            self;
+        let Self {
+            config,
+            jwks,
+            shared,
+            hub,
+            client_inputs,
+            wal_inputs,
+            ingest,
+            rows_reader,
+            listeners,
+            stop,
+        } = self;
         let mut tasks = Vec::new();
         let mut add = |name: String, run: BoxFuture<'static, Result<()>>| tasks.push(VitalTask { name, run });
         let hub_stop = CancellationToken::new();
@@ -211,7 +246,7 @@ impl App {
         add(HUB.to_owned(), hub.instrument(info_span!("hub")).boxed());
         let ingest = ingest.run().map_err(anyhow::Error::from);
         add(INGEST.to_owned(), ingest.instrument(info_span!("wal", slot = %config.slot)).boxed());
-        let snapshots = snapshot_reader.run().map(Ok);
+        let snapshots = rows_reader.run().map(Ok);
         add("snapshot reader".to_owned(), snapshots.instrument(info_span!("snapshots")).boxed());
         let connections = TaskTracker::new();
         let mut serve = |listener: Listener, router: axum::Router| {
@@ -226,9 +261,9 @@ impl App {
         for listener in listeners.metrics {
             serve(listener, http::health_router(Arc::clone(&shared)));
         }
-        if let Some(jwks) = &shared.jwks {
+        if let Some(jwks) = jwks {
             let interval = Duration::from_secs(config.jwks_refresh_seconds.max(1));
-            let refreshing = Arc::clone(jwks).run(interval, stop.clone()).map(Ok);
+            let refreshing = jwks.run(interval, stop.clone()).map(Ok);
             add("reader of published keys".to_owned(), refreshing.boxed());
         }
         connections.close();
@@ -265,16 +300,16 @@ impl Running {
         // In flow order: no more WAL, no more accepts; then sockets get what is queued and a goodbye; the hub last,
         // because sockets still speak to it.
         stop.cancel();
-        shared.tasks.close();
+        shared.sockets.tasks.close();
         let drained = async {
             // The reader of the slot may be making one, which has to be taken back.
             vital.all_but(HUB).await;
-            shared.tasks.wait().await;
+            shared.sockets.tasks.wait().await;
             connections.wait().await;
         };
         if tokio::time::timeout(grace, drained).await.is_err() {
             let sockets = usize::try_from(shared.metrics.sockets.get()).unwrap_or_default();
-            let (tasks, connections) = (shared.tasks.len(), shared.lobby.len());
+            let (tasks, connections) = (shared.sockets.tasks.len(), shared.lobby.len());
             let others = [
                 (sockets, "sockets that take no more"),
                 (tasks.saturating_sub(sockets), "handshakes and background tasks"),
@@ -300,10 +335,10 @@ impl Running {
 fn keys(config: &Config) -> Result<Keys> {
     let secret = config.jwt_secret.as_ref().map_or("", |secret| secret.expose());
     let previous = config.jwt_previous_secrets.as_ref().map_or("", |secrets| secrets.expose());
-    config::check_secret("CAMPFIRE_JWT_SECRET", secret).map_err(anyhow::Error::msg)?;
+    cli::check_secret("CAMPFIRE_JWT_SECRET", secret).map_err(anyhow::Error::msg)?;
     // These may be short: otherwise nobody could replace a short secret without logging everybody out.
     let short =
-        previous.split(',').map(str::trim).filter(|secret| config::check_secret("", secret).is_err()).count();
+        previous.split(',').map(str::trim).filter(|secret| cli::check_secret("", secret).is_err()).count();
     if short > 0 {
         info!(
             short,

@@ -1,37 +1,36 @@
 //! Stage 4: the hub of topics. Who listens to what, and one encoded frame for all who do.
 
-mod away;
+mod agents;
+mod agents_online;
+mod attendance;
 mod channel;
-mod dashboards;
+mod cursor;
+mod cut;
 mod event_rate;
-mod evicted;
-mod expiry;
+mod expiries;
 mod hub;
-mod join;
+mod input;
+mod origin;
 mod outbox;
-mod presence;
-mod presence_memory;
-mod publish;
-mod replay;
-mod resume;
+mod replay_request;
 mod room;
 mod roster;
-mod send;
+mod rows;
+mod settings;
 mod shared_frames;
-mod snapshot;
-mod status;
-#[cfg(test)]
-mod tests;
+mod socket_id;
 mod tight_queue;
 mod token_use;
 mod typing;
 mod unread;
 mod window;
 
-pub use hub::{ClientInput, Hub, HubChange, HubInput, HubSettings, Join, SocketId};
+pub use hub::Hub;
+pub use input::{ClientInput, HubChange, HubInput, Join, Publication, Publish};
 pub use outbox::{CloseReason, Closed, Outbox, OutboxLimits};
-pub use presence::PresenceLimits;
-pub use publish::{Publication, Publish};
-pub use snapshot::{RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
+pub use roster::PresenceLimits;
+pub use rows::{RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
+pub use settings::HubSettings;
+pub use socket_id::SocketId;
 pub use unread::{Stall, Unread};
 pub use window::WindowLimits;

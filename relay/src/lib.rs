@@ -9,7 +9,6 @@
 // Known to all.
 pub mod config;
 pub mod metrics;
-pub mod seldom;
 
 // Words and lines of Postgres.
 pub mod postgres;
@@ -27,21 +26,24 @@ pub mod route;
 pub mod auth;
 pub mod protocol;
 
-// What few may do at once, by turns of who they are.
-pub mod turns;
-
 // 4: events to outboxes.
 pub mod fanout;
 
+// Ordinary SQL: control state, and what is read on behalf of clients.
+pub mod sql;
+
+// What joins the stages from the log to the hub.
+pub mod ingest;
+
+// Who may come in.
+pub mod admission;
+
 // 5: outboxes to sockets.
-pub mod http;
 pub mod socket;
 
-// What joins the stages, and starts and stops them.
+// The edge that speaks HTTP.
+pub mod http;
+
+// What starts and stops everything.
 pub mod app;
-pub mod db;
-pub mod ingest;
-pub mod jwks;
-pub mod policies;
-pub mod snapshot;
-pub mod vital;
+pub mod cli;

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use campfire_relay::app::App;
-use campfire_relay::config::{self, Cli, Command, Config, LogFormat, Shown};
+use campfire_relay::cli::{self, Cli, Command, Config, LogFormat, Shown};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let parsed = Cli::command().try_get_matches().and_then(|matches| {
         let Command::Run(config) = Cli::from_arg_matches(&matches)?.command;
-        Ok((config, matches.subcommand_matches("run").map(config::shown).unwrap_or_default()))
+        Ok((config, matches.subcommand_matches("run").map(cli::shown).unwrap_or_default()))
     });
     let (config, settings) = match parsed {
         Ok(parsed) => parsed,
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     };
     #[expect(clippy::disallowed_methods, reason = "reads the names alone, to find misspelt settings")]
     let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    if let Err(problem) = config::environment::check(names) {
+    if let Err(problem) = cli::environment::check(names) {
         say(&problem);
         return ExitCode::from(2);
     }

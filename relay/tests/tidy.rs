@@ -1,7 +1,40 @@
 //! Rules of the tree that the compiler does not know.
 
+#[path = "tidy/arrows.rs"]
+mod arrows;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use self::arrows::{Arrow, Tree};
+
+// What is still to be mended while the modules are moved.
+const UPWARD_YET: usize = 11;
+const IN_CIRCLES_YET: usize = 30;
+
+/// The modules of the relay. Each may name those before it, and none behind it.
+const ORDER: [&str; 16] = [
+    // Known to all.
+    "config",
+    "metrics",
+    // The flow of the data.
+    "postgres",
+    "wal",
+    "decode",
+    "route",
+    "protocol",
+    "auth",
+    "fanout",
+    "sql",
+    "admission",
+    "ingest",
+    "socket",
+    "http",
+    // What joins them.
+    "cli",
+    "app",
+];
 
 fn source_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -14,6 +47,16 @@ fn source_files(folder: &Path) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+/// The variables of all settings.
+fn variables() -> Vec<String> {
+    use clap::CommandFactory;
+
+    let command = campfire_relay::cli::Cli::command();
+    let run = command.find_subcommand("run").expect("the one subcommand");
+    let variables = run.get_arguments().filter_map(|argument| argument.get_env());
+    variables.map(|variable| variable.to_string_lossy().into_owned()).collect()
 }
 
 /// Decoding, routing and the protocol are functions of bytes: they can be fuzzed, replayed and tested without a
@@ -36,27 +79,101 @@ fn pure_modules_do_no_io() {
     }
 }
 
+/// A change of one module can then only be felt by those behind it in the list, and each can be read and tested without
+/// what stands behind it.
+#[test]
+fn modules_name_only_those_before_them() {
+    let tree = Tree::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let place = |module: &str| ORDER.iter().position(|name| *name == module);
+    let strangers: Vec<_> = tree.roots().into_iter().filter(|root| place(root).is_none()).collect();
+    assert!(strangers.is_empty(), "{strangers:?}: give each its place in ORDER (relay/tests/tidy.rs)");
+    let is_upward = |arrow: &&Arrow| place(arrow.root()) < place(arrow.target_root());
+    let told: Vec<String> = tree.arrows().iter().filter(is_upward).map(|arrow| {
+        let (root, target) = (arrow.root(), arrow.target_root());
+        format!(
+            "{}:{} names {}, and {target} stands behind {root} in ORDER (relay/tests/tidy.rs): move what {root} needs of it to a module before both, or have app hand it over",
+            arrow.file, arrow.line, arrow.path.join("::")
+        )
+    }).collect();
+    assert!(told.len() <= UPWARD_YET, "{} arrows run upward:\n{}", told.len(), told.join("\n"));
+}
+
+/// Files that know one another can only be understood, and moved, together.
+#[test]
+fn no_files_name_one_another_in_a_circle() {
+    let tree = Tree::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let circles = arrows::circles(&tree.arrows());
+    let files: BTreeSet<&str> = circles.iter().flatten().map(|arrow| arrow.file.as_str()).collect();
+    let line = |arrow: &Arrow| {
+        let Arrow { file, line, path, target } = arrow;
+        format!("  {file}:{line} names {} ({target})", path.join("::"))
+    };
+    let told: Vec<String> =
+        circles.iter().map(|circle| circle.iter().map(line).collect::<Vec<_>>().join("\n")).collect();
+    assert!(
+        files.len() <= IN_CIRCLES_YET,
+        "{} files stand in circles: move what two of them share into a file that names neither, or hand it over as an argument\n{}",
+        files.len(),
+        told.join("\n\n")
+    );
+}
+
 /// Whoever runs the relay finds every setting in the documentation.
 #[test]
 fn every_setting_is_documented() {
-    use clap::CommandFactory;
-
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let text: String = fs::read_dir(&docs)
         .expect("the docs")
         .map(|entry| fs::read_to_string(entry.expect("a file").path()).expect("text"))
         .collect();
-    let command = campfire_relay::config::Cli::command();
-    let run = command.find_subcommand("run").expect("the one subcommand");
-    let variables: Vec<String> = run
-        .get_arguments()
-        .filter_map(|argument| argument.get_env())
-        .map(|variable| variable.to_string_lossy().into_owned())
-        .collect();
+    let variables = variables();
     assert!(variables.len() > 20, "{variables:?}");
     let missing: Vec<_> =
         variables.iter().filter(|variable| !text.contains(&format!("`{variable}`"))).collect();
     assert!(missing.is_empty(), "not in docs/: {missing:?}");
+}
+
+/// What stands in the first code span of a cell, and the cell itself where it has none.
+fn code_span(cell: &str) -> &str {
+    let fence = &cell[..cell.len() - cell.trim_start_matches('`').len()];
+    let inside = cell.strip_prefix(fence).and_then(|rest| rest.split_once(fence));
+    inside.filter(|_| !fence.is_empty()).map_or(cell, |(inside, _)| inside.trim())
+}
+
+/// Whoever writes a client finds what each refusal means for it.
+#[test]
+fn every_refusal_is_documented() {
+    use campfire_relay::protocol::{Reason, Word};
+
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
+    let docs = fs::read_to_string(docs).expect("the protocol");
+    let (_, table) = docs.split_once("| code | text | retry |\n").expect("the table of refusals");
+    let documented: Vec<[String; 3]> = table
+        .lines()
+        .skip(1)
+        .map_while(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|line| {
+            let cells: Vec<&str> = line.split(" | ").map(code_span).collect();
+            <[&str; 3]>::try_from(cells).unwrap_or_else(|cells| panic!("{cells:?}")).map(str::to_owned)
+        })
+        .collect();
+    // In the table an ellipsis stands for what differs from one refusal to the next.
+    let without_names = |text: &str| {
+        let mut parts = text.split('{');
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |text, part| text + "…" + part.split_once('}').map_or("", |(_, rest)| rest))
+    };
+    let told: Vec<[String; 3]> = Reason::TABLE
+        .iter()
+        .map(|(word, text, retry)| {
+            let code = match word {
+                Word::Code(code) => code,
+                Word::Label(_) => "–",
+            };
+            [code.to_owned(), without_names(text), retry.to_string()]
+        })
+        .collect();
+    assert_eq!(documented, told);
 }
 
 /// What the threat model claims is shown by tests; one that was renamed shows nothing.
@@ -75,7 +192,7 @@ fn the_threat_model_names_tests_and_settings_that_exist() {
     });
     let is_golden =
         |name: &str| golden.iter().flatten().any(|path| path.file_stem().is_some_and(|stem| stem == name));
-    let settings = fs::read_to_string(root.join("relay/src/config.rs")).expect("the settings");
+    let settings = variables();
     let text = fs::read_to_string(root.join("docs/security.md")).expect("the threat model");
     // What stands between backticks.
     let names: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
@@ -90,7 +207,7 @@ fn the_threat_model_names_tests_and_settings_that_exist() {
     assert!(missing.is_empty(), "no such tests: {missing:?}");
     let unknown: Vec<_> = names
         .iter()
-        .filter(|name| name.starts_with("CAMPFIRE_") && !settings.contains(&format!("\"{name}\"")))
+        .filter(|name| name.starts_with("CAMPFIRE_") && !settings.iter().any(|setting| setting == *name))
         .collect();
     assert!(unknown.is_empty(), "no such settings: {unknown:?}");
 }

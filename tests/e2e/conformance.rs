@@ -294,7 +294,7 @@ async fn j10_without_a_token_of_its_own_a_channel_runs_with_the_connections(scen
 }
 
 #[scene_test(reference)]
-async fn b1_and_b2_ack_and_self(scene: &mut Scene) -> Result<()> {
+async fn ack_and_self(scene: &mut Scene) -> Result<()> {
     for vsn in Vsn::BOTH {
         let mut echoed =
             joined(scene, vsn, "r", config(|config| config["broadcast"]["self"] = true.into())).await?;
@@ -313,7 +313,7 @@ async fn b1_and_b2_ack_and_self(scene: &mut Scene) -> Result<()> {
 }
 
 #[scene_test(|settings| reference(settings).env("CAMPFIRE_MAX_PAYLOAD_BYTES", "1000"))]
-async fn b4_a_payload_above_the_limit(scene: &mut Scene) -> Result<()> {
+async fn a_payload_above_the_limit(scene: &mut Scene) -> Result<()> {
     for vsn in Vsn::BOTH {
         let mut acked = joined(scene, vsn, "r", ack_config()).await?;
         let mut quiet = joined(scene, vsn, "r", default_config()).await?;
@@ -330,7 +330,7 @@ async fn b4_a_payload_above_the_limit(scene: &mut Scene) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b5_too_many_messages_a_second_end_the_receivers_channel() {
+async fn too_many_messages_a_second_end_the_receivers_channel() {
     with_settings(
         // The mean of a minute counts: sixty and their copies are too many, unless they take three minutes.
         |settings| reference(settings).env("CAMPFIRE_MAX_EVENTS_PER_SECOND", "1"),

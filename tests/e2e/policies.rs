@@ -76,7 +76,7 @@ async fn without_the_schema_private_channels_are_refused_by_name(scene: &mut Sce
 }
 
 #[scene_test]
-async fn a1_a_private_channel_needs_a_policy_that_lets_read(scene: &mut Scene) -> Result<()> {
+async fn a_private_channel_needs_a_policy_that_lets_read(scene: &mut Scene) -> Result<()> {
     install(scene, &[]).await?;
     for vsn in Vsn::BOTH {
         let mut socket = scene.socket(vsn).await?;
@@ -93,7 +93,7 @@ async fn a1_a_private_channel_needs_a_policy_that_lets_read(scene: &mut Scene) -
 }
 
 #[scene_test]
-async fn a2_who_may_only_read_sends_nothing_and_is_told_so(scene: &mut Scene) -> Result<()> {
+async fn who_may_only_read_sends_nothing_and_is_told_so(scene: &mut Scene) -> Result<()> {
     let read = [policy("select", "broadcast", "true"), policy("select", "presence", "true")];
     install(scene, &read).await?;
     for vsn in Vsn::BOTH {
@@ -143,7 +143,7 @@ async fn a_burst_on_a_private_channel_comes_once_and_in_order(scene: &mut Scene)
 }
 
 #[scene_test]
-async fn a3_who_may_only_see_who_is_there_hears_no_broadcasts(scene: &mut Scene) -> Result<()> {
+async fn who_may_only_see_who_is_there_hears_no_broadcasts(scene: &mut Scene) -> Result<()> {
     let own = format!(
         "realtime.topic() = 'r' and (current_setting('request.jwt.claims')::jsonb ->> 'sub') = '{AGENT}'"
     );
@@ -180,7 +180,7 @@ async fn a3_who_may_only_see_who_is_there_hears_no_broadcasts(scene: &mut Scene)
 }
 
 #[scene_test]
-async fn a4_policies_see_topic_claims_headers_and_leave_nothing_behind(scene: &mut Scene) -> Result<()> {
+async fn policies_see_topic_claims_headers_and_leave_nothing_behind(scene: &mut Scene) -> Result<()> {
     // What a policy sees is noted where a rollback does not reach: in the condition itself.
     let sees = format!(
         "realtime.topic() = 'r:ü/1' and current_setting('role') = 'authenticated'
@@ -220,7 +220,7 @@ async fn a4_policies_see_topic_claims_headers_and_leave_nothing_behind(scene: &m
 }
 
 #[scene_test]
-async fn a5_a6_a_new_token_is_asked_about_again(scene: &mut Scene) -> Result<()> {
+async fn a_new_token_is_asked_about_again(scene: &mut Scene) -> Result<()> {
     let claim = |name: &str| format!("(current_setting('request.jwt.claims')::jsonb ->> '{name}') = 'yes'");
     let policies = [
         policy("select", "broadcast", &claim("read")),
@@ -319,7 +319,7 @@ async fn r3_private_broadcasts_over_http_are_decided_by_the_policies_too(scene: 
 }
 
 #[scene_test(|settings| settings.env("CAMPFIRE_PUBLIC_CHANNELS", "allow"))]
-async fn b3_the_public_and_the_private_room_of_a_name_are_two(scene: &mut Scene) -> Result<()> {
+async fn the_public_and_the_private_room_of_a_name_are_two(scene: &mut Scene) -> Result<()> {
     install(scene, &[policy("select", "broadcast", "true"), policy("insert", "broadcast", "true")]).await?;
     for vsn in Vsn::BOTH {
         let mut private_member = member(scene, vsn, "r", &scene.agent(), false).await?;

@@ -4,7 +4,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::config::{Cli, Command};
+use crate::cli::{Cli, Command};
 use crate::fanout::HubInput;
 
 #[test]

@@ -4,7 +4,7 @@
 const SECONDS_MAX: u64 = 10 * 365 * 86_400;
 
 /// A time in whole seconds, with or without a unit.
-pub(super) fn seconds(text: &str) -> Result<u64, String> {
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     const FORMS: &str = "a number of seconds, or a number with s, m, h or d: 300, 300s, 5m";
     let (number, unit) = split(text, FORMS)?;
     let factor = match unit.to_ascii_lowercase().as_str() {
@@ -20,12 +20,12 @@ pub(super) fn seconds(text: &str) -> Result<u64, String> {
 }
 
 /// [`seconds`], where none makes no sense.
-pub(super) fn some_seconds(text: &str) -> Result<u64, String> {
+pub(crate) fn some_seconds(text: &str) -> Result<u64, String> {
     seconds(text).and_then(|seconds| if seconds > 0 { Ok(seconds) } else { Err("at least 1 s".to_owned()) })
 }
 
 /// A number of bytes, with or without a unit.
-pub(super) fn bytes<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+pub(crate) fn bytes<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     const FORMS: &str = "a number of bytes, or a number with kB, MB or GB (powers of 1000), KiB, MiB or GiB (of 1024): 268435456, 256MiB";
     let (number, unit) = split(text, FORMS)?;
     let factor = match unit.to_ascii_lowercase().as_str() {
@@ -44,7 +44,7 @@ pub(super) fn bytes<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
 }
 
 /// A whole number.
-pub(super) fn count<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+pub(crate) fn count<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     const FORMS: &str = "a whole number from 0 on, without a unit: 50000";
     let (number, unit) = split(text, FORMS)?;
     if !unit.is_empty() {
@@ -54,13 +54,13 @@ pub(super) fn count<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
 }
 
 /// [`count`], where none makes no sense.
-pub(super) fn some<T: TryFrom<u64> + Default + PartialEq>(text: &str) -> Result<T, String> {
+pub(crate) fn some<T: TryFrom<u64> + Default + PartialEq>(text: &str) -> Result<T, String> {
     count(text)
         .and_then(|number| if number == T::default() { Err("at least 1".to_owned()) } else { Ok(number) })
 }
 
 /// Yes or no.
-pub(super) fn switch(text: &str) -> Result<bool, String> {
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "on" | "yes" | "1" => Ok(true),
         "false" | "off" | "no" | "0" => Ok(false),

@@ -1,25 +1,18 @@
-//! Sockets and their channels: one channel is one socket joined to one topic. What clients do to them beside joining and
-//! sending, and how they end.
+//! Sockets and their channels: one channel is one socket joined to one topic.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use super::dashboards::Agent;
-use super::hub::{ClientInput, Hub, SocketId};
+use super::attendance::Attendance;
+use super::cursor::{Cursor, Held};
+use super::cut::Cut;
 use super::outbox::Outbox;
-use super::presence::Attendance;
-use super::resume::Cursor;
 use super::room::{Gate, GroupKey, RoomKey};
-use super::snapshot::{Cut, Pending};
-use super::typing::Mouth;
+use super::rows::Pending;
 use crate::auth::{Fingerprint, Grants, Identity};
-use crate::postgres::Timestamp;
-use crate::protocol::{Envelope, Reason, Ref, SystemStatus, Vsn, unmatched_topic};
-
-const REPLICATION_READY: &str = "Replication connection established";
-
-/// How long a channel waits for that before it ends, as in the reference.
-pub(super) const REPLICATION_PATIENCE: Duration = Duration::from_secs(60);
+use crate::protocol::{Envelope, Ref, Vsn};
+use crate::route::Scope;
 
 /// A socket and the channels it joined.
 #[derive(Debug)]
@@ -103,6 +96,42 @@ impl Channel {
             Stage::Live => false,
         }
     }
+
+    /// Visitors are not told which agents are there, so they take no part in presence.
+    pub(super) fn may_read_presence(&self) -> bool {
+        match (&self.identity, self.grants) {
+            (Some(identity), _) => !matches!(identity, Identity::Visitor { .. }),
+            (None, Some(grants)) => grants.read_presence,
+            (None, None) => true,
+        }
+    }
+
+    pub(super) fn may_write_presence(&self) -> bool {
+        match (&self.identity, self.grants) {
+            (Some(identity), _) => !matches!(identity, Identity::Visitor { .. }),
+            (None, Some(grants)) => grants.write_presence,
+            (None, None) => true,
+        }
+    }
+
+    /// Whether the room is one where everybody hears of everybody, as the reference has it for public channels.
+    pub(super) fn is_public(&self) -> bool {
+        self.identity.is_none() && !self.room.private
+    }
+
+    /// Whether it is a visitor's widget, which is told whether an agent is there.
+    pub(super) fn is_widget(&self) -> bool {
+        matches!(self.identity, Some(Identity::Visitor { .. }))
+            && self.room.topic.scope() == Some(Scope::Widget)
+    }
+
+    /// What waits for the events before it.
+    pub(super) fn held(&mut self) -> Option<&mut VecDeque<Held>> {
+        match &mut self.stage {
+            Stage::CatchingUp(cursor) => Some(&mut cursor.held),
+            _ => None,
+        }
+    }
 }
 
 impl Socket {
@@ -125,264 +154,5 @@ impl Socket {
 
     pub(super) fn find(&self, wire_topic: &str) -> Option<&Channel> {
         self.channels.iter().find(|channel| *channel.wire_topic == *wire_topic)
-    }
-}
-
-impl Hub {
-    pub(super) fn apply_client(&mut self, id: SocketId, input: ClientInput) {
-        match input {
-            ClientInput::Connect { vsn, outbox } => {
-                self.sockets.insert(id, Socket { vsn, outbox, channels: Vec::new(), is_starved: false });
-            }
-            ClientInput::Disconnect => {
-                self.disconnect(id);
-                self.feed_starved();
-            }
-            ClientInput::Heartbeat { reference } => self.heartbeat(id, &reference),
-            ClientInput::Refill => {
-                self.refill(id);
-                self.feed_starved();
-            }
-            ClientInput::Join(join) => self.join(id, *join),
-            ClientInput::Leave { wire_topic, join_ref, reference } => {
-                self.leave(id, &wire_topic, &join_ref, &reference)
-            }
-            ClientInput::AccessToken { wire_topic, reference, credential, grants } => {
-                self.renew(id, &wire_topic, &reference, credential, grants);
-            }
-            ClientInput::Broadcast { wire_topic, reference, broadcast, within_rate } => {
-                self.broadcast(id, &wire_topic, &reference, &broadcast, within_rate);
-            }
-            ClientInput::Presence { wire_topic, reference, call, within_rate } => {
-                self.presence_call(id, &wire_topic, &reference, &call, within_rate, Instant::now());
-            }
-            ClientInput::Other { wire_topic, reference } => {
-                self.channel_or_reply(id, &wire_topic, &reference);
-            }
-        }
-    }
-
-    fn leave(&mut self, id: SocketId, wire_topic: &str, join_ref: &Ref, reference: &Ref) {
-        let Some(socket) = self.sockets.get(&id) else { return };
-        let vsn = socket.vsn;
-        let Some(channel) = socket.find(wire_topic) else {
-            return self.push(id, Envelope { vsn, topic: wire_topic, join_ref }.reply_ok(reference, "{}"));
-        };
-        // A leave that names an earlier join is late news: the client has joined again since.
-        if vsn == Vsn::V2 && !join_ref.is_null() && *join_ref != channel.join_ref {
-            return;
-        }
-        if let Some(channel) = self.remove_channel(id, wire_topic) {
-            self.end_presence(&channel, Instant::now());
-            let envelope = Envelope { vsn, topic: wire_topic, join_ref: &channel.join_ref };
-            self.push(id, envelope.reply_ok(reference, "{}"));
-            self.push(id, envelope.close());
-        }
-    }
-
-    /// Ends what is over by the clock: tokens, typing indicators.
-    pub(super) fn tick(&mut self, now: Instant, wall: SystemTime) {
-        self.end_tokens(wall);
-        let millis = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-        self.window.expire(Timestamp::from_unix_millis(i64::try_from(millis).unwrap_or(i64::MAX)));
-        self.measure_window();
-        self.feed_starved();
-        self.relieve_memory();
-        self.roster.expire(now);
-        self.tell_who_is_gone(now);
-        let is_over = |channel: &&Channel| channel.replication_due.is_some_and(|due| due <= now);
-        for (id, wire_topic) in self.channels_where(is_over) {
-            self.close_channel(id, &wire_topic, &Reason::ReplicationNotEstablished);
-        }
-        for (mouth, indicator) in self.typing.expired(now) {
-            self.end_typing(mouth.socket, indicator);
-        }
-    }
-
-    /// Ends every channel of an agent whose row is gone or inactive: of this one, or of all agents.
-    pub(super) fn close_unauthorized_agents(&mut self, agent: Option<Agent>) {
-        for agent in self.agents_online(agent) {
-            if self.agents.get(&agent) != Some(&true) {
-                self.close_channels_of(agent, |_| true);
-            }
-        }
-    }
-
-    /// Ends the channels of an agent, or of all, that an earlier attachment admitted.
-    pub(super) fn close_agents_of_before(&mut self, agent: Option<Agent>) {
-        let attachment = self.attachment;
-        for agent in self.agents_online(agent) {
-            self.close_channels_of(agent, |channel| channel.attachment < attachment);
-        }
-    }
-
-    fn agents_online(&self, agent: Option<Agent>) -> Vec<Agent> {
-        agent.map_or_else(|| self.dashboards.agents().copied().collect(), |agent| vec![agent])
-    }
-
-    fn close_channels_of(&mut self, agent: Agent, wanted: impl Fn(&Channel) -> bool) {
-        let (organization, user) = agent;
-        let identity = Some(Identity::Agent { organization, user });
-        for id in self.dashboards.sockets(&agent) {
-            let Some(socket) = self.sockets.get(&id) else { continue };
-            let is_gone = |channel: &&Channel| channel.identity == identity && wanted(channel);
-            let gone: Vec<_> = socket
-                .channels
-                .iter()
-                .filter(is_gone)
-                .map(|channel| Arc::clone(&channel.wire_topic))
-                .collect();
-            for wire_topic in gone {
-                self.close_channel(id, &wire_topic, &Reason::AgentGone);
-            }
-        }
-        if self.agents.get(&agent) != Some(&true) {
-            self.tell_who_ended(agent);
-        }
-    }
-
-    fn channels_where(&self, wanted: impl Fn(&&Channel) -> bool) -> Vec<(SocketId, Arc<str>)> {
-        let of_socket = |(id, socket): (&SocketId, &Socket)| {
-            let channels = socket.channels.iter().filter(&wanted);
-            channels.map(|channel| (*id, Arc::clone(&channel.wire_topic))).collect::<Vec<_>>()
-        };
-        self.sockets.iter().flat_map(of_socket).collect()
-    }
-
-    /// Tells the channels that asked for it that the database streams.
-    pub(super) fn tell_replication_ready(&mut self) {
-        let waits = |channel: &&Channel| channel.replication_due.is_some();
-        for (id, _) in self.channels_where(waits) {
-            self.tell_what_is_due(id);
-        }
-    }
-
-    /// What follows a join as soon as the channel is live, in the reference's order: that the database streams, who is
-    /// there; and to a widget, whether an agent is.
-    pub(super) fn tell_what_is_due(&mut self, id: SocketId) {
-        let is_ready = *self.ready.borrow();
-        let waits = |channel: &&mut Channel| channel.is_live() && channel.replication_due.is_some();
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let vsn = socket.vsn;
-        let mut frames = Vec::new();
-        for channel in socket.channels.iter_mut().filter(waits).filter(|_| is_ready) {
-            channel.replication_due = None;
-            let envelope = Envelope { vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
-            frames.push(envelope.system(SystemStatus::Ok, REPLICATION_READY));
-        }
-        frames.into_iter().for_each(|frame| self.push(id, frame));
-        self.tell_states(id);
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let mut widgets = Vec::new();
-        for channel in socket.channels.iter_mut().filter(|channel| channel.is_live() && channel.is_widget()) {
-            if !std::mem::replace(&mut channel.attendance.knows_status, true) {
-                widgets.push(Arc::clone(&channel.wire_topic));
-            }
-        }
-        widgets.iter().for_each(|wire_topic| self.tell_widget(id, wire_topic));
-    }
-
-    pub(super) fn close_room(&mut self, room: &RoomKey, reason: &Reason) {
-        for (id, wire_topic) in self.rooms.members(room) {
-            self.close_channel(id, &wire_topic, reason);
-        }
-    }
-
-    /// Tells channels that committed events are missing from what they got. What the window was still to give to one is
-    /// gone with them.
-    pub(super) fn announce_loss(&mut self, cause: &str, is_hit: impl Fn(&Channel) -> bool) {
-        let cause = format!("{cause}; fetch anew what you show");
-        let head = self.window.head();
-        let from_here = self.id_of(head);
-        let mut closed = Vec::new();
-        for (id, socket) in &mut self.sockets {
-            for channel in socket.channels.iter_mut().filter(|channel| is_hit(channel)) {
-                match &mut channel.stage {
-                    Stage::Pending(_) => continue,
-                    Stage::CatchingUp(cursor) => cursor.position = head,
-                    Stage::Behind(_) | Stage::Live => {}
-                }
-                let envelope =
-                    Envelope { vsn: socket.vsn, topic: &channel.wire_topic, join_ref: &channel.join_ref };
-                if socket.outbox.push(envelope.replay_incomplete(&cause, &from_here)).is_err() {
-                    closed.push(*id);
-                }
-            }
-        }
-        closed.into_iter().for_each(|id| self.disconnect(id));
-    }
-
-    /// Ends a channel and says why: to a join that is not answered yet, in its answer. The socket and its other
-    /// channels go on.
-    pub(super) fn close_channel(&mut self, id: SocketId, wire_topic: &str, reason: &Reason) {
-        let Some(channel) = self.remove_channel(id, wire_topic) else { return };
-        self.end_presence(&channel, Instant::now());
-        let Some(socket) = self.sockets.get(&id) else { return };
-        let envelope = Envelope { vsn: socket.vsn, topic: wire_topic, join_ref: &channel.join_ref };
-        if let Stage::Pending(pending) = &channel.stage {
-            self.metrics.refuse_join(reason.label());
-            return self.push(id, envelope.reply_error(&pending.reference, reason));
-        }
-        self.push(id, envelope.system(SystemStatus::Error, &reason.message()));
-        self.push(id, envelope.close());
-    }
-
-    /// Forgets a socket. Its session ends by itself.
-    pub(super) fn disconnect(&mut self, id: SocketId) {
-        let topics =
-            |socket: &Socket| socket.channels.iter().map(|channel| channel.wire_topic.clone()).collect();
-        let topics: Vec<_> = self.sockets.get(&id).map(topics).unwrap_or_default();
-        for wire_topic in topics {
-            self.remove_channel(id, &wire_topic);
-        }
-        self.sockets.remove(&id);
-    }
-
-    pub(super) fn remove_channel(&mut self, id: SocketId, wire_topic: &str) -> Option<Channel> {
-        let socket = self.sockets.get_mut(&id)?;
-        let index = socket.channels.iter().position(|channel| *channel.wire_topic == *wire_topic)?;
-        let channel = socket.channels.swap_remove(index);
-        let group = channel.group(socket.vsn);
-        self.rooms.leave(&channel.room, &group, id);
-        self.metrics.channels.dec();
-        self.expiries.remove(channel.expires_at, id, &channel.wire_topic);
-        let mouth = Mouth { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
-        for indicator in self.typing.silence(&mouth) {
-            self.end_typing(id, indicator);
-        }
-        let now = Instant::now();
-        self.part(&channel, now);
-        self.dashboard_closes(channel.identity, id, now);
-        self.token_use.leave(channel.token, id);
-        Some(channel)
-    }
-
-    pub(super) fn channel_mut(&mut self, id: SocketId, wire_topic: &str) -> Option<&mut Channel> {
-        self.sockets.get_mut(&id)?.find_mut(wire_topic)
-    }
-
-    pub(super) fn channel(&self, id: SocketId, wire_topic: &str) -> Option<&Channel> {
-        self.sockets.get(&id)?.find(wire_topic)
-    }
-
-    /// The channel that a push names; without one the push is answered with an error.
-    pub(super) fn channel_or_reply(
-        &mut self,
-        id: SocketId,
-        wire_topic: &str,
-        reference: &Ref,
-    ) -> Option<&Channel> {
-        if self.channel(id, wire_topic).is_none() {
-            let vsn = self.sockets.get(&id)?.vsn;
-            self.push(id, unmatched_topic(vsn, wire_topic, reference));
-        }
-        self.channel(id, wire_topic)
-    }
-
-    pub(super) fn push(&mut self, id: SocketId, frame: crate::protocol::Frame) {
-        let Some(socket) = self.sockets.get(&id) else { return };
-        if socket.outbox.push(frame).is_err() {
-            self.disconnect(id);
-        }
     }
 }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use uuid::Uuid;
 
-use super::hub::SocketId;
-use super::outbox::{Offered, Outbox, Share};
-use super::snapshot::Cut;
-use crate::postgres::Xid;
-use crate::protocol::{Broadcast, Envelope, Frame, Ref, Vsn, encode_broadcast};
+use super::cut::Cut;
+use super::outbox::Outbox;
+use super::socket_id::SocketId;
+use crate::protocol::Vsn;
 use crate::route::{Scope, Topic};
 
 /// Names a room. Channels outside `org:` have a public and a private room of the same name; those of `org:` have one.
@@ -52,19 +51,20 @@ struct Room {
     groups: Vec<Group>,
 }
 
+/// Members for whom one encoded frame will do.
 #[derive(Debug)]
-struct Group {
-    key: GroupKey,
-    members: IndexMap<SocketId, Member>,
+pub(super) struct Group {
+    pub(super) key: GroupKey,
+    pub(super) members: IndexMap<SocketId, Member>,
 }
 
 #[derive(Debug)]
-struct Member {
-    outbox: Arc<Outbox>,
-    gate: Gate,
+pub(super) struct Member {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) gate: Gate,
     /// False for those who may see who is there and nothing else.
-    hears_broadcasts: bool,
-    hears_presence: Hears,
+    pub(super) hears_broadcasts: bool,
+    pub(super) hears_presence: Hears,
 }
 
 /// What a member is told of who comes and goes.
@@ -87,83 +87,6 @@ pub(super) enum Gate {
     /// What its snapshot does not show.
     Behind(Arc<Cut>),
     Open,
-}
-
-/// What a delivery came to.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Delivery {
-    /// Members that were looked at, whether or not they got something.
-    pub(super) looked_at: usize,
-    /// Frames queued.
-    pub(super) delivered: u64,
-    /// Sockets whose outbox is closed: they are to be forgotten.
-    pub(super) closed: Vec<SocketId>,
-    /// Channels whose outbox has no room for more events: they are to go on from the window.
-    pub(super) lagging: Vec<(SocketId, Arc<str>)>,
-    /// Channels that go on from the window, and what is to reach them in its place among the events.
-    pub(super) held: Vec<(SocketId, Arc<str>, Frame)>,
-    /// Channels that were not told who came and went: they are to be told who is there.
-    pub(super) untold: Vec<(SocketId, Arc<str>)>,
-    /// Channels that know a part of who is there: they are to be told what of it changed.
-    pub(super) partly: Vec<(SocketId, Arc<str>)>,
-}
-
-impl Delivery {
-    fn push(&mut self, socket: SocketId, member: &Member, frame: &Frame) {
-        match member.outbox.push(frame.clone()) {
-            Ok(()) => self.delivered += 1,
-            Err(_) => self.closed.push(socket),
-        }
-    }
-
-    /// Queues what the window has too.
-    fn offer(&mut self, socket: SocketId, key: &GroupKey, member: &Member, frame: &Frame) {
-        match member.outbox.offer(frame.clone(), Share::ThreeQuarters) {
-            Offered::Queued => self.delivered += 1,
-            Offered::Full => self.lagging.push((socket, Arc::clone(&key.wire_topic))),
-            Offered::Closed => self.closed.push(socket),
-        }
-    }
-}
-
-impl Member {
-    /// Whether its gate lets something through, now or later.
-    fn takes(&self, matter: Matter) -> bool {
-        match (&self.gate, matter) {
-            (Gate::Shut, _) | (Gate::Lagging, Matter::Event { .. }) => false,
-            (Gate::Behind(cut), Matter::Event { xid, .. }) => !cut.snapshot.shows(xid),
-            (Gate::Lagging | Gate::Behind(_), Matter::Word) | (Gate::Open, _) => true,
-        }
-    }
-}
-
-/// What is delivered to a room.
-#[derive(Clone, Copy, Debug)]
-enum Matter {
-    /// An event of this transaction.
-    Event { xid: Xid, /* by the window */ is_kept: bool },
-    /// What is said once.
-    Word,
-}
-
-/// Who is not to receive a broadcast.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Except<'a> {
-    Nobody,
-    /// One channel: the sender's, unless it asked for its own messages.
-    Channel(SocketId, &'a str),
-    /// All channels of a socket.
-    Socket(SocketId),
-}
-
-impl Except<'_> {
-    pub(super) fn is(self, socket: SocketId, wire_topic: &str) -> bool {
-        match self {
-            Self::Nobody => false,
-            Self::Channel(sender, topic) => socket == sender && *wire_topic == *topic,
-            Self::Socket(sender) => socket == sender,
-        }
-    }
 }
 
 impl Rooms {
@@ -256,109 +179,23 @@ impl Rooms {
         self.widgets.get(&organization).map(|rooms| rooms.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// The groups of a room.
+    pub(super) fn groups(&self, room: &RoomKey) -> &[Group] {
+        self.rooms.get(room).map(|room| room.groups.as_slice()).unwrap_or_default()
+    }
+
     /// The members of a room, with the topic under which each joined.
     pub(super) fn members(&self, room: &RoomKey) -> Vec<(SocketId, Arc<str>)> {
-        let groups = self.rooms.get(room).map(|room| room.groups.as_slice()).unwrap_or_default();
         let members = |group: &Group| {
             let wire_topic = Arc::clone(&group.key.wire_topic);
             group.members.keys().map(move |socket| (*socket, Arc::clone(&wire_topic))).collect::<Vec<_>>()
         };
-        groups.iter().flat_map(members).collect()
+        self.groups(room).iter().flat_map(members).collect()
     }
 
     /// The keys of all rooms.
     pub(super) fn keys(&self) -> impl Iterator<Item = &RoomKey> {
         self.rooms.keys()
-    }
-
-    /// Queues a broadcast for everybody in the room. It is encoded once for each group.
-    pub(super) fn deliver(&self, room: &RoomKey, broadcast: &Broadcast<'_>, except: Except<'_>) -> Delivery {
-        self.deliver_by_audience(room, |_| *broadcast, except)
-    }
-
-    /// Queues who came and went for those who are told. It is encoded once for each group.
-    pub(super) fn deliver_presence(&self, room: &RoomKey, joins: &str, leaves: &str) -> Delivery {
-        let mut delivery = Delivery::default();
-        let groups = self.rooms.get(room).map(|room| room.groups.as_slice()).unwrap_or_default();
-        let is_told =
-            |member: &Member| member.hears_presence != Hears::Nothing && !matches!(member.gate, Gate::Shut);
-        for Group { key, members } in groups {
-            let envelope = Envelope { vsn: key.vsn, topic: &key.wire_topic, join_ref: &Ref::Null };
-            let mut told = members.iter().filter(|(_, member)| is_told(member)).peekable();
-            if told.peek().is_none() {
-                continue;
-            }
-            let frame = envelope.presence_diff(joins, leaves);
-            for (socket, member) in told {
-                match member.gate {
-                    _ if member.hears_presence == Hears::Partly => {
-                        delivery.partly.push((*socket, Arc::clone(&key.wire_topic)));
-                    }
-                    // However much changes meanwhile, one state says it all.
-                    Gate::Lagging => delivery.untold.push((*socket, Arc::clone(&key.wire_topic))),
-                    _ => delivery.push(*socket, member, &frame),
-                }
-            }
-        }
-        delivery
-    }
-
-    /// Queues an event of a transaction for everybody in the room whose snapshot does not show it already. `is_kept`:
-    /// the window has it too, so that no socket need take it now.
-    pub(super) fn deliver_event(
-        &self,
-        room: &RoomKey,
-        broadcast: &Broadcast<'_>,
-        xid: Xid,
-        is_kept: bool,
-    ) -> Delivery {
-        self.deliver_where(room, |_| *broadcast, Except::Nobody, Matter::Event { xid, is_kept })
-    }
-
-    /// Like [`Rooms::deliver`], with one broadcast for visitors and another for everybody else.
-    pub(super) fn deliver_by_audience<'b>(
-        &self,
-        room: &RoomKey,
-        broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
-        except: Except<'_>,
-    ) -> Delivery {
-        self.deliver_where(room, broadcast, except, Matter::Word)
-    }
-
-    fn deliver_where<'b>(
-        &self,
-        room: &RoomKey,
-        broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
-        except: Except<'_>,
-        matter: Matter,
-    ) -> Delivery {
-        let mut delivery = Delivery::default();
-        let Some(room) = self.rooms.get(room) else { return delivery };
-        for Group { key, members } in &room.groups {
-            delivery.looked_at += members.len();
-            let hears = |(socket, member): &(&SocketId, &Member)| {
-                member.hears_broadcasts && !except.is(**socket, &key.wire_topic)
-            };
-            let mut members =
-                members.iter().filter(hears).filter(|(_, member)| member.takes(matter)).peekable();
-            if members.peek().is_none() {
-                continue;
-            }
-            // Binary payloads cannot be told to clients of 1.0.0.
-            let Some(frame) = encode_broadcast(key.vsn, &key.wire_topic, &broadcast(key.visitor)) else {
-                continue;
-            };
-            for (socket, member) in members {
-                match (&member.gate, matter) {
-                    (Gate::Lagging, _) => {
-                        delivery.held.push((*socket, Arc::clone(&key.wire_topic), frame.clone()));
-                    }
-                    (_, Matter::Event { is_kept: true, .. }) => delivery.offer(*socket, key, member, &frame),
-                    _ => delivery.push(*socket, member, &frame),
-                }
-            }
-        }
-        delivery
     }
 }
 

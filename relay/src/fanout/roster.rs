@@ -4,6 +4,10 @@
 //! once costs each member a few frames rather than one a head. Who joins a large room is told in pieces who is there, and
 //! of changes meanwhile. Pure but for the random part of its refs.
 
+mod away;
+mod id;
+mod memory;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -11,9 +15,11 @@ use std::time::{Duration, Instant};
 
 use indexmap::{IndexMap, IndexSet};
 
-use super::away::Away;
-use super::presence::PresenceLimits;
-use super::presence_memory::{Full, PresenceMemory};
+use self::away::Away;
+pub(super) use self::id::PresenceId;
+pub(super) use self::memory::Full;
+pub use self::memory::PresenceLimits;
+use self::memory::PresenceMemory;
 use super::room::RoomKey;
 use super::tight_queue::TightQueue;
 use crate::protocol::json::quoted;
@@ -24,10 +30,6 @@ const COALESCE: Duration = Duration::from_millis(50);
 /// Bytes of metas and keys after which a difference, or a piece of a state, is cut; the rest goes with the next. One
 /// member must not be able to make a frame that overflows everybody's outbox.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
-
-/// Names what one channel tracks, for as long as it does, and while it is away. The later the higher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct PresenceId(u64);
 
 /// What members of a room are told at once: JSON objects of key to metas.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,7 +72,7 @@ pub(super) struct Piece {
 #[derive(Debug)]
 pub(super) struct Roster {
     grace: Duration,
-    rooms: HashMap<RoomKey, Room>,
+    rooms: HashMap<RoomKey, Presences>,
     memory: PresenceMemory,
     /// Rooms whose members do not know everything yet.
     stale: IndexSet<RoomKey>,
@@ -85,8 +87,9 @@ pub(super) struct Roster {
     last: u64,
 }
 
+/// Who is present in one room.
 #[derive(Debug, Default)]
-struct Room {
+struct Presences {
     present: BTreeMap<PresenceId, Present>,
     away: Away,
     changed: TightQueue<PresenceId>,
@@ -289,7 +292,7 @@ impl Difference {
     }
 }
 
-impl Room {
+impl Presences {
     /// Whoever was away is no more.
     fn come_back(&mut self, id: PresenceId) {
         if let Some(present) = self.present.get_mut(&id)

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::hub::SocketId;
+use super::socket_id::SocketId;
 use crate::auth::Fingerprint;
 
 /// Sockets with channels joined by each token, and how many channels. API keys are not counted: everybody has them.

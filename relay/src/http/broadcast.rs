@@ -20,14 +20,13 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::peer::{Connected, Origin};
+use super::peer::Connected;
+use crate::admission::{Headers, Origin, PolicyError, RateLimit};
 use crate::auth::{Credential, Role};
 use crate::fanout::{HubInput, Publication, Publish};
-use crate::policies::{Headers, PolicyError};
 use crate::protocol::json::{is_null, members, string};
 use crate::protocol::{EVENT_BYTES_MAX, Encoding, Reason, UserBroadcast, is_relayable};
 use crate::route::{OPTIONAL_PREFIX, Topic, WIRE_PREFIX};
-use crate::socket::RateLimit;
 
 /// Who asks, and how much more he may.
 struct Caller {
@@ -209,7 +208,8 @@ async fn is_granted(
         return Ok(*is_granted);
     }
     let Caller { credential, headers, origin } = caller;
-    let findings = shared.policies.ask(&topic.to_string(), credential, headers, origin.address()).await?;
+    let findings =
+        shared.admission.policies.ask(&topic.to_string(), credential, headers, origin.address()).await?;
     if let Some(cause) = findings.write_failed {
         return Err(PolicyError::Failed(cause));
     }
@@ -262,7 +262,7 @@ async fn authenticate(shared: &Shared, head: &Parts) -> Result<Caller, Refusal> 
     };
     let origin = shared.origin(&head.extensions, &head.headers);
     for candidate in candidates.into_iter().flatten() {
-        if let Ok(credential) = shared.connect(Some(candidate)).await {
+        if let Ok(credential) = shared.admission.verifier.connect(Some(candidate)).await {
             let headers = Headers::of(&head.headers, |_| true);
             return Ok(Caller { credential, headers, origin });
         }
@@ -350,7 +350,7 @@ fn admit(shared: &Shared, caller: &Caller, messages: u32) -> Result<RateHeaders,
     }
     let now = Instant::now();
     let fresh = || RateLimit::new(per_second, burst, now);
-    let allowance = shared.rates.admit(&caller.credential, caller.origin, fresh, messages, now);
+    let allowance = shared.admission.rates.admit(&caller.credential, caller.origin, fresh, messages, now);
     if !allowance.is_admitted {
         shared.metrics.drop_message("over_rate");
         let text = "You have exceeded your rate limit";

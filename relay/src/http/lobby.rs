@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::peer::Origin;
+use crate::admission::Origin;
 use crate::metrics::Metrics;
 
 /// Bounds on connections before the upgrade.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::info;
 
-use crate::seldom::Seldom;
+use super::seldom::Seldom;
 
 /// Notes what is spoken that the relay does not speak, each kind now and then.
 pub(crate) struct Strangers {

@@ -9,9 +9,10 @@ use axum::http::{Extensions, HeaderMap};
 use tracing::info;
 
 use super::Shared;
-use super::peer::{self, Origin};
+use super::peer;
+use super::seldom::Seldom;
+use crate::admission::Origin;
 use crate::metrics::Reason;
-use crate::seldom::Seldom;
 
 /// At most one line for each reason in this time.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -22,8 +22,9 @@ use super::Shared;
 use super::listener::Listener;
 use super::lobby::{Awaited, Seat};
 use super::opening::Opening;
-use super::peer::{Connected, Origin};
-use crate::seldom::Seldom;
+use super::peer::Connected;
+use super::seldom::Seldom;
+use crate::admission::Origin;
 
 /// Largest header of a request. The reference's server takes 64 KiB too; hyper would take 400.
 const HEADER_BYTES_MAX: usize = 64 * 1024;

@@ -2,23 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tracing::{Instrument, debug, info_span};
 
 use super::Shared;
-use super::addresses::Full;
-use crate::fanout::SocketId;
-use crate::policies::Headers;
+use crate::admission::{Full, Headers};
 use crate::protocol::Vsn;
-use crate::socket::Session;
+use crate::socket::Handshake;
 
 /// Answers a handshake in the reference's order: is the relay ready, is there a key, is it valid, is there room;
 /// then the serialization and the upgrade itself.
@@ -39,12 +34,13 @@ pub(super) async fn upgrade(
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let key = header("x-api-key").or(query.get("apikey").map(String::as_str));
-    let credential = match shared.connect(key).await {
+    let credential = match shared.admission.verifier.connect(key).await {
         Ok(credential) => credential,
         Err(error) => return refuse(error.status(), error.label(), &error.to_string()),
     };
     let limits = &shared.limits;
-    let place = match shared.addresses.take(origin, limits.sockets_max, limits.sockets_per_ip_max) {
+    let addresses = &shared.admission.addresses;
+    let place = match addresses.take(origin, limits.sockets_max, limits.sockets_per_ip_max) {
         Ok(place) => place,
         Err(full) => {
             let reason = match full {
@@ -71,17 +67,8 @@ pub(super) async fn upgrade(
     };
     let accept = derive_accept_key(key.as_bytes());
     let upgrading = hyper::upgrade::on(&mut request);
-    let id = SocketId(shared.next_socket.fetch_add(1, Ordering::Relaxed));
-    let session = Session::new(id, vsn, credential, seen_by_policies(&headers), place, Arc::clone(&shared));
-    let serve = async move {
-        match upgrading.await {
-            Ok(upgraded) => {
-                session.run(TokioIo::new(upgraded)).await;
-            }
-            Err(error) => debug!(%error, "handshake not completed"),
-        }
-    };
-    shared.tasks.spawn(serve.instrument(info_span!("socket", socket_id = id.0)));
+    let handshake = Handshake { vsn, credential, headers: seen_by_policies(&headers), place };
+    shared.sockets.open(handshake, upgrading);
     let headers = [
         (header::CONNECTION, "Upgrade".to_owned()),
         (header::UPGRADE, "websocket".to_owned()),

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio_postgres::Client;
 use tracing::{info, warn};
 
-use crate::db::{self, DbError, Installation};
-use crate::http::Shared;
+use super::Status;
+use crate::metrics::Metrics;
+use crate::sql::{self, Installation, SqlError};
 
 /// The part of the time that may go into looking: many thousand tables take their time.
 const SHARE: u32 = 20;
@@ -33,20 +35,21 @@ impl Inspection {
         &mut self,
         sql: &Client,
         publications: &[String],
-        shared: &Shared,
-    ) -> Result<(), DbError> {
+        metrics: &Metrics,
+        status: &watch::Sender<Status>,
+    ) -> Result<(), SqlError> {
         let began = Instant::now();
         if self.next.is_some_and(|next| began < next) {
             return Ok(());
         }
-        let found = db::problems(sql, publications).await;
+        let found = sql::problems(sql, publications).await;
         self.next =
             Some(Instant::now() + began.elapsed().saturating_mul(SHARE).min(Duration::from_secs(600)));
         self.tell(found?.into_iter().collect());
-        shared.metrics.problems.set(i64::try_from(self.problems.len()).unwrap_or(i64::MAX));
-        shared.problems.send_replace(self.problems.len());
+        metrics.problems.set(i64::try_from(self.problems.len()).unwrap_or(i64::MAX));
+        status.send_modify(|status| status.problems = self.problems.len());
         let Some(control) = publications.last() else { return Ok(()) };
-        self.compare(db::installations(sql, control).await?)
+        self.compare(sql::installations(sql, control).await?)
     }
 
     fn tell(&mut self, found: BTreeMap<String, String>) {
@@ -65,7 +68,7 @@ impl Inspection {
     }
 
     /// An installation that was not there has no agents but those that the stream tells of.
-    fn compare(&mut self, now: Vec<Installation>) -> Result<(), DbError> {
+    fn compare(&mut self, now: Vec<Installation>) -> Result<(), SqlError> {
         let is_same = |known: &Installation, installation: &Installation| {
             (&known.schema, &known.made_at) == (&installation.schema, &installation.made_at)
         };
@@ -79,7 +82,7 @@ impl Inspection {
                 // What changes until it is fit again does not come.
                 (_, None) => known.agents = None,
                 (before, after) if before == after => {}
-                _ => return Err(DbError::AgentsToRead { schema: installation.schema }),
+                _ => return Err(SqlError::AgentsToRead { schema: installation.schema }),
             }
         }
         Ok(())

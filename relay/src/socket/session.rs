@@ -19,16 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
 
 use super::message::{Broken, Message};
-use super::rate::RateLimit;
 use super::unfinished::{Claim, Unfinished};
 use super::wire::{ReadError, Wire};
-use crate::auth::Credential;
-use crate::config::Limits;
+use super::{Handshake, Sockets};
+use crate::admission::RateLimit;
+use crate::cli::Limits;
 use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimits, SocketId, Stall};
-use crate::http::{Place, Shared};
 use crate::metrics::Reason;
-use crate::policies::Headers;
-use crate::protocol::{self, Incoming, JoinPayload, Payload, PresenceCall, Ref, Vsn, access_token};
+use crate::protocol::{self, Incoming, JoinPayload, Payload, PresenceCall, Ref, access_token};
 use crate::route::{Topic, strip_wire_prefix};
 
 /// How long a closing socket may take to accept the close frame, and what waits before it without moving.
@@ -47,21 +45,15 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 const ENVELOPE_BYTES: usize = 64 * 1024;
 
 /// What a session needs to know of its socket.
-pub struct Session {
+pub(super) struct Session {
     id: SocketId,
-    vsn: Vsn,
-    /// What the socket connected with; a join without a token of its own runs with it.
-    credential: Credential,
-    /// What policies see of the handshake: its headers that begin with `x-`.
-    headers: Headers,
+    handshake: Handshake,
     /// Topics joined as private outside `org:`, for which a new token means asking the policies again. One too many
     /// costs a question, one too few ends the channel; so it may be inexact.
     policed: Vec<Arc<str>>,
     /// Topics that were given a token within the last interval, and when the next one may come.
     renewed: Vec<(Arc<str>, Instant)>,
-    /// Its place among the sockets of its address.
-    place: Place,
-    shared: Arc<Shared>,
+    sockets: Arc<Sockets>,
 }
 
 type Connection = Wire<TokioIo<Upgraded>>;
@@ -83,35 +75,28 @@ enum Step {
 }
 
 impl Session {
-    pub(crate) fn new(
-        id: SocketId,
-        vsn: Vsn,
-        credential: Credential,
-        headers: Headers,
-        place: Place,
-        shared: Arc<Shared>,
-    ) -> Self {
-        Self { id, vsn, credential, headers, policed: Vec::new(), renewed: Vec::new(), place, shared }
+    pub(super) fn new(id: SocketId, handshake: Handshake, sockets: Arc<Sockets>) -> Self {
+        Self { id, handshake, policed: Vec::new(), renewed: Vec::new(), sockets }
     }
 
     /// Serves the socket until either side ends it.
-    pub async fn run(mut self, stream: TokioIo<Upgraded>) {
+    pub(super) async fn run(mut self, stream: TokioIo<Upgraded>) {
         let mut wire = Wire::new(stream);
-        let Limits { outbox_bytes_max: bytes_max, outbox_frames_max: frames_max, .. } = self.shared.limits;
+        let Limits { outbox_bytes_max: bytes_max, outbox_frames_max: frames_max, .. } = self.sockets.limits;
         let limits = OutboxLimits { bytes_max, frames_max };
-        let outbox = Arc::new(Outbox::new(limits, Arc::clone(&self.shared.unread)));
-        let hub = &self.shared.hub.clone();
-        let connect = ClientInput::Connect { vsn: self.vsn, outbox: Arc::clone(&outbox) };
+        let outbox = Arc::new(Outbox::new(limits, Arc::clone(&self.sockets.unread)));
+        let hub = &self.sockets.hub.clone();
+        let connect = ClientInput::Connect { vsn: self.handshake.vsn, outbox: Arc::clone(&outbox) };
         if hub.send(HubInput::Client(self.id, connect)).await.is_err() {
             return;
         }
-        self.shared.metrics.sockets.inc();
-        self.shared.metrics.sockets_opened.inc();
+        self.sockets.metrics.sockets.inc();
+        self.sockets.metrics.sockets_opened.inc();
         let end = self.serve(&mut wire, &outbox, hub).await;
         wire.forget();
         // A hub that is gone has nothing to forget.
         hub.send(HubInput::Client(self.id, ClientInput::Disconnect)).await.ok();
-        self.shared.metrics.sockets.dec();
+        self.sockets.metrics.sockets.dec();
         let reason = match end {
             End::Lost(reason) => reason,
             End::Client(code) => {
@@ -128,7 +113,7 @@ impl Session {
                 reason.label()
             }
         };
-        self.shared.metrics.sockets_closed.get_or_create(&Reason { reason }).inc();
+        self.sockets.metrics.sockets_closed.get_or_create(&Reason { reason }).inc();
         debug!(reason, "socket closed");
     }
 
@@ -138,7 +123,7 @@ impl Session {
         outbox: &Arc<Outbox>,
         hub: &mpsc::Sender<HubInput>,
     ) -> End {
-        let limits = self.shared.limits.clone();
+        let limits = self.sockets.limits.clone();
         let idle = Duration::from_secs(limits.idle_seconds);
         let mut rate =
             RateLimit::new(limits.client_messages_per_second, limits.client_messages_burst, Instant::now());
@@ -147,11 +132,11 @@ impl Session {
         // Never further away than the idle time, so that it goes off before anything has lasted that long.
         let timer = tokio::time::sleep(idle);
         tokio::pin!(timer);
-        let stop = self.shared.stop.clone();
-        let drain = drain(&stop, self.shared.metrics.sockets.clone());
+        let stop = self.sockets.stop.clone();
+        let drain = drain(&stop, self.sockets.metrics.sockets.clone());
         tokio::pin!(drain);
         let mut draining = false;
-        let mut intake = Intake::new(self.id, &self.shared, Arc::clone(outbox));
+        let mut intake = Intake::new(self.id, &self.sockets, Arc::clone(outbox));
         // Since when there is something to write.
         let mut writing = None::<Instant>;
         let mut stall = None::<Stall>;
@@ -216,7 +201,7 @@ impl Session {
                         match wire.poll_write(cx) {
                             Poll::Ready(written) => return Poll::Ready(Turn::Written(written)),
                             Poll::Pending if stall.is_none() => {
-                                stall = Some(self.shared.unread.stall(since, self.id, Arc::clone(outbox)));
+                                stall = Some(outbox.stall(since, self.id));
                             }
                             Poll::Pending => {}
                         }
@@ -285,8 +270,8 @@ impl Session {
         let input = match (event.as_str(), payload) {
             ("phx_join", Payload::Json(_)) if !within_rate => {
                 let payload = Err(protocol::Reason::TooManyJoins);
-                let credential = Ok(self.credential.clone());
-                let address = self.place.address();
+                let credential = Ok(self.handshake.credential.clone());
+                let address = self.handshake.place.address();
                 let grants = None;
                 let join = Join {
                     wire_topic,
@@ -301,13 +286,13 @@ impl Session {
                 ClientInput::Join(Box::new(join))
             }
             ("phx_join", Payload::Json(payload)) => {
-                let payload = JoinPayload::parse(&payload, self.shared.presence_default);
+                let payload = JoinPayload::parse(&payload, self.sockets.presence_default);
                 return Some(self.join(wire_topic, join_ref, reference, payload));
             }
             ("phx_leave", _) => ClientInput::Leave { wire_topic, join_ref, reference },
             ("access_token", Payload::Json(payload)) => match access_token(&payload) {
                 // supabase-js pushes its key where it has no token of its own, also over one that was set by hand.
-                Some(token) if self.shared.api_keys.role(&token).is_none() => {
+                Some(token) if !self.sockets.admission.verifier.is_api_key(&token) => {
                     return Some(self.renew(wire_topic, reference, token));
                 }
                 _ => ClientInput::Other { wire_topic, reference },
@@ -320,7 +305,7 @@ impl Session {
                 ClientInput::Presence { wire_topic, reference, call, within_rate }
             }
             _ if !within_rate => {
-                self.shared.metrics.drop_message("over_rate");
+                self.sockets.metrics.drop_message("over_rate");
                 return None;
             }
             _ => ClientInput::Other { wire_topic, reference },
@@ -339,15 +324,16 @@ impl Session {
         let is_private = payload.as_ref().is_ok_and(|payload| payload.private);
         let policed = policed_name(&wire_topic).filter(|_| is_private);
         self.policed.retain(|topic| *topic != wire_topic);
-        if policed.is_some() && self.policed.len() < self.shared.limits.channels_per_socket_max {
+        if policed.is_some() && self.policed.len() < self.sockets.limits.channels_per_socket_max {
             self.policed.push(Arc::clone(&wire_topic));
         }
-        let (id, shared, connection) = (self.id, Arc::clone(&self.shared), self.credential.clone());
-        let (headers, address) = (self.headers.clone(), self.place.address());
+        let (id, admission) = (self.id, Arc::clone(&self.sockets.admission));
+        let Handshake { credential: connection, headers, place, .. } = &self.handshake;
+        let (connection, headers, address) = (connection.clone(), headers.clone(), place.address());
         let decide = async move {
             let token = payload.as_ref().ok().and_then(|payload| payload.access_token.as_deref());
-            let credential = shared.join(&connection, token).await;
-            let grants = shared.grants(policed.as_deref(), &credential, &headers, address).await;
+            let credential = admission.verifier.join(&connection, token).await;
+            let grants = admission.policies.grants(policed.as_deref(), &credential, &headers, address).await;
             let join = Join {
                 wire_topic,
                 join_ref,
@@ -367,12 +353,13 @@ impl Session {
     /// database.
     fn renew(&mut self, wire_topic: Arc<str>, reference: Ref, token: String) -> Step {
         let due = self.next_renewal(&wire_topic);
-        let (id, shared, connection) = (self.id, Arc::clone(&self.shared), self.credential.clone());
+        let (id, admission) = (self.id, Arc::clone(&self.sockets.admission));
         let policed = policed_name(&wire_topic).filter(|_| self.policed.contains(&wire_topic));
-        let (headers, address) = (self.headers.clone(), self.place.address());
+        let Handshake { credential: connection, headers, place, .. } = &self.handshake;
+        let (connection, headers, address) = (connection.clone(), headers.clone(), place.address());
         let decide = async move {
-            let credential = shared.join(&connection, Some(&token)).await;
-            let grants = shared.grants(policed.as_deref(), &credential, &headers, address).await;
+            let credential = admission.verifier.join(&connection, Some(&token)).await;
+            let grants = admission.policies.grants(policed.as_deref(), &credential, &headers, address).await;
             HubInput::Client(id, ClientInput::AccessToken { wire_topic, reference, credential, grants })
         };
         let step = Step::Wait(decide.boxed());
@@ -395,8 +382,8 @@ impl Session {
     /// Malformed frames are dropped and counted, and the socket is kept, as Phoenix does.
     fn parse(&self, message: Message, intake: &mut Intake) -> Option<Incoming> {
         let parsed = match message {
-            Message::Text(text) => Incoming::parse_text(self.vsn, &text),
-            Message::Binary(bytes) => Incoming::parse_binary(self.vsn, &bytes),
+            Message::Text(text) => Incoming::parse_text(self.handshake.vsn, &text),
+            Message::Binary(bytes) => Incoming::parse_binary(self.handshake.vsn, &bytes),
             Message::Ping(_) | Message::Pong | Message::Close(_) => return None,
         };
         let claim = intake.claim.take();
@@ -409,7 +396,7 @@ impl Session {
             }
             Err(error) => {
                 trace!(%error, "malformed frame dropped");
-                self.shared.metrics.drop_message("malformed");
+                self.sockets.metrics.drop_message("malformed");
                 None
             }
         }
@@ -454,12 +441,12 @@ struct Intake {
 }
 
 impl Intake {
-    fn new(id: SocketId, shared: &Shared, outbox: Arc<Outbox>) -> Self {
-        let limits = &shared.limits;
+    fn new(id: SocketId, sockets: &Sockets, outbox: Arc<Outbox>) -> Self {
+        let limits = &sockets.limits;
         let payload = limits.org_payload_bytes_max.max(limits.presence_bytes_max);
         let large = limits.frame_bytes_max;
         let bytes_max = (large.min(payload.saturating_add(ENVELOPE_BYTES)), large);
-        let unfinished = Arc::clone(&shared.unfinished);
+        let unfinished = Arc::clone(&sockets.unfinished);
         Self { id, outbox, unfinished, bytes_max, claim: None, claimed: 0, amid_since: None }
     }
 

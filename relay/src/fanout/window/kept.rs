@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::super::tight_queue::TightQueue;
+use super::memory::{entry_bytes, heap_bytes, shared_bytes};
+use crate::fanout::tight_queue::TightQueue;
 use crate::postgres::Xid;
 use crate::protocol::Encoding;
 use crate::route::{Event, Position, RealtimeMessage, Topic};
@@ -77,19 +78,4 @@ impl Kept {
     pub(in crate::fanout) fn is_row(&self, id: Uuid) -> bool {
         self.row == Some(id)
     }
-}
-
-/// Memory taken by an entry of a hash map, which may be less than half full.
-pub(super) const fn entry_bytes<T>() -> usize {
-    (size_of::<T>() + 1) * 2
-}
-
-/// Memory that the allocator takes for so many bytes.
-fn heap_bytes(bytes: usize) -> usize {
-    (bytes + 8).next_multiple_of(16).max(32)
-}
-
-/// Of what is counted: an `Arc<str>` or `Arc<[u8]>`.
-pub(super) fn shared_bytes(bytes: usize) -> usize {
-    heap_bytes(bytes + 2 * size_of::<usize>())
 }

@@ -1,0 +1,57 @@
+//! How fast each caller sends over HTTP.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use super::Origin;
+use super::rate_limit::RateLimit;
+use crate::auth::{Credential, Fingerprint};
+
+/// Callers whose rates are remembered at most, before those that are quiet are forgotten.
+const CALLERS_KEPT: usize = 10_000;
+
+/// Whose messages are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Caller {
+    Token(Fingerprint),
+    /// Everybody there with an API key.
+    Origin(Origin),
+}
+
+/// How fast each caller sends over HTTP.
+#[derive(Default)]
+pub(crate) struct Rates {
+    limits: Mutex<HashMap<Caller, RateLimit>>,
+}
+
+/// What is left to a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Allowance {
+    pub(crate) is_admitted: bool,
+    pub(crate) remaining: u32,
+}
+
+impl Rates {
+    /// Takes the worth of so many messages, if there is.
+    pub(crate) fn admit(
+        &self,
+        credential: &Credential,
+        origin: Origin,
+        fresh: impl FnOnce() -> RateLimit,
+        messages: u32,
+        now: Instant,
+    ) -> Allowance {
+        let caller = match credential {
+            Credential::Token(claims) => Caller::Token(claims.fingerprint),
+            Credential::ApiKey(_) => Caller::Origin(origin),
+        };
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        if limits.len() >= CALLERS_KEPT {
+            limits.retain(|_, limit| !limit.is_full(now));
+        }
+        let limit = limits.entry(caller).or_insert_with(fresh);
+        let is_admitted = limit.admit_many(messages, now);
+        Allowance { is_admitted, remaining: limit.remaining(now) }
+    }
+}

@@ -1,0 +1,162 @@
+//! Reads the rows of joins that ask for a snapshot, in a few SQL sessions of their own.
+//!
+//! The hub asks and goes on; the answer is an input like any other. However many join at once, no more statements run
+//! than there are sessions, and who waits too long is refused rather than kept. Sessions are taken by turns, one at a
+//! time for a socket and channel; what nobody waits for any more is not read.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::error::SqlError;
+use super::rows::{RowsError, RowsQuery, read_latest, read_sent};
+use super::sessions::Sessions;
+use super::turns::{Full, Place, TurnLimits, Turns};
+use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows, SocketId};
+use crate::metrics::Metrics;
+use crate::postgres::{Lsn, Purpose};
+use crate::route::Topic;
+use crate::wal;
+
+/// The part of the memory for rows that one snapshot may take.
+const SHARE_OF_BYTES: usize = 16;
+
+/// The task that answers requests for snapshots.
+pub struct RowsReader {
+    pub requests: mpsc::Receiver<SnapshotRequest>,
+    pub answering: Answering,
+    pub limits: TurnLimits,
+    pub stop: CancellationToken,
+}
+
+/// What it takes to answer a request.
+#[derive(Clone)]
+pub struct Answering {
+    pub sessions: Arc<Sessions>,
+    pub hub: mpsc::Sender<HubInput>,
+    pub metrics: Metrics,
+    /// From the join to its rows.
+    pub timeout: Duration,
+    /// Memory for the rows of all snapshots that sockets have yet to read.
+    pub bytes_max: usize,
+    /// End LSN of what the hub has applied.
+    pub applied: watch::Receiver<Lsn>,
+}
+
+/// Of a socket and channel one question is asked at a time, however often it joins.
+type Asker = (SocketId, Topic);
+
+impl RowsReader {
+    /// Runs until stopped.
+    pub async fn run(self) {
+        let Self { mut requests, answering, limits, stop } = self;
+        let turns = Turns::<Asker>::new(limits);
+        let mut answers = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(_) = answers.join_next() => {}
+                Some(request) = requests.recv() => {
+                    // At once, so that they stand in the order in which they came.
+                    let place = turns.line_up(request.payer, (request.socket, request.topic.clone()));
+                    let answering = answering.clone();
+                    answers.spawn(async move { answering.answer(request, place).await });
+                }
+            }
+        }
+    }
+}
+
+impl Answering {
+    /// Answers one request, unless it is taken back before it has its turn.
+    async fn answer(&self, request: SnapshotRequest, place: Result<Place<Asker>, Full>) {
+        let left = || self.timeout.saturating_sub(request.requested_at.elapsed());
+        let turn = async {
+            match tokio::time::timeout(left(), place?.turn()).await {
+                Ok(turn) => Ok(turn?),
+                Err(_) => Err(SnapshotFailure::Timeout),
+            }
+        };
+        let turn = tokio::select! {
+            biased;
+            () = request.cancelled.cancelled() => return,
+            turn = turn => turn,
+        };
+        let outcome = match turn {
+            Ok(_turn) => match tokio::time::timeout(left(), self.read(&request, left())).await {
+                Ok(outcome) => outcome.map_err(|error| failure(&error)),
+                Err(_) => Err(SnapshotFailure::Timeout),
+            },
+            Err(failure) => Err(failure),
+        };
+        if outcome.as_ref().err() != Some(&SnapshotFailure::Busy) {
+            self.metrics.snapshot_seconds.0.observe(request.requested_at.elapsed().as_secs_f64());
+        }
+        if !request.cancelled.is_cancelled() {
+            let SnapshotRequest { socket, ticket, .. } = request;
+            self.hub.send(HubInput::Snapshot { socket, ticket, outcome }).await.ok();
+        }
+    }
+
+    /// A session is good for the next one only if nothing went wrong with it.
+    async fn read(&self, request: &SnapshotRequest, left: Duration) -> Result<SnapshotRows, RowsError> {
+        let began = Instant::now();
+        let session = self.sessions.take(Purpose::Rows).await.map_err(SqlError::from)?;
+        let bytes_max = self.bytes_max / SHARE_OF_BYTES;
+        let timeout = left.saturating_sub(began.elapsed());
+        let rows = match request.wanted {
+            RowsWanted::Latest { rows_max } => {
+                let SnapshotRequest { topic, credential, .. } = request;
+                let query = RowsQuery { topic, rows_max, credential, bytes_max, timeout };
+                read_latest(&session, query).await?
+            }
+            RowsWanted::SentSince { since, limit } => {
+                // One more tells whether there are more.
+                let limit = limit.saturating_add(1);
+                let topic = request.topic.to_string();
+                let rows = read_sent(&session, &topic, since, limit, bytes_max, timeout).await?;
+                self.wait_for(rows.lsn, &session).await?;
+                rows
+            }
+        };
+        session.give_back();
+        Ok(rows)
+    }
+
+    /// Waits until the hub has applied everything before an LSN.
+    async fn wait_for(&self, lsn: Lsn, session: &Client) -> Result<(), RowsError> {
+        let mut applied = self.applied.clone();
+        if *applied.borrow_and_update() < lsn {
+            // Without a commit after it Postgres may take its time to tell that there is nothing more.
+            wal::send_heartbeat(session).await.map_err(SqlError::from)?;
+        }
+        applied.wait_for(|applied| *applied >= lsn).await.map(drop).map_err(|_| RowsError::Timeout)
+    }
+}
+
+impl From<Full> for SnapshotFailure {
+    fn from(_: Full) -> Self {
+        Self::Busy
+    }
+}
+
+fn failure(error: &RowsError) -> SnapshotFailure {
+    match error {
+        RowsError::TooLarge => SnapshotFailure::TooLarge,
+        RowsError::Timeout => SnapshotFailure::Timeout,
+        RowsError::Sql(error @ (SqlError::Privilege(_) | SqlError::ExtensionMissing)) => {
+            warn!(%error, "a snapshot is refused by the database");
+            SnapshotFailure::Query
+        }
+        RowsError::Sql(error) => {
+            debug!(%error, "a snapshot could not be read");
+            SnapshotFailure::Query
+        }
+    }
+}
