@@ -20,29 +20,29 @@ use crate::{install, step, up};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// What to measure; without it, everything
+    /// What to measure; default: everything
     #[arg(value_enum)]
     scenario: Option<Scenario>,
-    /// Print one line of JSON a scenario
+    /// Print one line of JSON per scenario
     #[arg(long)]
     json: bool,
-    /// Clients that are connected at once
+    /// Number of clients that are connected at the same time
     #[arg(long, default_value_t = 5_000)]
     clients: usize,
-    /// Rows of one transaction
+    /// Number of rows in one transaction
     #[arg(long, default_value_t = 1_000_000)]
     rows: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Scenario {
-    /// All clients come back at once with a replay, after the relay was killed with -9
+    /// All clients rejoin at once with a replay, after the relay was killed with -9
     Rejoin,
-    /// One transaction with a million messages is read
+    /// The relay reads one transaction with a million messages
     Import,
-    /// A thousand clients join a private channel at once, decided by policies
+    /// A thousand clients join a private channel at once, and policies decide
     Joins,
-    /// Members of a room change what they track, in a small room and in a large one
+    /// Members change their presence, on a small channel and on a large one
     Presence,
     /// Handshakes with forged tokens are refused, beside those that show none
     Refusals,
