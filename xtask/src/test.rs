@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{chaos, clients, demo, fresh, install, order, pgrx, program, release, script, step};
+use crate::{chaos, clients, demo, fresh, install, order, pgrx, program, release, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
