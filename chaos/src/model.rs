@@ -77,6 +77,13 @@ pub struct Model {
 }
 
 impl Model {
+    /// With every event that can be switched on all its channels.
+    pub fn all_on() -> Self {
+        let on =
+            |event: &str| ["conversations", "conv", "widget"].map(|form| (event.to_owned(), form.to_owned()));
+        Self { on: SWITCHED.into_iter().flat_map(on).collect() }
+    }
+
     /// The events of a change, and what it decides.
     pub fn apply(&mut self, change: &Change) -> (Vec<Event>, Vec<Control>) {
         match change {

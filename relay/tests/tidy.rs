@@ -2,6 +2,8 @@
 
 #[path = "tidy/arrows.rs"]
 mod arrows;
+#[path = "tidy/documents.rs"]
+mod documents;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -13,12 +13,19 @@ use tokio::sync::Notify;
 
 use super::socket_id::SocketId;
 use super::unread::{Stall, Unread};
+use crate::config::units;
 use crate::protocol::{Frame, Waiting};
 
 /// How much may wait for one socket.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
 pub struct OutboxLimits {
+    /// Bytes that may wait for a slow socket before it is closed with code 1013.
+    #[arg(id = "OUTBOX_BYTES_MAX", long = "max-outbox-bytes", env = "CAMPFIRE_MAX_OUTBOX_BYTES", default_value_t = 1 << 20, value_parser = units::bytes::<usize>)]
     pub bytes_max: usize,
+
+    /// Frames that may wait for a slow socket before it is closed with code 1013.
+    #[arg(id = "OUTBOX_FRAMES_MAX", long = "max-outbox-frames", env = "CAMPFIRE_MAX_OUTBOX_FRAMES", default_value_t = 1024, value_parser = units::count::<usize>)]
     pub frames_max: usize,
 }
 
