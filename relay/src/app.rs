@@ -57,6 +57,7 @@ impl App {
     /// Checks the settings, binds the addresses, and wires the parts. Nothing runs yet.
     pub async fn build(config: Config) -> Result<Self> {
         let config = Arc::new(config);
+        #[expect(clippy::disallowed_methods, reason = "libpq's variables complete the URL, once")]
         let database = cli::database(&config.database_url, |name| std::env::var(name).ok())
             .map_err(anyhow::Error::msg)?;
         let (claim_paths, claim_paths_now) = watch::channel(ClaimPaths::default());

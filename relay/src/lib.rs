@@ -5,6 +5,8 @@
 //! it in this list and none below: `wal` knows nothing of channels, `socket` knows nothing of the slot.
 //! `relay/tests/tidy.rs` checks that.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test is where its tasks are noticed"))]
+
 // How settings are written.
 pub mod config;
 

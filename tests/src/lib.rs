@@ -5,12 +5,14 @@
 //! a client see (a process, its exit code, its log, HTTP, WebSocket frames), so a
 //! test that passes says something about the program that is shipped.
 
+pub mod catalog;
 pub mod chat;
 pub mod cluster;
 pub mod extension;
 pub mod fence;
 pub mod frame;
 pub mod http;
+pub mod issuer;
 pub mod layout;
 pub mod port;
 pub mod relay;

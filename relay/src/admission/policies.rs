@@ -178,6 +178,10 @@ impl Policies {
             self.metrics.policy_questions.inc();
             // In a task of its own: who asks may go away, and the session is busy for as long as the database is.
             let policies = Arc::clone(self);
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "awaited below, unless the client that asks goes away"
+            )]
             let asked = tokio::spawn(async move {
                 let _turn = turn;
                 tokio::time::timeout(policies.limits.timeout, policies.ask_session(&question)).await
