@@ -352,7 +352,7 @@ fn admit(shared: &Shared, caller: &Caller, messages: u32) -> Result<RateHeaders,
     let fresh = || RateLimit::new(per_second, burst, now);
     let allowance = shared.admission.rates.admit(&caller.credential, caller.origin, fresh, messages, now);
     if !allowance.is_admitted {
-        shared.metrics.drop_message("over_rate");
+        shared.sockets.messages_dropped.count("over_rate");
         let text = "You have exceeded your rate limit";
         return Err(Refusal::message(StatusCode::TOO_MANY_REQUESTS, text));
     }
