@@ -41,7 +41,7 @@ use super::input::{ClientInput, HubChange, HubInput};
 use super::metrics::HubMetrics;
 use super::room::Rooms;
 use super::roster::Roster;
-use super::rows::{RowsMemory, SnapshotRequest};
+use super::rows::{RowsMemory, RowsRequest};
 use super::settings::HubSettings;
 use super::shared_frames::SharedFrames;
 use super::socket_id::SocketId;
@@ -85,7 +85,7 @@ pub struct Hub {
     passed: Lsn,
     /// Channels that are live but for what their snapshots show.
     behind: Vec<(SocketId, Arc<str>, Arc<Cut>)>,
-    snapshots: mpsc::Sender<SnapshotRequest>,
+    rows_requests: mpsc::Sender<RowsRequest>,
     /// What the rows of joins take.
     rows_memory: RowsMemory,
     /// Tickets given out.
@@ -111,7 +111,7 @@ impl Hub {
     pub fn new(
         settings: HubSettings,
         metrics: HubMetrics,
-        snapshots: mpsc::Sender<SnapshotRequest>,
+        rows_requests: mpsc::Sender<RowsRequest>,
         applied: Arc<watch::Sender<Lsn>>,
         ready: watch::Sender<bool>,
     ) -> Self {
@@ -138,7 +138,7 @@ impl Hub {
             attachment: 0,
             passed: Lsn::INVALID,
             behind: Vec::new(),
-            snapshots,
+            rows_requests,
             rows_memory: RowsMemory::default(),
             tickets: 0,
             is_ready: false,
@@ -225,7 +225,7 @@ impl Hub {
                 self.unapplied = Some(Unapplied { changes: changes.into_iter(), applied });
                 self.go_on();
             }
-            HubInput::Snapshot { socket, ticket, outcome } => self.apply_snapshot(socket, ticket, outcome),
+            HubInput::Rows { socket, ticket, outcome } => self.apply_rows(socket, ticket, outcome),
         }
         self.report();
     }
