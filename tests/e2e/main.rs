@@ -45,3 +45,4 @@ mod tables;
 mod tokens;
 mod transactions;
 mod types;
+mod update;
