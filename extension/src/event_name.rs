@@ -1,5 +1,5 @@
 //! Names of events that are facts of the database or of the relay. The relay compiles this file too
-//! (`relay/src/auth.rs`), so that SQL and sockets refuse the same names.
+//! (`relay/src/route.rs`), so that SQL and sockets refuse the same names.
 
 const RESERVED: [&str; 5] = ["message:", "conversation:", "read:", "agent:", "campfire:"];
 

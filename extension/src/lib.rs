@@ -150,6 +150,7 @@ extension_sql_file!("../../sql/rights.sql", name = "rights", finalize);
 pub extern "C-unwind" fn _PG_init() {
     // pgrx puts a backtrace into the DETAIL of errors when the server was started with RUST_BACKTRACE set. Visitors
     // see errors too; a developer can still ask for it by this narrower variable.
+    #[expect(clippy::disallowed_methods, reason = "Rust's own variable, and no setting")]
     if std::env::var_os("RUST_LIB_BACKTRACE").is_none() {
         // SAFETY: a Postgres process has one thread.
         unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };

@@ -8,9 +8,6 @@
 mod api_key;
 mod authorization;
 mod credential;
-/// SQL refuses the same names: `campfire.broadcast()`.
-#[path = "../../extension/src/event_name.rs"]
-mod event_name;
 mod key_set;
 mod payer;
 mod token;
@@ -18,7 +15,6 @@ mod token;
 pub use api_key::{ApiKeyError, ApiKeys};
 pub use authorization::{Identity, JoinRefusal, SendRefusal, authorize, may_send};
 pub use credential::{ConnectError, Credential};
-pub(crate) use event_name::is_reserved;
 pub use key_set::{KeySet, KeySetError, SECRET_BYTES_MIN};
 pub use payer::{Account, Payer};
 pub use token::{ClaimPaths, Claims, Fingerprint, Keys, TokenError};

@@ -14,7 +14,7 @@ mod visibility;
 
 pub use answer::answered;
 pub use connection::Excerpt;
-pub(crate) use connection::{Connection, XLOG_DATA_HEADER_BYTES, parse_error, unexpected};
+pub(crate) use connection::{Connection, Frames, XLOG_DATA_HEADER_BYTES, parse_error, unexpected};
 pub use conninfo::Conninfo;
 pub use error::{PostgresError, ServerError, cause};
 pub use lsn::{Lsn, ParseLsnError, Xid};

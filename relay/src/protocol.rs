@@ -16,16 +16,14 @@ mod reason;
 mod reference;
 mod vsn;
 
-pub use broadcast::{
-    Broadcast, BroadcastPayload, EVENT_BYTES_MAX, Encoding, UserBroadcast, encode_broadcast,
-};
+pub use broadcast::{Broadcast, BroadcastPayload, EVENT_BYTES_MAX, Encoding, UserBroadcast};
 pub use frame::{Account, Frame, Waiting};
 pub use incoming::{Incoming, Malformed, Payload, access_token};
 pub use join::JoinPayload;
 pub(crate) use json::is_relayable;
-pub use outgoing::{Envelope, SystemStatus, heartbeat_reply, unmatched_topic};
+pub use outgoing::{Envelope, SystemStatus, encode_broadcast, heartbeat_reply, unmatched_topic};
 pub use presence::PresenceCall;
-pub use reason::{ROLE_NOT_ALLOWED, Reason};
+pub use reason::{Reason, Retry, Word};
 pub use reference::Ref;
 pub use vsn::{UnsupportedVsn, Vsn};
 

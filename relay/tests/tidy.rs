@@ -133,6 +133,49 @@ fn every_setting_is_documented() {
     assert!(missing.is_empty(), "not in docs/: {missing:?}");
 }
 
+/// What stands in the first code span of a cell, and the cell itself where it has none.
+fn code_span(cell: &str) -> &str {
+    let fence = &cell[..cell.len() - cell.trim_start_matches('`').len()];
+    let inside = cell.strip_prefix(fence).and_then(|rest| rest.split_once(fence));
+    inside.filter(|_| !fence.is_empty()).map_or(cell, |(inside, _)| inside.trim())
+}
+
+/// Whoever writes a client finds what each refusal means for it.
+#[test]
+fn every_refusal_is_documented() {
+    use campfire_relay::protocol::{Reason, Word};
+
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
+    let docs = fs::read_to_string(docs).expect("the protocol");
+    let (_, table) = docs.split_once("| code | text | retry |\n").expect("the table of refusals");
+    let documented: Vec<[String; 3]> = table
+        .lines()
+        .skip(1)
+        .map_while(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|line| {
+            let cells: Vec<&str> = line.split(" | ").map(code_span).collect();
+            <[&str; 3]>::try_from(cells).unwrap_or_else(|cells| panic!("{cells:?}")).map(str::to_owned)
+        })
+        .collect();
+    // In the table an ellipsis stands for what differs from one refusal to the next.
+    let without_names = |text: &str| {
+        let mut parts = text.split('{');
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |text, part| text + "…" + part.split_once('}').map_or("", |(_, rest)| rest))
+    };
+    let told: Vec<[String; 3]> = Reason::TABLE
+        .iter()
+        .map(|(word, text, retry)| {
+            let code = match word {
+                Word::Code(code) => code,
+                Word::Label(_) => "–",
+            };
+            [code.to_owned(), without_names(text), retry.to_string()]
+        })
+        .collect();
+    assert_eq!(documented, told);
+}
+
 /// What the threat model claims is shown by tests; one that was renamed shows nothing.
 #[test]
 fn the_threat_model_names_tests_and_settings_that_exist() {

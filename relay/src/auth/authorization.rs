@@ -5,10 +5,10 @@
 
 use uuid::Uuid;
 
+use super::Role;
 use super::credential::Credential;
-use super::{Role, is_reserved};
 use crate::protocol::Reason;
-use crate::route::{Scope, Topic};
+use crate::route::{Scope, Topic, is_reserved};
 
 /// As whom a channel of an organization was joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -164,7 +164,7 @@ mod tests {
         let missing = "Fields `role` and `exp` are required in JWT";
         check_refused(Some(&sign(json!({"exp": 1_800_000_000}))), 401, missing);
         let root = sign(json!({"role": "root", "exp": 1_800_000_000}));
-        check_refused(Some(&root), 401, crate::protocol::ROLE_NOT_ALLOWED);
+        check_refused(Some(&root), 401, &crate::protocol::Reason::RoleNotAllowed.message());
         check_refused(Some(&sign(json!({"role": "anon", "exp": "x"}))), 500, "Error connecting to Realtime");
         let token = sign(json!({"role": "anon", "exp": 1_800_000_000}));
         let (head, _) = token.rsplit_once('.').unwrap();

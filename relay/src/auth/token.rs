@@ -103,7 +103,7 @@ pub enum TokenError {
     /// Claims that are no object, `exp`, `iat` or `nbf` that are no number.
     #[error("Claims of the JWT have unexpected types")]
     ClaimInvalid,
-    #[error("{}", crate::protocol::ROLE_NOT_ALLOWED)]
+    #[error("{}", Reason::RoleNotAllowed.message())]
     RoleNotAllowed,
 }
 

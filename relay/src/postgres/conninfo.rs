@@ -1,14 +1,20 @@
 //! Where Postgres is and how to get in, as libpq understands it: a URL or `key=value` pairs, and PG* variables for
 //! what they leave out. One type for both connections, the replicating one and ordinary SQL, so that they cannot differ.
 
-mod parse;
+mod host;
+mod parameters;
 mod passfile;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use self::parameters::{Parameters, number};
+
+pub(super) use self::host::{Host, HostAddress};
 
 /// libpq waits for ever; a relay that does helps nobody.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,20 +36,6 @@ pub struct Conninfo {
     pub(super) root_certificates: Roots,
     pub(super) client_certificate: Option<ClientCertificate>,
     pub(super) channel_binding: ChannelBinding,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Host {
-    pub(super) address: HostAddress,
-    pub(super) port: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum HostAddress {
-    /// The directory of the socket.
-    Unix(PathBuf),
-    /// The name is what the certificate must carry; `ip` saves asking the resolver for it (`hostaddr`).
-    Tcp { name: String, ip: Option<IpAddr> },
 }
 
 /// libpq's. Over a unix socket there is never TLS.
@@ -88,7 +80,7 @@ impl Conninfo {
     /// # Errors
     /// A sentence that names the parameter, and never quotes the text, which may hold a password.
     pub fn parse(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Conninfo, String> {
-        parse::parse(text, &lookup)
+        build(&parameters::with_variables(text, &lookup)?, &lookup)
     }
 
     /// What the text alone says, by libpq's names of parameters: without variables, and before anything is made of it.
@@ -96,7 +88,7 @@ impl Conninfo {
     /// # Errors
     /// As [`Conninfo::parse`].
     pub fn parameters(text: &str) -> Result<HashMap<String, String>, String> {
-        parse::parameters(text)
+        parameters::parse(text)
     }
 
     pub fn user(&self) -> &str {
@@ -135,4 +127,81 @@ impl fmt::Debug for Conninfo {
             .field("channel_binding", &self.channel_binding)
             .finish_non_exhaustive()
     }
+}
+
+fn build(given: &Parameters, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Conninfo, String> {
+    let text = |name: &str| given.get(name).cloned();
+    let user = text("user")
+        .or_else(|| lookup("USER"))
+        .ok_or("no database user: put it into CAMPFIRE_DATABASE_URL or PGUSER")?;
+    let home = |file: &str| lookup("HOME").map(|home| PathBuf::from(home).join(file));
+
+    let is_system = text("sslrootcert").as_deref() == Some("system");
+    let ssl_mode = match text("sslmode").as_deref() {
+        Some("disable") => SslMode::Disable,
+        Some("allow") => SslMode::Allow,
+        Some("prefer") => SslMode::Prefer,
+        Some("require") => SslMode::Require,
+        Some("verify-ca") => SslMode::VerifyCa,
+        Some("verify-full") => SslMode::VerifyFull,
+        // Anybody can have a certificate that the system trusts, so only the name tells something.
+        None if is_system => SslMode::VerifyFull,
+        None => SslMode::Prefer,
+        Some(_) => {
+            return Err("sslmode is disable, allow, prefer, require, verify-ca or verify-full".to_owned());
+        }
+    };
+    if is_system && ssl_mode != SslMode::VerifyFull {
+        return Err("sslrootcert=system needs sslmode=verify-full".to_owned());
+    }
+    let root_certificates = match text("sslrootcert") {
+        Some(_) if is_system => Roots::System,
+        Some(path) => Roots::File(path.into()),
+        None => home(".postgresql/root.crt").map_or(Roots::None, Roots::File),
+    };
+    let client_certificate = match (text("sslcert"), text("sslkey")) {
+        (Some(certificate), Some(key)) => Some((certificate.into(), key.into(), false)),
+        (None, None) => home(".postgresql/postgresql.crt")
+            .zip(home(".postgresql/postgresql.key"))
+            .map(|(certificate, key)| (certificate, key, true)),
+        _ => return Err("sslcert and sslkey belong together".to_owned()),
+    };
+    let channel_binding = match text("channel_binding").as_deref() {
+        Some("disable") => ChannelBinding::Disable,
+        Some("prefer") | None => ChannelBinding::Prefer,
+        Some("require") => ChannelBinding::Require,
+        Some(_) => return Err("channel_binding is disable, prefer or require".to_owned()),
+    };
+    match text("target_session_attrs").as_deref() {
+        // The relay writes, so hosts that are standbys are passed over in any case.
+        None | Some("any" | "read-write" | "primary") => {}
+        Some("read-only" | "standby" | "prefer-standby") => {
+            return Err("target_session_attrs must admit the primary: campfire streams from it".to_owned());
+        }
+        Some(_) => return Err("target_session_attrs is any, read-write or primary".to_owned()),
+    }
+    Ok(Conninfo {
+        hosts: host::hosts(given)?,
+        database: text("dbname").unwrap_or_else(|| user.clone()),
+        user,
+        password: text("password"),
+        passfile: text("passfile").map(PathBuf::from).or_else(|| home(".pgpass")),
+        application_name: text("application_name").unwrap_or_else(|| "campfire-relay".to_owned()),
+        options: text("options"),
+        connect_timeout: match number::<i64>(given, "connect_timeout")? {
+            Some(seconds @ 1..) => Duration::from_secs(seconds.unsigned_abs()),
+            // Zero and less mean for ever.
+            Some(_) => Duration::MAX,
+            None => CONNECT_TIMEOUT,
+        },
+        tcp_user_timeout: number(given, "tcp_user_timeout")?.map(Duration::from_millis),
+        ssl_mode,
+        root_certificates,
+        client_certificate: client_certificate.map(|(certificate, key, is_optional)| ClientCertificate {
+            certificate,
+            key,
+            is_optional,
+        }),
+        channel_binding,
+    })
 }

@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::broadcast::UserBroadcast;
+use super::binary::{self, Push};
+use super::broadcast::{Encoding, UserBroadcast};
+use super::json;
 use super::reference::Ref;
 use super::vsn::Vsn;
-use super::{binary, json};
 
 /// One message of a client, in either serialization.
 #[derive(Clone, Debug)]
@@ -64,7 +65,7 @@ impl Incoming {
     pub fn parse_binary(vsn: Vsn, frame: &Bytes) -> Result<Self, Malformed> {
         match vsn {
             Vsn::V1 => Err(Malformed::Binary),
-            Vsn::V2 => binary::decode_push(frame),
+            Vsn::V2 => Self::from_push(binary::decode_push(frame).ok_or(Malformed::Binary)?),
         }
     }
 
@@ -80,6 +81,15 @@ impl Incoming {
     fn parse_array(text: &str) -> Option<Self> {
         let Five([join_ref, reference, topic, event, payload]) = serde_json::from_str(text).ok()?;
         Self::from_parts(Ref::from_json(join_ref)?, reference, topic, event, payload)
+    }
+
+    fn from_push(push: Push) -> Result<Self, Malformed> {
+        let Push { join_ref, reference, topic, event, encoding, payload } = push;
+        if encoding == Encoding::Json && !json::is_relayable(&payload) {
+            return Err(Malformed::Payload);
+        }
+        let payload = Payload::Broadcast(UserBroadcast { event, encoding, payload });
+        Ok(Self { join_ref, reference, topic, event: "broadcast".to_owned(), payload })
     }
 
     fn from_parts(
@@ -142,7 +152,6 @@ impl<'de> Visitor<'de> for FiveVisitor {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::broadcast::Encoding;
     use super::*;
 
     fn check(vsn: Vsn, text: &str, refs: [&str; 2], topic: &str, event: &str, payload: &str) {
@@ -220,8 +229,23 @@ mod tests {
         let object = r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":"1"}"#;
         assert!(Incoming::parse_text(Vsn::V2, object).is_err());
         let push = Bytes::from_static(b"\x03\0\0\x01\x01\0\x01te1");
-        assert!(Incoming::parse_binary(Vsn::V2, &push).is_ok());
+        let incoming = Incoming::parse_binary(Vsn::V2, &push).unwrap();
+        assert_eq!((incoming.topic.as_str(), incoming.event.as_str()), ("t", "broadcast"));
+        let Payload::Broadcast(broadcast) = incoming.payload else { panic!("not a broadcast") };
+        assert_eq!((broadcast.event.as_str(), &broadcast.payload[..]), ("e", &b"1"[..]));
         assert_eq!(Incoming::parse_binary(Vsn::V1, &push).unwrap_err(), Malformed::Binary);
+    }
+
+    #[test]
+    fn a_binary_frame_with_json_that_is_none_is_refused() {
+        let parse = |encoding: u8, payload: &[u8]| {
+            let push = [&b"\x03\0\0\x01\x01\0"[..], &[encoding], b"te", payload].concat();
+            Incoming::parse_binary(Vsn::V2, &push.into())
+        };
+        for payload in [&b"{"[..], b""] {
+            assert_eq!(parse(1, payload).unwrap_err(), Malformed::Payload);
+            assert!(parse(0, payload).is_ok(), "bytes may be anything");
+        }
     }
 
     #[test]

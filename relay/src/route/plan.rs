@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::router::{ControlChange, ControlTable, Event, Misaddress, Operation, Route, Routed};
+use super::event::{ControlChange, Event, Misaddress, Routed};
+use super::rule::{Operation, Route};
 use super::template::Piece;
 use super::topic::{Scope, Topic};
 use crate::decode::{self, Column, Domains, OldTuple, Relation, Tuple};
@@ -33,6 +34,13 @@ impl<'a> Row<'a> {
             Self::Old(old) => old.get(column),
         }
     }
+}
+
+/// Which relations hold control state, in each schema that `campfire.install()` made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ControlTable {
+    Agents,
+    Conversations,
 }
 
 #[derive(Debug)]

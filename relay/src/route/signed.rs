@@ -15,10 +15,11 @@ use serde_json::value::RawValue;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::router::{Event, Operation, RealtimeMessage, Route};
+use super::event::{Event, RealtimeMessage};
+use super::event_name::is_reserved;
+use super::rule::{Operation, Route};
 use super::template::Template;
 use super::topic::Topic;
-use crate::auth;
 
 const BROADCAST: &[u8] = b"campfire.broadcast";
 const REALTIME: &[u8] = b"campfire.realtime";
@@ -101,7 +102,7 @@ fn broadcast(body: &str) -> Option<SignedMessage> {
     let payload = Bytes::copy_from_slice(payload.as_bytes());
     let topic = Topic::parse(channel).ok()?;
     // SQL refuses it as well, by the same function.
-    if topic.organization().is_some() && auth::is_reserved(event) {
+    if topic.organization().is_some() && is_reserved(event) {
         return None;
     }
     Some(SignedMessage::Broadcast(Event { topic, event: event.into(), payload, message: None }))

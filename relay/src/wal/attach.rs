@@ -76,13 +76,13 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         answered(&config.database, "wal_sender_timeout", wal_sender_timeout(&mut connection)).await?;
     let command = start_command(config);
     let started = answered(&config.database, "START_REPLICATION", connection.start_copy_both(&command));
-    match config.stop.run_until_cancelled(started).await {
+    let frames = match config.stop.run_until_cancelled(started).await {
         None => return Err(WalError::Stopped),
-        Some(Ok(())) => {}
+        Some(Ok(frames)) => frames,
         Some(Err(error)) => {
             return Err(slot::explain_refusal(sql, &config.slot_name, &server.database, error).await);
         }
-    }
+    };
     // Looked at again, now that nobody else can move it: whoever advanced it just before START_REPLICATION would
     // otherwise make a loss that nobody notices.
     let Some(slot) = slot::find(sql, &config.slot_name).await? else { return Err(WalError::StreamEnded) };
@@ -98,7 +98,7 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         timeline_history,
         server_version_num: server.version_num,
     };
-    Ok((attachment, spawn(connection, settings)))
+    Ok((attachment, spawn(frames, settings)))
 }
 
 /// Compares a slot that we did not make just now with what was written down when it was made.

@@ -20,7 +20,7 @@ use tracing::{Instrument, debug, info_span};
 
 use super::feedback::{Feedback, Status};
 use super::{WalConfig, WalError};
-use crate::postgres::{Connection, Lsn, PostgresError, XLOG_DATA_HEADER_BYTES, parse_error, unexpected};
+use crate::postgres::{Frames, Lsn, PostgresError, XLOG_DATA_HEADER_BYTES, parse_error, unexpected};
 
 /// Frames that arrived together: the consumer pays one wake-up for all of them.
 pub type Batch = Vec<WalFrame>;
@@ -123,12 +123,12 @@ impl StreamSettings {
     }
 }
 
-pub(super) fn spawn(connection: Connection, settings: StreamSettings) -> WalStream {
+pub(super) fn spawn(frames: Frames, settings: StreamSettings) -> WalStream {
     let (batches_tx, batches) = mpsc::channel(1);
     let applied = Arc::new(AtomicU64::new(Lsn::INVALID.0));
     let confirmed = Arc::new(AtomicU64::new(settings.confirmed_flush_lsn.0));
     let reader = WalReader {
-        connection,
+        frames,
         applied: Arc::clone(&applied),
         confirmed: Arc::clone(&confirmed),
         feedback: Feedback::new(settings.window, settings.window_wal_bytes, settings.confirmed_flush_lsn),
@@ -141,11 +141,16 @@ pub(super) fn spawn(connection: Connection, settings: StreamSettings) -> WalStre
         silence_limit: settings.silence_limit,
     };
     let span = info_span!("wal", slot = %settings.slot_name);
-    WalStream { batches, applied, confirmed, reader: tokio::spawn(reader.run(batches_tx).instrument(span)) }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the stream holds its handle: ingest awaits it once the batches end"
+    )]
+    let running = tokio::spawn(reader.run(batches_tx).instrument(span));
+    WalStream { batches, applied, confirmed, reader: running }
 }
 
 struct WalReader {
-    connection: Connection,
+    frames: Frames,
     applied: Arc<AtomicU64>,
     confirmed: Arc<AtomicU64>,
     feedback: Feedback,
@@ -203,7 +208,7 @@ impl WalReader {
                     Err(_) => return Ok(()),
                 },
                 // More is read.
-                read = self.connection.fill(), if has_room => {
+                read = self.frames.fill(), if has_room => {
                     read?;
                     self.heard_at = Instant::now();
                     self.take_frames()?;
@@ -249,12 +254,12 @@ impl WalReader {
         if flush != Lsn::INVALID {
             Status { flush: Lsn::INVALID, ..status }.encode(now, &mut updates);
         }
-        self.connection.send(&updates).await
+        self.frames.send(&updates).await
     }
 
     /// Takes every whole frame that has been read.
     fn take_frames(&mut self) -> Result<(), WalError> {
-        while let Some(frame) = self.connection.buffered_frame()? {
+        while let Some(frame) = self.frames.buffered()? {
             match frame.tag {
                 b'd' => self.take_copy_data(frame.body)?,
                 // A shutdown says one of them, or both.
@@ -312,7 +317,7 @@ impl WalReader {
                 if let Err(better) = self.take_frames() {
                     return Some(better);
                 }
-                self.connection.fill().await.ok()?;
+                self.frames.fill().await.ok()?;
             }
         };
         timeout(LAST_WORDS_TIMEOUT, read).await.ok().flatten().unwrap_or(error)
@@ -322,7 +327,7 @@ impl WalReader {
         let mut leave = BytesMut::new();
         frontend::copy_done(&mut leave);
         frontend::terminate(&mut leave);
-        if let Err(error) = self.connection.send(&leave).await {
+        if let Err(error) = self.frames.send(&leave).await {
             debug!(%error, "could not take leave of Postgres");
         }
     }

@@ -11,13 +11,14 @@ use std::time::Instant;
 use super::Hub;
 use crate::fanout::channel::{Channel, Socket, Stage};
 use crate::fanout::cursor::Held;
+use crate::fanout::origin::Except;
 use crate::fanout::outbox::{Offered, Outbox, Share};
-use crate::fanout::room::{Except, Gate, Group, Hears, Member, RoomKey};
+use crate::fanout::room::{Gate, Group, Hears, Member, RoomKey};
 use crate::fanout::roster::Difference;
 use crate::fanout::socket_id::SocketId;
+use crate::postgres::Xid;
 use crate::protocol::{Broadcast, Envelope, Frame, Reason, Ref, encode_broadcast, unmatched_topic};
 use crate::route::Position;
-use crate::postgres::Xid;
 
 /// What is delivered to a room.
 #[derive(Clone, Copy, Debug)]

@@ -64,7 +64,7 @@ impl Hub {
                 self.expiries.insert(channel.expires_at, id, &channel.wire_topic);
                 socket.channels.push(channel);
                 self.metrics.channels.inc();
-                self.dashboard_opens(identity, id);
+                self.agent_opens(identity, id);
                 if let Some(Opening::Window(start)) = opening {
                     self.begin_replay(id, &join.wire_topic, start.complete || start.is_as_asked);
                 }
@@ -92,7 +92,7 @@ impl Hub {
         if !join.within_rate {
             return Err(Reason::TooManyJoins);
         }
-        let topic = Topic::parse(name).map_err(Reason::InvalidTopic)?;
+        let topic = Topic::parse(name).map_err(|error| Reason::InvalidTopic { error })?;
         let payload = join.payload.as_ref().map_err(Reason::clone)?;
         let joined = self.sockets.get(&id).map_or(0, |socket| socket.channels.len());
         if joined >= self.settings.channels_per_socket_max {

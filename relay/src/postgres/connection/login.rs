@@ -5,7 +5,7 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use postgres_protocol::message::frontend;
 
-use super::{Connection, Frame, parse_error, unexpected};
+use super::frames::{Frame, Frames, parse_error, unexpected};
 use crate::postgres::conninfo::{ChannelBinding, Conninfo};
 use crate::postgres::{PostgresError, Purpose, settings};
 
@@ -25,34 +25,35 @@ pub(super) struct Login<'a> {
     pub(super) binding: Option<Vec<u8>>,
 }
 
-impl Connection {
-    pub(super) async fn log_in(&mut self, login: &Login<'_>) -> Result<(), PostgresError> {
-        let options = settings::options(login.conninfo.options.as_deref(), Purpose::Control);
+impl Login<'_> {
+    /// Gives the pid of the server process that serves us.
+    pub(super) async fn run(&self, frames: &mut Frames) -> Result<i32, PostgresError> {
+        let options = settings::options(self.conninfo.options.as_deref(), Purpose::Control);
         let parameters = [
-            ("user", login.conninfo.user.as_str()),
-            ("database", login.conninfo.database.as_str()),
+            ("user", self.conninfo.user.as_str()),
+            ("database", self.conninfo.database.as_str()),
             ("replication", "database"),
             ("client_encoding", "UTF8"),
-            ("application_name", login.conninfo.application_name.as_str()),
+            ("application_name", self.conninfo.application_name.as_str()),
             ("options", &options),
         ];
         let mut message = BytesMut::new();
         frontend::startup_message(parameters, &mut message).map_err(protocol)?;
-        self.send(&message).await?;
-        self.authenticate(login).await?;
-        self.await_ready().await
+        frames.send(&message).await?;
+        self.authenticate(frames).await?;
+        await_ready(frames).await
     }
 
-    async fn authenticate(&mut self, login: &Login<'_>) -> Result<(), PostgresError> {
-        let user = login.conninfo.user.as_str();
+    async fn authenticate(&self, frames: &mut Frames) -> Result<(), PostgresError> {
+        let user = self.conninfo.user.as_str();
         let required = || {
-            let password = login.password.as_deref().map(str::as_bytes);
+            let password = self.password.as_deref().map(str::as_bytes);
             password.ok_or_else(|| PostgresError::PasswordMissing { user: user.to_owned() })
         };
-        let must_bind = login.conninfo.channel_binding == ChannelBinding::Require;
+        let must_bind = self.conninfo.channel_binding == ChannelBinding::Require;
         let mut is_bound = false;
         loop {
-            let (code, mut body) = self.authentication().await?;
+            let (code, mut body) = authentication(frames).await?;
             let mut message = BytesMut::new();
             if must_bind && !is_bound && code != SASL {
                 let method = method_name(code);
@@ -70,96 +71,96 @@ impl Connection {
                     frontend::password_message(hash.as_bytes(), &mut message).map_err(protocol)?;
                 }
                 SASL => {
-                    let (mechanism, binding) = mechanism(login, &body)?;
+                    let (mechanism, binding) = self.mechanism(&body)?;
                     is_bound = mechanism == SCRAM_SHA_256_PLUS;
-                    self.scram(required()?, mechanism, binding).await?;
+                    scram(frames, required()?, mechanism, binding).await?;
                     continue;
                 }
                 other => return Err(PostgresError::AuthenticationMethod { method: method_name(other) }),
             }
-            self.send(&message).await?;
+            frames.send(&message).await?;
         }
     }
 
-    async fn scram(
-        &mut self,
-        password: &[u8],
-        mechanism: &str,
-        binding: sasl::ChannelBinding,
-    ) -> Result<(), PostgresError> {
-        let mut scram = ScramSha256::new(password, binding);
-        let mut message = BytesMut::new();
-        frontend::sasl_initial_response(mechanism, scram.message(), &mut message).map_err(protocol)?;
-        self.send(&message).await?;
-
-        let (code, body) = self.authentication().await?;
-        if code != SASL_CONTINUE {
-            return Err(unexpected(b'R', "SCRAM"));
-        }
-        scram.update(&body).map_err(protocol)?;
-        message.clear();
-        frontend::sasl_response(scram.message(), &mut message).map_err(protocol)?;
-        self.send(&message).await?;
-
-        let (code, body) = self.authentication().await?;
-        if code != SASL_FINAL {
-            return Err(unexpected(b'R', "SCRAM"));
-        }
-        // Fails if the server does not know our password either, and so is not the one we meant.
-        scram.finish(&body).map_err(protocol)
-    }
-
-    /// The next Authentication message: its code, and what follows.
-    async fn authentication(&mut self) -> Result<(u32, Bytes), PostgresError> {
-        loop {
-            let Frame { tag, mut body } = self.frame().await?;
-            match tag {
-                b'R' => return Ok((body.try_get_u32().map_err(protocol)?, body)),
-                b'E' => return Err(parse_error(body)?.into()),
-                b'N' | b'S' => {}
-                other => return Err(unexpected(other, "authentication")),
+    /// The best mechanism that both sides know, and what SCRAM says of the channel.
+    fn mechanism(&self, offered: &[u8]) -> Result<(&'static str, sasl::ChannelBinding), PostgresError> {
+        let offers = |name: &str| offered.split(|&byte| byte == 0).any(|offer| offer == name.as_bytes());
+        let setting = self.conninfo.channel_binding;
+        let binding = self.binding.clone().filter(|_| setting != ChannelBinding::Disable);
+        match binding {
+            Some(hash) if offers(SCRAM_SHA_256_PLUS) => {
+                Ok((SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(hash)))
             }
-        }
-    }
-
-    async fn await_ready(&mut self) -> Result<(), PostgresError> {
-        loop {
-            let Frame { tag, mut body } = self.frame().await?;
-            match tag {
-                b'K' => self.pid = body.try_get_i32().map_err(protocol)?,
-                b'Z' => return Ok(()),
-                b'E' => return Err(parse_error(body)?.into()),
-                b'N' | b'S' => {}
-                other => return Err(unexpected(other, "startup")),
+            _ if setting == ChannelBinding::Require => Err(PostgresError::ChannelBinding(
+                match (self.is_tls, &self.binding) {
+                    (false, _) => "there is no TLS to bind to",
+                    (true, None) => NO_HASH,
+                    (true, Some(_)) => "it does not offer SCRAM-SHA-256-PLUS",
+                }
+                .to_owned(),
+            )),
+            _ if !offers(SCRAM_SHA_256) => {
+                Err(PostgresError::AuthenticationMethod { method: "another SASL" })
             }
+            // "We could have": a server that offered it after all then knows that somebody took the offer away.
+            Some(_) => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unrequested())),
+            None => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unsupported())),
         }
     }
 }
 
-/// The best mechanism that both sides know, and what SCRAM says of the channel.
-fn mechanism(
-    login: &Login<'_>,
-    offered: &[u8],
-) -> Result<(&'static str, sasl::ChannelBinding), PostgresError> {
-    let offers = |name: &str| offered.split(|&byte| byte == 0).any(|offer| offer == name.as_bytes());
-    let setting = login.conninfo.channel_binding;
-    let binding = login.binding.clone().filter(|_| setting != ChannelBinding::Disable);
-    match binding {
-        Some(hash) if offers(SCRAM_SHA_256_PLUS) => {
-            Ok((SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(hash)))
+async fn scram(
+    frames: &mut Frames,
+    password: &[u8],
+    mechanism: &str,
+    binding: sasl::ChannelBinding,
+) -> Result<(), PostgresError> {
+    let mut scram = ScramSha256::new(password, binding);
+    let mut message = BytesMut::new();
+    frontend::sasl_initial_response(mechanism, scram.message(), &mut message).map_err(protocol)?;
+    frames.send(&message).await?;
+
+    let (code, body) = authentication(frames).await?;
+    if code != SASL_CONTINUE {
+        return Err(unexpected(b'R', "SCRAM"));
+    }
+    scram.update(&body).map_err(protocol)?;
+    message.clear();
+    frontend::sasl_response(scram.message(), &mut message).map_err(protocol)?;
+    frames.send(&message).await?;
+
+    let (code, body) = authentication(frames).await?;
+    if code != SASL_FINAL {
+        return Err(unexpected(b'R', "SCRAM"));
+    }
+    // Fails if the server does not know our password either, and so is not the one we meant.
+    scram.finish(&body).map_err(protocol)
+}
+
+/// The next Authentication message: its code, and what follows.
+async fn authentication(frames: &mut Frames) -> Result<(u32, Bytes), PostgresError> {
+    loop {
+        let Frame { tag, mut body } = frames.next().await?;
+        match tag {
+            b'R' => return Ok((body.try_get_u32().map_err(protocol)?, body)),
+            b'E' => return Err(parse_error(body)?.into()),
+            b'N' | b'S' => {}
+            other => return Err(unexpected(other, "authentication")),
         }
-        _ if setting == ChannelBinding::Require => Err(PostgresError::ChannelBinding(
-            match (login.is_tls, &login.binding) {
-                (false, _) => "there is no TLS to bind to",
-                (true, None) => NO_HASH,
-                (true, Some(_)) => "it does not offer SCRAM-SHA-256-PLUS",
-            }
-            .to_owned(),
-        )),
-        _ if !offers(SCRAM_SHA_256) => Err(PostgresError::AuthenticationMethod { method: "another SASL" }),
-        // "We could have": a server that offered it after all then knows that somebody took the offer away.
-        Some(_) => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unrequested())),
-        None => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unsupported())),
+    }
+}
+
+async fn await_ready(frames: &mut Frames) -> Result<i32, PostgresError> {
+    let mut pid = 0;
+    loop {
+        let Frame { tag, mut body } = frames.next().await?;
+        match tag {
+            b'K' => pid = body.try_get_i32().map_err(protocol)?,
+            b'Z' => return Ok(pid),
+            b'E' => return Err(parse_error(body)?.into()),
+            b'N' | b'S' => {}
+            other => return Err(unexpected(other, "startup")),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tracing::warn;
 
-use super::{Host, HostAddress};
+use super::host::{Host, HostAddress};
 
 /// libpq's directory of sockets goes by this name in the file.
 const DEFAULT_SOCKET_HOST: &str = "localhost";

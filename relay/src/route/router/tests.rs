@@ -1,3 +1,4 @@
+use super::super::rule::Operation;
 use super::*;
 use crate::decode::{Decoded, Decoder};
 
