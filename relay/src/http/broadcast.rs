@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::peer::Connected;
 use crate::admission::{Headers, MessageRate, Origin, PolicyError, RateLimit};
-use crate::auth::{Credential, Role};
+use crate::auth::{ConnectError, Credential, Fingerprint, Role};
 use crate::fanout::{HubInput, Publication, Publish};
 use crate::protocol::json::{is_null, members, string};
 use crate::protocol::{EVENT_BYTES_MAX, Encoding, Reason, UserBroadcast, is_relayable};
@@ -262,9 +262,20 @@ async fn authenticate(shared: &Shared, head: &Parts) -> Result<Caller, Refusal> 
     };
     let origin = shared.origin(&head.extensions, &head.headers);
     for candidate in candidates.into_iter().flatten() {
-        if let Ok(credential) = shared.admission.verifier.connect(Some(candidate)).await {
-            let headers = Headers::of(&head.headers, |_| true);
-            return Ok(Caller { credential, headers, origin });
+        // What cannot be sent anyway is not worth the check of a signature.
+        let token = Fingerprint::of_token(candidate);
+        if token.is_some_and(|token| shared.admission.rates.is_spent(token, Instant::now())) {
+            return Err(over_rate(shared));
+        }
+        match shared.admission.connect(origin, Some(candidate)).await {
+            Ok(credential) => {
+                let headers = Headers::of(&head.headers, |_| true);
+                return Ok(Caller { credential, headers, origin });
+            }
+            Err(error @ ConnectError::TooManyRefused) => {
+                return Err(Refusal::message(error.status(), &error.to_string()));
+            }
+            Err(_) => {}
         }
     }
     Err(Refusal::message(StatusCode::UNAUTHORIZED, "Unauthorized"))
@@ -352,11 +363,14 @@ fn admit(shared: &Shared, caller: &Caller, messages: u32) -> Result<RateHeaders,
     let fresh = || RateLimit::new(per_second, burst, now);
     let allowance = shared.admission.rates.admit(&caller.credential, caller.origin, fresh, messages, now);
     if !allowance.is_admitted {
-        shared.metrics.drop_message("over_rate");
-        let text = "You have exceeded your rate limit";
-        return Err(Refusal::message(StatusCode::TOO_MANY_REQUESTS, text));
+        return Err(over_rate(shared));
     }
     Ok(headers(allowance.remaining))
+}
+
+fn over_rate(shared: &Shared) -> Refusal {
+    shared.metrics.drop_message("over_rate");
+    Refusal::message(StatusCode::TOO_MANY_REQUESTS, "You have exceeded your rate limit")
 }
 
 async fn publish(
