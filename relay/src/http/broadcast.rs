@@ -369,7 +369,7 @@ fn admit(shared: &Shared, caller: &Caller, messages: u32) -> Result<RateHeaders,
 }
 
 fn over_rate(shared: &Shared) -> Refusal {
-    shared.metrics.drop_message("over_rate");
+    shared.sockets.messages_dropped.count("over_rate");
     Refusal::message(StatusCode::TOO_MANY_REQUESTS, "You have exceeded your rate limit")
 }
 
