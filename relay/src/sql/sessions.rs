@@ -31,7 +31,8 @@ pub struct Lease {
 impl Sessions {
     /// No more than `sessions_max` are ever open.
     pub fn new(database: Conninfo, sessions_max: usize) -> Arc<Self> {
-        Arc::new(Self { database, loans: Arc::new(Semaphore::new(sessions_max)), idle: Mutex::default() })
+        let loans = Arc::new(Semaphore::new(sessions_max.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { database, loans, idle: Mutex::default() })
     }
 
     /// Lends a session: one that is idle, or else a new one.
