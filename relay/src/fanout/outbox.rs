@@ -167,7 +167,7 @@ pub(super) enum Offered {
 
 /// The frame was not queued: the socket is being closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed;
+pub(super) struct Closed;
 
 impl Outbox {
     pub fn new(limits: OutboxLimits, unread: Arc<Unread>) -> Self {
@@ -182,7 +182,7 @@ impl Outbox {
     }
 
     /// Queues a frame, or begins to close a socket whose outbox it would overflow.
-    pub fn push(&self, frame: Frame) -> Result<(), Closed> {
+    pub(super) fn push(&self, frame: Frame) -> Result<(), Closed> {
         let frame = self.unread.count(frame);
         let mut state = self.lock();
         if state.closed.is_some() {
@@ -253,14 +253,15 @@ impl Outbox {
     }
 
     /// Whether a frame of so many bytes leaves room for what is live, or nothing waits at all.
-    pub fn has_room_for(&self, bytes: usize) -> bool {
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         let state = self.lock();
         let fits = state.bytes + bytes <= self.limits.bytes_max / 2
             && state.frames.len() < self.limits.frames_max / 2;
         fits || state.frames.is_empty()
     }
 
-    /// A write to the socket that began at this time is not through yet: if memory is short, it is given up among the first.
+    /// A write to the socket that began at this time is not through yet. If memory is short, the sockets whose writes wait
+    /// for longest are given up.
     pub fn stall(self: &Arc<Self>, since: Instant, socket: SocketId) -> Stall {
         let outbox = Arc::clone(self);
         self.unread.stall(since, socket, Box::new(move || outbox.give_up(CloseReason::OutOfMemory)))
@@ -282,7 +283,7 @@ impl Outbox {
     }
 
     /// Asks the session to call for more once it has written what waits.
-    pub fn request_refill(&self) {
+    pub(super) fn request_refill(&self) {
         self.lock().refill = true;
         self.filled.notify_one();
     }

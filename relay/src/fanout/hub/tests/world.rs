@@ -135,12 +135,13 @@ impl World {
         );
     }
 
-    /// A broadcast over HTTP, with an empty payload.
+    /// A broadcast over HTTP.
     pub(super) fn publish(
         &mut self,
         credential: Credential,
         channel: &str,
         event: &str,
+        payload: &str,
     ) -> Result<(), Reason> {
         let (outcomes, mut told) = oneshot::channel();
         let publication = Publication {
@@ -150,7 +151,7 @@ impl World {
             broadcast: UserBroadcast {
                 event: event.to_owned(),
                 encoding: Encoding::Json,
-                payload: "{}".into(),
+                payload: payload.to_owned().into(),
             },
             id: None,
             is_granted: false,
