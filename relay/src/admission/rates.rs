@@ -1,4 +1,4 @@
-//! How fast each caller sends over HTTP.
+//! How fast each client sends over HTTP.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,12 +9,12 @@ use super::rate_limit::RateLimit;
 use crate::auth::{Credential, Fingerprint};
 use crate::config::units;
 
-/// Callers whose rates are remembered at most, before those that are quiet are forgotten.
-const CALLERS_KEPT: usize = 10_000;
+/// Sources whose rates are remembered at most, before those that are quiet are forgotten.
+const SOURCES_KEPT: usize = 10_000;
 
 /// Whose messages are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Caller {
+enum Source {
     Token(Fingerprint),
     /// Everybody there with an API key.
     Origin(Origin),
@@ -33,13 +33,13 @@ pub struct MessageRate {
     pub burst: u32,
 }
 
-/// How fast each caller sends over HTTP.
+/// How fast each of them sends.
 #[derive(Default)]
 pub(crate) struct Rates {
-    limits: Mutex<HashMap<Caller, RateLimit>>,
+    limits: Mutex<HashMap<Source, RateLimit>>,
 }
 
-/// What is left to a caller.
+/// What is left to a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Allowance {
     pub(crate) is_admitted: bool,
@@ -56,15 +56,15 @@ impl Rates {
         messages: u32,
         now: Instant,
     ) -> Allowance {
-        let caller = match credential {
-            Credential::Token(claims) => Caller::Token(claims.fingerprint),
-            Credential::ApiKey(_) => Caller::Origin(origin),
+        let source = match credential {
+            Credential::Token(claims) => Source::Token(claims.fingerprint),
+            Credential::ApiKey(_) => Source::Origin(origin),
         };
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        if limits.len() >= CALLERS_KEPT {
+        if limits.len() >= SOURCES_KEPT {
             limits.retain(|_, limit| !limit.is_full(now));
         }
-        let limit = limits.entry(caller).or_insert_with(fresh);
+        let limit = limits.entry(source).or_insert_with(fresh);
         let is_admitted = limit.admit_many(messages, now);
         Allowance { is_admitted, remaining: limit.remaining(now) }
     }

@@ -28,8 +28,8 @@ use crate::protocol::json::{is_null, members, string};
 use crate::protocol::{EVENT_BYTES_MAX, Encoding, Reason, UserBroadcast, is_relayable};
 use crate::route::{OPTIONAL_PREFIX, Topic, WIRE_PREFIX};
 
-/// Who asks, and how much more he may.
-struct Caller {
+/// The client that publishes.
+struct Publisher {
     credential: Credential,
     /// As policies see them.
     headers: Headers,
@@ -76,22 +76,22 @@ impl Refusal {
 pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let answer = async {
         let (head, body) = request.into_parts();
-        let caller = authenticate(&shared, &head).await?;
+        let publisher = authenticate(&shared, &head).await?;
         let body = read(&shared, &head, body).await?;
         let publications = parse_batch(&shared, &body)?;
         let count = u32::try_from(publications.len()).unwrap_or(u32::MAX);
         let burst = shared.admission.message_rate.burst;
-        if count > burst && caller.credential.role() != Role::ServiceRole && is_limited(&shared) {
+        if count > burst && publisher.credential.role() != Role::ServiceRole && is_limited(&shared) {
             let text = "Too many messages to broadcast, please reduce the batch size";
             return Err(Refusal::message(StatusCode::TOO_MANY_REQUESTS, text));
         }
-        let rates = admit(&shared, &caller, count)?;
+        let rates = admit(&shared, &publisher, count)?;
         let mut publications = publications;
         // Asked once for a request and topic.
         let mut known = HashMap::new();
         let mut are_denials = true;
         for publication in publications.iter_mut().filter(|publication| is_policed(publication)) {
-            match ask_policies(&shared, &caller, publication, &mut known).await {
+            match ask_policies(&shared, &publisher, publication, &mut known).await {
                 Ok(()) => {}
                 Err(PolicyError::NotInstalled) => are_denials = false,
                 Err(error) => return Err(unanswered(error)),
@@ -101,7 +101,7 @@ pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -
             .iter()
             .map(|publication| (publication.topic.clone(), is_policed(publication)))
             .collect();
-        let outcomes = publish(&shared, caller.credential, publications).await?;
+        let outcomes = publish(&shared, publisher.credential, publications).await?;
         let mut dropped = Vec::new();
         let mut first = None;
         for (index, (outcome, (topic, is_policed))) in outcomes.into_iter().zip(&topics).enumerate() {
@@ -133,7 +133,7 @@ pub(super) async fn single(
 ) -> Response {
     let answer = async {
         let (head, body) = request.into_parts();
-        let caller = authenticate(&shared, &head).await?;
+        let publisher = authenticate(&shared, &head).await?;
         let encoding = encoding(&head.headers)?;
         let body = read(&shared, &head, body).await?;
         let (encoding, payload) = match encoding {
@@ -153,12 +153,12 @@ pub(super) async fn single(
         let private = query.iter().any(|(name, value)| name == "private" && value == "true");
         let broadcast = UserBroadcast { event, encoding, payload };
         let mut publication = Publication { topic, also, private, broadcast, id: None, is_granted: false };
-        let rates = admit(&shared, &caller, 1)?;
+        let rates = admit(&shared, &publisher, 1)?;
         if is_policed(&publication) {
-            let asked = ask_policies(&shared, &caller, &mut publication, &mut HashMap::new()).await;
+            let asked = ask_policies(&shared, &publisher, &mut publication, &mut HashMap::new()).await;
             asked.map_err(unanswered)?;
         }
-        for outcome in publish(&shared, caller.credential, vec![publication]).await? {
+        for outcome in publish(&shared, publisher.credential, vec![publication]).await? {
             outcome.map_err(refusal)?;
         }
         Ok((StatusCode::ACCEPTED, rates).into_response())
@@ -181,13 +181,13 @@ fn is_policed(publication: &Publication) -> bool {
 /// meant.
 async fn ask_policies(
     shared: &Shared,
-    caller: &Caller,
+    publisher: &Publisher,
     publication: &mut Publication,
     known: &mut HashMap<Topic, bool>,
 ) -> Result<(), PolicyError> {
-    publication.is_granted = is_granted(shared, caller, &publication.topic, known).await?;
+    publication.is_granted = is_granted(shared, publisher, &publication.topic, known).await?;
     let Some(also) = publication.also.take() else { return Ok(()) };
-    if is_granted(shared, caller, &also, known).await.unwrap_or_default() {
+    if is_granted(shared, publisher, &also, known).await.unwrap_or_default() {
         if publication.is_granted {
             publication.also = Some(also);
         } else {
@@ -200,14 +200,14 @@ async fn ask_policies(
 /// Whether policies allow to send to a private channel outside `org:`.
 async fn is_granted(
     shared: &Shared,
-    caller: &Caller,
+    publisher: &Publisher,
     topic: &Topic,
     known: &mut HashMap<Topic, bool>,
 ) -> Result<bool, PolicyError> {
     if let Some(is_granted) = known.get(topic) {
         return Ok(*is_granted);
     }
-    let Caller { credential, headers, origin } = caller;
+    let Publisher { credential, headers, origin } = publisher;
     let findings =
         shared.admission.policies.ask(&topic.to_string(), credential, headers, origin.address()).await?;
     if let Some(cause) = findings.write_failed {
@@ -247,7 +247,7 @@ fn refusal(reason: Reason) -> Refusal {
 
 /// By `Authorization: Bearer`, else by `apikey`. supabase-js sends the API key as a bearer too where nobody has
 /// logged in.
-async fn authenticate(shared: &Shared, head: &Parts) -> Result<Caller, Refusal> {
+async fn authenticate(shared: &Shared, head: &Parts) -> Result<Publisher, Refusal> {
     if !*shared.ready.borrow() {
         let text = "The relay is not caught up with Postgres yet";
         return Err(Refusal::message(StatusCode::SERVICE_UNAVAILABLE, text));
@@ -264,7 +264,7 @@ async fn authenticate(shared: &Shared, head: &Parts) -> Result<Caller, Refusal> 
     for candidate in candidates.into_iter().flatten() {
         if let Ok(credential) = shared.admission.verifier.connect(Some(candidate)).await {
             let headers = Headers::of(&head.headers, |_| true);
-            return Ok(Caller { credential, headers, origin });
+            return Ok(Publisher { credential, headers, origin });
         }
     }
     Err(Refusal::message(StatusCode::UNAUTHORIZED, "Unauthorized"))
@@ -335,8 +335,8 @@ fn is_limited(shared: &Shared) -> bool {
 
 type RateHeaders = [(&'static str, String); 3];
 
-/// Charges the caller. The application's own servers are not limited.
-fn admit(shared: &Shared, caller: &Caller, messages: u32) -> Result<RateHeaders, Refusal> {
+/// Charges the publisher. The application's own servers are not limited.
+fn admit(shared: &Shared, publisher: &Publisher, messages: u32) -> Result<RateHeaders, Refusal> {
     let MessageRate { per_second, burst } = shared.admission.message_rate;
     let headers = |remaining: u32| {
         [
@@ -345,12 +345,13 @@ fn admit(shared: &Shared, caller: &Caller, messages: u32) -> Result<RateHeaders,
             ("x-rate-limit-remaining", remaining.to_string()),
         ]
     };
-    if caller.credential.role() == Role::ServiceRole || !is_limited(shared) {
+    if publisher.credential.role() == Role::ServiceRole || !is_limited(shared) {
         return Ok(headers(burst));
     }
     let now = Instant::now();
     let fresh = || RateLimit::new(per_second, burst, now);
-    let allowance = shared.admission.rates.admit(&caller.credential, caller.origin, fresh, messages, now);
+    let allowance =
+        shared.admission.rates.admit(&publisher.credential, publisher.origin, fresh, messages, now);
     if !allowance.is_admitted {
         shared.metrics.drop_message("over_rate");
         let text = "You have exceeded your rate limit";
