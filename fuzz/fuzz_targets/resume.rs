@@ -23,10 +23,9 @@ mod hub {
 
     use campfire_relay::auth::{Credential, Grants, Role};
     use campfire_relay::fanout::{
-        ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, SocketId, Unread,
+        ClientInput, Hub, HubChange, HubInput, HubMetrics, HubSettings, Join, Outbox, OutboxLimits, SocketId, Unread,
         WindowLimits,
     };
-    use campfire_relay::metrics::Metrics;
     use campfire_relay::protocol::{JoinPayload, Ref, Vsn};
     use campfire_relay::route::{DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
     use campfire_relay::postgres::{Lsn, Timestamp, Xid};
@@ -59,7 +58,7 @@ mod hub {
         let (ready, _) = watch::channel(false);
         let (snapshots, _) = mpsc::channel(1);
         let mut hub =
-            Hub::new(settings, Metrics::default(), snapshots, Arc::new(watch::Sender::new(Lsn(0))), ready);
+            Hub::new(settings, HubMetrics::default(), snapshots, Arc::new(watch::Sender::new(Lsn(0))), ready);
         hub.apply(HubInput::Attached {
             loss: None,
             is_elsewhere: false,

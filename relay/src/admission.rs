@@ -19,7 +19,9 @@ pub use self::jwks::{Jwks, JwksError, JwksSource};
 pub use self::key_settings::KeySettings;
 pub use self::keys::Verifier;
 pub(crate) use self::origin::Origin;
-pub use self::policies::{Cause, Findings, HEADERS_BYTES_MAX, Headers, Policies, PolicyError, PolicyLimits};
+pub use self::policies::{
+    Cause, Findings, HEADERS_BYTES_MAX, Headers, Policies, PolicyError, PolicyLimits, PolicyMetrics,
+};
 pub(crate) use self::rate_limit::RateLimit;
 pub use self::rates::MessageRate;
 pub(crate) use self::rates::Rates;

@@ -10,6 +10,7 @@ mod event_rate;
 mod expiries;
 mod hub;
 mod input;
+mod metrics;
 mod origin;
 mod outbox;
 mod replay_request;
@@ -27,6 +28,7 @@ mod window;
 
 pub use hub::Hub;
 pub use input::{ClientInput, HubChange, HubInput, Join, Publication, Publish};
+pub use metrics::HubMetrics;
 pub use outbox::{CloseReason, Outbox, OutboxLimits};
 pub use roster::PresenceLimits;
 pub use rows::{RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};

@@ -38,6 +38,7 @@ use super::cut::Cut;
 use super::event_rate::EventRate;
 use super::expiries::Expiries;
 use super::input::{ClientInput, HubChange, HubInput};
+use super::metrics::HubMetrics;
 use super::room::Rooms;
 use super::roster::Roster;
 use super::rows::{RowsMemory, SnapshotRequest};
@@ -47,7 +48,6 @@ use super::socket_id::SocketId;
 use super::token_use::TokenUse;
 use super::typing::Typing;
 use super::window::Window;
-use crate::metrics::Metrics;
 use crate::postgres::Lsn;
 use crate::route::{DatabaseTag, Position};
 
@@ -60,7 +60,7 @@ const CLIENT_BATCH: usize = 64;
 /// Subscriptions, control state, and the position reached.
 pub struct Hub {
     settings: HubSettings,
-    metrics: Metrics,
+    metrics: HubMetrics,
     rooms: Rooms,
     sockets: HashMap<SocketId, Socket>,
     agents: Agents,
@@ -109,7 +109,7 @@ struct Unapplied {
 impl Hub {
     pub fn new(
         settings: HubSettings,
-        metrics: Metrics,
+        metrics: HubMetrics,
         snapshots: mpsc::Sender<SnapshotRequest>,
         applied: Arc<watch::Sender<Lsn>>,
         ready: watch::Sender<bool>,

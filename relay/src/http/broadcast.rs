@@ -353,7 +353,7 @@ fn admit(shared: &Shared, publisher: &Publisher, messages: u32) -> Result<RateHe
     let allowance =
         shared.admission.rates.admit(&publisher.credential, publisher.origin, fresh, messages, now);
     if !allowance.is_admitted {
-        shared.metrics.drop_message("over_rate");
+        shared.sockets.messages_dropped.count("over_rate");
         let text = "You have exceeded your rate limit";
         return Err(Refusal::message(StatusCode::TOO_MANY_REQUESTS, text));
     }

@@ -27,7 +27,6 @@ use super::wire::{ReadError, Wire};
 use super::{Handshake, Sockets};
 use crate::admission::{MessageRate, RateLimit};
 use crate::fanout::{ClientInput, CloseReason, HubInput, Outbox, SocketId, Stall};
-use crate::metrics::Reason;
 
 /// How long a closing socket may take to accept the close frame, and what waits before it without moving.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -100,7 +99,7 @@ impl Session {
                 reason.label()
             }
         };
-        self.sockets.metrics.sockets_closed.get_or_create(&Reason { reason }).inc();
+        self.sockets.metrics.sockets_closed.count(reason);
         debug!(reason, "socket closed");
     }
 

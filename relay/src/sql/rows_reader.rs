@@ -19,7 +19,7 @@ use super::sessions::Sessions;
 use super::turns::{Full, Place, TurnLimits, Turns};
 use crate::config::units;
 use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows, SocketId};
-use crate::metrics::Metrics;
+use crate::metrics::{Registry, Seconds};
 use crate::postgres::{Lsn, Purpose};
 use crate::route::Topic;
 use crate::wal;
@@ -44,6 +44,25 @@ pub struct RowsSettings {
     pub timeout: Duration,
 }
 
+/// What reading rows takes.
+#[derive(Clone, Debug, Default)]
+pub struct RowsMetrics {
+    snapshot_seconds: Seconds,
+}
+
+impl RowsMetrics {
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let Self { snapshot_seconds } = &metrics;
+        registry.register(
+            "snapshot_seconds",
+            "From a join to the rows of its snapshot",
+            snapshot_seconds.0.clone(),
+        );
+        metrics
+    }
+}
+
 /// The task that answers requests for snapshots.
 pub struct RowsReader {
     pub requests: mpsc::Receiver<SnapshotRequest>,
@@ -56,7 +75,7 @@ pub struct RowsReader {
 pub struct Answering {
     pub sessions: Arc<Sessions>,
     pub hub: mpsc::Sender<HubInput>,
-    pub metrics: Metrics,
+    pub metrics: RowsMetrics,
     pub settings: RowsSettings,
     /// Memory for the rows of all snapshots that sockets have yet to read.
     pub bytes_max: usize,

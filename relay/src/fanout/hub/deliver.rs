@@ -266,7 +266,7 @@ impl Hub {
         match oldest.min_by_key(|(after, ..)| *after) {
             Some((_, index, queue)) => {
                 queue.remove(index);
-                self.metrics.drop_message("lagging");
+                self.metrics.client_messages_dropped.count("lagging");
             }
             None => {
                 outbox.overflow();

@@ -73,7 +73,7 @@ impl Hub {
             }
             Err(reason) => {
                 debug!(socket_id = id.0, %reason, "join refused");
-                self.metrics.refuse_join(reason.label());
+                self.metrics.joins_refused.count(reason.label());
                 self.push(id, envelope.reply_error(&join.reference, &reason));
             }
         }

@@ -29,7 +29,7 @@ impl Hub {
                 self.metrics.client_messages.inc();
                 self.send_publication(*identity, publication);
             }
-            Err(reason) => self.metrics.drop_message(reason.label()),
+            Err(reason) => self.metrics.client_messages_dropped.count(reason.label()),
         }
         outcome.map(drop)
     }

@@ -23,7 +23,6 @@ use crate::fanout::room::Gate;
 use crate::fanout::rows::{Pending, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
 use crate::fanout::socket_id::SocketId;
 use crate::fanout::window::{Kept, Window};
-use crate::metrics;
 use crate::postgres::Lsn;
 use crate::protocol::{Reason, Ref};
 use crate::route::{Position, Topic};
@@ -151,8 +150,7 @@ impl Hub {
     }
 
     fn count_failure(&self, failure: SnapshotFailure) {
-        let reason = metrics::Reason { reason: failure.label() };
-        self.metrics.snapshots_refused.get_or_create(&reason).inc();
+        self.metrics.snapshots_refused.count(failure.label());
     }
 }
 

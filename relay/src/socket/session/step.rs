@@ -85,7 +85,7 @@ impl Session {
                 ClientInput::Presence { wire_topic, reference, call, within_rate }
             }
             _ if !within_rate => {
-                self.sockets.metrics.drop_message("over_rate");
+                self.sockets.messages_dropped.count("over_rate");
                 return None;
             }
             _ => ClientInput::Other { wire_topic, reference },
@@ -176,7 +176,7 @@ impl Session {
             }
             Err(error) => {
                 trace!(%error, "malformed frame dropped");
-                self.sockets.metrics.drop_message("malformed");
+                self.sockets.messages_dropped.count("malformed");
                 None
             }
         }

@@ -9,10 +9,9 @@ use uuid::Uuid;
 
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Grants, Keys, TokenError};
 use crate::fanout::{
-    ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
-    Publication, Publish, SnapshotRequest, SocketId, Unread, WindowLimits,
+    ClientInput, Hub, HubChange, HubInput, HubMetrics, HubSettings, Join, Outbox, OutboxLimits,
+    PresenceLimits, Publication, Publish, SnapshotRequest, SocketId, Unread, WindowLimits,
 };
-use crate::metrics::Metrics;
 use crate::postgres::{Lsn, Timestamp, Xid};
 use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Reason, Ref, UserBroadcast, Vsn, Waiting};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
@@ -57,7 +56,7 @@ impl World {
         let applied = Arc::new(watch::Sender::new(Lsn::INVALID));
         let (ready_tx, ready) = watch::channel(false);
         let (snapshots, requests) = mpsc::channel(2);
-        let mut hub = Hub::new(settings, Metrics::default(), snapshots, Arc::clone(&applied), ready_tx);
+        let mut hub = Hub::new(settings, HubMetrics::default(), snapshots, Arc::clone(&applied), ready_tx);
         hub.apply(attached(vec![(ORG, USER, true)]));
         let unread = Unread::new(usize::MAX);
         Self { hub, outboxes: Vec::new(), unread, applied, ready, requests, lsn: 0 }
