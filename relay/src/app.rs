@@ -17,7 +17,9 @@ use tracing::{Instrument, info, info_span, warn};
 
 pub use self::door::Door;
 use self::vital::{VitalTask, VitalTasks};
-use crate::admission::{AddressLimits, Addresses, Admission, Jwks, Policies, PolicyMetrics, Rates};
+use crate::admission::{
+    AddressLimits, Addresses, Admission, Jwks, Policies, PolicyMetrics, Rates, RefusedTokens,
+};
 use crate::auth::ClaimPaths;
 use crate::cli::{self, Config};
 use crate::decode;
@@ -77,7 +79,7 @@ impl App {
         let hub = Hub::new(config.hub, hub_metrics.clone(), snapshots, Arc::clone(&applied), ready_tx);
         let (address_limits, lobby_limits) = within_open_files(config.addresses, config.lobby);
         // As many as those who use them may use at once.
-        let sessions_max = config.policies.sessions + usize::from(config.rows.sessions);
+        let sessions_max = config.policies.sessions.saturating_add(config.rows.sessions.into());
         let sessions = Sessions::new(database.clone(), sessions_max);
         let rows_reader = RowsReader {
             requests: snapshot_requests,
@@ -99,6 +101,7 @@ impl App {
             address_limits,
             rates: Rates::default(),
             message_rate: config.message_rate,
+            refused_tokens: RefusedTokens::new(config.refused_tokens),
         });
         let sockets = Arc::new(Sockets {
             hub: clients.clone(),
