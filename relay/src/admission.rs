@@ -13,6 +13,8 @@ mod rates;
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 pub use self::addresses::AddressLimits;
 pub(crate) use self::addresses::{Addresses, Full, Place};
 pub use self::jwks::{Jwks, JwksError, JwksSource};
@@ -25,6 +27,25 @@ pub use self::policies::{
 pub(crate) use self::rate_limit::RateLimit;
 pub use self::rates::MessageRate;
 pub(crate) use self::rates::Rates;
+use crate::auth::ClaimPaths;
+use crate::metrics::Registry;
+use crate::sql::Sessions;
+
+/// What decides who may come in.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AdmissionSettings {
+    #[command(flatten)]
+    pub keys: KeySettings,
+
+    #[command(flatten)]
+    pub policies: PolicyLimits,
+
+    #[command(flatten)]
+    pub addresses: AddressLimits,
+
+    #[command(flatten)]
+    pub message_rate: MessageRate,
+}
 
 /// All that admits sockets, requests and their messages.
 pub struct Admission {
@@ -35,4 +56,24 @@ pub struct Admission {
     pub address_limits: AddressLimits,
     pub(crate) rates: Rates,
     pub message_rate: MessageRate,
+}
+
+impl Admission {
+    /// Checks the keys, and reads those that are published.
+    pub async fn build(
+        settings: &AdmissionSettings,
+        sessions: Arc<Sessions>,
+        claim_paths: watch::Receiver<ClaimPaths>,
+        registry: &mut Registry,
+    ) -> anyhow::Result<Self> {
+        let AdmissionSettings { keys, policies, addresses, message_rate } = settings;
+        Ok(Self {
+            verifier: keys.build(claim_paths).await?,
+            policies: Policies::new(sessions, *policies, PolicyMetrics::new(registry)),
+            addresses: Addresses::default(),
+            address_limits: *addresses,
+            rates: Rates::default(),
+            message_rate: *message_rate,
+        })
+    }
 }
