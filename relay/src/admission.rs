@@ -3,6 +3,7 @@
 //! Decides nothing about `org:*`: that is the hub's, by the claims that were verified here.
 
 mod addresses;
+mod buckets;
 mod jwks;
 mod key_settings;
 mod keys;
@@ -10,8 +11,10 @@ mod origin;
 mod policies;
 mod rate_limit;
 mod rates;
+mod refused_tokens;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -27,7 +30,9 @@ pub use self::policies::{
 pub(crate) use self::rate_limit::RateLimit;
 pub use self::rates::MessageRate;
 pub(crate) use self::rates::Rates;
-use crate::auth::ClaimPaths;
+pub use self::refused_tokens::RefusedTokenRate;
+pub(crate) use self::refused_tokens::RefusedTokens;
+use crate::auth::{ClaimPaths, ConnectError, Credential};
 use crate::metrics::Registry;
 use crate::sql::Sessions;
 
@@ -45,6 +50,9 @@ pub struct AdmissionSettings {
 
     #[command(flatten)]
     pub message_rate: MessageRate,
+
+    #[command(flatten)]
+    pub refused_tokens: RefusedTokenRate,
 }
 
 /// All that admits sockets, requests and their messages.
@@ -56,6 +64,7 @@ pub struct Admission {
     pub address_limits: AddressLimits,
     pub(crate) rates: Rates,
     pub message_rate: MessageRate,
+    pub(crate) refused_tokens: RefusedTokens,
 }
 
 impl Admission {
@@ -66,7 +75,7 @@ impl Admission {
         claim_paths: watch::Receiver<ClaimPaths>,
         registry: &mut Registry,
     ) -> anyhow::Result<Self> {
-        let AdmissionSettings { keys, policies, addresses, message_rate } = settings;
+        let AdmissionSettings { keys, policies, addresses, message_rate, refused_tokens } = settings;
         Ok(Self {
             verifier: keys.build(claim_paths).await?,
             policies: Policies::new(sessions, *policies, PolicyMetrics::new(registry)),
@@ -74,6 +83,24 @@ impl Admission {
             address_limits: *addresses,
             rates: Rates::default(),
             message_rate: *message_rate,
+            refused_tokens: RefusedTokens::new(*refused_tokens),
         })
+    }
+
+    /// The credential of a socket or request with this key, which is not verified if too many from there were refused.
+    pub(crate) async fn connect(
+        &self,
+        origin: Origin,
+        key: Option<&str>,
+    ) -> Result<Credential, ConnectError> {
+        let token = key.filter(|key| !key.is_empty() && !self.verifier.is_api_key(key));
+        if token.is_some_and(|token| !self.refused_tokens.may_be_verified(origin, token, Instant::now())) {
+            return Err(ConnectError::TooManyRefused);
+        }
+        let connected = self.verifier.connect(key).await;
+        if let Some(token) = token {
+            self.refused_tokens.note(origin, token, connected.is_ok(), Instant::now());
+        }
+        connected
     }
 }
