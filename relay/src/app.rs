@@ -58,7 +58,7 @@ impl App {
         let stop = CancellationToken::new();
         let mut registry = metrics::registry();
         // As many as those who use them may use at once.
-        let sessions_max = config.admission.policies.sessions + usize::from(config.rows.sessions);
+        let sessions_max = config.admission.policies.sessions.saturating_add(config.rows.sessions.into());
         let sessions = Sessions::new(database.clone(), sessions_max);
         let (claim_paths, claim_paths_now) = watch::channel(ClaimPaths::default());
         let mut admission =
