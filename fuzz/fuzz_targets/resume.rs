@@ -23,12 +23,12 @@ mod hub {
 
     use campfire_relay::auth::{Credential, Grants, Role};
     use campfire_relay::fanout::{
-        ClientInput, Hub, HubChange, HubInput, HubMetrics, HubSettings, Join, Outbox, OutboxLimits, SocketId, Unread,
-        WindowLimits,
+        ClientInput, Hub, HubChange, HubInput, HubMetrics, HubSettings, Join, Outbox, OutboxLimits, SocketId,
+        Unread, WindowLimits,
     };
+    use campfire_relay::postgres::{Lsn, Timestamp, Xid};
     use campfire_relay::protocol::{JoinPayload, Ref, Vsn};
     use campfire_relay::route::{DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
-    use campfire_relay::postgres::{Lsn, Timestamp, Xid};
     use tokio::sync::{mpsc, watch};
     use uuid::Uuid;
 

@@ -41,6 +41,19 @@ use crate::ingest;
 use crate::metrics::{Registry, render};
 use crate::socket::Sockets;
 
+/// How the edge is reached, and what it bears.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HttpSettings {
+    #[command(flatten)]
+    pub listen: ListenSettings,
+
+    #[command(flatten)]
+    pub proxies: ProxySettings,
+
+    #[command(flatten)]
+    pub lobby: LobbyLimits,
+}
+
 /// What every request may reach.
 pub struct Shared {
     pub hub: mpsc::Sender<HubInput>,

@@ -13,7 +13,7 @@ use crate::fanout::{CloseReason, Outbox, SocketId};
 
 /// All messages that are not whole, or that wait for the hub.
 #[derive(Debug)]
-pub struct Unfinished {
+pub(crate) struct Unfinished {
     bytes_max: usize,
     state: Mutex<State>,
 }
@@ -39,12 +39,12 @@ struct Whole {
 }
 
 impl Unfinished {
-    pub fn new(bytes_max: usize) -> Arc<Self> {
+    pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
         Arc::new(Self { bytes_max, state: Mutex::default() })
     }
 
     /// Memory taken now.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
     }
 
