@@ -17,7 +17,9 @@ use tracing::{Instrument, info, info_span, warn};
 
 pub use self::door::Door;
 use self::vital::{VitalTask, VitalTasks};
-use crate::admission::{AddressLimits, Addresses, Admission, Jwks, Policies, PolicyMetrics, Rates};
+use crate::admission::{
+    AddressLimits, Addresses, Admission, Jwks, Policies, PolicyMetrics, Rates, RefusedTokens,
+};
 use crate::auth::ClaimPaths;
 use crate::cli::{self, Config};
 use crate::decode;
@@ -99,6 +101,7 @@ impl App {
             address_limits,
             rates: Rates::default(),
             message_rate: config.message_rate,
+            refused_tokens: RefusedTokens::new(config.refused_tokens),
         });
         let sockets = Arc::new(Sockets {
             hub: clients.clone(),

@@ -27,11 +27,11 @@ mod unread;
 mod window;
 
 pub use hub::Hub;
-pub use input::{ClientInput, HubChange, HubInput, Join, Publication, Publish};
+pub use input::{ClientInput, HttpBroadcast, HttpBroadcasts, HubChange, HubInput, Join};
 pub use metrics::HubMetrics;
 pub use outbox::{CloseReason, Outbox, OutboxLimits};
 pub use roster::PresenceLimits;
-pub use rows::{RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
+pub use rows::{RowEvent, RowsFailure, RowsRead, RowsRequest, RowsWanted};
 pub use settings::HubSettings;
 pub use socket_id::SocketId;
 pub use unread::{Stall, Unread};

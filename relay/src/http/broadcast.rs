@@ -26,8 +26,8 @@ use self::refusal::{Refusal, refusal, stopping, unanswered};
 use super::Shared;
 use super::peer::Connected;
 use crate::admission::{Headers, MessageRate, Origin, PolicyError, RateLimit};
-use crate::auth::{Credential, Role};
-use crate::fanout::{HubInput, Publication, Publish};
+use crate::auth::{ConnectError, Credential, Fingerprint, Role};
+use crate::fanout::{HttpBroadcast, HttpBroadcasts, HubInput};
 use crate::protocol::{EVENT_BYTES_MAX, Encoding, Reason, UserBroadcast, is_relayable};
 use crate::route::Topic;
 
@@ -45,30 +45,28 @@ pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -
         let (head, body) = request.into_parts();
         let publisher = authenticate(&shared, &head).await?;
         let body = read(&shared, &head, body).await?;
-        let publications = parse_batch(&shared, &body)?;
-        let count = u32::try_from(publications.len()).unwrap_or(u32::MAX);
+        let broadcasts = parse_batch(&shared, &body)?;
+        let count = u32::try_from(broadcasts.len()).unwrap_or(u32::MAX);
         let burst = shared.admission.message_rate.burst;
         if count > burst && publisher.credential.role() != Role::ServiceRole && is_limited(&shared) {
             let text = "Too many messages to broadcast, please reduce the batch size";
             return Err(Refusal::message(StatusCode::TOO_MANY_REQUESTS, text));
         }
         let rates = admit(&shared, &publisher, count)?;
-        let mut publications = publications;
+        let mut broadcasts = broadcasts;
         // Asked once for a request and topic.
         let mut known = HashMap::new();
         let mut are_denials = true;
-        for publication in publications.iter_mut().filter(|publication| is_policed(publication)) {
-            match ask_policies(&shared, &publisher, publication, &mut known).await {
+        for broadcast in broadcasts.iter_mut().filter(|broadcast| is_policed(broadcast)) {
+            match ask_policies(&shared, &publisher, broadcast, &mut known).await {
                 Ok(()) => {}
                 Err(PolicyError::NotInstalled) => are_denials = false,
                 Err(error) => return Err(unanswered(error)),
             }
         }
-        let topics: Vec<_> = publications
-            .iter()
-            .map(|publication| (publication.topic.clone(), is_policed(publication)))
-            .collect();
-        let outcomes = publish(&shared, publisher.credential, publications).await?;
+        let topics: Vec<_> =
+            broadcasts.iter().map(|broadcast| (broadcast.topic.clone(), is_policed(broadcast))).collect();
+        let outcomes = publish(&shared, publisher.credential, broadcasts).await?;
         let mut dropped = Vec::new();
         let mut first = None;
         for (index, (outcome, (topic, is_policed))) in outcomes.into_iter().zip(&topics).enumerate() {
@@ -119,13 +117,13 @@ pub(super) async fn single(
         }
         let private = query.iter().any(|(name, value)| name == "private" && value == "true");
         let broadcast = UserBroadcast { event, encoding, payload };
-        let mut publication = Publication { topic, also, private, broadcast, id: None, is_granted: false };
+        let mut broadcast = HttpBroadcast { topic, also, private, broadcast, id: None, is_granted: false };
         let rates = admit(&shared, &publisher, 1)?;
-        if is_policed(&publication) {
-            let asked = ask_policies(&shared, &publisher, &mut publication, &mut HashMap::new()).await;
+        if is_policed(&broadcast) {
+            let asked = ask_policies(&shared, &publisher, &mut broadcast, &mut HashMap::new()).await;
             asked.map_err(unanswered)?;
         }
-        for outcome in publish(&shared, publisher.credential, vec![publication]).await? {
+        for outcome in publish(&shared, publisher.credential, vec![broadcast]).await? {
             outcome.map_err(refusal)?;
         }
         Ok((StatusCode::ACCEPTED, rates).into_response())
@@ -140,8 +138,8 @@ fn told(shared: &Shared, refusal: Refusal) -> Response {
 }
 
 /// Whether policies decide about a message.
-fn is_policed(publication: &Publication) -> bool {
-    publication.private && publication.topic.organization().is_none()
+fn is_policed(broadcast: &HttpBroadcast) -> bool {
+    broadcast.private && broadcast.topic.organization().is_none()
 }
 
 /// Asks the policies about a message that they decide about. If it may mean two channels and one is allowed, that one is
@@ -149,16 +147,16 @@ fn is_policed(publication: &Publication) -> bool {
 async fn ask_policies(
     shared: &Shared,
     publisher: &Publisher,
-    publication: &mut Publication,
+    broadcast: &mut HttpBroadcast,
     known: &mut HashMap<Topic, bool>,
 ) -> Result<(), PolicyError> {
-    publication.is_granted = is_granted(shared, publisher, &publication.topic, known).await?;
-    let Some(also) = publication.also.take() else { return Ok(()) };
+    broadcast.is_granted = is_granted(shared, publisher, &broadcast.topic, known).await?;
+    let Some(also) = broadcast.also.take() else { return Ok(()) };
     if is_granted(shared, publisher, &also, known).await.unwrap_or_default() {
-        if publication.is_granted {
-            publication.also = Some(also);
+        if broadcast.is_granted {
+            broadcast.also = Some(also);
         } else {
-            (publication.topic, publication.is_granted) = (also, true);
+            (broadcast.topic, broadcast.is_granted) = (also, true);
         }
     }
     Ok(())
@@ -201,9 +199,20 @@ async fn authenticate(shared: &Shared, head: &Parts) -> Result<Publisher, Refusa
     };
     let origin = shared.origin(&head.extensions, &head.headers);
     for candidate in candidates.into_iter().flatten() {
-        if let Ok(credential) = shared.admission.verifier.connect(Some(candidate)).await {
-            let headers = Headers::of(&head.headers, |_| true);
-            return Ok(Publisher { credential, headers, origin });
+        // What cannot be sent anyway is not worth the check of a signature.
+        let token = Fingerprint::of_token(candidate);
+        if token.is_some_and(|token| shared.admission.rates.is_spent(token, Instant::now())) {
+            return Err(over_rate(shared));
+        }
+        match shared.admission.connect(origin, Some(candidate)).await {
+            Ok(credential) => {
+                let headers = Headers::of(&head.headers, |_| true);
+                return Ok(Publisher { credential, headers, origin });
+            }
+            Err(error @ ConnectError::TooManyRefused) => {
+                return Err(Refusal::message(error.status(), &error.to_string()));
+            }
+            Err(_) => {}
         }
     }
     Err(Refusal::message(StatusCode::UNAUTHORIZED, "Unauthorized"))
@@ -288,20 +297,23 @@ fn admit(shared: &Shared, publisher: &Publisher, messages: u32) -> Result<RateHe
     let allowance =
         shared.admission.rates.admit(&publisher.credential, publisher.origin, fresh, messages, now);
     if !allowance.is_admitted {
-        shared.sockets.messages_dropped.count("over_rate");
-        let text = "You have exceeded your rate limit";
-        return Err(Refusal::message(StatusCode::TOO_MANY_REQUESTS, text));
+        return Err(over_rate(shared));
     }
     Ok(headers(allowance.remaining))
+}
+
+fn over_rate(shared: &Shared) -> Refusal {
+    shared.sockets.messages_dropped.count("over_rate");
+    Refusal::message(StatusCode::TOO_MANY_REQUESTS, "You have exceeded your rate limit")
 }
 
 async fn publish(
     shared: &Shared,
     credential: Credential,
-    publications: Vec<Publication>,
+    broadcasts: Vec<HttpBroadcast>,
 ) -> Result<Vec<Result<(), Reason>>, Refusal> {
     let (outcomes, told) = oneshot::channel();
-    let publish = Publish { credential, publications, outcomes };
+    let publish = HttpBroadcasts { credential, broadcasts, outcomes };
     shared.hub.send(HubInput::Publish(publish)).await.map_err(|_| stopping())?;
     told.await.map_err(|_| stopping())
 }

@@ -6,14 +6,14 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::refusal::{Refusal, TOO_LONG};
-use crate::fanout::Publication;
+use crate::fanout::HttpBroadcast;
 use crate::http::Shared;
 use crate::protocol::json::{is_null, members, string};
 use crate::protocol::{EVENT_BYTES_MAX, Encoding, Reason, UserBroadcast, is_relayable};
 use crate::route::{OPTIONAL_PREFIX, Topic, WIRE_PREFIX};
 
 /// Reads `{"messages": [{"topic", "event", "payload", "private"?, "id"?}, …]}`.
-pub(super) fn parse_batch(shared: &Shared, body: &[u8]) -> Result<Vec<Publication>, Refusal> {
+pub(super) fn parse_batch(shared: &Shared, body: &[u8]) -> Result<Vec<HttpBroadcast>, Refusal> {
     let malformed = || Refusal::message(StatusCode::BAD_REQUEST, "Malformed JSON");
     let body = str::from_utf8(body).map_err(|_| malformed())?;
     if !is_relayable(body.as_bytes()) {
@@ -29,7 +29,7 @@ pub(super) fn parse_batch(shared: &Shared, body: &[u8]) -> Result<Vec<Publicatio
     if messages.is_empty() {
         return Err(Refusal::invalid(json!({ "messages": [BLANK] })));
     }
-    let mut publications = Vec::with_capacity(messages.len());
+    let mut broadcasts = Vec::with_capacity(messages.len());
     let mut errors = Vec::with_capacity(messages.len());
     for message in messages {
         let names = ["topic", "event", "payload", "private", "id"];
@@ -37,15 +37,15 @@ pub(super) fn parse_batch(shared: &Shared, body: &[u8]) -> Result<Vec<Publicatio
             return Err(Refusal::invalid(json!({ "messages": [INVALID] })));
         };
         match parse_message(shared, fields) {
-            Ok(publication) => {
-                publications.push(publication);
+            Ok(broadcast) => {
+                broadcasts.push(broadcast);
                 errors.push(Map::new());
             }
             Err(found) => errors.push(found),
         }
     }
-    if publications.len() == errors.len() {
-        Ok(publications)
+    if broadcasts.len() == errors.len() {
+        Ok(broadcasts)
     } else {
         Err(Refusal::invalid(json!({ "messages": errors })))
     }
@@ -83,7 +83,7 @@ fn shortened(text: &str) -> String {
 fn parse_message(
     shared: &Shared,
     [topic, event, payload, private, id]: [Option<&RawValue>; 5],
-) -> Result<Publication, Map<String, Value>> {
+) -> Result<HttpBroadcast, Map<String, Value>> {
     let mut errors = Map::new();
     let mut wrong = |name: &str, problem: &str| drop(errors.insert(name.to_owned(), json!([problem])));
     let mut text = |name: &str, value: Option<&RawValue>| {
@@ -145,7 +145,7 @@ fn parse_message(
     match (topic, event, payload) {
         (Some((topic, also)), Some(event), Some(payload)) if errors.is_empty() => {
             let broadcast = UserBroadcast { event, encoding: Encoding::Json, payload };
-            Ok(Publication { topic, also, private, broadcast, id, is_granted: false })
+            Ok(HttpBroadcast { topic, also, private, broadcast, id, is_granted: false })
         }
         _ => Err(errors),
     }

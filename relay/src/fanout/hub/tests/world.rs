@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Grants, Keys, TokenError};
 use crate::fanout::{
-    ClientInput, Hub, HubChange, HubInput, HubMetrics, HubSettings, Join, Outbox, OutboxLimits,
-    PresenceLimits, Publication, Publish, SnapshotRequest, SocketId, Unread, WindowLimits,
+    ClientInput, HttpBroadcast, HttpBroadcasts, Hub, HubChange, HubInput, HubMetrics, HubSettings, Join,
+    Outbox, OutboxLimits, PresenceLimits, RowsRequest, SocketId, Unread, WindowLimits,
 };
 use crate::postgres::{Lsn, Timestamp, Xid};
 use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Reason, Ref, UserBroadcast, Vsn, Waiting};
@@ -29,7 +29,7 @@ pub(super) struct World {
     pub(super) applied: Arc<watch::Sender<Lsn>>,
     pub(super) ready: watch::Receiver<bool>,
     /// What the hub asked of the database.
-    pub(super) requests: mpsc::Receiver<SnapshotRequest>,
+    pub(super) requests: mpsc::Receiver<RowsRequest>,
     pub(super) lsn: u64,
 }
 
@@ -143,7 +143,7 @@ impl World {
         payload: &str,
     ) -> Result<(), Reason> {
         let (outcomes, mut told) = oneshot::channel();
-        let publication = Publication {
+        let broadcast = HttpBroadcast {
             topic: Topic::parse(channel).unwrap(),
             also: None,
             private: false,
@@ -155,7 +155,11 @@ impl World {
             id: None,
             is_granted: false,
         };
-        self.hub.apply(HubInput::Publish(Publish { credential, publications: vec![publication], outcomes }));
+        self.hub.apply(HubInput::Publish(HttpBroadcasts {
+            credential,
+            broadcasts: vec![broadcast],
+            outcomes,
+        }));
         told.try_recv().unwrap().remove(0)
     }
 
