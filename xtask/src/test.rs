@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{chaos, clients, demo, fresh, install, pgrx, program, script, step};
+use crate::{chaos, clients, demo, deny, fresh, install, pgrx, program, script, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -91,6 +91,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.everything() {
         lints(&mut tally);
         tally.attempt("lints of the extension", || extension_lints(&server));
+    }
+    if arguments.all() && arguments.pg.is_none() {
+        tally.attempt("licences, bans and sources of dependencies", deny::check);
     }
     if arguments.want_extension() {
         // Nothing that follows means anything without the extension.
