@@ -320,7 +320,7 @@ impl Running {
             let remaining: Vec<_> = remaining.map(|(count, what)| format!("{count} {what}")).collect();
             warn!(
                 grace_seconds = grace.as_secs(),
-                "gave up waiting, as CAMPFIRE_SHUTDOWN_GRACE_SECONDS has it, for {}",
+                "gave up waiting for {} after CAMPFIRE_SHUTDOWN_GRACE_SECONDS",
                 remaining.join(", ")
             );
         }
@@ -342,7 +342,7 @@ fn keys(config: &Config) -> Result<Keys> {
     if short > 0 {
         info!(
             short,
-            "CAMPFIRE_JWT_PREVIOUS_SECRETS has secrets that can be guessed from a token: take them out when the last token signed with them has expired"
+            "CAMPFIRE_JWT_PREVIOUS_SECRETS has secrets short enough to be guessed from a token: remove them once the last token signed with them has expired"
         );
     }
     let secrets = std::iter::once(secret).chain(previous.split(',').map(str::trim));

@@ -151,7 +151,7 @@ fn failure(error: &RowsError) -> SnapshotFailure {
         RowsError::TooLarge => SnapshotFailure::TooLarge,
         RowsError::Timeout => SnapshotFailure::Timeout,
         RowsError::Sql(error @ (SqlError::Privilege(_) | SqlError::ExtensionMissing)) => {
-            warn!(%error, "a snapshot is refused by the database");
+            warn!(%error, "the database refused a snapshot");
             SnapshotFailure::Query
         }
         RowsError::Sql(error) => {
