@@ -48,5 +48,5 @@ begin
 end
 $$;
 comment on function campfire.parse_channel(text) is
-  'Takes a channel apart: scope is org, conversations, conv, widget or, for channels that are not campfire''s, other. '
-  'bcast: in front is dropped once. Raises 22023 for org followed by a malformed uuid or an unknown scope.';
+  'Splits the name of a channel: scope is org, conversations, conv, widget or, for channels that are not campfire''s, other. One leading '
+  'bcast: is dropped. Raises 22023 for org followed by a malformed uuid or an unknown scope.';

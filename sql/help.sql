@@ -10,8 +10,8 @@ where n.nspname = 'campfire'
   and d.description !~ '^(Internal|For the relay)\M'
 order by p.proname, pg_get_function_arguments(p.oid);
 comment on view campfire.help is
-  'The functions and procedures of campfire that people call: name, arguments, and what they do, raise and look like when called. '
-  'Example: select * from campfire.help where name like ''%projection'';';
+  'The functions and procedures of campfire for its users: name, arguments, and what each does and raises, with an example. Example: '
+  'select * from campfire.help where name like ''%projection'';';
 comment on column campfire.help.name is 'Name, in schema campfire.';
 comment on column campfire.help.arguments is 'Names, types and defaults of its arguments.';
 comment on column campfire.help.comment is 'What it does, the SQLSTATEs that it raises, and an example.';

@@ -6,7 +6,7 @@ set local search_path = pg_catalog, pg_temp;
 -- The script makes the schema itself. With `schema =` in the control file an existing schema would be adopted,
 -- and whoever owned it could drop us.
 create schema campfire;
-comment on schema campfire is 'campfire: makes committed rows live. Start with: select campfire.install();';
+comment on schema campfire is 'campfire: sends committed rows to clients, live. Start with: select campfire.install();';
 grant usage on schema campfire to public;
 
 -- Postgres notes the schema that CREATE EXTENSION found first, and would drop the extension with it: with public, in most
@@ -50,7 +50,7 @@ begin
       raise exception using
         errcode = 'object_not_in_prerequisite_state',
         message = format('role "%s" exists and can log in', wanted_role),
-        detail = 'Whoever acts as this role chooses the claims, so nobody may log in as it.',
+        detail = 'A session of this role chooses its own claims, so nobody may log in as it.',
         hint = format('alter role %I nologin;', wanted_role);
     elsif existing.rolbypassrls and wanted_role not in ('service_role', 'campfire_relay') then
       raise exception using
@@ -99,7 +99,7 @@ begin
 end
 $$;
 comment on function campfire.require_read_committed(text) is
-  'Internal. Raises 55000 in a transaction whose queries see only what was there when it began.';
+  'Internal. Raises 55000 in a repeatable read or serializable transaction, whose queries see only what had committed when it began.';
 
 -- Names ---------------------------------------------------------------------------------------------------------
 

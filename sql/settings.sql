@@ -12,7 +12,8 @@ create table campfire.setting_overrides (
   name text primary key,
   value text not null
 );
-comment on table campfire.setting_overrides is 'Internal. Settings changed in this database; dumped. Update campfire.settings instead.';
+comment on table campfire.setting_overrides is
+  'Internal. Settings changed in this database. Included in dumps. To change one, update campfire.settings.';
 select pg_extension_config_dump('campfire.setting_overrides', '');
 
 create view campfire.settings as
@@ -20,10 +21,11 @@ select d.name, coalesce(o.value, d.value) as value, d.value as default_value, d.
 from campfire.setting_defaults as d
 left join campfire.setting_overrides as o on o.name = d.name;
 comment on view campfire.settings is
-  'Settings kept in the database. Change one by: update campfire.settings set value = ''app_metadata.org_id'' where name = ''claim_organization''; null restores the default.';
+  'Settings kept in the database. To change one: update campfire.settings set value = ''app_metadata.org_id'' where name = '
+  '''claim_organization''; null restores the default.';
 comment on column campfire.settings.name is 'Name of the setting.';
-comment on column campfire.settings.value is 'Value in force. The only column that can be updated.';
-comment on column campfire.settings.default_value is 'Value in force when nothing was set.';
+comment on column campfire.settings.value is 'The value in force: the only column that can be updated.';
+comment on column campfire.settings.default_value is 'The value in force if none was set.';
 comment on column campfire.settings.description is 'What the setting means.';
 
 create function campfire.change_setting() returns trigger
@@ -63,7 +65,7 @@ begin
 end
 $$;
 comment on function campfire.change_setting() is
-  'Internal. Makes campfire.settings writable; raises 22023 for a malformed path or number, or a change of anything but the value.';
+  'Internal. Makes campfire.settings updatable. Raises 22023 for a malformed path or number, and for a change of any column but value.';
 
 create trigger change_setting instead of update on campfire.settings
 for each row execute function campfire.change_setting();

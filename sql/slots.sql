@@ -15,16 +15,18 @@ create table campfire.slots (
      and cardinality(publication_names) = cardinality(publication_xmins))
 );
 comment on table campfire.slots is
-  'What was true when the relay created a replication slot, and how it is set; written and compared by the relay; never dumped.';
+  'State of the cluster when the relay created a replication slot, and settings of the relay that reads it. The relay writes and compares '
+  'them. Not included in dumps.';
 comment on column campfire.slots.slot_name is 'Name of the replication slot.';
 comment on column campfire.slots.system_identifier is 'Cluster in which the slot was created.';
-comment on column campfire.slots.timeline is 'Timeline of that cluster then.';
-comment on column campfire.slots.publication_names is 'Publications the slot is read with.';
-comment on column campfire.slots.publication_oids is 'Their oids then: one that was made after the slot cannot be decoded by it.';
-comment on column campfire.slots.publication_xmins is 'xmin of their rows in pg_publication then.';
+comment on column campfire.slots.timeline is 'Timeline of that cluster at the time.';
+comment on column campfire.slots.publication_names is 'Publications with which the slot is read.';
+comment on column campfire.slots.publication_oids is 'Their oids at the time: the slot cannot decode a publication that was made after it.';
+comment on column campfire.slots.publication_xmins is 'xmin of their rows in pg_publication at the time.';
 comment on column campfire.slots.created_at is 'When the slot was created.';
 comment on column campfire.slots.public_channels is
-  'Whether the relay that attached last lets clients join public channels outside org: (CAMPFIRE_PUBLIC_CHANNELS); null before that.';
+  'Whether the relay that attached last lets clients join public channels outside org: (CAMPFIRE_PUBLIC_CHANNELS); null if none has '
+  'attached yet.';
 
 -- Facts about slots of this cluster; a dump must not carry them to another.
 create table campfire.slot_events (
@@ -38,11 +40,13 @@ create table campfire.slot_events (
   primary key (occurred_at, slot_name)
 );
 comment on table campfire.slot_events is
-  'Replication slots of this database that the slot guard dropped; never dumped. Rows may be deleted. See campfire.slot_max_retained in the documentation.';
-comment on column campfire.slot_events.occurred_at is 'When.';
+  'Replication slots of this database that the slot guard dropped. Not included in dumps. Rows may be deleted. See '
+  'campfire.slot_max_retained in the documentation.';
+comment on column campfire.slot_events.occurred_at is 'When it happened.';
 comment on column campfire.slot_events.slot_name is 'Name of the slot.';
 comment on column campfire.slot_events.event is 'What was done: dropped.';
-comment on column campfire.slot_events.restart_lsn is 'From where on the server kept WAL for the slot.';
-comment on column campfire.slot_events.confirmed_flush_lsn is 'Up to where the slot had been read: what committed after it may not have been sent.';
-comment on column campfire.slot_events.retained_bytes is 'WAL that the slot held back.';
-comment on column campfire.slot_events.retained_bytes_max is 'What campfire.slot_max_retained allowed.';
+comment on column campfire.slot_events.restart_lsn is 'Position from which the server kept WAL for the slot.';
+comment on column campfire.slot_events.confirmed_flush_lsn is
+  'Position up to which the slot had been read: events of later commits may not have been sent.';
+comment on column campfire.slot_events.retained_bytes is 'Bytes of WAL that the slot held back.';
+comment on column campfire.slot_events.retained_bytes_max is 'Bytes that campfire.slot_max_retained allowed.';

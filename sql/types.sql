@@ -34,8 +34,8 @@ return type in (
     )
   );
 comment on function campfire.is_scalar(regtype) is
-  'The one verdict on types: whether a column of this type may be published. Domains are judged by what they are over. '
-  'Example: select campfire.is_scalar(''jsonb'');';
+  'Whether a column of this type may be published; everything that asks, asks here. A domain is treated as its base type. Example: select '
+  'campfire.is_scalar(''jsonb'');';
 
 create function campfire.publishable_columns(relation regclass)
 returns table (column_name name, type_name text, publishable boolean, reason text)
@@ -55,4 +55,5 @@ begin atomic
   order by a.attnum;
 end;
 comment on function campfire.publishable_columns(regclass) is
-  'Columns of a table, and which of them may be published; reason says why not. Example: select * from campfire.publishable_columns(''conversations'');';
+  'Columns of a table, and whether each may be published; reason says why not. Example: select * from '
+  'campfire.publishable_columns(''conversations'');';

@@ -227,7 +227,7 @@ impl Running {
             let remaining: Vec<_> = remaining.map(|(count, what)| format!("{count} {what}")).collect();
             warn!(
                 grace_seconds = grace.as_secs(),
-                "gave up waiting, as CAMPFIRE_SHUTDOWN_GRACE_SECONDS has it, for {}",
+                "gave up waiting for {} after CAMPFIRE_SHUTDOWN_GRACE_SECONDS",
                 remaining.join(", ")
             );
         }

@@ -133,7 +133,7 @@ impl Ingest {
                 return Ok(NOTHING_PUBLISHED_POLL);
             }
             SqlError::AgentsToRead { schema } => {
-                info!(schema, "agents of this installation are read anew");
+                info!(schema, "reading the agents of this installation again");
                 return Ok(Duration::ZERO);
             }
             // What worked once may work again: a password rotates, a publication is made anew.
@@ -159,8 +159,8 @@ impl Ingest {
             return;
         }
         match self.drop_lost_slot().await {
-            Ok(()) => info!("the slot is taken back, because the start failed"),
-            Err(error) => warn!(%error, "the slot is left behind, although the start failed"),
+            Ok(()) => info!("the start failed, and the slot made for it is dropped again"),
+            Err(error) => warn!(%error, "the start failed, and the slot made for it could not be dropped"),
         }
     }
 
@@ -247,8 +247,8 @@ impl Ingest {
                 self.metrics.slot_stopped.set(1);
                 error!(
                     %error, lsn = %handed, failures, retry_in_seconds = STOPPED_RETRY.as_secs(),
-                    "stopped: the stream ends behind this position each time, and nothing is ever skipped unasked; \
-                     leave out the column by a column list and make the slot anew, or advance the slot past it by \
+                    "stopped: the stream fails at this position each time, and the relay skips nothing by itself; \
+                     leave the column out by a column list and make a new slot, or advance the slot past it with \
                      pg_replication_slot_advance, which is announced as a loss (docs/postgres.md)"
                 );
             }
@@ -299,8 +299,8 @@ impl Ingest {
                 // Nobody is connected yet.
                 warn!(
                     cause,
-                    "a new slot is read; clients that come back from before it are told that events are missing. If the \
-                     old one was dropped on purpose, nothing is wrong"
+                    "reading a new slot; clients that resume from before it are told that events are missing. If the \
+                     old one was dropped on purpose, this is as expected"
                 );
             }
             self.metrics.slot_losses.inc();

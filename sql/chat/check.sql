@@ -8,8 +8,7 @@ return case
   when column_name like '%\_at' then 'timestamp with time zone'
   when column_name = 'active' then 'boolean'
   else 'text' end;
-comment on function campfire.standard_column_type(name) is
-  'Internal. Type of a column of the standard tables that is published.';
+comment on function campfire.standard_column_type(name) is 'Internal. Type of a published column of the standard tables.';
 
 create function campfire.moved_table(publication name, schema_name name, table_name name, control boolean) returns regclass
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -31,7 +30,8 @@ return (
       where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attname <> all (b.columns)))
 );
 comment on function campfire.moved_table(name, name, name, boolean) is
-  'Internal. The published table that was a standard table of an installation before it got another name or schema; null if there is none, or several.';
+  'Internal. The published table that was a standard table of an installation before it was renamed or moved to another schema; null if '
+  'there is none, or more than one.';
 
 create function campfire.hidden_from_relay(relation regclass) returns table (problem text, fix text)
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -57,7 +57,7 @@ begin atomic
   where not p.polpermissive and p.condition !~ 'campfire_relay';
 end;
 comment on function campfire.hidden_from_relay(regclass) is
-  'Internal. Policies by which the relay would not see all rows of a table with row-level security, with SQL that mends it.';
+  'Internal. Policies that would hide rows of a table with row-level security from the relay, with SQL that fixes it.';
 
 create function campfire.installation_problems(publication name, control boolean, rows_name name)
 returns table (relation regclass, column_name name, type_name text, problem text, fix text)
@@ -176,7 +176,7 @@ begin
 end
 $$;
 comment on function campfire.installation_problems(name, boolean, name) is
-  'Internal. What is wrong with the tables of installations, as campfire.check_publication() tells it.';
+  'Internal. Problems of the tables of installations, for campfire.check_publication().';
 
 create function campfire.replaced_tables() returns table (relation regclass, column_name name, type_name text, problem text, fix text)
 language plpgsql stable set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -210,4 +210,4 @@ begin
 end
 $$;
 comment on function campfire.replaced_tables() is
-  'Internal. Tables that were replaced by another of their name, while routes and projections stayed with the one of before.';
+  'Internal. Tables that were replaced by another of the same name, while routes and projections stayed with the old one.';

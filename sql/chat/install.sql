@@ -110,12 +110,12 @@ begin
 end
 $$;
 comment on function campfire.mend_installation(name, boolean) is
-  'Internal. Registers the tables of an installation again that came back from a dump, with their projection and publications; false if '
-  'there is nothing to do, or the tables are not campfire''s.';
+  'Internal. Registers the tables of an installation again after they came back from a dump, with their projection and publications; '
+  'false if there is nothing to do, or if the tables are not campfire''s.';
 
 comment on function campfire.install(name) is
-  'Makes the chat tables in a schema, with their triggers, policies and publications. They are ordinary tables: dumped, '
-  'altered and kept like any other, also by DROP EXTENSION ... CASCADE. Run again after an upgrade it applies what is new, and after '
-  'these tables came back from a dump of a part it registers and publishes them again; else it changes nothing. Superuser; EXECUTE is '
-  'revoked from public. Raises 42501, 3F000 for a schema that is missing or reserved, 42P07 if tables of these names are not '
-  'campfire''s, 55000 if some of campfire''s are gone. Example: select campfire.install();';
+  'Makes the chat tables in a schema, with their triggers, policies and publications. They are ordinary tables: dumped, altered and kept '
+  'like any other, even by DROP EXTENSION ... CASCADE. Run again after an upgrade, it applies what is new; run again after a partial '
+  'restore of these tables, it registers and publishes them; otherwise it changes nothing. Superuser; EXECUTE is revoked from public. '
+  'Raises 42501, 3F000 for a schema that is missing or reserved, 42P07 if tables of these names are not campfire''s, 55000 if some of '
+  'campfire''s are gone. Example: select campfire.install();';

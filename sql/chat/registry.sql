@@ -6,9 +6,9 @@ create table campfire.installations (
   installed_at timestamptz not null default now(),
   number integer not null unique check (number > 0)
 );
-comment on table campfire.installations is 'Schemas in which campfire.install() made the chat tables; dumped.';
+comment on table campfire.installations is 'Schemas in which campfire.install() made the chat tables. Included in dumps.';
 comment on column campfire.installations.schema_name is 'The schema.';
-comment on column campfire.installations.version is 'Version of campfire whose tables are there.';
+comment on column campfire.installations.version is 'Version of campfire whose tables the schema has.';
 comment on column campfire.installations.installed_at is 'When install() first ran for this schema.';
 comment on column campfire.installations.number is 'Never changes; part of the ids of the built-in routes.';
 select pg_extension_config_dump('campfire.installations', '');
@@ -22,7 +22,7 @@ create table campfire.builtin_tables (
   identity_columns name[] -- what the replica identity must cover for deletes to be routed, beyond the key
 );
 comment on table campfire.builtin_tables is
-  'Internal. What the standard publications carry: control tells which of the two, listed whether by a column list.';
+  'Internal. What the standard publications carry. control: in which of the two the table is; listed: whether by a column list.';
 
 insert into campfire.builtin_tables (table_name, control, columns, listed, identity_columns) values
   ('conversations', false, '{id,organization_id,customer_name,customer_email,created_at,updated_at}', true, null),
@@ -41,5 +41,4 @@ begin atomic
   join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = b.table_name
   where c.oid = relation;
 end;
-comment on function campfire.builtin_table(regclass) is
-  'Internal. Which of the tables of install() this is; no row for any other table.';
+comment on function campfire.builtin_table(regclass) is 'Internal. Which standard table of install() this is; no row for any other table.';

@@ -5,9 +5,9 @@ create function campfire.install_tables() returns void
 language plpgsql as $$
 begin
   create type conversation_status as enum ('open', 'pending', 'resolved', 'closed');
-  comment on type conversation_status is 'campfire: where a conversation stands.';
+  comment on type conversation_status is 'campfire: the status of a conversation.';
   create type conversation_priority as enum ('low', 'normal', 'high', 'urgent');
-  comment on type conversation_priority is 'campfire: how urgent a conversation is.';
+  comment on type conversation_priority is 'campfire: the priority of a conversation.';
 
   create table organizations (
     id uuid primary key default gen_random_uuid(),
@@ -17,7 +17,7 @@ begin
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
   );
-  comment on table organizations is 'campfire: the tenants. One that has conversations cannot be deleted.';
+  comment on table organizations is 'campfire: the tenants. An organization that has conversations cannot be deleted.';
 
   create table agents (
     organization_id uuid not null references organizations (id) on delete cascade,
@@ -29,7 +29,8 @@ begin
     updated_at timestamptz not null default now(),
     primary key (organization_id, user_id)
   );
-  comment on table agents is 'campfire: who may act for an organization. user_id is the sub of the agent''s token; an inactive agent sees nothing.';
+  comment on table agents is
+    'campfire: users who may act for an organization. user_id is the sub of the agent''s token; an inactive agent sees nothing.';
 
   create table conversations (
     id uuid primary key default gen_random_uuid(),
@@ -54,7 +55,7 @@ begin
   );
   comment on table conversations is 'campfire: conversations of customers with an organization. Its scalar mirror is realtime_conversations.';
   create index conversations_by_update on conversations (organization_id, updated_at desc, id);
-  comment on index conversations_by_update is 'campfire: an organization''s conversations, the latest first.';
+  comment on index conversations_by_update is 'campfire: an organization''s conversations, latest first.';
   create index conversations_by_assignee on conversations (organization_id, assignee_id) where assignee_id is not null;
   comment on index conversations_by_assignee is 'campfire: an agent''s conversations.';
 
@@ -73,11 +74,12 @@ begin
     foreign key (organization_id, conversation_id) references conversations (organization_id, id)
       on update cascade on delete cascade
   );
-  comment on table messages is 'campfire: messages of conversations. Inserting one touches its conversation.';
+  comment on table messages is 'campfire: messages of conversations. Inserting one raises updated_at of its conversation.';
   comment on column messages.client_key is
-    'campfire: chosen by the sender, so that an insert can be repeated: id is then campfire.message_id(conversation_id, client_key). Not published.';
+    'campfire: chosen by the sender, so that an insert can be repeated: the id is then campfire.message_id(conversation_id, client_key). '
+    'Not published.';
   create unique index messages_replica_identity on messages (id, conversation_id, organization_id);
-  comment on index messages_replica_identity is 'campfire: the replica identity, so that a deleted message is known by its channels.';
+  comment on index messages_replica_identity is 'campfire: the replica identity, so that the channels of a deleted message are known.';
   alter table messages replica identity using index messages_replica_identity;
   create index messages_by_conversation on messages (conversation_id, created_at, id);
   comment on index messages_by_conversation is 'campfire: a conversation''s messages in order.';
@@ -94,7 +96,8 @@ begin
     foreign key (organization_id, conversation_id) references conversations (organization_id, id)
       on update cascade on delete cascade
   );
-  comment on table read_receipts is 'campfire: how far each reader has read. A visitor''s reader_id is the conversation''s id, an agent''s the user id.';
+  comment on table read_receipts is
+    'campfire: how far each reader has read. reader_id is the conversation''s id for a visitor, the user id for an agent.';
   alter table read_receipts replica identity full;
 end
 $$;

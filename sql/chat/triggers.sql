@@ -17,7 +17,7 @@ begin
   comment on table realtime_conversations is
     'campfire: scalar mirror of conversations, written by a trigger and published without a column list. Never write to it.';
   create index realtime_conversations_by_organization on realtime_conversations (organization_id);
-  comment on index realtime_conversations_by_organization is 'campfire: what the row-level security policies look for.';
+  comment on index realtime_conversations_by_organization is 'campfire: for the row-level security policies.';
   -- So that deletes and moves to another organization can be routed, and unchanged values are known.
   alter table realtime_conversations replica identity full;
 
@@ -28,7 +28,7 @@ begin
     before insert on messages
     for each row when (new.client_key is not null) execute function campfire.mint_message_id();
   comment on trigger mint_message_id_trigger on messages is
-    'campfire: derives the id of a message from its client_key, and skips a row that is there already.';
+    'campfire: derives the id of a message from its client_key, and skips a row that already exists.';
   create trigger touch_conversations_trigger
     after insert on messages referencing new table as inserted
     for each statement execute function campfire.touch_conversations();
@@ -50,12 +50,12 @@ begin
   return new;
 end
 $$;
-comment on function campfire.keep_updated_at() is 'Trigger: keeps the old updated_at where an update would set it back.';
+comment on function campfire.keep_updated_at() is 'Trigger: keeps the old updated_at if an update would set it back.';
 
 comment on function campfire.message_id(uuid, uuid) is
   'Id of the message with this client_key in this conversation: the UUIDv5 of the key, as text in lower case, in the namespace of the '
-  'conversation''s id. Libraries compute the same: uuidv5(client_key, conversation_id). Null for null. '
-  'Example: select campfire.message_id(''11111111-1111-4111-8111-111111111111'', ''22222222-2222-4222-8222-222222222222'');';
+  'conversation''s id. Libraries compute the same: uuidv5(client_key, conversation_id). Null if an argument is null. Example: select '
+  'campfire.message_id(''11111111-1111-4111-8111-111111111111'', ''22222222-2222-4222-8222-222222222222'');';
 
 create function campfire.mint_message_id() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -75,9 +75,10 @@ end
 $$;
 comment on function campfire.mint_message_id() is
   'Trigger before insert on messages, for each row with a client_key: sets id to campfire.message_id(conversation_id, client_key), '
-  'whatever was given. A row whose id the sender can see already is skipped: INSERT 0 0, nothing returned, no event.';
+  'whatever id was given. If the sender can already see a row with that id, the new one is skipped: INSERT 0 0, nothing returned, no '
+  'event.';
 
 comment on function campfire.touch_conversations() is
-  'Trigger after insert on messages, for each statement, with the new rows as "inserted": raises updated_at of their conversations '
-  'in the same schema, in the order of ids, to the newest created_at but never beyond the clock, as the owner of messages. '
-  'Raises 55000 if it is attached otherwise, 42P01 if there is no table conversations.';
+  'Trigger after insert on messages, for each statement, with the new rows as "inserted": raises updated_at of their conversations in the '
+  'same schema, in the order of ids, to the newest created_at but never beyond the clock, as the owner of messages. Raises 55000 if it is '
+  'attached in another way, 42P01 if there is no table conversations.';

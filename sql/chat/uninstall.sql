@@ -52,6 +52,6 @@ begin
 end
 $$;
 comment on function campfire.uninstall(name) is
-  'Forgets an installation: takes its tables out of the publications, and its triggers off them. Tables that are there stay, with their '
-  'rows, policies and grants: drop the schema, or keep them as your own. Superuser. Raises 42501, 42704 if campfire is not installed there. '
-  'Example: select campfire.uninstall(''chat'');';
+  'Forgets an installation: takes its tables out of the publications, and removes campfire''s triggers from them. The tables stay, with '
+  'their rows, policies and grants: drop the schema, or keep them as your own. Superuser. Raises 42501, 42704 if campfire is not '
+  'installed there. Example: select campfire.uninstall(''chat'');';

@@ -5,7 +5,8 @@ insert into campfire.setting_defaults (name, value, description) values
   ('broadcast_organization_bytes_max', '65536', 'The same on channels of an organization.');
 
 comment on function campfire.is_reserved_event(text) is
-  'Internal. Whether an event''s name, in any spelling that clients take for the same, tells what committed, so that nobody else may say it.';
+  'Internal. Whether an event name, in any spelling that clients treat as equal, stands for a committed change, so that no sender may use '
+  'it.';
 
 create function campfire.public_channels_denied() returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
@@ -13,7 +14,8 @@ return coalesce((
   select bool_and(s.public_channels is false) from campfire.slots as s
   join pg_catalog.pg_replication_slots as r on r.slot_name = s.slot_name and r.database = pg_catalog.current_database()), false);
 comment on function campfire.public_channels_denied() is
-  'Internal. Whether every relay of this database said that it lets nobody join public channels outside org:. False if none has said anything.';
+  'Internal. Whether every relay of this database has reported that it lets nobody join public channels outside org:. False if none has '
+  'reported.';
 
 create function campfire.warn_of_denied_public_channels(channel text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -28,7 +30,7 @@ begin
 end
 $$;
 comment on function campfire.warn_of_denied_public_channels(text) is
-  'Internal. A WARNING to the sender where what is sent to the public channel of this name can reach nobody.';
+  'Internal. Warns the sender if an event for the public channel of this name can reach nobody.';
 
 create function campfire.broadcast(channel text, event text, payload jsonb) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -59,7 +61,7 @@ begin
     raise exception using
       errcode = 'insufficient_privilege',
       message = format('event "%s" is reserved on channels of an organization', event),
-      detail = 'message:, conversation:, read:, agent: and campfire:, in any case, tell what committed; nobody else may say it.',
+      detail = 'Names that begin with message:, conversation:, read:, agent: or campfire:, in any letter case, are for committed changes alone.',
       hint = 'Choose another name.';
   end if;
   bytes_max := campfire.setting(case when scope = 'other' then 'broadcast_bytes_max' else 'broadcast_organization_bytes_max' end);
@@ -77,8 +79,8 @@ begin
 end
 $$;
 comment on function campfire.broadcast(text, text, jsonb) is
-  'Sends an event to the subscribers of a channel when the transaction commits, and never if it does not. EXECUTE for service_role '
-  'only. Raises 22023 for a malformed channel or event, 42501 for an event that is reserved on channels of an organization, 54000 for '
-  'a payload above the settings broadcast_bytes_max and broadcast_organization_bytes_max, 22004 for null. Outside org: it goes to the public '
-  'channel of that name; a WARNING says so if the relay denies public channels. '
-  'Example: select campfire.broadcast(''news'', ''published'', ''{"id": 7}'');';
+  'Sends an event to the subscribers of a channel if and when the transaction commits. EXECUTE for service_role only. Raises 22023 for a '
+  'malformed channel or event, 42501 for an event that is reserved on channels of an organization, 54000 for a payload above the settings '
+  'broadcast_bytes_max and broadcast_organization_bytes_max, 22004 for null. Outside org:, the event goes to the public channel of that '
+  'name; a WARNING says so if the relay denies public channels. Example: select campfire.broadcast(''news'', ''published'', ''{"id": '
+  '7}'');';

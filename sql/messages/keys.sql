@@ -13,9 +13,10 @@ create table campfire.broadcast_keys (
   created_at timestamptz not null default now()
 );
 comment on table campfire.broadcast_keys is
-  'Keys by which the relay knows messages of campfire''s own; the one with the highest id signs. Never dumped. See campfire.rotate_broadcast_key().';
+  'Keys by which the relay recognizes campfire''s own messages; the one with the highest id signs. Not included in dumps. See '
+  'campfire.rotate_broadcast_key().';
 comment on sequence campfire.broadcast_keys_id_seq is 'Internal. Numbers of keys.';
-comment on column campfire.broadcast_keys.id is 'Number of the key; stands in each message.';
+comment on column campfire.broadcast_keys.id is 'Number of the key; each message contains it.';
 comment on column campfire.broadcast_keys.key is 'The secret.';
 comment on column campfire.broadcast_keys.created_at is 'When it was made.';
 
@@ -41,12 +42,12 @@ begin
 end
 $$;
 comment on function campfire.rotate_broadcast_key() is
-  'Makes a new key for campfire.broadcast(), and forgets all but the one before it, by which messages still in the WAL are known. '
-  'Returns its number. Superuser. Raises 42501. Example: select campfire.rotate_broadcast_key();';
+  'Makes a new key for campfire.broadcast(), and deletes all but the one before it, which still verifies messages that are in the WAL. '
+  'Returns the number of the new key. Superuser. Raises 42501. Example: select campfire.rotate_broadcast_key();';
 
 select campfire.rotate_broadcast_key();
 
 comment on function campfire.emit(text, text) is
   'Internal. Writes a signed, transactional logical message: "v1 KEY HMAC", a line feed, the body. The HMAC-SHA256, in hexadecimal, is '
-  'over prefix, oid of the database, xid of the transaction in 64 bits and body, with line feeds between them, in UTF-8. '
-  'Raises 54000 for a body above 16 MiB.';
+  'over prefix, oid of the database, xid of the transaction in 64 bits and body, with line feeds between them, in UTF-8. Raises 54000 for '
+  'a body larger than 16 MiB.';

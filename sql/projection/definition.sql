@@ -19,7 +19,8 @@ begin
 end
 $$;
 comment on function campfire.name_around(text, text, text) is
-  'Internal. A name made of another: if it would be longer than 63 bytes, the other is cut after a whole character and eight digits of its md5 follow.';
+  'Internal. A name that contains another: if it would be longer than 63 bytes, the other is cut after a whole character, and eight '
+  'digits of its md5 follow.';
 
 -- What a projection is made of --------------------------------------------------------------------------------------
 
@@ -41,8 +42,8 @@ begin
 end
 $$;
 comment on function campfire.projected_type(regtype) is
-  'Type that a value of this type has in a mirror: itself or what its domain is over if that is scalar, text for enums and network '
-  'addresses, null for what is not projected. Example: select campfire.projected_type(''inet'');';
+  'Type that a value of this type has in a mirror: the type itself (of a domain, its base type) if that is scalar, text for enums and '
+  'network addresses, null if it cannot be projected. Example: select campfire.projected_type(''inet'');';
 
 create function campfire.type_without_length(type regtype) returns text
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -64,7 +65,7 @@ begin
 end
 $$;
 comment on function campfire.type_modifier(regtype, integer) is
-  'Internal. Length or precision of a column''s values as Postgres stores it, also where a domain sets it; -1 if there is none.';
+  'Internal. Length or precision of a column''s values as Postgres stores it, including one that a domain sets; -1 if there is none.';
 
 create function campfire.default_projection(source regclass) returns text[]
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -98,7 +99,7 @@ return (
   from campfire.projections as p where p.source = projection_query.source
 );
 comment on function campfire.projection_query(regclass) is
-  'Internal. The query whose rows the mirror should hold; null for a table without projection.';
+  'Internal. The query whose rows the mirror should hold; null for a table without a projection.';
 
 create function campfire.require_projection(source regclass) returns campfire.projections
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$

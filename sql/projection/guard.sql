@@ -95,8 +95,8 @@ begin
 end
 $$;
 comment on function campfire.projection_problem(regclass) is
-  'Internal. What would break writes to a projected table, and SQL that lets the change pass; null if nothing. Cuts: writes go on, '
-  'and the mirror gets less than the values.';
+  'Internal. What would break writes to a projected table, and SQL that lets the change pass; null if nothing would. cuts: writes would '
+  'still succeed, but the mirror would hold shortened values.';
 
 create function campfire.refuse_projection_problems(sources oid[], touched oid[] default '{}') returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -130,8 +130,8 @@ begin
 end
 $$;
 comment on function campfire.refuse_projection_problems(oid[], oid[]) is
-  'Internal. Raises 55000 if one of these projections would no longer work; warns of one whose mirror cuts values, unless the mirror is '
-  'what was touched.';
+  'Internal. Raises 55000 if one of these projections would stop working; warns of one whose mirror would shorten values, unless the '
+  'command changed that mirror.';
 
 create function campfire.guard_projections() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -248,8 +248,8 @@ begin
 end
 $$;
 comment on function campfire.guard_projections() is
-  'Internal event trigger. Follows renames of projected columns and new partitions; raises 55000 if a command would make writes to a '
-  'projected table fail. The hint is SQL that lets it pass.';
+  'Internal event trigger. Follows renames of projected columns, and new partitions; raises 55000 if a command would make writes to a '
+  'projected table fail. The hint is SQL that lets the command pass.';
 
 create function campfire.guard_projection_drops() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -315,7 +315,7 @@ begin
 end
 $$;
 comment on function campfire.guard_projection_drops() is
-  'Internal event trigger. Raises 55000 if dropping something would make writes to a projected table fail. The hint is SQL that lets it pass.';
+  'Internal event trigger. Raises 55000 if a drop would make writes to a projected table fail. The hint is SQL that lets it pass.';
 
 create event trigger campfire_projections on ddl_command_end
   when tag in ('ALTER TABLE', 'CREATE TABLE', 'CREATE TRIGGER', 'CREATE FUNCTION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER SCHEMA', 'ALTER TYPE',
@@ -326,5 +326,5 @@ comment on event trigger campfire_projections is
   'then on again: alter event trigger campfire_projections enable; and look at campfire.verify_projection().';
 create event trigger campfire_projections_drop on sql_drop execute function campfire.guard_projection_drops();
 comment on event trigger campfire_projections_drop is
-  'campfire: keeps what projections need from being dropped. Switch off: alter event trigger campfire_projections_drop disable; '
-  'then on again: alter event trigger campfire_projections_drop enable;';
+  'campfire: refuses drops of what projections need. Switch off: alter event trigger campfire_projections_drop disable; then on again: '
+  'alter event trigger campfire_projections_drop enable;';

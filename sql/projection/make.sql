@@ -16,7 +16,7 @@ begin
 end
 $$;
 comment on function campfire.attach_projection(regclass, regclass, name[], name[], text[]) is
-  'Internal. Registers a projection and hangs its triggers on the source; used by campfire.install() as well.';
+  'Internal. Registers a projection and adds its triggers to the source. Also used by campfire.install().';
 
 create function campfire.note_definitions(source regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -41,7 +41,7 @@ begin
 end
 $$;
 comment on function campfire.note_definitions(regclass) is
-  'Internal. Writes what a mirror''s columns are made of into their comments, where it is not the column of the same name.';
+  'Internal. Records in the comment of each column of a mirror what it is made from, unless that is the column of the same name.';
 
 create function campfire.has_row_trigger(relation regclass) returns boolean
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -50,7 +50,7 @@ return exists (
   where t.tgrelid = relation and t.tgfoid = 'campfire.sync_realtime_conversations()'::regprocedure and t.tgtype & 1 = 1
 );
 comment on function campfire.has_row_trigger(regclass) is
-  'Internal. Whether the trigger that keeps a mirror hangs on a table, by whatever name.';
+  'Internal. Whether a table has the trigger that maintains its mirror, under any name.';
 
 create function campfire.attach_triggers(source regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -69,8 +69,7 @@ begin
   perform campfire.attach_truncate_triggers(source);
 end
 $$;
-comment on function campfire.attach_triggers(regclass) is
-  'Internal. Hangs the triggers of a projection on its source, as far as they are not there.';
+comment on function campfire.attach_triggers(regclass) is 'Internal. Adds the triggers of a projection that its source does not have.';
 
 create function campfire.attach_truncate_triggers(source regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -95,7 +94,7 @@ begin
 end
 $$;
 comment on function campfire.attach_truncate_triggers(regclass) is
-  'Internal. Hangs the trigger for TRUNCATE on a projected table and on those of its partitions that have none yet.';
+  'Internal. Adds the trigger for TRUNCATE to a projected table and to those of its partitions that have none yet.';
 
 create function campfire.require_projectable(source regclass) returns void
 language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
@@ -133,13 +132,13 @@ begin
     raise exception using
       errcode = 'object_not_in_prerequisite_state',
       message = format('%s has no primary key', qualified),
-      detail = 'By its primary key a row is found in the mirror.',
+      detail = 'A row is found in the mirror by its primary key.',
       hint = format('alter table %s add primary key (...); with the columns that identify a row.', qualified);
   elsif not key.indimmediate then
     raise exception using
       errcode = 'feature_not_supported',
       message = format('the primary key of %s is deferrable', qualified),
-      detail = 'Two rows may have one key for a while, but there is one row of that key in the mirror.',
+      detail = 'Two rows may have the same key until the transaction commits, but the mirror has one row per key.',
       hint = (select format('alter table %1$s drop constraint %2$I, add constraint %2$I %3$s;', qualified, k.conname,
           regexp_replace(pg_get_constraintdef(k.oid), ' DEFERRABLE.*$', ''))
         from pg_constraint as k where k.conindid = key.indexrelid and k.contype = 'p');
@@ -235,7 +234,7 @@ begin
         detail = coalesce((
           select format('Its type %s is not scalar.', format_type(a.atttypid, a.atttypmod)) from pg_attribute as a
           where a.attrelid = source and a.attname = key and campfire.projected_type(a.atttypid::regtype) is null),
-          'By its primary key a row is found in the mirror.'),
+          'A row is found in the mirror by its primary key.'),
         hint = format('Add %s to the columns, or give the table a primary key of scalar columns.', quote_ident(key));
     end if;
     key_names := key_names || key_name;
@@ -274,8 +273,8 @@ begin
 end
 $$;
 comment on function campfire.make_projection(regclass, jsonb, boolean) is
-  'Internal. Makes the mirror of a table, closed to everybody but the owner of the source, and attaches it. Called with the items '
-  'that campfire.projection_columns() read as that owner.';
+  'Internal. Makes the mirror of a table, closed to everyone but the owner of the source, and attaches it. Called with the items that '
+  'campfire.projection_columns() read as that owner.';
 
 -- Old rows ---------------------------------------------------------------------------------------------------------
 
@@ -317,7 +316,7 @@ begin
 end
 $$;
 comment on function campfire.backfill_statement(regclass, integer) is
-  'Internal. The statement that carries the next rows to a mirror, for the owner of the source to run; null if all are there.';
+  'Internal. The statement that copies the next rows to a mirror, for the owner of the source to run; null if all are there.';
 
 create function campfire.note_backfill(source regclass, carried jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -332,7 +331,7 @@ begin
   end if;
 end
 $$;
-comment on function campfire.note_backfill(regclass, jsonb) is 'Internal. Notes how far the old rows are carried.';
+comment on function campfire.note_backfill(regclass, jsonb) is 'Internal. Records how far the copying of old rows has got.';
 
 -- Procedures cannot pin their search_path, because they commit: they name everything with its schema, and run with the
 -- caller's own rights.
@@ -349,7 +348,7 @@ begin
   if exists (select from campfire.projections as p where p.source operator(pg_catalog.=) create_projection.source and not p.complete)
     and columns is null then
     perform campfire.mend_projection(source);
-    raise notice '% is projected already; carrying on with the old rows', campfire.qualified_name(source);
+    raise notice '% is already projected; continuing with the old rows', campfire.qualified_name(source);
   else
     perform campfire.start_projection(source, columns);
   end if;
@@ -361,7 +360,7 @@ begin
     exit when moved operator(pg_catalog.=) 0;
     carried := carried operator(pg_catalog.+) moved;
     if carried operator(pg_catalog.%) 100000 operator(pg_catalog.<) moved then
-      raise notice '%: % rows carried', campfire.qualified_name(source), carried;
+      raise notice '%: % rows copied', campfire.qualified_name(source), carried;
     end if;
   end loop;
   select campfire.qualified_name(p.mirror) into mirror
@@ -371,8 +370,9 @@ begin
 end
 $$;
 comment on procedure campfire.create_projection(regclass, text[], integer) is
-  'Makes realtime_<source> beside a table and keeps it up to date: first mirror and triggers, then the old rows in committed batches, '
-  'so that nobody waits. Items are columns, or expressions as in a select list; without them, all that can be projected, and a NOTICE '
-  'names the rest. Called again after a crash it goes on. For the owner of the table. Raises 2D000 inside a transaction block, 42501, '
-  '0A000 and 55000 for tables, columns and keys that cannot be projected, 42P17 for an expression that is not immutable, 42710, 42P07. '
-  'Example: call campfire.create_projection(''orders'', array[''id'', ''state'', ''customer->>''''plan'''' as plan'']);';
+  'Makes realtime_<source> beside a table and keeps it up to date: first the mirror and the triggers, then the old rows in committed '
+  'batches, so that no other session waits. Items are columns, or expressions as in a select list; without items, all columns that can be '
+  'projected, and a NOTICE names the rest. Called again after a crash, it continues. For the owner of the table. Raises 2D000 inside a '
+  'transaction block, 42501, 0A000 and 55000 for tables, columns and keys that cannot be projected, 42P17 for an expression that is not '
+  'immutable, 42710, 42P07. Example: call campfire.create_projection(''orders'', array[''id'', ''state'', ''customer->>''''plan'''' as '
+  'plan'']);';

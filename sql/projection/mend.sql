@@ -20,7 +20,7 @@ begin
 end
 $$;
 comment on function campfire.difference_query(regclass) is
-  'Internal. The query that compares a table with its mirror; raises 42704 for a table without projection.';
+  'Internal. The query that compares a table with its mirror; raises 42704 for a table without a projection.';
 
 create function campfire.verify_projection(source regclass) returns table (key jsonb, kind text)
 language sql volatile strict set search_path = pg_catalog, pg_temp
@@ -30,9 +30,9 @@ begin atomic
   order by d -> 'key';
 end;
 comment on function campfire.verify_projection(regclass) is
-  'Rows in which a mirror differs from its table: missing, surplus or different. One snapshot sees both, so it can run at any time and '
-  'blocks nobody. For the owner of the table. Raises 42501, 42704 for a table without projection. '
-  'Example: select * from campfire.verify_projection(''orders'');';
+  'Rows in which a mirror differs from its table: missing, surplus or different. Both are read in one snapshot, so that it can run at any '
+  'time and blocks no one. For the owner of the table. Raises 42501, 42704 for a table without a projection. Example: select * from '
+  'campfire.verify_projection(''orders'');';
 
 create function campfire.repair_keys(source regclass, keys jsonb) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -75,7 +75,7 @@ begin
 end
 $$;
 comment on function campfire.repair_keys(regclass, jsonb) is
-  'Internal. Makes the mirror hold of these keys what the table holds, and returns how many rows that took.';
+  'Internal. Makes the mirror equal to the table for these keys, and returns how many rows that changed.';
 
 create procedure campfire.repair_projection(source regclass, inout repaired bigint default 0, batch_rows integer default 1000)
 language plpgsql as $$
@@ -106,10 +106,10 @@ begin
 end
 $$;
 comment on procedure campfire.repair_projection(regclass, bigint, integer) is
-  'Mends a projection: first its registration, triggers, and mirror, if they were lost or are not as they must be, as after a restore '
-  'of a part; then the rows that campfire.verify_projection() finds, and no others, in committed batches under the locks of a writer. '
-  'Returns how many. Each is an event of the mirror. For the owner of the table. Raises 2D000 inside a transaction block, 42501, 42704. '
-  'Example: call campfire.repair_projection(''orders'');';
+  'Repairs a projection: first its registration, triggers and mirror, if they were lost or altered, as after a partial restore; then only '
+  'those rows that campfire.verify_projection() finds, in committed batches under the locks of a writer. Returns how many. Each is an '
+  'event of the mirror. For the owner of the table. Raises 2D000 inside a transaction block, 42501, 42704. Example: call '
+  'campfire.repair_projection(''orders'');';
 
 create function campfire.unmake_projection(source regclass, unpublish boolean) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -172,6 +172,6 @@ comment on function campfire.unmake_projection(regclass, boolean) is
   'Internal. What campfire.drop_projection() does, as the owner of the extension.';
 
 comment on function campfire.drop_projection(regclass, boolean) is
-  'Drops a mirror and the triggers that keep it; the table stays as it is. A mirror that is published or routed is only dropped with '
-  'unpublish => true, which takes both away. For the owner of the table. Raises 42501, 42704 for a table without projection, 55000 for a '
-  'mirror in use, or the one of campfire.install(). Example: select campfire.drop_projection(''orders'');';
+  'Drops a mirror and the triggers that maintain it; the table stays as it is. A mirror that is published or routed is dropped only with '
+  'unpublish => true, which ends both. For the owner of the table. Raises 42501, 42704 for a table without a projection, 55000 for a '
+  'mirror in use, or for the one of campfire.install(). Example: select campfire.drop_projection(''orders'');';

@@ -8,7 +8,7 @@ return pg_catalog.current_setting('application_name') = 'pg_restore'
   -- The head of every dump as a script, which psql runs.
   or pg_catalog.current_setting('check_function_bodies') = 'off' and pg_catalog.current_setting('row_security') = 'off';
 comment on function campfire.is_restoring() is
-  'Internal. Whether this session runs a dump: things then come in any order, and the dump brings what is missing.';
+  'Internal. Whether this session runs a dump: objects then come in any order, and the dump brings what is missing.';
 
 create function campfire.cut_columns(source regclass) returns table (column_name name, type_name text, source_type text, definition text)
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -25,8 +25,8 @@ begin atomic
       m.modifier = a.atttypmod or a.atttypid = 'varchar'::regtype and m.modifier between 0 and a.atttypmod), false);
 end;
 comment on function campfire.cut_columns(regclass) is
-  'Internal. Columns of a mirror that have a length or precision which does not hold every value of the source. As '
-  'campfire.create_projection() makes them, they have none.';
+  'Internal. Columns of a mirror whose length or precision cannot hold every value of the source. Columns that '
+  'campfire.create_projection() makes have neither.';
 
 create function campfire.described_projection(source regclass) returns campfire.projection_remains
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
@@ -74,8 +74,8 @@ begin
 end
 $$;
 comment on function campfire.described_projection(regclass) is
-  'Internal. What the projection of a table was whose registration is gone: as it was noted when the tables were dropped, else as the '
-  'mirror beside it is described by its columns and their comments. Null if there is neither.';
+  'Internal. The projection that a table had whose registration is gone: as recorded when the tables were dropped, else as the columns of '
+  'the mirror beside it and their comments describe it. Null if there is neither.';
 
 create function campfire.missing_key(source regclass) returns text
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -91,7 +91,8 @@ return (
   having pg_catalog.count(*) > 0
 );
 comment on function campfire.missing_key(regclass) is
-  'Internal. SQL that makes the primary key which a projected table had before it came back from a dump without; null if it has one.';
+  'Internal. SQL that makes the primary key that a projected table had before it came back from a dump without it; null if the table has '
+  'one.';
 
 create function campfire.adopt_projection(source regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -113,7 +114,7 @@ begin
     raise exception using
       errcode = 'object_not_in_prerequisite_state',
       message = format('%s has no primary key', campfire.qualified_name(source)),
-      detail = 'By its primary key a row is found in the mirror.',
+      detail = 'A row is found in the mirror by its primary key.',
       hint = campfire.missing_key(source);
   end if;
   perform campfire.require_projectable(source);
@@ -124,7 +125,8 @@ begin
 end
 $$;
 comment on function campfire.adopt_projection(regclass) is
-  'Internal. Registers a projection again whose tables came back from a dump. Raises 42704 if there was none, and what forbids one.';
+  'Internal. Registers a projection again after its tables came back from a dump. Raises 42704 if there was none, and the error of a '
+  'table that cannot have one.';
 
 create function campfire.resume_projection(source regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -148,7 +150,7 @@ exception when others then
 end
 $$;
 comment on function campfire.resume_projection(regclass) is
-  'Internal. Registers a projection again as soon as its table has the trigger and everything else is in order; otherwise changes nothing.';
+  'Internal. Registers a projection again once its table has the trigger and everything else is in order; otherwise changes nothing.';
 
 create function campfire.mend_parts(source regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -182,7 +184,7 @@ begin
 end
 $$;
 comment on function campfire.mend_parts(regclass) is
-  'Internal. Brings registration, mirror and triggers of a projection into order: what campfire.repair_projection() does before the rows.';
+  'Internal. Restores registration, mirror and triggers of a projection: what campfire.repair_projection() does before the rows.';
 
 create function campfire.note_repaired(source regclass) returns void
 language sql set search_path = pg_catalog, pg_temp
@@ -191,7 +193,7 @@ begin atomic
   -- Every row is there now.
   delete from campfire.projection_backfills as b where b.source = note_repaired.source;
 end;
-comment on function campfire.note_repaired(regclass) is 'Internal. Notes that table and mirror hold the same.';
+comment on function campfire.note_repaired(regclass) is 'Internal. Records that table and mirror hold the same.';
 
 create function campfire.check_projections()
 returns table (relation regclass, column_name name, type_name text, problem text, fix text)
@@ -259,8 +261,8 @@ begin
 end
 $$;
 comment on function campfire.check_projections() is
-  'What is wrong with projections, and SQL that mends it; no rows: nothing. It does not compare rows: campfire.verify_projection() does. '
-  'Part of campfire.check_publication(). Example: select * from campfire.check_projections();';
+  'Problems of projections, each with SQL that fixes it; no rows if there are none. It does not compare rows: '
+  'campfire.verify_projection() does. Part of campfire.check_publication(). Example: select * from campfire.check_projections();';
 
 -- Rows of partitions that went ------------------------------------------------------------------------------------------
 
@@ -296,5 +298,4 @@ begin
     where u.name = any (projection.key_columns)));
 end
 $$;
-comment on function campfire.delete_surplus(regclass) is
-  'Internal. Deletes from a mirror what its table does not have.';
+comment on function campfire.delete_surplus(regclass) is 'Internal. Deletes the rows of a mirror that its table does not have.';

@@ -101,10 +101,9 @@ begin atomic
     else not campfire.replica_identity_columns(t.root) @> needed.columns end;
 end;
 comment on function campfire.publication_verdict(name) is
-  'Internal. The one verdict on a publication''s tables, asked by campfire.check_publication() and by the guard: what in it would '
-  'break a subscriber (kinds all_tables, schema, column), a writer (identity_missing, identity_uncovered, identity_generated, '
-  'filter_uncovered), or the '
-  'routing of deleted and moved rows (identity_partition, identity_unroutable).';
+  'Internal. The one check of a publication''s tables, used by campfire.check_publication() and by the guard: what in it would break a '
+  'subscriber (kinds all_tables, schema, column), a writer (identity_missing, identity_uncovered, identity_generated, filter_uncovered), '
+  'or the routing of deleted and moved rows (identity_partition, identity_unroutable).';
 
 create function campfire.generated_identity_fix(publication name, root regclass, relation regclass, generated name) returns text
 language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
@@ -161,7 +160,7 @@ begin
 end
 $$;
 comment on function campfire.publication_refusal(name) is
-  'Internal. Why the relay refuses to read a publication at all, and SQL that mends it. What concerns single tables keeps it from nothing.';
+  'Internal. Why the relay refuses to read a publication as a whole, and SQL that fixes it. A problem of a single table is no such reason.';
 
 create function campfire.check_publication(publication name default null)
 returns table (relation regclass, column_name name, type_name text, problem text, fix text)
@@ -245,6 +244,7 @@ begin
 end
 $$;
 comment on function campfire.check_publication(name) is
-  'What is wrong with a publication, and SQL that mends it; no rows: nothing. Asks also whether the tables of every installation and their '
-  'columns are there, whether a table was replaced by another of its name, whether routes reach anybody, and whether wal_level lets the '
-  'relay read. Without a name: all that campfire looks after. Example: select * from campfire.check_publication();';
+  'Problems of a publication, each with SQL that fixes it; no rows if there are none. Also checks whether the tables of every '
+  'installation and their columns are there, whether a table was replaced by another of the same name, whether routes reach anyone, and '
+  'whether the relay can read under wal_level. Without a name: all publications that campfire maintains. Example: select * from '
+  'campfire.check_publication();';

@@ -8,7 +8,8 @@ create table campfire.publication_oids (
   publication oid primary key,
   name name not null unique
 );
-comment on table campfire.publication_oids is 'Internal. Managed publications by oid, so that the guard can follow a rename; never dumped.';
+comment on table campfire.publication_oids is
+  'Internal. Managed publications by oid, so that the guard can follow a rename. Not included in dumps.';
 
 create function campfire.remember_publications() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -27,7 +28,7 @@ begin
 end
 $$;
 comment on function campfire.remember_publications() is
-  'Internal event trigger: notes the oids of managed publications before a command on publications.';
+  'Internal event trigger: records the oids of managed publications before a command on publications.';
 
 create function campfire.publish_anew(publication name, root regclass, identity text, dropped name[] default '{}') returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
@@ -117,7 +118,7 @@ begin
 end
 $$;
 comment on function campfire.guard_fix(name, text, regclass, regclass, name, name) is
-  'Internal. SQL that mends what the guard refused, for the state before the refused command.';
+  'Internal. SQL that fixes what the guard refused, for the state before the refused command.';
 
 create function campfire.refuse(publication name, problems jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -141,7 +142,7 @@ begin
     -- with --clean drops these before the table.
     raise warning using
       errcode = 'object_not_in_prerequisite_state',
-      message = problem ->> 'problem', detail = 'Let through because the session restores a dump.', hint = fix;
+      message = problem ->> 'problem', detail = 'Allowed, because the session restores a dump.', hint = fix;
     return;
   end if;
   perform campfire.refuse_command(
@@ -150,7 +151,7 @@ begin
 end
 $$;
 comment on function campfire.refuse(name, jsonb) is
-  'Internal. Raises 0A000 or 55000 for what the guard found, with SQL that mends the first problem.';
+  'Internal. Raises 0A000 or 55000 for what the guard found, with SQL that fixes the first problem.';
 
 create function campfire.guard_publications() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -263,9 +264,10 @@ begin
 end
 $$;
 comment on function campfire.guard_publications() is
-  'Internal event trigger. Raises 0A000 if a managed publication would carry a column that is not scalar, all tables or a schema; '
-  '55000 if a published table would lose its replica identity, or its column list or row filter go beyond it, or if a mirror''s or a '
-  'partition''s would not suffice to route its rows; partitions that are made or attached get that of their table. 55000 in a transaction that is repeatable read or serializable. The hint is SQL that mends it.';
+  'Internal event trigger. Raises 0A000 if a managed publication would carry a column that is not scalar, all tables, or a schema; 55000 '
+  'if a published table would lose its replica identity, if its column list would not cover that identity or its row filter would use '
+  'columns outside it, or if the identity of a mirror or a partition would not suffice to route its rows. Partitions that are made or '
+  'attached get the identity of their table. 55000 also in a repeatable read or serializable transaction. The hint is SQL that fixes it.';
 
 create function campfire.guard_drops() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -330,21 +332,20 @@ begin
 end
 $$;
 comment on function campfire.guard_drops() is
-  'Internal event trigger. Raises 55000 if dropping something would take a table out of a managed publication, or a published '
-  'table''s replica identity away. The hint is SQL that mends it.';
+  'Internal event trigger. Raises 55000 if a drop would take a table out of a managed publication, or remove a published table''s replica '
+  'identity. The hint is SQL that fixes it.';
 
 create event trigger campfire_remember on ddl_command_start
   when tag in ('CREATE PUBLICATION', 'ALTER PUBLICATION', 'DROP PUBLICATION')
   execute function campfire.remember_publications();
-comment on event trigger campfire_remember is
-  'campfire: by this the guard can follow renames of publications.';
+comment on event trigger campfire_remember is 'campfire: lets the guard follow renames of publications.';
 create event trigger campfire_guard on ddl_command_end
   when tag in ('CREATE PUBLICATION', 'ALTER PUBLICATION', 'CREATE TABLE', 'ALTER TABLE', 'ALTER TYPE')
   execute function campfire.guard_publications();
 comment on event trigger campfire_guard is
-  'campfire: keeps managed publications scalar and writers unbroken. Switch off: alter event trigger campfire_guard disable; '
-  'then on again: alter event trigger campfire_guard enable; and look at campfire.check_publication().';
+  'campfire: keeps managed publications scalar, and writes to their tables working. Switch off: alter event trigger campfire_guard '
+  'disable; then on again: alter event trigger campfire_guard enable; and look at campfire.check_publication().';
 create event trigger campfire_guard_drop on sql_drop execute function campfire.guard_drops();
 comment on event trigger campfire_guard_drop is
-  'campfire: keeps published tables and their replica identities from being dropped along. Switch off: '
-  'alter event trigger campfire_guard_drop disable; then on again: alter event trigger campfire_guard_drop enable;';
+  'campfire: refuses drops that would take a published table or its replica identity along. Switch off: alter event trigger '
+  'campfire_guard_drop disable; then on again: alter event trigger campfire_guard_drop enable;';

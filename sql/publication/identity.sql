@@ -19,7 +19,7 @@ return (
   from pg_catalog.pg_class as c where c.oid = relation
 );
 comment on function campfire.replica_identity_columns(regclass) is
-  'Columns by which a deleted row is known to subscribers; null if the table has no replica identity.';
+  'Columns that identify a deleted row to subscribers; null if the table has no replica identity.';
 
 create function campfire.suggested_identity(relation regclass) returns text
 language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
@@ -88,7 +88,7 @@ begin
 end
 $$;
 comment on function campfire.suggested_identity(regclass) is
-  'Internal. SQL that gives a table the replica identity it needs, of scalar columns.';
+  'Internal. SQL that gives a table the replica identity it needs, made of scalar columns.';
 
 -- Rows of a partitioned table are logged by the partition that holds them, each by its own replica identity; Postgres
 -- never passes the table's on to its partitions.
@@ -104,7 +104,8 @@ return (
       and coalesce(k.name <> all (campfire.replica_identity_columns(p.relid)), true))
 );
 comment on function campfire.logged_columns(regclass) is
-  'Internal. Columns that are known of an old row wherever it is stored: those of the replica identity of the table and of each of its partitions.';
+  'Internal. Columns of an old row that the WAL holds, whichever partition stores the row: those in the replica identity of the table and '
+  'of each of its partitions.';
 
 create function campfire.partition_identity_fix(root regclass, leaf regclass) returns text
 language plpgsql stable strict set search_path = pg_catalog, pg_temp as $$
@@ -133,7 +134,7 @@ begin
 end
 $$;
 comment on function campfire.partition_identity_fix(regclass, regclass) is
-  'Internal. SQL that gives a partition the replica identity of its partitioned table; null if it logs as much already.';
+  'Internal. SQL that gives a partition the replica identity of its partitioned table; null if the partition already logs as much.';
 
 create function campfire.align_partitions(root regclass, but oid[] default '{}') returns integer
 language plpgsql strict set search_path = pg_catalog, pg_temp as $$
@@ -158,5 +159,5 @@ begin
 end
 $$;
 comment on function campfire.align_partitions(regclass, oid[]) is
-  'Gives each partition of a table, but those named, the table''s replica identity, which Postgres does not pass on; returns how many had another. '
-  'publish() and the guard call it. Example: select campfire.align_partitions(''orders'');';
+  'Gives each partition of a table, except those named, the table''s replica identity, which Postgres does not pass on. Returns how many '
+  'had another. publish() and the guard call it. Example: select campfire.align_partitions(''orders'');';

@@ -13,7 +13,7 @@ return (
   where p.pubname = publication and r.prrelid = relation
 );
 comment on function campfire.column_list(name, regclass) is
-  'Column list with which a publication carries a table; null if it carries all columns, or does not carry the table.';
+  'Column list with which a publication carries a table; null if it carries all columns or does not carry the table.';
 
 create function campfire.filter_columns(publication name, relation regclass) returns name[]
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -62,7 +62,7 @@ begin atomic
   from pg_catalog.pg_settings as s where s.name = 'wal_level' and s.setting <> 'logical';
 end;
 comment on function campfire.wal_level_problem() is
-  'Internal. A row if the server writes too little into the WAL for the relay, with the setting that mends it.';
+  'Internal. One row if the server writes too little into the WAL for the relay, with the setting that fixes it.';
 
 -- Making them -----------------------------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ begin
     raise exception using
       errcode = 'object_not_in_prerequisite_state',
       message = format('publication "%s" publishes all tables', publication),
-      detail = 'It carries every column of every table, also those that are not scalar.',
+      detail = 'It carries every column of every table, including those that are not scalar.',
       hint = format('drop publication %1$I; select campfire.create_publication(%1$L);', publication);
   end if;
   select * into source from pg_class as c where c.oid = relation;
@@ -226,10 +226,10 @@ begin
 end
 $$;
 comment on function campfire.publish(name, regclass, name[]) is
-  'Adds a table to a publication, or changes its column list. Without columns: all that may be published, with a NOTICE for the rest; '
-  'a table with replica identity full goes without a list. Raises 0A000 for a column that is not scalar, 55000 if the replica identity '
-  'is missing or not in the list, 42704, 42P01, 42703 for what does not exist; the hint is SQL that mends it. '
-  'Example: select campfire.publish(''campfire'', ''orders'', ''{id,state,total}'');';
+  'Adds a table to a publication, or changes its column list. Without columns, all that may be published are carried, and a NOTICE names '
+  'the rest; a table with replica identity full gets no list. Raises 0A000 for a column that is not scalar, 55000 if the replica identity '
+  'is missing or not in the list, 42704, 42P01, 42703 for what does not exist; the hint is SQL that fixes it. Example: select '
+  'campfire.publish(''campfire'', ''orders'', ''{id,state,total}'');';
 
 create function campfire.publish_without(publication name, relation regclass, columns name[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -244,9 +244,9 @@ begin
 end
 $$;
 comment on function campfire.publish_without(name, regclass, name[]) is
-  'Takes columns out of the list with which a publication carries a table, so that they can be dropped; a row filter that uses them '
-  'goes with them, with a NOTICE. Raises what campfire.publish() raises. '
-  'Example: select campfire.publish_without(''campfire'', ''orders'', ''{state}'');';
+  'Takes columns out of the list with which a publication carries a table, so that they can be dropped. A row filter that uses them is '
+  'removed as well, with a NOTICE. Raises the errors of campfire.publish(). Example: select campfire.publish_without(''campfire'', '
+  '''orders'', ''{state}'');';
 
 create function campfire.unpublish(publication name, relation regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -261,7 +261,8 @@ begin
 end
 $$;
 comment on function campfire.unpublish(name, regclass) is
-  'Takes a table out of a publication; a NOTICE if it is not in it. Example: select campfire.unpublish(''campfire'', ''orders'');';
+  'Takes a table out of a publication; a NOTICE if the publication does not carry it. Example: select campfire.unpublish(''campfire'', '
+  '''orders'');';
 
 create function campfire.create_publication(publication name default 'campfire', tables regclass[] default null) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -290,7 +291,7 @@ begin
         raise exception using
           errcode = 'duplicate_object',
           message = format('publication "%s" already exists and is not campfire''s', made.name),
-          detail = 'campfire leaves publications alone that it did not make.',
+          detail = 'campfire does not change a publication that it did not make.',
           hint = format('Choose another name, or if nobody needs it: drop publication %I; then repeat.', made.name);
       end if;
     else
@@ -336,7 +337,7 @@ begin
 end
 $$;
 comment on function campfire.create_publication(name, regclass[]) is
-  'Makes the publication the relay reads, and its twin <name>_control for agents and read receipts; repeated, adds what is missing. '
-  'Without tables: the standard ones of every installation, with a WARNING for one that cannot be published. Superuser. Raises 42501, '
-  '22023 for a name that is too long, 42710 if a publication of that name is not campfire''s, and for tables named here what '
-  'campfire.publish() raises. A WARNING if the server''s wal_level keeps the relay from reading. Example: select campfire.create_publication();';
+  'Makes the publication that the relay reads, and its twin <name>_control for agents and read receipts; run again, it adds what is '
+  'missing. Without tables: the standard ones of every installation, with a WARNING for each that cannot be published. Superuser. Raises '
+  '42501, 22023 for a name that is too long, 42710 if a publication of that name is not campfire''s, and for tables named here the errors '
+  'of campfire.publish(). A WARNING if the relay cannot read under the server''s wal_level. Example: select campfire.create_publication();';

@@ -30,7 +30,7 @@ begin
 end
 $$;
 comment on function campfire.give_identity(regclass, regclass) is
-  'Internal. Gives a table the replica identity of another, or what it needs as a standard table.';
+  'Internal. Gives a table the replica identity of another, or the one it needs as a standard table.';
 
 create function campfire.give_rights(old regclass, new regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -100,8 +100,8 @@ begin
 end
 $$;
 comment on function campfire.give_rights(regclass, regclass) is
-  'Internal. Gives a standard table what CREATE TABLE ... LIKE leaves behind: grants, policies, on it and of others that name it, '
-  'foreign keys from it and to it, and campfire''s triggers.';
+  'Internal. Gives a standard table what CREATE TABLE ... LIKE leaves out: grants, policies (its own, and those of other tables that name '
+  'it), foreign keys from it and to it, and campfire''s triggers.';
 
 create function campfire.replace_table(old regclass, new regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -118,7 +118,7 @@ begin
   if old is null or new is null or old = new then
     raise exception using
       errcode = 'invalid_parameter_value',
-      message = 'replace_table() needs two tables: the one of before, and the one in its place';
+      message = 'replace_table() needs two tables: the old one, and the one that takes its place';
   end if;
   if standard is not null then
     perform campfire.give_rights(old, new);
@@ -170,6 +170,7 @@ begin
 end
 $$;
 comment on function campfire.replace_table(regclass, regclass) is
-  'Puts a table in another''s place in campfire''s publications, routes and projections, with the replica identity it needs; a standard '
-  'table gets its policies, grants, triggers and foreign keys as well. For tools that change a table by making another and swapping names. '
-  'Superuser. Raises 42501, 22023, and what campfire.publish() raises. Example: select campfire.replace_table(''orders_old'', ''orders'');';
+  'Puts a table in the place of another in campfire''s publications, routes and projections, with the replica identity it needs; a '
+  'standard table gets its policies, grants, triggers and foreign keys as well. For tools that change a table by making a new one and '
+  'swapping the names. Superuser. Raises 42501, 22023, and the errors of campfire.publish(). Example: select '
+  'campfire.replace_table(''orders_old'', ''orders'');';

@@ -11,7 +11,7 @@ begin atomic
   order by m.control_of is not null, p.pubname limit 1;
 end;
 comment on function campfire.carried_columns(regclass) is
-  'Internal. The publication of campfire''s that carries a table, and the columns it carries; nulls if there is none.';
+  'Internal. The publication of campfire that carries a table, and the columns it carries; nulls if there is none.';
 
 create function campfire.published_root(relation regclass) returns regclass
 language sql stable strict set search_path = pg_catalog, pg_temp
@@ -25,12 +25,12 @@ return (
   order by a.n desc limit 1
 );
 comment on function campfire.published_root(regclass) is
-  'Internal. The partitioned table as whose rows those of a partition are published; null if as its own.';
+  'Internal. The partitioned table as which the rows of a partition are published; null if they are published as the partition''s own.';
 
 create function campfire.template_columns(channel text) returns name[]
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 return array(select m[1]::name from pg_catalog.regexp_matches(channel, '\{([^{}]*)\}', 'g') as m);
-comment on function campfire.template_columns(text) is 'Internal. The columns that a route''s channel names in braces.';
+comment on function campfire.template_columns(text) is 'Internal. The columns that the channel of a route names in braces.';
 
 create function campfire.leaves_channel_open(channel text) returns boolean
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
@@ -38,8 +38,8 @@ return channel ~ '\{' and pg_catalog.split_part(channel, '{', 1) not in ('org:',
   pg_catalog.starts_with('org:', pg_catalog.split_part(channel, '{', 1))
   or pg_catalog.starts_with('bcast:org:', pg_catalog.split_part(channel, '{', 1)));
 comment on function campfire.leaves_channel_open(text) is
-  'Internal. Whether what stands before the first column of a template could go on as org:, so that a value of the row would choose '
-  'the channel of any organization.';
+  'Internal. Whether the text before the first column of a template could continue as org:, so that a value of the row would choose the '
+  'channel of any organization.';
 
 create function campfire.unheard_columns(relation regclass, channel text)
 returns table (column_name name, type_name text)
@@ -64,7 +64,7 @@ begin atomic
     else n.type = 'uuid'::regtype or t.typname = 'citext' end;
 end;
 comment on function campfire.unheard_columns(regclass, text) is
-  'Internal. Columns that a channel of an organization names and that cannot hold a uuid: nobody could join such a channel.';
+  'Internal. Columns that a channel of an organization names although they cannot hold a uuid: nobody could join such a channel.';
 
 create function campfire.add_route(
   relation regclass, operation text, channel text, event text,
@@ -128,7 +128,7 @@ begin
     raise exception using
       errcode = 'invalid_parameter_value',
       message = format('with "%s" a row could choose the channel of any organization', channel),
-      detail = 'What stands before the first column must say which channels these are, whatever the column holds.',
+      detail = 'The text before the first column must determine which channels these are, whatever value the column has.',
       hint = format('Begin with a word and a colon: select campfire.add_route(%L, %L, %L, %L);', qualified, operation,
         'to:' || regexp_replace(channel, '^bcast:', ''), event);
   end if;
@@ -138,7 +138,7 @@ begin
     raise exception using
       errcode = 'invalid_parameter_value',
       message = format('column %s.%I of type %s cannot name a channel of an organization', qualified, unheard.column_name, unheard.type_name),
-      detail = 'Behind org: stand uuids; nobody could join the channel.',
+      detail = 'org: must be followed by uuids; nobody could join this channel.',
       hint = 'Name a column that holds a uuid, or a channel of your own, such as shop:{shop_id}.';
   end if;
 
@@ -189,7 +189,7 @@ begin
         errcode = 'object_not_in_prerequisite_state',
         message = format('column %s.%I is not in the replica identity%s', qualified, missing,
           case when missing = any (campfire.replica_identity_columns(relation)) then ' of every partition' end),
-        detail = 'Of a row before its change only the replica identity is known.',
+        detail = 'Of a row before its change, the WAL holds only the replica identity.',
         hint = case when missing = any (campfire.replica_identity_columns(relation))
           then format('select campfire.align_partitions(%L);', qualified)
           else 'Name only columns of the replica identity, or route from a mirror that has replica identity full.' end;
@@ -220,13 +220,14 @@ begin
 end
 $$;
 comment on function campfire.add_route(regclass, text, text, text, name[], name[], boolean) is
-  'Sends a published table''s inserts, updates or deletes to a channel; returns the route''s id. {column} in the channel stands for a '
-  'value of the row. columns: of the payload, without them all that are published. when_changed, of an UPDATE: only if one of these '
-  'changed. on_move, of an INSERT or DELETE: also if an update moves the row to, or away from, the channel. Superuser. Raises 42501, '
-  '22023 for a malformed channel, event or operation, or a channel nobody could join or a row could choose freely, 42703 for a column that does not exist, '
-  '55000 for a table or column that is not published, for a partition of one that is, or a column not known of old rows, '
-  '42710 for a route that exists, 55P03 if another transaction that changes routes does not end; a WARNING if the table has a projection. '
-  'Example: select campfire.add_route(''orders'', ''INSERT'', ''shop:{shop_id}'', ''order:created'');';
+  'Sends inserts, updates or deletes of a published table to a channel; returns the route''s id. {column} in the channel stands for a '
+  'value of the row. columns: those of the payload, by default all that are published. when_changed, for an UPDATE: only if one of these '
+  'changed. on_move, for an INSERT or DELETE: also if an update moves the row to, or away from, the channel. Superuser. Raises 42501, '
+  '22023 for a malformed channel, event or operation, or a channel that nobody could join or that a row could choose freely, 42703 for a '
+  'column that does not exist, 55000 for a table or column that is not published, for a partition of a published table, or for a column '
+  'whose old values the WAL does not hold, 42710 for a route that exists, 55P03 if another transaction that changes routes does not end; '
+  'a WARNING if the table has a projection. Example: select campfire.add_route(''orders'', ''INSERT'', ''shop:{shop_id}'', '
+  '''order:created'');';
 
 create function campfire.drop_route(id bigint) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -249,8 +250,8 @@ begin
 end
 $$;
 comment on function campfire.drop_route(bigint) is
-  'Removes a route that add_route() made. Superuser. Raises 42501, 42704 if there is none, 55000 for a built-in one, which can only be '
-  'switched off, 55P03 if another transaction that changes routes does not end. Example: select campfire.drop_route(1);';
+  'Removes a route that add_route() made. Superuser. Raises 42501, 42704 if there is no such route, 55000 for a built-in one, which can '
+  'only be switched off, 55P03 if another transaction that changes routes does not end. Example: select campfire.drop_route(1);';
 
 create function campfire.enable_route(id bigint, enabled boolean default true) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -289,6 +290,6 @@ begin
 end
 $$;
 comment on function campfire.enable_route(bigint, boolean) is
-  'Switches a route on or off, built-in or added. On, it also says that the table''s routes belong to it under the name it has now. '
-  'Superuser. Raises 42501, 42704 if there is none, 55P03 if another transaction that changes routes does not end. '
-  'Example: select campfire.enable_route(-929); -- message:deleted, off at first';
+  'Switches a route on or off, built-in or added. Switching on also confirms that the table''s routes belong to it under its current '
+  'name. Superuser. Raises 42501, 42704 if there is no such route, 55P03 if another transaction that changes routes does not end. '
+  'Example: select campfire.enable_route(-929); -- message:deleted, off by default';

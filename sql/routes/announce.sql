@@ -16,7 +16,7 @@ exception when lock_not_available then
   raise exception using
     errcode = 'lock_not_available',
     message = 'routes or installations are being changed in another transaction, which has not ended',
-    detail = 'The last to commit must know what the others did, so there is one at a time.',
+    detail = 'Each transaction must see the changes of those before it, so only one runs at a time.',
     hint = format('select pid, usename, state, query from pg_stat_activity where pid = any (%L);', (
       select array_agg(l.pid) from pg_locks as l
       where l.relation = 'campfire.installations'::regclass and l.granted and l.pid <> pg_backend_pid()
@@ -25,8 +25,8 @@ exception when lock_not_available then
 end
 $$;
 comment on function campfire.lock_routes() is
-  'Internal. Lets one transaction at a time change routes or installations. Waits 5 seconds, or lock_timeout if that is less; then '
-  'raises 55P03 with the processes in the way.';
+  'Internal. Lets one transaction at a time change routes or installations. Waits 5 seconds, or lock_timeout if that is less; then raises '
+  '55P03 and names the processes in the way.';
 
 create function campfire.emit_routes() returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -44,8 +44,8 @@ begin
 end
 $$;
 comment on function campfire.emit_routes() is
-  'Internal. Writes the enabled routes and the schemas of installations into the WAL, as a transactional logical message campfire.routes. One transaction at a time; '
-  'raises 55000 in one that is repeatable read or serializable, 55P03 if another has not ended.';
+  'Internal. Writes the enabled routes and the schemas of installations into the WAL, as a transactional logical message campfire.routes. '
+  'One transaction at a time: raises 55P03 if another has not ended. Raises 55000 in a repeatable read or serializable transaction.';
 
 create function campfire.routes_changed() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -54,7 +54,7 @@ begin
   return null;
 end
 $$;
-comment on function campfire.routes_changed() is 'Internal trigger: tells the relay of a change of routes.';
+comment on function campfire.routes_changed() is 'Internal trigger: tells the relay that routes changed.';
 
 create trigger routes_changed after insert or update or delete on campfire.user_routes
 for each statement execute function campfire.routes_changed();
@@ -78,7 +78,7 @@ begin
 end
 $$;
 comment on function campfire.remember_schemas() is
-  'Internal event trigger: notes the oids of the schemas of installations before one is altered.';
+  'Internal event trigger: records the oids of the schemas of installations before one is altered.';
 
 create function campfire.follow_renames() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
@@ -115,15 +115,14 @@ begin
 end
 $$;
 comment on function campfire.follow_renames() is
-  'Internal event trigger: keeps installations with their schemas. Raises 55000 in a transaction that is repeatable read or '
-  'serializable, 55P03 if another that changes routes has not ended.';
+  'Internal event trigger: updates installations when their schemas are renamed. Raises 55000 in a repeatable read or serializable '
+  'transaction, 55P03 if another transaction that changes routes has not ended.';
 
 create event trigger campfire_remember_schemas on ddl_command_start
   when tag in ('ALTER SCHEMA')
   execute function campfire.remember_schemas();
-comment on event trigger campfire_remember_schemas is 'campfire: by this renamed schemas can be followed.';
+comment on event trigger campfire_remember_schemas is 'campfire: lets installations follow renames of their schemas.';
 create event trigger campfire_follow_renames on ddl_command_end
   when tag in ('ALTER SCHEMA')
   execute function campfire.follow_renames();
-comment on event trigger campfire_follow_renames is
-  'campfire: installations follow their schemas.';
+comment on event trigger campfire_follow_renames is 'campfire: updates installations when their schemas are renamed.';

@@ -122,4 +122,4 @@ begin
 end
 $$;
 comment on function campfire.route_problems() is
-  'Internal. Routes of users that reach nobody, or whose events lack a column, as campfire.check_publication() tells it.';
+  'Internal. Routes of users that reach nobody, or whose events lack a column, for campfire.check_publication().';

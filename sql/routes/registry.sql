@@ -12,7 +12,8 @@ create table campfire.builtin_routes (
   when_changed name[] check (when_changed is null or operation = 'UPDATE'),
   enabled boolean not null
 );
-comment on table campfire.builtin_routes is 'Internal. The standard routes, once for all installations. Read campfire.routes instead.';
+comment on table campfire.builtin_routes is
+  'Internal. The standard routes, listed once for all installations. Read campfire.routes instead.';
 
 create table campfire.route_overrides (
   schema_name name,
@@ -20,7 +21,7 @@ create table campfire.route_overrides (
   enabled boolean not null,
   primary key (schema_name, key)
 );
-comment on table campfire.route_overrides is 'Built-in routes switched on or off in this database, by installation; dumped.';
+comment on table campfire.route_overrides is 'Built-in routes switched on or off in this database, by installation. Included in dumps.';
 comment on column campfire.route_overrides.schema_name is 'Schema of the installation.';
 comment on column campfire.route_overrides.key is 'Key of the route in campfire.builtin_routes.';
 comment on column campfire.route_overrides.enabled is 'Whether the route is on.';
@@ -39,8 +40,8 @@ create table campfire.user_routes (
   known_as text not null, -- schema and name of the table when somebody last said that the route belongs to it
   unique (relation, operation, channel, event)
 );
-comment on table campfire.user_routes is 'Internal. Routes made by campfire.add_route(); dumped. Read campfire.routes instead.';
-comment on sequence campfire.user_routes_id_seq is 'Internal. Ids of routes; dumped, so that none is given twice.';
+comment on table campfire.user_routes is 'Internal. Routes made by campfire.add_route(). Included in dumps. Read campfire.routes instead.';
+comment on sequence campfire.user_routes_id_seq is 'Internal. Ids of routes. Included in dumps, so that no id is given twice.';
 select pg_extension_config_dump('campfire.user_routes', 'where relation in (select oid from pg_catalog.pg_class)');
 select pg_extension_config_dump('campfire.user_routes_id_seq', '');
 
@@ -68,7 +69,8 @@ from campfire.user_routes as u
 join pg_catalog.pg_class as c on c.oid = u.relation
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace;
 comment on view campfire.routes is 'Which row change becomes which event on which channel. The relay routes by this view.';
-comment on column campfire.routes.id is 'Stable id. Of two routes that put one change on one channel the lower id wins. Built-in ones are negative.';
+comment on column campfire.routes.id is
+  'Stable id. If two routes put one change on one channel, the lower id wins. Built-in routes have negative ids.';
 comment on column campfire.routes.schema_name is 'Schema of the table.';
 comment on column campfire.routes.table_name is 'Table whose rows are routed.';
 comment on column campfire.routes.operation is 'INSERT, UPDATE or DELETE. An UPDATE route fires while the channel stays the same.';
@@ -76,11 +78,11 @@ comment on column campfire.routes.on_move is 'Whether it also fires when an upda
 comment on column campfire.routes.channel is 'Channel, with {column} for a value of the row.';
 comment on column campfire.routes.event is 'Name of the event.';
 comment on column campfire.routes.columns is 'Columns of the payload, in this order.';
-comment on column campfire.routes.when_changed is 'Fires only if one of these columns changed; null: always.';
+comment on column campfire.routes.when_changed is 'The route fires only if one of these columns changed; null: always.';
 comment on column campfire.routes.enabled is 'Whether the route is on.';
 comment on column campfire.routes.builtin is 'Whether it came with campfire.';
 comment on column campfire.routes.relation is
-  'The table of a route that add_route() made, whatever its name is; null for a built-in one, which is of the table of that name.';
+  'The table of a route that add_route() made, even after a rename; null for a built-in route, which is for whichever table has that name.';
 
 with
   message(n, channel, columns) as (values

@@ -18,7 +18,7 @@ begin
     raise exception using
       errcode = 'insufficient_privilege',
       message = format('"%s" is a channel of an organization', left(new.topic, 200)),
-      detail = 'What is said there is decided by the claims of who listens, not by policies on realtime.messages.',
+      detail = 'Access to it is decided by the claims of each client, not by policies on realtime.messages.',
       hint = format('select campfire.broadcast(%L, ''my_event'', ''{}'');', left(new.topic, 200));
   end if;
   if octet_length(new.event) > 255 then
@@ -48,7 +48,7 @@ end
 $$;
 comment on function campfire.broadcast_realtime_message() is
   'Trigger after insert on realtime.messages, for each row: writes the message into the WAL, signed. Raises 42501 for a channel of an '
-  'organization, 22023 for a malformed one and for an event whose name has more than 255 bytes, 54000 above the setting broadcast_bytes_max.';
+  'organization, 22023 for a malformed channel and for an event name of more than 255 bytes, 54000 above the setting broadcast_bytes_max.';
 
 -- By what only a superuser could have made: comments and the owner of the schema are for people to change, and a restore
 -- may leave them out. The first is the rule, the others are for what a part of a dump, or a DROP, has left.
@@ -71,8 +71,8 @@ return exists (
       where r.oid = n.nspowner and r.rolsuper and pg_catalog.obj_description(n.oid, 'pg_namespace') like 'campfire: %'))
 );
 comment on function campfire.has_supabase_api() is
-  'Whether schema realtime is there and is campfire''s: realtime.messages has campfire''s trigger, or other things stand in the schema that '
-  'only a superuser could have made. What may be wrong with it: campfire.check_supabase_api(). Example: select campfire.has_supabase_api();';
+  'Whether schema realtime exists and is campfire''s: realtime.messages has campfire''s trigger, or the schema holds other objects that '
+  'only a superuser could have made. campfire.check_supabase_api() says whether it works. Example: select campfire.has_supabase_api();';
 
 create function campfire.install_supabase_api() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $install$
@@ -111,22 +111,22 @@ begin
       constraint messages_one_payload check (payload is null or binary_payload is null)
     ) partition by range (inserted_at);
     create index messages_by_topic on realtime.messages (topic, inserted_at desc) where extension = 'broadcast' and private;
-    comment on index realtime.messages_by_topic is 'campfire: what a channel''s history is looked for by.';
+    comment on index realtime.messages_by_topic is 'campfire: finds the history of a channel.';
     alter table realtime.messages enable row level security;
     create policy messages_service on realtime.messages to service_role using (true);
-    comment on policy messages_service on realtime.messages is 'campfire: server code, everywhere.';
+    comment on policy messages_service on realtime.messages is 'campfire: server code, on all channels.';
   end if;
   comment on table realtime.messages is
     'campfire: messages of SQL for channels outside org:, one partition a day. Policies on this table decide who may join and send on private channels.';
   comment on column realtime.messages.id is 'Id of the message; what clients see as meta.id.';
   comment on column realtime.messages.topic is 'The channel, as clients name it. Policies compare realtime.topic().';
   comment on column realtime.messages.extension is 'broadcast or presence: what a policy is asked about.';
-  comment on column realtime.messages.event is 'Name of the event; a row without is not sent.';
+  comment on column realtime.messages.event is 'Name of the event; a row without one is not sent.';
   comment on column realtime.messages.payload is 'What clients receive.';
-  comment on column realtime.messages.binary_payload is 'The same, as bytes; for clients of serialization 2.0.0.';
-  comment on column realtime.messages.private is 'Whether it goes to the private channel of that name, or to the public one.';
-  comment on column realtime.messages.inserted_at is 'When it was sent, UTC; decides the partition.';
-  comment on column realtime.messages.updated_at is 'The same, for applications that read it.';
+  comment on column realtime.messages.binary_payload is 'The payload as bytes, for clients of serialization 2.0.0.';
+  comment on column realtime.messages.private is 'Whether it goes to the private channel of that name or to the public one.';
+  comment on column realtime.messages.inserted_at is 'When it was sent, in UTC; decides the partition.';
+  comment on column realtime.messages.updated_at is 'The same as inserted_at, for applications that read it.';
   if not exists (select from pg_trigger as t where t.tgrelid = 'realtime.messages'::regclass and t.tgname = 'broadcast_realtime_message_trigger') then
     create trigger broadcast_realtime_message_trigger
       after insert on realtime.messages
@@ -142,8 +142,8 @@ begin
   create or replace function realtime.topic() returns text language sql stable
   return nullif(pg_catalog.current_setting('realtime.topic', true), '');
   comment on function realtime.topic() is
-    'The channel that a policy on realtime.messages is asked about, without realtime:. '
-    'Example: create policy members on realtime.messages for select to authenticated using (realtime.topic() = ''room:7'');';
+    'The channel for which a policy on realtime.messages is evaluated, without realtime:. Example: create policy members on '
+    'realtime.messages for select to authenticated using (realtime.topic() = ''room:7'');';
 
   perform campfire.install_supabase_partitions();
 
@@ -220,7 +220,7 @@ begin
   end
   $$;
   comment on function realtime.insert_message(uuid, jsonb, bytea, text, text, boolean) is
-    'Internal. What realtime.send() and realtime.send_binary() have in common.';
+    'Internal. What realtime.send() and realtime.send_binary() share.';
 
   create or replace function realtime.send(payload jsonb, event text, topic text, private boolean default true) returns void
   language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -236,8 +236,8 @@ begin
   end
   $$;
   comment on function realtime.send(jsonb, text, text, boolean) is
-    'Sends an event to the subscribers of a channel when the transaction commits, with the caller''s rights on realtime.messages. The '
-    'payload gets an "id" where it has none. Whatever fails is a WARNING. Example: select realtime.send(''{"n": 1}'', ''ping'', ''room:7'');';
+    'Sends an event to the subscribers of a channel when the transaction commits, with the caller''s rights on realtime.messages. A '
+    'payload without an "id" gets one. A failure is a WARNING. Example: select realtime.send(''{"n": 1}'', ''ping'', ''room:7'');';
 
   create or replace function realtime.send_binary(payload bytea, event text, topic text, private boolean default true) returns void
   language sql set search_path = pg_catalog, pg_temp
@@ -245,7 +245,8 @@ begin
     select realtime.insert_message(gen_random_uuid(), null, send_binary.payload, send_binary.event, send_binary.topic, send_binary.private);
   end;
   comment on function realtime.send_binary(bytea, text, text, boolean) is
-    'The same with bytes, for clients of serialization 2.0.0. Example: select realtime.send_binary(''\x0102'', ''frame'', ''room:7'');';
+    'As realtime.send(), with a payload of bytes, for clients of serialization 2.0.0. Example: select realtime.send_binary(''\x0102'', '
+    '''frame'', ''room:7'');';
 
   create or replace function realtime.broadcast_changes(
     topic_name text, event_name text, operation text, table_name text, table_schema text,
@@ -304,9 +305,9 @@ begin
 end
 $install$;
 comment on function campfire.install_supabase_api() is
-  'Makes schema realtime, for applications of Supabase Realtime: messages, topic(), send(), send_binary(), broadcast_changes(). Ordinary '
-  'objects; run again, it brings the functions up to date and keeps rows and policies. Superuser. Raises 42501, 42P06 where another '
-  'schema realtime exists. Example: select campfire.install_supabase_api();';
+  'Makes schema realtime, for applications of Supabase Realtime: messages, topic(), send(), send_binary(), broadcast_changes(). These are '
+  'ordinary objects. Run again, it updates the functions and keeps rows and policies. Superuser. Raises 42501, 42P06 if another schema '
+  'realtime exists. Example: select campfire.install_supabase_api();';
 
 create function campfire.remove_supabase_api() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -322,7 +323,7 @@ begin
     raise exception using
       errcode = 'object_not_in_prerequisite_state',
       message = 'schema "realtime" is not campfire''s',
-      hint = 'Whoever made it knows how to remove it. Nothing was touched.';
+      hint = 'Remove it in the way it was made. Nothing was changed.';
   end if;
   -- Never CASCADE: what the application built on it names itself in the error.
   drop table if exists realtime.messages;
@@ -337,6 +338,6 @@ begin
 end
 $$;
 comment on function campfire.remove_supabase_api() is
-  'Removes what campfire.install_supabase_api() made, with the messages and the policies on them. Superuser. Raises 42501, 55000 where '
-  'schema realtime is not campfire''s, 2BP01 where something of the application depends on it or lies in it. '
-  'Example: select campfire.remove_supabase_api();';
+  'Removes what campfire.install_supabase_api() made, with the messages and the policies on them. Superuser. Raises 42501, 55000 if '
+  'schema realtime is not campfire''s, 2BP01 if an object of the application is in it or depends on it. Example: select '
+  'campfire.remove_supabase_api();';

@@ -52,7 +52,7 @@ begin
 end
 $$;
 comment on function campfire.supabase_api_damage() is
-  'Internal. What campfire.install_supabase_api() made in schema realtime and somebody changed, so that nothing would be sent or decided.';
+  'Internal. Objects of campfire.install_supabase_api() in schema realtime that were changed so that nothing would be sent or decided.';
 
 create function campfire.check_supabase_api() returns table (problem text, fix text)
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
@@ -67,5 +67,5 @@ begin
 end
 $$;
 comment on function campfire.check_supabase_api() is
-  'What keeps schema realtime from working, and SQL that mends it; no rows if all is well, or if there is none of campfire''s. The relay '
-  'logs them every hour. Example: select * from campfire.check_supabase_api();';
+  'Problems that keep schema realtime from working, each with SQL that fixes it; no rows if there are none, or if no schema realtime is '
+  'campfire''s. The relay logs them every hour. Example: select * from campfire.check_supabase_api();';

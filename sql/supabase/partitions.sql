@@ -30,7 +30,7 @@ begin
   end
   $$;
   comment on function realtime.partition_of(timestamp) is
-    'Internal. The partition of realtime.messages that takes rows of this moment (UTC), the default one included; null if none does.';
+    'Internal. The partition of realtime.messages that takes rows of this moment (UTC), which may be the default one; null if none does.';
 
   create or replace function realtime.takes_today() returns boolean
   language plpgsql stable set search_path = pg_catalog, pg_temp as $$
@@ -87,8 +87,9 @@ begin
   end
   $$;
   comment on function realtime.partition_problems() is
-    'Days from yesterday to three days from now (UTC) that have no partition of their own in realtime.messages, why, and SQL that mends '
-    'it. The rows of a table that is renamed or detached stay in it, and are no longer history. Example: select * from realtime.partition_problems();';
+    'Days from yesterday to three days from now (UTC) for which realtime.messages has no partition of its own, why, and SQL that fixes '
+    'it. Rows of a table that is renamed or detached stay in that table, and are no longer part of the history. Example: select * from '
+    'realtime.partition_problems();';
 
   create or replace function realtime.make_partitions() returns integer
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -123,9 +124,9 @@ begin
   end
   $$;
   comment on function realtime.make_partitions() is
-    'Makes the partitions from yesterday to three days from now that are missing, as the owner of realtime.messages; returns how many. '
-    'A WARNING names what is in the way, and SQL that mends it: see realtime.partition_problems(). '
-    'Called by realtime.send() where today''s is missing, and by realtime.maintain().';
+    'Makes the missing partitions from yesterday to three days from now, as the owner of realtime.messages; returns how many. A WARNING '
+    'names what is in the way, and SQL that fixes it: see realtime.partition_problems(). Called by realtime.send() if today''s partition '
+    'is missing, and by realtime.maintain().';
 
   create or replace function realtime.maintain() returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -148,7 +149,7 @@ begin
         perform set_config('lock_timeout', '100ms', true);
         execute format('drop table realtime.%I', partition.relname);
       exception when lock_not_available then
-        raise notice 'partition realtime.% is in use and stays until the next time', partition.relname;
+        raise notice 'partition realtime.% is in use and stays until the next run', partition.relname;
       end;
     end loop;
     perform set_config('lock_timeout', lock_timeout, true);
@@ -156,7 +157,7 @@ begin
   $$;
   comment on function realtime.maintain() is
     'Makes the partitions that are missing and drops those older than the setting realtime_retention_hours, as the owner of '
-    'realtime.messages. The relay calls it every hour; without a relay: a job of the application. Example: select realtime.maintain();';
+    'realtime.messages. The relay calls it every hour; without a relay, the application has to. Example: select realtime.maintain();';
 
   create or replace function realtime.require_today() returns void
   language plpgsql stable set search_path = pg_catalog, pg_temp as $$
@@ -173,8 +174,9 @@ begin
     end if;
   end
   $$;
-  comment on function realtime.require_today() is 'Internal. Raises 23514, with what is in the way, if no partition takes rows of now.';
+  comment on function realtime.require_today() is
+    'Internal. Raises 23514, with what is in the way, if no partition takes rows of the current time.';
 end
 $install$;
 comment on function campfire.install_supabase_partitions() is
-  'Internal. The functions in schema realtime that look after partitions, made by campfire.install_supabase_api().';
+  'Internal. The functions in schema realtime that maintain partitions, made by campfire.install_supabase_api().';

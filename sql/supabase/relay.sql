@@ -21,7 +21,7 @@ begin
   end if;
 end
 $$;
-comment on function campfire.require_supabase_api() is 'Internal. Raises 55000 unless schema realtime is campfire''s and whole.';
+comment on function campfire.require_supabase_api() is 'Internal. Raises 55000 unless schema realtime is campfire''s and complete.';
 
 create function campfire.realtime_probe(topic text, extensions text[]) returns table (extension text, id uuid)
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -31,10 +31,10 @@ begin
 end
 $$;
 comment on function campfire.realtime_probe(text, text[]) is
-  'For the relay: inserts a row into realtime.messages for each extension (broadcast, presence) and returns their ids, whatever the '
-  'policies say. Then, in the same transaction: set the role, realtime.topic and the claims, see which of the ids can be selected, and '
-  'always roll back. Such a row has no event and no payload, so nothing is sent even if it were committed. Raises 55000 without schema '
-  'realtime. Example: select * from campfire.realtime_probe(''room:7'', ''{broadcast,presence}'');';
+  'For the relay: inserts a row into realtime.messages for each extension (broadcast, presence), whatever the policies say, and returns '
+  'the ids. In the same transaction the relay sets the role, realtime.topic and the claims, sees which of the ids it can select, and '
+  'always rolls back. Such a row has no event and no payload, so that nothing would be sent even if it were committed. Raises 55000 '
+  'without schema realtime. Example: select * from campfire.realtime_probe(''room:7'', ''{broadcast,presence}'');';
 
 create function campfire.realtime_history(topic text, since timestamptz, rows_max integer)
 returns table (id uuid, event text, payload text, binary_payload bytea)
@@ -46,8 +46,8 @@ begin
 end
 $$;
 comment on function campfire.realtime_history(text, timestamptz, integer) is
-  'For the relay: the newest messages of a private channel with inserted_at since then, oldest first, whatever the policies say; whoever '
-  'asks for them was admitted by the policies. In the order of their commits where track_commit_timestamp is on, else of inserted_at. '
+  'For the relay: the newest messages of a private channel with inserted_at since then, oldest first. Policies do not apply here: they '
+  'have already admitted the client that asks. The order is that of commits if track_commit_timestamp is on, else that of inserted_at. '
   'Raises 55000 without schema realtime. Example: select * from campfire.realtime_history(''room:7'', now() - interval ''1 hour'', 25);';
 
 create function campfire.maintain_supabase_api() returns void
@@ -59,7 +59,7 @@ begin
   if exists (select from campfire.supabase_api_damage()) then
     raise warning using
       errcode = 'object_not_in_prerequisite_state',
-      message = 'partitions of realtime.messages are neither made nor dropped',
+      message = 'could not make or drop partitions of realtime.messages',
       detail = 'Schema realtime is not as campfire.install_supabase_api() made it: see campfire.check_supabase_api().',
       hint = 'select campfire.install_supabase_api();';
     return;
@@ -68,5 +68,5 @@ begin
 end
 $$;
 comment on function campfire.maintain_supabase_api() is
-  'For the relay, every hour: realtime.maintain() if schema realtime is there and is campfire''s; a WARNING where somebody changed what '
-  'it needs. Example: select campfire.maintain_supabase_api();';
+  'For the relay, every hour: runs realtime.maintain() if schema realtime exists and is campfire''s; a WARNING if something it needs was '
+  'changed. Example: select campfire.maintain_supabase_api();';

@@ -22,7 +22,7 @@ begin
 end
 $$;
 comment on function campfire.keep_realtime_topic() is
-  'Trigger before insert or update on realtime.messages, for each row: raises 42501 where the row is not of the channel that '
+  'Trigger before insert or update on realtime.messages, for each row: raises 42501 if the row is for another channel than '
   'realtime.topic() names, unless policies do not bind the role.';
 
 create function campfire.keep_one_realtime_topic() returns trigger
@@ -40,22 +40,22 @@ begin
     raise exception using
       errcode = 'insufficient_privilege',
       message = format('one statement writes to "%s" and to "%s"', left(first_topic, 200), left(other, 200)),
-      detail = '(select realtime.topic()) in a policy is asked once a statement.',
+      detail = 'A policy evaluates (select realtime.topic()) once per statement.',
       hint = 'Write to each channel in a statement of its own.';
   end if;
   return null;
 end
 $$;
 comment on function campfire.keep_one_realtime_topic() is
-  'Trigger after insert, and after update, on realtime.messages, for each statement, with the new rows as "written": raises 42501 where '
-  'they are of several channels, unless policies do not bind the role.';
+  'Trigger after insert, and after update, on realtime.messages, for each statement, with the new rows as "written": raises 42501 if they '
+  'are for more than one channel, unless policies do not bind the role.';
 
 create function campfire.obeys_realtime_policies() returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 -- Server code may write everywhere, by a policy of install_supabase_api().
 return row_security_active('realtime.messages') and not pg_has_role('service_role', 'member');
 comment on function campfire.obeys_realtime_policies() is
-  'Internal. Whether policies on realtime.messages bind the current role: neither a superuser, nor one that bypasses them, nor service_role.';
+  'Internal. Whether policies on realtime.messages bind the current role: not if it is a superuser, bypasses policies, or is service_role.';
 
 create function campfire.install_supabase_topic() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$

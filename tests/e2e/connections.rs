@@ -86,7 +86,7 @@ async fn silent_connections_are_closed_and_nobody_else_suffers() {
             );
         }
         let log = scene.relay.log_text();
-        ensure!(log.contains("connection closed that is no WebSocket"), "{log}");
+        ensure!(log.contains("closed a connection that is not a WebSocket"), "{log}");
         // Those that are sockets stay for as long as they like.
         ensure!(before.heartbeat().await?.is_ok());
         Ok(())

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::scene::{Scene, numbered, scene_test};
 
 /// The relay's only word for what is wrong with a table; the problem stands in the line.
-const TOLD: &str = "not everything that is published can be served";
+const TOLD: &str = "some of what is published cannot be sent";
 const NO_AGENTS: &str = "nobody is an agent of this installation";
 
 /// What `/readyz` says, once it says that.

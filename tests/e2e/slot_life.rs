@@ -18,7 +18,7 @@ async fn a_poison_row_stops_the_stream_by_name_and_is_never_skipped() {
         settings.env("CAMPFIRE_WAL_FRAME_BYTES", "100000").env("CAMPFIRE_STOP_AFTER_FAILURES", "3")
     };
     with_settings(settings, async |scene| {
-        let alarms = ["not attached to the slot", "stopped: the stream ends behind this position each time"];
+        let alarms = ["not attached to the slot", "stopped: the stream fails at this position each time"];
         alarms.into_iter().for_each(|text| scene.relay.expect_log(text));
         let conversation = scene.conversation().await?;
         scene.write_messages(conversation, &["x".repeat(200_000)]).await?;
@@ -110,7 +110,7 @@ async fn a_slot_dropped_by_hand_before_a_start_is_explained_and_no_error(scene: 
         scene.database.batch_execute("select pg_drop_replication_slot('campfire')").await.ok()
     })
     .await;
-    scene.relay.expect_log("If the old one was dropped on purpose, nothing is wrong");
+    scene.relay.expect_log("If the old one was dropped on purpose, this is as expected");
     scene.relay.start_again().await?;
     ensure!(!scene.relay.log_text().contains(r#""level":"ERROR""#), "{}", scene.relay.log_text());
     ensure!(metric(scene, "campfire_slot_losses_total").await == 1.0);

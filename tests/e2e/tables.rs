@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::scene::{Scene, scene_test};
 
-const TOLD: &str = "not everything that is published can be served";
+const TOLD: &str = "some of what is published cannot be sent";
 const MISFIT: &str = "route does not fit its table";
 
 /// A socket on a conversation's channel, and the template of a route that leads there.

@@ -230,7 +230,7 @@ async fn keys_that_cannot_be_read_at_the_start_are_told_of() -> Result<()> {
     // A URL may be down for a while: secrets verify meanwhile.
     let settings = Settings::of(&cluster)?.env("CAMPFIRE_JWKS", "http://127.0.0.1:9/keys");
     let mut relay = settings.spawn()?;
-    relay.expect_log("the published keys cannot be had yet");
+    relay.expect_log("cannot fetch the published keys yet");
     relay.wait_until_ready().await?;
     let token = token::agent(&cluster.credentials.jwt_secret, ORGANIZATION, AGENT);
     let connected = tokio::time::timeout(DEADLINE, connect(&relay.address(), &token)).await??;

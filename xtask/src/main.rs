@@ -14,6 +14,7 @@ mod chroot;
 mod clients;
 mod debian;
 mod demo;
+mod deny;
 mod fresh;
 mod fuzz;
 mod install;

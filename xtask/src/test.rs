@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{chaos, clients, demo, fresh, install, order, pgrx, program, release, step};
+use crate::{chaos, clients, demo, deny, fresh, install, order, pgrx, program, release, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -92,6 +92,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.everything() {
         lints(&mut tally);
         tally.attempt("lints of the extension", || extension_lints(&server));
+    }
+    if arguments.all() && arguments.pg.is_none() {
+        tally.attempt("licences, bans and sources of dependencies", deny::check);
     }
     if arguments.want_extension() {
         // Nothing that follows means anything without the extension.

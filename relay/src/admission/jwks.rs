@@ -121,7 +121,7 @@ impl Jwks {
         match (self.load().await, &self.source) {
             (Err(error), JwksSource::File(_)) => Err(error),
             (Err(error), JwksSource::Url(_)) => {
-                warn!(source = ?self.source, %error, "the published keys cannot be had yet; trying again");
+                warn!(source = ?self.source, %error, "cannot fetch the published keys yet; trying again");
                 Ok(())
             }
             (Ok(()), _) => Ok(()),
@@ -142,7 +142,7 @@ impl Jwks {
             if let Err(error) = &outcome
                 && !failed
             {
-                warn!(source = ?self.source, %error, "the published keys cannot be read; the old ones stay");
+                warn!(source = ?self.source, %error, "cannot read the published keys; keeping the old ones");
             }
             failed = outcome.is_err();
         }

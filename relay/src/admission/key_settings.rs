@@ -61,7 +61,7 @@ impl KeySettings {
         if short > 0 {
             info!(
                 short,
-                "CAMPFIRE_JWT_PREVIOUS_SECRETS has secrets that can be guessed from a token: take them out when the last token signed with them has expired"
+                "CAMPFIRE_JWT_PREVIOUS_SECRETS has secrets short enough to be guessed from a token: remove them once the last token signed with them has expired"
             );
         }
         let secrets = std::iter::once(secret).chain(previous.split(',').map(str::trim));

@@ -90,10 +90,10 @@ async fn run_until_death(number: usize, death: Death) -> Option<(String, String)
 async fn a_task_that_dies_takes_the_relay_with_it_whichever_it_is() {
     let mut names = Vec::new();
     while let Some((name, error)) = run_until_death(names.len(), Death::Panic).await {
-        assert_eq!(error, format!("the {name} has panicked, so the relay ends, too: it dies"));
+        assert_eq!(error, format!("the {name} has panicked, so the relay stops: it dies"));
         names.push(name);
         let (name, error) = run_until_death(names.len() - 1, Death::Return).await.unwrap();
-        assert_eq!(error, format!("the {name} has ended by itself, so the relay ends, too"));
+        assert_eq!(error, format!("the {name} has ended unexpectedly, so the relay stops"));
     }
     assert_eq!(names[..3], [HUB, INGEST, "snapshot reader"]);
     assert!(names[3].starts_with("listener on 127.0.0.1:"), "{names:?}");

@@ -39,13 +39,13 @@ impl VitalTasks {
         match outcome {
             Ok(Err(cause)) => cause,
             Ok(Ok(())) => {
-                error!(task = name, "a task of the relay has ended, which it never should");
-                anyhow!("the {name} has ended by itself, so the relay ends, too")
+                error!(task = name, "a task of the relay has ended unexpectedly");
+                anyhow!("the {name} has ended unexpectedly, so the relay stops")
             }
             Err(failure) => {
                 let cause = cause_of(failure);
                 error!(task = name, cause, "a task of the relay has panicked");
-                anyhow!("the {name} has panicked, so the relay ends, too: {cause}")
+                anyhow!("the {name} has panicked, so the relay stops: {cause}")
             }
         }
     }
@@ -101,13 +101,10 @@ mod tests {
 
     #[tokio::test]
     async fn whatever_ends_is_told_by_its_name() {
-        check(
-            async { panic!("no row {}", 7) }.boxed(),
-            "the hub has panicked, so the relay ends, too: no row 7",
-        )
-        .await;
-        check(async { panic!("plain") }.boxed(), "the hub has panicked, so the relay ends, too: plain").await;
-        check(async { Ok(()) }.boxed(), "the hub has ended by itself, so the relay ends, too").await;
+        check(async { panic!("no row {}", 7) }.boxed(), "the hub has panicked, so the relay stops: no row 7")
+            .await;
+        check(async { panic!("plain") }.boxed(), "the hub has panicked, so the relay stops: plain").await;
+        check(async { Ok(()) }.boxed(), "the hub has ended unexpectedly, so the relay stops").await;
         check(async { Err(anyhow!("the slot is gone")) }.boxed(), "the slot is gone").await;
     }
 

@@ -48,11 +48,11 @@ impl Strangers {
             ),
             Speech::Tls => info!(
                 others,
-                "a connection begins with TLS, which the relay does not speak: end TLS in a proxy, and let that one connect by http:// or ws://"
+                "a connection begins with TLS, which the relay does not speak: end TLS in a proxy that connects by http:// or ws://"
             ),
             Speech::Http2 => info!(
                 others,
-                "a connection begins with HTTP/2, which the relay does not speak: have the proxy use HTTP/1.1 towards it"
+                "a connection begins with HTTP/2, which the relay does not speak: configure the proxy to use HTTP/1.1"
             ),
         }
     }

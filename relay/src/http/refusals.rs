@@ -67,7 +67,7 @@ impl Shared {
     pub(super) fn note_closed(&self, reason: &'static str) {
         if let Some(others) = self.refusals.admit("connection", reason) {
             let why = if reason == "evicted" { "others need its place" } else { "its client took too long" };
-            info!(reason, others, "connection closed that is no WebSocket: {why}");
+            info!(reason, others, "closed a connection that is not a WebSocket: {why}");
         }
     }
 }

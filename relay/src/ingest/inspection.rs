@@ -55,14 +55,11 @@ impl Inspection {
     fn tell(&mut self, found: BTreeMap<String, String>) {
         for (problem, fix) in &found {
             if !self.problems.contains_key(problem) {
-                warn!(
-                    problem,
-                    fix, "not everything that is published can be served; everything else goes on"
-                );
+                warn!(problem, fix, "some of what is published cannot be sent; everything else continues");
             }
         }
         for problem in self.problems.keys().filter(|problem| !found.contains_key(*problem)) {
-            info!(problem, "mended");
+            info!(problem, "problem fixed");
         }
         self.problems = found;
     }

@@ -87,12 +87,12 @@ impl<'a> Keeper<'a> {
         match sql::maintain_supabase_api(self.sql().await?).await {
             Ok(problems) => {
                 for SupabaseProblem { problem, fix } in problems {
-                    warn!(problem, fix, "schema realtime needs mending");
+                    warn!(problem, fix, "schema realtime needs repair");
                 }
                 Ok(())
             }
             Err(error) => {
-                warn!(%error, "partitions of realtime.messages were neither made nor dropped");
+                warn!(%error, "could not make or drop partitions of realtime.messages");
                 Err(error)
             }
         }

@@ -183,7 +183,7 @@ impl<'a> Translator<'a> {
         if !self.unaddressed.contains(&table) {
             warn!(
                 table,
-                route, problem, "a row names no channel; further ones of this table are only counted"
+                route, problem, "a row names no channel; further such rows of this table are only counted"
             );
             self.unaddressed.insert(table);
         }

@@ -22,7 +22,7 @@ pub async fn answered<T, E: From<PostgresError>>(
     let mut answer = pin!(answer);
     match timeout(ANSWER_REPORT, &mut answer).await {
         Ok(answer) => return answer,
-        Err(_) => info!(what, "waiting for an answer of Postgres"),
+        Err(_) => info!(what, "waiting for Postgres to answer"),
     }
     let limit = ANSWER_TIMEOUT.max(conninfo.connect_timeout);
     let late = || PostgresError::NoAnswer { what, timeout: limit }.into();

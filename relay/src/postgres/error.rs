@@ -68,13 +68,13 @@ pub enum PostgresError {
     #[error("{0}; check sslrootcert, sslcert and sslkey of CAMPFIRE_DATABASE_URL")]
     TlsSettings(String),
 
-    #[error("channel_binding=require cannot be had from Postgres: {0}")]
+    #[error("channel_binding=require cannot be met by Postgres: {0}")]
     ChannelBinding(String),
 
     #[error("a message of {bytes} bytes is above the limit of {limit} bytes")]
     FrameTooLarge { bytes: usize, limit: usize },
 
-    #[error("Postgres sent what is not the replication protocol: {0}")]
+    #[error("Postgres sent a message outside the replication protocol: {0}")]
     Protocol(String),
 
     /// Any other error of the server, on either connection.

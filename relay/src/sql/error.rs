@@ -27,10 +27,12 @@ pub enum SqlError {
     #[error("user \"{user}\" {problem}; run: {fix}")]
     NotRelayRole { user: String, problem: &'static str, fix: String },
     /// Not by the user's membership in campfire_relay, which is looked at first.
-    #[error("Postgres refuses what campfire_relay may do by itself, so somebody has revoked it: {0}")]
+    #[error(
+        "Postgres refuses something that campfire_relay is granted by default, so the grant was revoked: {0}"
+    )]
     Privilege(ServerError),
     /// Agents that were left out, or were read from another table, can be read now.
-    #[error("agents of schema {schema:?} have to be read anew")]
+    #[error("the agents of schema {schema:?} must be read again")]
     AgentsToRead { schema: String },
     #[error("query failed: {}", postgres::cause(.0))]
     Sql(tokio_postgres::Error),

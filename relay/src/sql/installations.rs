@@ -65,7 +65,7 @@ impl Installation {
         if self.agents.is_none() {
             warn!(
                 schema = self.schema,
-                "nobody is an agent of this installation: its table agents is not fit"
+                "nobody is an agent of this installation: its table agents is missing, or not published as needed"
             );
             return Ok(Vec::new());
         }
@@ -81,7 +81,7 @@ impl Installation {
             Err(error) if error.as_db_error().is_some() && !savepoint.client().is_closed() => {
                 savepoint.rollback().await?;
                 let error = SqlError::from(error);
-                warn!(schema = self.schema, %error, "nobody is an agent of this installation: they cannot be read");
+                warn!(schema = self.schema, %error, "nobody is an agent of this installation: its table agents cannot be read");
                 return Ok(Vec::new());
             }
             Err(error) => return Err(error.into()),
@@ -99,7 +99,7 @@ impl Installation {
         match rows.iter().map(agent).collect::<Result<_, tokio_postgres::Error>>() {
             Ok(agents) => Ok(agents),
             Err(error) => {
-                warn!(schema = self.schema, %error, "nobody is an agent of this installation: they cannot be read");
+                warn!(schema = self.schema, %error, "nobody is an agent of this installation: its table agents cannot be read");
                 Ok(Vec::new())
             }
         }

@@ -188,7 +188,7 @@ fn failure(error: &RowsError) -> RowsFailure {
         RowsError::TooLarge => RowsFailure::TooLarge,
         RowsError::Timeout => RowsFailure::Timeout,
         RowsError::Sql(error @ (SqlError::Privilege(_) | SqlError::ExtensionMissing)) => {
-            warn!(%error, "a snapshot is refused by the database");
+            warn!(%error, "the database refused a snapshot");
             RowsFailure::Query
         }
         RowsError::Sql(error) => {

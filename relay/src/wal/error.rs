@@ -13,7 +13,7 @@ pub enum WalError {
     #[error("Postgres ended the stream, as it does when it shuts down")]
     StreamEnded,
 
-    #[error("Postgres has been silent for {} s, though it was asked to answer", silence.as_secs())]
+    #[error("Postgres has sent nothing for {} s, although the relay asked it to reply", silence.as_secs())]
     Silent { silence: Duration },
 
     #[error(
@@ -55,7 +55,7 @@ pub enum WalError {
 
     /// Came while decoding, so it was there when the stream was started.
     #[error(
-        "{0}: at this point of the WAL there was none, so it was dropped, or made after the slot; make sure that it \
+        "{0}: the publication did not exist at this point of the WAL; it was dropped, or made after the slot. Make sure that it \
          exists, drop the slot and start again: what was not sent yet is lost"
     )]
     PublicationUnknown(ServerError),
@@ -66,13 +66,13 @@ pub enum WalError {
     TooManySlots(ServerError),
 
     #[error(
-        "slot \"{slot_name}\" is lost: Postgres has removed WAL that it needs; what was not sent yet is gone; drop it \
+        "slot \"{slot_name}\" is lost: Postgres has removed WAL that it needs; what was not sent yet is lost; drop it \
          (select pg_drop_replication_slot('{slot_name}')) and start again"
     )]
     SlotLost { slot_name: String },
 
     #[error(
-        "slot \"{slot_name}\" was dropped by somebody, and what it had not sent is gone; to go on with a new one \
+        "slot \"{slot_name}\" was dropped, and what it had not sent is lost; to continue with a new one \
          delete its row from campfire.slots, or set CAMPFIRE_ON_LOST_SLOT=recreate"
     )]
     SlotDropped { slot_name: String },

@@ -227,7 +227,7 @@ impl Complaints {
     pub(super) fn tell(&self, metrics: &PolicyMetrics, question: &Question, failure: &Failure) {
         metrics.policy_failures.inc();
         let Some(Told { cause, detail, hint }) = &failure.told else {
-            info!(topic = question.topic, "the session that asked the policies broke");
+            info!(topic = question.topic, "lost the session that evaluated the policies");
             return;
         };
         let Some(suppressed) = self.admit(cause, Instant::now()) else { return };

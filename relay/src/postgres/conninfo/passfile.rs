@@ -15,7 +15,7 @@ const DEFAULT_SOCKET_HOST: &str = "localhost";
 pub(super) fn password(file: &Path, host: &Host, database: &str, user: &str) -> Option<String> {
     let permissions = fs::metadata(file).ok().filter(fs::Metadata::is_file)?.permissions();
     if permissions.mode() & 0o077 != 0 {
-        warn!(file = %file.display(), "password file is passed over: others may read it; chmod it to 0600");
+        warn!(file = %file.display(), "password file is ignored, because others may read it; chmod it to 0600");
         return None;
     }
     find(&fs::read_to_string(file).ok()?, host, database, user)
