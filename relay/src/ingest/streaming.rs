@@ -2,7 +2,6 @@
 //! them to the hub.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,9 +14,10 @@ use super::routing::{Routing, Turn};
 use crate::decode::{ChangeKind, Decoded, Decoder, Transaction};
 use crate::fanout::{HubChange, HubInput};
 use crate::metrics::Reason;
-use crate::postgres::{Lsn, Timestamp};
+use crate::postgres::Lsn;
+use crate::protocol::Meta;
 use crate::route::{
-    ControlChange, DatabaseTag, Misaddress, Position, RealtimeMessage, Refused, Routed, Router, SignedMessage,
+    ControlChange, DatabaseTag, Misaddress, Position, Refused, Routed, Router, SignedMessage,
 };
 use crate::sql::{self, DbError};
 use crate::wal::{Attachment, WalFrame, WalStream};
@@ -165,8 +165,9 @@ impl<'a> Streaming<'a> {
                         for event in &routed.events {
                             trace!(target: "campfire_relay::route", %id, event = %event.event, topic = %event.topic, "routed");
                         }
-                        let message = routed.events.iter().find_map(|event| event.message);
-                        let meta = meta(&id, transaction.committed_at, message);
+                        let message =
+                            routed.events.iter().find_map(|event| event.message.map(|message| message.id));
+                        let meta = Meta::of_event(&id, transaction.committed_at, message);
                         let committed_at = transaction.committed_at;
                         let xid = transaction.xid;
                         changes.push(HubChange { position, xid, committed_at, meta, routed });
@@ -277,19 +278,6 @@ impl<'a> Streaming<'a> {
             info!(lsn = %end, fence = %catch_up.fence, remaining_bytes, eta_seconds, "catching up with Postgres");
         }
     }
-}
-
-/// The `meta` of an event, as JSON text. Applications know a row of `realtime.messages` by its own id; the position
-/// stands beside it.
-fn meta(position: &str, committed_at: Timestamp, message: Option<RealtimeMessage>) -> Arc<[u8]> {
-    let committed_at = committed_at.to_rfc3339();
-    let json = match message {
-        None => format!(r#"{{"id":"{position}","committed_at":"{committed_at}"}}"#),
-        Some(RealtimeMessage { id, .. }) => {
-            format!(r#"{{"id":"{id}","position":"{position}","committed_at":"{committed_at}"}}"#)
-        }
-    };
-    json.into_bytes().into()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::fanout::input::{Publication, Publish};
 use crate::fanout::room::{Except, RoomKey};
 use crate::fanout::socket_id::SocketId;
 use crate::fanout::typing::Mouth;
-use crate::protocol::{EVENT_BYTES_MAX, Reason};
+use crate::protocol::{EVENT_BYTES_MAX, Meta, Reason};
 
 impl Hub {
     pub(super) fn publish(&mut self, publish: Publish) {
@@ -70,8 +70,8 @@ impl Hub {
     fn send_publication(&mut self, identity: Option<Identity>, publication: Publication) {
         let Publication { topic, also, private, broadcast, id, .. } = publication;
         let Some(identity) = identity else {
-            let meta = id.map(|id| serde_json::json!({ "id": id }).to_string());
-            let stamped = |_| broadcast.stamped(meta.as_deref().map(str::as_bytes));
+            let meta = id.as_deref().map(Meta::of_publication);
+            let stamped = |_| broadcast.stamped(meta.as_ref());
             for topic in std::iter::once(topic).chain(also) {
                 self.deliver_of_client(&RoomKey { topic, private }, stamped, Except::Nobody);
             }
@@ -79,7 +79,7 @@ impl Hub {
         };
         let mouth = Mouth {
             socket: SocketId::NONE,
-            wire_topic: format!("{topic} {}", identity.sender_meta()).into(),
+            wire_topic: format!("{topic} {}", identity.sender_meta().as_str()).into(),
         };
         let room = RoomKey { topic, private: false };
         if Self::is_typing_on(&room, &broadcast) {

@@ -144,7 +144,7 @@ impl Hub {
         let visitors_stamp = identity.sender_meta_for_visitors();
         let stamped = |visitor: bool| {
             let stamp = if visitor { &visitors_stamp } else { &stamp };
-            broadcast.stamped(Some(stamp.as_bytes()))
+            broadcast.stamped(Some(stamp))
         };
         self.deliver_of_client(room, stamped, except);
     }
