@@ -153,6 +153,7 @@ struct Walk<'a> {
     journal: &'a Journal,
     channel: &'a str,
     events: &'a [Expected],
+    switched_off: &'a [Expected],
     seen: HashSet<Position>,
     verdict: &'a mut Verdict,
 }
@@ -173,6 +174,8 @@ struct Mark {
     last: Option<Position>,
     /// Where the right to the channel ended: from here on nothing, or nothing after.
     cut: Option<(Position, bool)>,
+    /// Events by routes that are off at their place: the relay must say that it knew no better.
+    by_guess: Vec<Position>,
 }
 
 impl<'a> Walk<'a> {
@@ -184,7 +187,8 @@ impl<'a> Walk<'a> {
         verdict: &'a mut Verdict,
     ) -> Self {
         let events = truth.of(channel);
-        Self { truth, context, journal, channel, events, seen: HashSet::new(), verdict }
+        let switched_off = truth.switched_off.get(channel).map_or(&[][..], Vec::as_slice);
+        Self { truth, context, journal, channel, events, switched_off, seen: HashSet::new(), verdict }
     }
 
     fn go(mut self) {
@@ -269,6 +273,7 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
+            self.judge_guesses(stay, &mut mark, index);
             if let Some((0, position)) = mark.pending {
                 mark.pending = None;
                 self.account(&mut mark, position, true, "the position of a join");
@@ -304,6 +309,7 @@ impl<'a> Walk<'a> {
             pending: None,
             last: None,
             cut: None,
+            by_guess: Vec::new(),
         };
         let Some(reply) = stay.reply else {
             // Who asked for nothing is live from the answer on: what committed later must come.
@@ -382,7 +388,13 @@ impl<'a> Walk<'a> {
         if let Some((left, _)) = &mut mark.pending {
             *left = left.saturating_sub(1);
         }
-        let Some(expected) = self.find(position) else {
+        let by_guess = || find(self.switched_off, position).filter(|event| event.name == name);
+        let expected = find(self.events, position).or_else(|| {
+            let event = by_guess()?;
+            mark.by_guess.push(position);
+            Some(event)
+        });
+        let Some(expected) = expected else {
             let kind = if payload.contains(ROLLED_BACK) || name == ROLLED_BACK {
                 Kind::RolledBack
             } else if self.truth.positions.contains(&position) {
@@ -446,11 +458,6 @@ impl<'a> Walk<'a> {
         let first = self.events.partition_point(|event| event.position <= after);
         let end = self.events.partition_point(|event| event.position <= to);
         self.events.get(first..end).unwrap_or_default()
-    }
-
-    fn find(&self, position: Position) -> Option<&'a Expected> {
-        let index = self.events.binary_search_by(|event| event.position.cmp(&position)).ok()?;
-        self.events.get(index)
     }
 
     /// The first place after `from` where this client loses the channel.
@@ -526,6 +533,11 @@ impl<'a> Walk<'a> {
             what,
         });
     }
+}
+
+fn find(events: &[Expected], position: Position) -> Option<&Expected> {
+    let index = events.binary_search_by(|event| event.position.cmp(&position)).ok()?;
+    events.get(index)
 }
 
 /// The first of some events.

@@ -2,8 +2,8 @@
 //!
 //! A run boots a Postgres and a relay, with a proxy on either side of the relay; writers change the chat tables, clients
 //! listen, and faults come by a plan that follows from a seed. What should have been received is read from a second
-//! replication slot, by a decoder and a model of the design's table that share nothing with the relay. The checker
-//! compares after the run, so that no verdict depends on how fast anything was.
+//! replication slot, by a decoder and a model of the table in `docs/events.md` that share nothing with the relay. The
+//! checker compares after the run, so that no verdict depends on how fast anything was.
 
 pub mod attack;
 pub mod checker;

@@ -1,4 +1,4 @@
-//! What must come of a change: the design's table of channels and events, spelled out.
+//! What must come of a change: the table of channels and events in `docs/events.md`, spelled out.
 //!
 //! Deliberately not the relay's way (routes read from the database): a route that says something else than the table
 //! is a violation, not the truth. Only whether a route is switched on is taken from the WAL.
@@ -77,6 +77,13 @@ pub struct Model {
 }
 
 impl Model {
+    /// With every event that can be switched on all its channels.
+    pub fn all_on() -> Self {
+        let on =
+            |event: &str| ["conversations", "conv", "widget"].map(|form| (event.to_owned(), form.to_owned()));
+        Self { on: SWITCHED.into_iter().flat_map(on).collect() }
+    }
+
     /// The events of a change, and what it decides.
     pub fn apply(&mut self, change: &Change) -> (Vec<Event>, Vec<Control>) {
         match change {

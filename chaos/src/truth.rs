@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::model::{Control, Model};
+use crate::model::{Control, Event, Model};
 use crate::pgoutput::{Change, Decoder, Transaction, Value};
 use crate::position::{Position, parse_lsn};
 
@@ -39,6 +39,9 @@ pub type Activity = (Option<Position>, i64, bool);
 #[derive(Default)]
 pub struct Truth {
     pub channels: HashMap<String, Vec<Expected>>,
+    /// Events that come only by routes that are off at their place. A relay that lost where they were switched may send
+    /// them all the same, up to the next place that it knows.
+    pub switched_off: HashMap<String, Vec<Expected>>,
     /// Every position at which there is an event, on whatever channel.
     pub positions: HashSet<Position>,
     /// When an agent was active.
@@ -126,11 +129,20 @@ impl Truth {
                 self.routes.push((position, committed_at));
             }
             let (events, control) = self.model.apply(change);
-            for event in events {
+            let (all, _) = Model::all_on().apply(change);
+            let expected = |event: &Event| Expected {
+                position,
+                name: event.name.clone(),
+                payload: event.payload.clone(),
+                committed_at,
+            };
+            for event in all.iter().filter(|event| !events.contains(event)) {
+                self.switched_off.entry(event.channel.clone()).or_default().push(expected(event));
+            }
+            for event in &events {
                 self.positions.insert(position);
                 self.event_count += 1;
-                let expected = Expected { position, name: event.name, payload: event.payload, committed_at };
-                self.channels.entry(event.channel).or_default().push(expected);
+                self.channels.entry(event.channel.clone()).or_default().push(expected(event));
             }
             for control in control {
                 match control {

@@ -28,7 +28,7 @@ use crate::ingest::{self, Ingest};
 use crate::metrics::Metrics;
 use crate::postgres::Lsn;
 use crate::socket::{Sockets, Unfinished};
-use crate::sql::{RowsReader, Sessions, TurnLimits};
+use crate::sql::{Answering, RowsReader, Sessions, TurnLimits};
 use crate::wal::WalConfig;
 
 /// Inputs that may wait for the hub from each side. Behind a full queue the sender waits: sessions stop reading
@@ -65,6 +65,7 @@ impl App {
     /// Checks the settings, binds the addresses, and wires the parts. Nothing runs yet.
     pub async fn build(config: Config) -> Result<Self> {
         let config = Arc::new(config);
+        #[expect(clippy::disallowed_methods, reason = "libpq's variables complete the URL, once")]
         let database = cli::database(&config.database_url, |name| std::env::var(name).ok())
             .map_err(anyhow::Error::msg)?;
         let keys = keys(&config)?;
@@ -119,16 +120,18 @@ impl App {
             body: Duration::from_secs(limits.body_seconds),
             keep_alive: Duration::from_secs(limits.keep_alive_seconds),
         };
+        // As many as those who use them may use at once.
+        let sessions_max = config.policy_sessions + usize::from(config.snapshot_sessions);
+        let sessions = Sessions::new(database.clone(), sessions_max);
         let rows_reader = RowsReader {
             requests: snapshot_requests,
-            hub: clients.clone(),
-            sessions: Sessions {
-                database: Arc::new(database.clone()),
+            answering: Answering {
+                sessions: Arc::clone(&sessions),
+                hub: clients.clone(),
                 metrics: metrics.clone(),
                 timeout: Duration::from_secs(config.snapshot_seconds),
                 bytes_max: config.snapshot_bytes,
                 applied: applied.subscribe(),
-                idle: Arc::default(),
             },
             limits: TurnLimits {
                 at_once: config.snapshot_sessions.into(),
@@ -146,7 +149,7 @@ impl App {
         let (ingest_status, ingest_status_now) = watch::channel(ingest::Status::default());
         let admission = Arc::new(Admission {
             verifier: Verifier { keys, api_keys, jwks: jwks.clone(), claim_paths: claim_paths_now },
-            policies: Policies::new(database.clone(), policy_limits, metrics.clone()),
+            policies: Policies::new(sessions, policy_limits, metrics.clone()),
             addresses: Addresses::default(),
             rates: Rates::default(),
         });

@@ -10,6 +10,7 @@ mod event_rate;
 mod expiries;
 mod hub;
 mod input;
+mod origin;
 mod outbox;
 mod replay_request;
 mod room;

@@ -3,34 +3,41 @@
 //!
 //! Confirms to Postgres only what the hub has applied, and that only once it is older than the replay window.
 
+mod catalog;
+mod catch_up;
+mod handed;
 mod history;
 mod inspection;
 mod keeper;
 mod keyring;
 mod routing;
 mod streaming;
+mod translator;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
+use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use self::history::{History, KnownRoutes};
+use self::catalog::Catalog;
+use self::history::{Arrival, History, KnownRoutes};
 use self::keeper::Keeper;
 use self::keyring::Keyring;
 use self::routing::Routing;
 use self::streaming::Streaming;
+use self::translator::Translator;
 use crate::auth::ClaimPaths;
 use crate::cli::{Config, OnLostSlot, PublicChannels, Standby};
 use crate::fanout::HubInput;
 use crate::metrics::Metrics;
 use crate::postgres::{self, Lsn};
-use crate::route::{DatabaseTag, Router};
-use crate::sql::{self, DbError};
-use crate::wal::{self, WalConfig, WalError};
+use crate::route::{DatabaseTag, MessageKeys, Router};
+use crate::sql::{self, Control, SqlError};
+use crate::wal::{self, Attachment, WalConfig, WalError};
 
 /// How often a standby looks whether the slot is free.
 const STANDBY_POLL: Duration = Duration::from_millis(500);
@@ -69,11 +76,11 @@ pub struct Status {
 
 impl Ingest {
     /// Runs until stopped, or until an error that only a person can mend.
-    pub async fn run(self) -> Result<(), DbError> {
+    pub async fn run(self) -> Result<(), SqlError> {
         let mut history = History::default();
         loop {
             // Not dropped when it is time to stop: it may be making a slot, and knows how to end that.
-            let outcome = self.session(&mut history).await;
+            let outcome = self.attach_and_stream(&mut history).await;
             if self.stop.is_cancelled() {
                 return Ok(());
             }
@@ -93,9 +100,9 @@ impl Ingest {
     }
 
     /// Decides what the end of a connection means. Returns how long to wait before the next.
-    async fn recover(&self, cause: DbError, history: &mut History) -> Result<Duration, DbError> {
+    async fn recover(&self, cause: SqlError, history: &mut History) -> Result<Duration, SqlError> {
         match &cause {
-            DbError::Wal(WalError::SlotActive { pid, .. }) if self.config.standby == Standby::Wait => {
+            SqlError::Wal(WalError::SlotActive { pid, .. }) if self.config.standby == Standby::Wait => {
                 if !std::mem::replace(&mut history.standing_by, true) {
                     self.status.send_modify(|status| status.standing_by = true);
                     info!(pid, "another relay reads the slot; waiting to take over");
@@ -103,8 +110,8 @@ impl Ingest {
                 self.watch_holder(history).await;
                 return Ok(STANDBY_POLL);
             }
-            DbError::Wal(WalError::SlotActive { .. }) => return Err(cause),
-            DbError::Wal(WalError::SlotLost { .. } | WalError::SlotTooLarge { .. }) => {
+            SqlError::Wal(WalError::SlotActive { .. }) => return Err(cause),
+            SqlError::Wal(WalError::SlotLost { .. } | WalError::SlotTooLarge { .. }) => {
                 if self.config.on_lost_slot == OnLostSlot::Stop {
                     return Err(cause);
                 }
@@ -113,14 +120,14 @@ impl Ingest {
                     Err(error) => warn!(%error, "the lost slot could not be dropped"),
                 }
             }
-            DbError::Wal(WalError::SlotDropped { .. }) => return Err(cause),
-            DbError::NothingPublished => {
+            SqlError::Wal(WalError::SlotDropped { .. }) => return Err(cause),
+            SqlError::NothingPublished => {
                 if !std::mem::replace(&mut history.nothing_published, true) {
                     warn!("{cause}; waiting for it");
                 }
                 return Ok(NOTHING_PUBLISHED_POLL);
             }
-            DbError::AgentsToRead { schema } => {
+            SqlError::AgentsToRead { schema } => {
                 info!(schema, "agents of this installation are read anew");
                 return Ok(Duration::ZERO);
             }
@@ -136,8 +143,8 @@ impl Ingest {
         Ok(delay)
     }
 
-    async fn drop_lost_slot(&self) -> Result<(), DbError> {
-        let sql = sql::connect(&self.wal.database).await?;
+    async fn drop_lost_slot(&self) -> Result<(), SqlError> {
+        let sql = postgres::connect(&self.wal.database).await?;
         Ok(wal::drop_slot(&sql, &self.wal.slot_name).await?)
     }
 
@@ -161,8 +168,8 @@ impl Ingest {
         }
         history.looked_at = Some(Instant::now());
         let watch = async {
-            let sql = sql::connect(&self.wal.database).await?;
-            history.holder.take_over(&sql, &self.wal.slot_name, limit).await.map_err(DbError::from)
+            let sql = postgres::connect(&self.wal.database).await?;
+            history.holder.take_over(&sql, &self.wal.slot_name, limit).await.map_err(SqlError::from)
         };
         if let Err(error) = watch.await {
             warn!(%error, "cannot tell whether the relay on the slot is alive");
@@ -170,45 +177,18 @@ impl Ingest {
     }
 
     /// Attaches and streams until the connection ends, which it always does with an error.
-    async fn session(&self, history: &mut History) -> Result<(), DbError> {
-        let mut sql = sql::connect(&self.wal.database).await?;
-        sql::check_role(&sql).await?;
-        sql::check_publications(&sql, &self.wal.publications).await?;
-        let control_publication = self.wal.publications.last().map_or("", String::as_str);
-        if !history.attached_before {
-            wal::warn_of_missing_bounds(&sql).await?;
-            // What cannot be read is said before there is a slot.
-            let control = sql::load_control(&mut sql, control_publication).await?;
-            debug!(routes = control.routes.len(), "everything can be read");
-            sql::message_keys(&sql, 0).await?;
-        }
+    async fn attach_and_stream(&self, history: &mut History) -> Result<(), SqlError> {
+        let mut sql = postgres::connect(&self.wal.database).await?;
+        self.check(&mut sql, history).await?;
         let (attachment, stream) = wal::attach(&self.wal, &sql).await?;
         let public_channels = self.config.public_channels == PublicChannels::Allow;
         sql::tell_public_channels(&sql, &self.wal.slot_name, public_channels).await?;
         history.slot_is_new |= attachment.slot_created && !history.attached_before;
         // After START_REPLICATION, so that no change can fall between what is loaded and what is streamed.
-        let load = async {
-            let what = "the tables of agents and routes, which somebody may have locked";
-            let loaded = sql::load_control(&mut sql, control_publication);
-            let control = postgres::answered(&self.wal.database, what, loaded).await?;
-            // Behind all that was loaded: who is let in before the stream has passed it would get what committed in
-            // between by routes that were loaded and were not in force yet.
-            let fence =
-                postgres::answered(&self.wal.database, "a message into the WAL", wal::send_heartbeat(&sql))
-                    .await?;
-            let keys = sql::message_keys(&sql, attachment.database_oid);
-            Ok::<_, DbError>((
-                control,
-                fence,
-                postgres::answered(&self.wal.database, "the keys of broadcasts", keys).await?,
-            ))
-        };
+        let load = self.load(&mut sql, attachment.database_oid);
         let Some(loaded) = self.stop.run_until_cancelled(load).await else { return Ok(()) };
-        let (control, fence, keys) = loaded?;
+        let Loaded { control, fence, keys } = loaded?;
         let schemas = control.schemas();
-        let next_xid = control.snapshot.xmax();
-        let keys = Keyring::new(&self.wal.database, attachment.database_oid, keys, next_xid);
-        self.claim_paths.send_replace(control.claim_paths);
         info!(
             slot_created = attachment.slot_created,
             timeline = attachment.timeline,
@@ -217,11 +197,93 @@ impl Ingest {
             routes = control.routes.len(),
             "attached to the slot"
         );
+        self.claim_paths.send_replace(control.claim_paths);
         history.standing_by = false;
         self.status.send_modify(|status| status.standing_by = false);
         history.nothing_published = false;
         history.inspection.load(control.installations);
-        let arrival = history.arrive(&attachment);
+        let arrival = self.arrive(&attachment, history);
+        let attached = HubInput::Attached {
+            loss: arrival.loss,
+            is_elsewhere: arrival.is_elsewhere,
+            agents: control.agents,
+            agent_names: control.agent_names,
+            snapshot: control.snapshot.clone(),
+            tag: DatabaseTag::new(attachment.system_identifier, attachment.database_oid),
+            timeline: attachment.timeline_at(attachment.confirmed_flush_lsn),
+            confirmed_flush_lsn: attachment.confirmed_flush_lsn,
+        };
+        self.hub.send(attached).await.ok();
+
+        let catalog = Catalog::new(&self.wal.database, attachment.database_oid);
+        let keys = Keyring::new(catalog, keys, control.snapshot.xmax());
+        // Where the hub has got to, routes are as they were then; what follows tells how they changed.
+        let (KnownRoutes { routes, schemas }, routing) = match history.routes.clone() {
+            Some(known) => (known, Routing::known(history.handed())),
+            None => (KnownRoutes { routes: control.routes, schemas }, Routing::loaded(control.snapshot)),
+        };
+        let router = Router::new(routes, schemas, control.domains);
+        let transactions = AtomicU64::new(0);
+        let translator =
+            Translator::new(&self.metrics, &attachment, router, routing, keys, catalog, &transactions);
+        let mut streaming = Streaming::new(self, translator, fence);
+        let mut inspection = std::mem::take(&mut history.inspection);
+        let outcome = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Ok(()),
+            error = Keeper::new(self, &transactions, sql, &mut inspection).run() => Err(error),
+            outcome = streaming.run(stream, history) => outcome,
+        };
+        history.inspection = inspection;
+        let handed = streaming.handed();
+        history.hand(handed);
+        if let Err(error) = &outcome {
+            let failures = history.fail(error, handed);
+            if failures == self.config.stop_after_failures {
+                self.metrics.slot_stopped.set(1);
+                error!(
+                    %error, lsn = %handed, failures, retry_in_seconds = STOPPED_RETRY.as_secs(),
+                    "stopped: the stream ends behind this position each time, and nothing is ever skipped unasked; \
+                     leave out the column by a column list and make the slot anew, or advance the slot past it by \
+                     pg_replication_slot_advance, which is announced as a loss (docs/postgres.md)"
+                );
+            }
+        }
+        outcome
+    }
+
+    /// Refuses what cannot work. At the first time also reads all that will be read: what cannot be is said before there
+    /// is a slot.
+    async fn check(&self, sql: &mut Client, history: &History) -> Result<(), SqlError> {
+        sql::check_role(sql).await?;
+        sql::check_publications(sql, &self.wal.publications).await?;
+        if !history.attached_before {
+            wal::warn_of_missing_bounds(sql).await?;
+            let control = sql::load_control(sql, self.control_publication()).await?;
+            debug!(routes = control.routes.len(), "everything can be read");
+            sql::message_keys(sql, 0).await?;
+        }
+        Ok(())
+    }
+
+    async fn load(&self, sql: &mut Client, database_oid: u32) -> Result<Loaded, SqlError> {
+        let database = &self.wal.database;
+        let what = "the tables of agents and routes, which somebody may have locked";
+        let control = sql::load_control(sql, self.control_publication());
+        let control = postgres::answered(database, what, control).await?;
+        let fence = postgres::answered(database, "a message into the WAL", wal::send_heartbeat(sql)).await?;
+        let keys = sql::message_keys(sql, database_oid);
+        let keys = postgres::answered(database, "the keys of broadcasts", keys).await?;
+        Ok(Loaded { control, fence, keys })
+    }
+
+    fn control_publication(&self) -> &str {
+        self.wal.publications.last().map_or("", String::as_str)
+    }
+
+    /// Finds out what a new attachment means for what was told so far, and says if events are missing.
+    fn arrive(&self, attachment: &Attachment, history: &mut History) -> Arrival {
+        let arrival = history.arrive(attachment);
         if arrival.is_elsewhere {
             // What the hub reports until it has seen something new would confirm LSNs of another history.
             self.applied.send_replace(Lsn::INVALID);
@@ -242,46 +304,15 @@ impl Ingest {
         if std::mem::replace(&mut history.attached_before, true) {
             self.metrics.slot_reconnects.inc();
         }
-        let attached = HubInput::Attached {
-            loss: arrival.loss,
-            is_elsewhere: arrival.is_elsewhere,
-            agents: control.agents,
-            agent_names: control.agent_names,
-            snapshot: control.snapshot.clone(),
-            tag: DatabaseTag::new(attachment.system_identifier, attachment.database_oid),
-            timeline: attachment.timeline_at(attachment.confirmed_flush_lsn),
-            confirmed_flush_lsn: attachment.confirmed_flush_lsn,
-        };
-        self.hub.send(attached).await.ok();
-        // Where the hub has got to, routes are as they were then; what follows tells how they changed.
-        let (KnownRoutes { routes, schemas }, routing) = match history.routes.clone() {
-            Some(known) => (known, Routing::known(history.handed())),
-            None => (KnownRoutes { routes: control.routes, schemas }, Routing::loaded(control.snapshot)),
-        };
-        let router = Router::new(routes, schemas, control.domains);
-        let transactions = AtomicU64::new(0);
-        let mut streaming = Streaming::new(self, &attachment, fence, router, routing, keys, &transactions);
-        let mut inspection = std::mem::take(&mut history.inspection);
-        let outcome = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Ok(()),
-            error = Keeper::new(self, &transactions, sql, &mut inspection).run() => Err(error),
-            outcome = streaming.run(stream, history) => outcome,
-        };
-        history.inspection = inspection;
-        if let Err(error) = &outcome {
-            let at = streaming.progress;
-            let failures = history.fail(error, at);
-            if failures == self.config.stop_after_failures {
-                self.metrics.slot_stopped.set(1);
-                error!(
-                    %error, lsn = %at, failures, retry_in_seconds = STOPPED_RETRY.as_secs(),
-                    "stopped: the stream ends behind this position each time, and nothing is ever skipped unasked; \
-                     leave out the column by a column list and make the slot anew, or advance the slot past it by \
-                     pg_replication_slot_advance, which is announced as a loss (docs/postgres.md)"
-                );
-            }
-        }
-        outcome
+        arrival
     }
+}
+
+/// What is read once the stream has begun.
+struct Loaded {
+    control: Control,
+    /// Behind all that was loaded: a client that is let in before the stream has passed it would get what committed in
+    /// between by routes that were loaded and were not in force yet.
+    fence: Lsn,
+    keys: MessageKeys,
 }

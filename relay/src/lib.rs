@@ -4,6 +4,8 @@
 //! Modules stand in the order in which data flows. Each knows the one above it in this list through a small
 //! type, never the one below: `wal` knows nothing of channels, `socket` knows nothing of Postgres.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test is where its tasks are noticed"))]
+
 // Known to all.
 pub mod config;
 pub mod metrics;

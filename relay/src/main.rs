@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return refuse(&error),
     };
+    #[expect(clippy::disallowed_methods, reason = "reads the names alone, to find misspelt settings")]
     let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     if let Err(problem) = cli::environment::check(names) {
         say(&problem);
@@ -133,6 +134,10 @@ fn pass_over_others() -> std::io::Result<()> {
     ];
     for (name, kind) in kinds {
         let mut signals: Signal = signal(kind)?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "without it the log says nothing about ignored signals, and nothing else is lost"
+        )]
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
                 info!(

@@ -336,7 +336,7 @@ async fn j10_without_a_token_of_its_own_a_channel_runs_with_the_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b1_and_b2_ack_and_self() {
+async fn ack_and_self() {
     with_settings(reference, async |scene| {
         for vsn in Vsn::BOTH {
             let mut echoed =
@@ -358,7 +358,7 @@ async fn b1_and_b2_ack_and_self() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b4_a_payload_above_the_limit() {
+async fn a_payload_above_the_limit() {
     with_settings(
         |settings| reference(settings).env("CAMPFIRE_MAX_PAYLOAD_BYTES", "1000"),
         async |scene| {
@@ -381,7 +381,7 @@ async fn b4_a_payload_above_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b5_too_many_messages_a_second_end_the_receivers_channel() {
+async fn too_many_messages_a_second_end_the_receivers_channel() {
     with_settings(
         // The mean of a minute counts: sixty and their copies are too many, unless they take three minutes.
         |settings| reference(settings).env("CAMPFIRE_MAX_EVENTS_PER_SECOND", "1"),

@@ -183,7 +183,7 @@ async fn rows_that_name_no_channel_are_logged_once_a_table() {
         scene.database.batch_execute(rows).await?;
         let event = socket.expect("shop:b7", "shop:opened").await?;
         ensure!(event.payload["name"] == "here", "{event:?}");
-        let lines = scene.relay.log_of("campfire_relay::ingest::streaming");
+        let lines = scene.relay.log_of("campfire_relay::ingest::translator");
         let told: Vec<_> = lines
             .iter()
             .filter(|line| {

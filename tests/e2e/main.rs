@@ -12,6 +12,7 @@ mod conformance;
 mod conformance_presence;
 mod connections;
 mod emptied;
+mod events;
 mod foreign_messages;
 mod handshake;
 mod harness;

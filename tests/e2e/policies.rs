@@ -79,7 +79,7 @@ async fn without_the_schema_private_channels_are_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a1_a_private_channel_needs_a_policy_that_lets_read() {
+async fn a_private_channel_needs_a_policy_that_lets_read() {
     with_scene(async |scene| {
         install(scene, &[]).await?;
         for vsn in Vsn::BOTH {
@@ -99,7 +99,7 @@ async fn a1_a_private_channel_needs_a_policy_that_lets_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a2_who_may_only_read_sends_nothing_and_is_told_so() {
+async fn who_may_only_read_sends_nothing_and_is_told_so() {
     with_scene(async |scene| {
         let read = [policy("select", "broadcast", "true"), policy("select", "presence", "true")];
         install(scene, &read).await?;
@@ -155,7 +155,7 @@ async fn a_burst_on_a_private_channel_comes_once_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a3_who_may_only_see_who_is_there_hears_no_broadcasts() {
+async fn who_may_only_see_who_is_there_hears_no_broadcasts() {
     with_scene(async |scene| {
         let own = format!(
             "realtime.topic() = 'r' and (current_setting('request.jwt.claims')::jsonb ->> 'sub') = '{AGENT}'"
@@ -195,7 +195,7 @@ async fn a3_who_may_only_see_who_is_there_hears_no_broadcasts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a4_policies_see_topic_claims_headers_and_leave_nothing_behind() {
+async fn policies_see_topic_claims_headers_and_leave_nothing_behind() {
     with_scene(async |scene| {
         // What a policy sees is noted where a rollback does not reach: in the condition itself.
         let sees = format!(
@@ -238,7 +238,7 @@ async fn a4_policies_see_topic_claims_headers_and_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a5_a6_a_new_token_is_asked_about_again() {
+async fn a_new_token_is_asked_about_again() {
     with_scene(async |scene| {
         let claim =
             |name: &str| format!("(current_setting('request.jwt.claims')::jsonb ->> '{name}') = 'yes'");
@@ -348,7 +348,7 @@ async fn r3_private_broadcasts_over_http_are_decided_by_the_policies_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b3_the_public_and_the_private_room_of_a_name_are_two() {
+async fn the_public_and_the_private_room_of_a_name_are_two() {
     with_settings(
         |settings| settings.env("CAMPFIRE_PUBLIC_CHANNELS", "allow"),
         async |scene| {

@@ -11,9 +11,9 @@ async fn metric(scene: &Scene, name: &str) -> f64 {
     scene.relay.metric(name).await.ok().flatten().unwrap_or_default()
 }
 
-/// replication.md 3.25, by a row that is larger than the relay accepts.
+/// The poison is a row that is larger than the relay accepts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pitfall_3_25_a_poison_row_stops_the_stream_by_name_and_is_never_skipped() {
+async fn a_poison_row_stops_the_stream_by_name_and_is_never_skipped() {
     let settings = |settings: Settings| {
         settings.env("CAMPFIRE_WAL_FRAME_BYTES", "100000").env("CAMPFIRE_STOP_AFTER_FAILURES", "3")
     };
@@ -51,7 +51,7 @@ async fn pitfall_3_25_a_poison_row_stops_the_stream_by_name_and_is_never_skipped
     .await;
 }
 
-/// Design §4: bounds.
+/// `CAMPFIRE_SLOT_MAX_BYTES`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_holds_back_too_much_is_dropped_and_the_loss_announced() {
     let settings = |settings: Settings| settings.env("CAMPFIRE_SLOT_MAX_BYTES", "30000000");
@@ -77,9 +77,9 @@ async fn a_slot_that_holds_back_too_much_is_dropped_and_the_loss_announced() {
     .await;
 }
 
-/// replication.md 3.13c: somebody else moved the slot.
+/// Somebody else moves the slot.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pitfall_3_13_a_slot_advanced_by_hand_is_announced_as_a_loss() {
+async fn a_slot_advanced_by_hand_is_announced_as_a_loss() {
     with_scene(async |scene| {
         for text in ["not attached to the slot", "events are missing"] {
             scene.relay.expect_log(text);
@@ -125,9 +125,9 @@ async fn a_slot_dropped_by_hand_before_a_start_is_explained_and_no_error() {
     .await;
 }
 
-/// replication.md 3.18: a relay that only hangs holds the slot for ever where `wal_sender_timeout` is off.
+/// A relay that hangs holds the slot without end if `wal_sender_timeout` is off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pitfall_3_18_a_standby_takes_over_from_a_relay_that_hangs() {
+async fn a_standby_takes_over_from_a_relay_that_hangs() {
     with_scene(async |scene| {
         scene.relay.expect_log("not attached to the slot");
         let role = "alter system set wal_sender_timeout = 0";

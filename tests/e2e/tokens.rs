@@ -91,7 +91,7 @@ fn write_set(cluster: &Cluster, issuers: &[&Issuer]) -> Result<std::path::PathBu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a8_tokens_are_verified_by_the_published_key_that_they_name() -> Result<()> {
+async fn tokens_are_verified_by_the_published_key_that_they_name() -> Result<()> {
     let cluster = Cluster::boot()?;
     let issuers = [
         Issuer::new("rsa", Algorithm::RS256)?,
@@ -242,7 +242,7 @@ async fn claims_are_where_the_databases_settings_say() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a7_expiry_ends_the_channel_and_not_the_socket() {
+async fn expiry_ends_the_channel_and_not_the_socket() {
     with_scene(async |scene| {
         for vsn in Vsn::BOTH {
             let mut socket = scene.socket(vsn).await?;

@@ -64,11 +64,14 @@ pub struct Options {
     pub settings: Vec<(String, String)>,
     /// The major version; `None` is the one the run is about.
     pub version: Option<u32>,
+    /// Scripts of the extension that this cluster alone has beside those that are installed: names of files, and what is
+    /// in them.
+    pub scripts: Vec<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seed: Seed::Chat, settings: Vec::new(), version: None }
+        Self { seed: Seed::Chat, settings: Vec::new(), version: None, scripts: Vec::new() }
     }
 }
 
@@ -101,6 +104,10 @@ impl Cluster {
         let name = &Uuid::new_v4().simple().to_string()[..8];
         let dir = std::env::temp_dir().join(format!("cf-{name}"));
         seed::copy(&seed, &dir)?;
+        let server = match options.scripts.as_slice() {
+            [] => server,
+            scripts => server.with_scripts(&dir.join("server"), scripts)?,
+        };
         let mut cluster = Self::adopt(server, &dir)?;
         cluster.watchdog = Some(cluster.watchdog()?);
         // A crash of the machine is not among the things tests survive.

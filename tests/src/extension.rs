@@ -73,6 +73,12 @@ pub fn is_ours(name: &str) -> bool {
     name.strip_prefix("campfire").is_some_and(|rest| rest.starts_with(['.', '-']))
 }
 
+/// The version that a script installs; an update script (`campfire--0.1.0--0.2.0.sql`) installs none.
+pub fn version_of(script: &str) -> Option<&str> {
+    let version = script.strip_prefix("campfire--")?.strip_suffix(".sql")?;
+    (!version.contains("--")).then_some(version)
+}
+
 fn hash(value: &impl Hash) -> String {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
@@ -128,6 +134,14 @@ mod tests {
         }
         for name in ["campfires.control", "campfire", "plpgsql.control", "my_campfire.so"] {
             assert!(!is_ours(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_script_of_a_version_is_known_from_that_of_an_update() {
+        assert_eq!(version_of("campfire--0.1.0.sql"), Some("0.1.0"));
+        for name in ["campfire--0.1.0--0.2.0.sql", "campfire.control", "other--0.1.0.sql"] {
+            assert_eq!(version_of(name), None, "{name}");
         }
     }
 

@@ -5,6 +5,7 @@
 //! a client see (a process, its exit code, its log, HTTP, WebSocket frames), so a
 //! test that passes says something about the program that is shipped.
 
+pub mod catalog;
 pub mod chat;
 pub mod cluster;
 pub mod extension;

@@ -1,6 +1,8 @@
 //! An installed Postgres: where its programs are, and how to run them as somebody
 //! who may (initdb and the server refuse root).
 
+mod scripts;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -3,6 +3,8 @@
 //! in the attribute of each, so that it can be read without compiling anything. `cargo xtask test all` compares the
 //! whole with what pgrx's own tool makes of the compiled extension.
 
+pub(crate) mod order;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,10 +13,15 @@ use campfire_tests::layout;
 /// That of every crate here, and so the extension's.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A part of the script: where it is from, and its SQL.
-#[derive(Debug, PartialEq, Eq)]
+/// A part of the script.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Part {
+    /// Where it is from.
     pub(crate) origin: String,
+    /// What others require it by.
+    pub(crate) name: String,
+    /// Parts without which its statements fail.
+    pub(crate) requires: Vec<String>,
     pub(crate) sql: String,
 }
 
@@ -25,12 +32,11 @@ pub(crate) fn library() -> String {
 
 /// The whole script.
 pub(crate) fn write() -> Result<String> {
-    let mut script = String::new();
-    for part in parts()? {
-        script.push_str(&format!("-- {}\n{}\n", part.origin, part.sql.trim_end()));
-        script.push('\n');
-    }
-    Ok(script)
+    Ok(join(&parts()?))
+}
+
+fn join(parts: &[Part]) -> String {
+    parts.iter().map(|part| format!("-- {}\n{}\n\n", part.origin, part.sql.trim_end())).collect()
 }
 
 /// The control file.
@@ -50,6 +56,7 @@ pub(crate) fn parts() -> Result<Vec<Part>> {
         parts.extend(functions(&read(&path)?, &shown(&path))?);
     }
     parts.extend(files);
+    order::check(&parts)?;
     Ok(parts)
 }
 
@@ -59,12 +66,16 @@ fn files(lib: &Path) -> Result<Vec<Part>> {
     let here = lib.parent().expect("a file lies in a directory");
     let mut parts = Vec::new();
     for (line, rest) in invocations(&text, "extension_sql_file!(") {
-        let Some(name) = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next()) else {
+        let arguments = rest.split_once(");").map_or(rest, |(arguments, _)| arguments);
+        let Some(file) = arguments.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next())
+        else {
             bail!("{}:{line}: the file's name must come first, in quotes", shown(lib));
         };
         let path =
-            here.join(name).canonicalize().with_context(|| format!("{}:{line}: {name}", shown(lib)))?;
-        parts.push(Part { origin: shown(&path), sql: read(&path)? });
+            here.join(file).canonicalize().with_context(|| format!("{}:{line}: {file}", shown(lib)))?;
+        let (name, requires) =
+            named(arguments).with_context(|| format!("{}:{line}: {file} has no name = \"…\"", shown(lib)))?;
+        parts.push(Part { origin: shown(&path), name, requires, sql: read(&path)? });
     }
     ensure!(
         invocations(&text, "extension_sql!(").is_empty(),
@@ -72,6 +83,21 @@ fn files(lib: &Path) -> Result<Vec<Part>> {
         shown(lib)
     );
     Ok(parts)
+}
+
+/// What a file is called by others, and what it requires: files by their names, functions by their paths.
+fn named(arguments: &str) -> Option<(String, Vec<String>)> {
+    let (_, rest) = arguments.split_once("name = \"")?;
+    let (name, _) = rest.split_once('"')?;
+    let required = match arguments.split_once("requires = [") {
+        Some((_, rest)) => rest.split_once(']')?.0,
+        None => "",
+    };
+    let required = required.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| {
+        let function = item.rsplit("::").next().unwrap_or(item);
+        function.trim_matches('"').to_owned()
+    });
+    Some((name.to_owned(), required.collect()))
 }
 
 /// The functions of one file, as their attributes declare them.
@@ -94,7 +120,12 @@ fn functions(text: &str, file: &str) -> Result<Vec<Part>> {
         let sql = sql
             .replace("@MODULE_PATHNAME@", &library())
             .replace("@FUNCTION_NAME@", &format!("{name}_wrapper"));
-        parts.push(Part { origin: format!("{file}: {name}"), sql: sql.trim().to_owned() });
+        parts.push(Part {
+            origin: format!("{file}: {name}"),
+            name: name.to_owned(),
+            requires: Vec::new(),
+            sql: sql.trim().to_owned(),
+        });
     }
     Ok(parts)
 }
@@ -151,7 +182,17 @@ mod tests {
         let sql = format!(
             "create function campfire.add(a text) returns text\nas 'campfire-{VERSION}', 'add_wrapper';"
         );
-        assert_eq!(parts, [Part { origin: "a.rs: add".to_owned(), sql }]);
+        let (origin, name) = ("a.rs: add".to_owned(), "add".to_owned());
+        assert_eq!(parts, [Part { origin, name, sql, ..Part::default() }]);
+    }
+
+    #[test]
+    fn a_file_says_its_name_and_what_it_requires() {
+        let arguments = "\"../../sql/a.sql\", name = \"a\", requires = [\n    \"b\",\n    c::d,\n]";
+        let requires = vec!["b".to_owned(), "d".to_owned()];
+        assert_eq!(named(arguments), Some(("a".to_owned(), requires)));
+        assert_eq!(named("\"a.sql\", name = \"a\", bootstrap"), Some(("a".to_owned(), Vec::new())));
+        assert_eq!(named("\"a.sql\""), None);
     }
 
     #[test]
@@ -172,7 +213,7 @@ mod tests {
     fn every_file_and_every_function_is_in_the_script() {
         let parts = parts().unwrap();
         let origins: Vec<&str> = parts.iter().map(|part| part.origin.as_str()).collect();
-        assert_eq!(origins[0], "sql/10_schema.sql");
+        assert_eq!(origins[0], "sql/schema.sql");
         for path in files_below(&layout::repository().join("sql"), "sql").unwrap() {
             assert!(
                 origins.contains(&shown(&path).as_str()),

@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{chaos, clients, demo, fresh, install, pgrx, program, step};
+use crate::{chaos, clients, demo, fresh, install, pgrx, program, script, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -50,7 +50,7 @@ enum Part {
     Browser,
     /// One minute of faults, checked by an oracle, and the checker itself tried
     Chaos,
-    /// The extension's script against the one that pgrx's own tool makes
+    /// The extension's script against the one that pgrx's own tool makes, and in another order
     Script,
     /// The README's first commands on fresh machines, in chroots; needs root
     Fresh,
@@ -142,7 +142,7 @@ impl Arguments {
     }
 
     fn want_extension(&self) -> bool {
-        [Part::Regress, Part::E2e, Part::Clients, Part::Browser, Part::Chaos]
+        [Part::Regress, Part::E2e, Part::Clients, Part::Browser, Part::Chaos, Part::Script]
             .into_iter()
             .any(|part| self.wants(part))
     }
@@ -179,6 +179,9 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
     if arguments.wants(Part::Regress) {
         tally.include("pg_regress", || regress(server, &Regress::SQL));
         tally.include("pg_isolation_regress", || regress(server, &Regress::RACES));
+    }
+    if arguments.wants(Part::Script) {
+        tally.attempt("the order of the extension's script", || script::order::try_opposite(server));
     }
     let needs_relay =
         [Part::E2e, Part::Clients, Part::Browser, Part::Chaos].into_iter().any(|part| arguments.wants(part));

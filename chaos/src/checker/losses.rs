@@ -2,7 +2,7 @@
 
 use super::{Kind, Mark, Walk, some};
 use crate::client::is_private;
-use crate::journal::{Asked, Stay};
+use crate::journal::{Asked, Record, Stay};
 use crate::position::Position;
 use crate::truth::Expected;
 
@@ -51,6 +51,30 @@ impl Walk<'_> {
         }
         mark.floor = mark.floor.max(up_to);
         mark.at = mark.at.max(up_to);
+        if self.truth.routes.iter().any(|(changed, _)| *changed == up_to) {
+            mark.by_guess.retain(|guessed| *guessed > up_to);
+        }
+    }
+
+    /// After a loss the relay sends by the routes that it finds, and where they turn out to have changed, it says so. An
+    /// event by a route that was off is excused until then, and by that alone. `index`: of the record that came last.
+    pub(super) fn judge_guesses(&mut self, stay: &Stay, mark: &mut Mark, index: usize) {
+        let record = stay.records.get(index);
+        let reached = match record {
+            Some(Record::Event { position, .. } | Record::Head(position)) => *position,
+            _ => return,
+        };
+        let is_lost = self.context.losses.iter().any(|loss| stay.asked_at <= loss.ended_at);
+        let is_open = |guessed: &Position| {
+            let next = self.truth.routes.iter().find(|(changed, _)| changed > guessed);
+            is_lost && next.is_some_and(|(changed, _)| reached <= *changed)
+        };
+        let wrong = mark.by_guess.iter().copied().find(|guessed| !is_open(guessed));
+        if let Some(guessed) = wrong {
+            mark.by_guess.clear();
+            let what = format!("{guessed} came by a route that was off there, and no notice tells of that");
+            self.report(Kind::Phantom, what);
+        }
     }
 
     /// Whether a place is among those that the relay may have lost during a stay.

@@ -379,6 +379,36 @@ fn what_was_routed_by_guess_after_a_loss_is_announced_once_more() {
 }
 
 #[test]
+fn what_came_by_a_route_that_was_off_is_excused_by_the_notice_that_says_so() {
+    let mut truth = truth();
+    let off =
+        Expected { position: at(36), name: "edited".to_owned(), payload: "{}".to_owned(), committed_at: 36 };
+    truth.switched_off.entry(channel()).or_default().push(off);
+    let guessed = |payload: &str| Record::Event {
+        position: at(36),
+        name: "edited".into(),
+        payload: payload.into(),
+        committed_at: 36,
+        replayed: false,
+    };
+    let so_far = vec![event(20, false), notice(34), guessed("{}"), event(40, false)];
+    let told = |more: &[Record]| vec![after_10([&so_far, more].concat())];
+    // Nobody switched it on later.
+    check_with(&truth, &lost(), told(&[]), &[Kind::Phantom]);
+    truth.routes.push((at(45), 16));
+    check_with(&truth, &lost(), told(&[notice(45)]), &[]);
+    // The socket may break before it is told.
+    check_with(&truth, &lost(), told(&[]), &[]);
+    check_with(&truth, &lost(), told(&[Record::Head(at(50))]), &[Kind::Phantom]);
+    check_with(&truth, &lost(), told(&[Record::Head(at(50)), notice(60)]), &[Kind::Phantom]);
+    let wrong = vec![event(20, false), notice(34), guessed("{\"n\":1}"), event(40, false), notice(45)];
+    check_with(&truth, &lost(), vec![after_10(wrong)], &[Kind::WrongPayload]);
+    // Nothing was lost: the relay knew better.
+    let back = [vec![event(20, false), event(30, false)], so_far[2..].to_vec()].concat();
+    check_with(&truth, &context(), vec![after_10(back)], &[Kind::Phantom]);
+}
+
+#[test]
 fn a_relay_that_started_knows_no_routes_from_before_they_changed() {
     let mut truth = truth();
     truth.routes.push((at(12), 12));

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::SetOnce;
-use tokio_postgres::Client;
 use tracing::debug;
 
 use self::denials::Denials;
@@ -28,9 +27,9 @@ pub use self::headers::{HEADERS_BYTES_MAX, Headers};
 use self::question::{Key, Question};
 use crate::auth::{Account, Credential, Grants, Payer, TokenError};
 use crate::metrics::Metrics;
-use crate::postgres::{Conninfo, Purpose};
+use crate::postgres::Purpose;
 use crate::protocol::Reason;
-use crate::sql::{self, TurnLimits, Turns};
+use crate::sql::{Sessions, TurnLimits, Turns};
 
 /// What the policies say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,11 +56,10 @@ pub struct PolicyLimits {
 
 /// The sessions that ask, and the questions that are being asked.
 pub struct Policies {
-    database: Conninfo,
+    sessions: Arc<Sessions>,
     limits: PolicyLimits,
     metrics: Metrics,
     turns: Arc<Turns<Key>>,
-    idle: Mutex<Vec<Client>>,
     asking: Mutex<Asking>,
     denials: Mutex<Denials>,
     complaints: Complaints,
@@ -78,13 +76,12 @@ struct Inquiry {
 }
 
 impl Policies {
-    pub fn new(database: Conninfo, limits: PolicyLimits, metrics: Metrics) -> Arc<Self> {
+    pub fn new(sessions: Arc<Sessions>, limits: PolicyLimits, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
-            database,
+            sessions,
             limits,
             metrics,
             turns: Turns::new(TurnLimits { at_once: limits.sessions, crowd: limits.queue }),
-            idle: Mutex::default(),
             asking: Mutex::default(),
             denials: Mutex::default(),
             complaints: Complaints::default(),
@@ -171,6 +168,10 @@ impl Policies {
             self.metrics.policy_questions.inc();
             // In a task of its own: who asks may go away, and the session is busy for as long as the database is.
             let policies = Arc::clone(self);
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "awaited below, unless the client that asks goes away"
+            )]
             let asked = tokio::spawn(async move {
                 let _turn = turn;
                 tokio::time::timeout(policies.limits.timeout, policies.ask_session(&question)).await
@@ -188,18 +189,11 @@ impl Policies {
     }
 
     async fn ask_session(&self, question: &Question) -> Answer {
-        let kept = lock(&self.idle).pop().filter(|client| !client.is_closed());
-        let mut client = match kept {
-            Some(client) => client,
-            None => sql::connect_for(&self.database, Purpose::Policies).await.map_err(|error| {
-                debug!(%error, "no session for policies");
-                PolicyError::Unreachable
-            })?,
-        };
-        let outcome = probe::probe(&mut client, question, self.limits.timeout).await;
-        if !client.is_closed() {
-            lock(&self.idle).push(client);
-        }
+        let session = self.sessions.take(Purpose::Policies).await.map_err(|error| {
+            debug!(%error, "no session for policies");
+            PolicyError::Unreachable
+        })?;
+        let outcome = probe::probe(session, question, self.limits.timeout).await;
         let answer = outcome.map_err(|failure| {
             self.complaints.tell(&self.metrics, question, &failure);
             failure.error

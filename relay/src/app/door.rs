@@ -23,6 +23,7 @@ impl App {
     /// Runs the hub, and nothing that reads from or writes to Postgres.
     pub fn into_door(self) -> Door {
         let Self { shared, hub, client_inputs, wal_inputs, .. } = self;
+        #[expect(clippy::disallowed_methods, reason = "a door fails every join once this has ended")]
         tokio::spawn(hub.run(client_inputs, wal_inputs, CancellationToken::new()));
         let router = http::router(Arc::clone(&shared), true);
         Door { shared, router }

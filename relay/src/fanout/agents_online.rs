@@ -9,9 +9,9 @@ use super::agents::Agent;
 use super::socket_id::SocketId;
 use super::tight_queue::TightQueue;
 
-/// What is open, by agent.
+/// Agents with a channel open.
 #[derive(Debug)]
-pub(super) struct Dashboards {
+pub(super) struct AgentsOnline {
     grace: Duration,
     open: HashMap<Agent, Open>,
     /// Whose last has closed, by when that counts.
@@ -28,7 +28,7 @@ struct Open {
     until: Option<Instant>,
 }
 
-impl Dashboards {
+impl AgentsOnline {
     pub(super) fn new(grace: Duration) -> Self {
         Self { grace, open: HashMap::new(), closed: TightQueue::default(), online: HashMap::new() }
     }
@@ -121,24 +121,24 @@ mod tests {
     fn an_agent_is_online_from_the_first_dashboard_to_a_while_after_the_last() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut dashboards = Dashboards::new(Duration::from_secs(5));
+        let mut agents = AgentsOnline::new(Duration::from_secs(5));
         let [one, two] = [SocketId(1), SocketId(2)];
-        assert!(dashboards.open(ADA, one) && !dashboards.open(ADA, two) && dashboards.open(BOB, one));
-        assert_eq!(dashboards.online(ORG), 2);
-        dashboards.close(ADA, one, at(0));
-        assert_eq!(dashboards.sockets(&ADA), [two]);
-        dashboards.close(ADA, two, at(1));
-        assert_eq!(dashboards.take_gone(at(5)), []);
-        assert!(!dashboards.open(ADA, two), "back in time");
-        dashboards.close(ADA, two, at(10));
-        assert_eq!(dashboards.take_gone(at(14)), []);
-        assert_eq!(dashboards.take_gone(at(15)), [ADA]);
-        assert_eq!((dashboards.online(ORG), dashboards.online(Uuid::nil())), (1, 0));
-        assert!(!dashboards.take_ended(BOB), "a dashboard is open");
-        dashboards.close(BOB, one, at(15));
-        assert!(dashboards.take_ended(BOB), "no agent any more: at once");
-        assert!(dashboards.online.is_empty() && dashboards.open.is_empty());
-        assert_eq!(dashboards.take_gone(at(100)), []);
-        assert!(dashboards.closed.is_empty());
+        assert!(agents.open(ADA, one) && !agents.open(ADA, two) && agents.open(BOB, one));
+        assert_eq!(agents.online(ORG), 2);
+        agents.close(ADA, one, at(0));
+        assert_eq!(agents.sockets(&ADA), [two]);
+        agents.close(ADA, two, at(1));
+        assert_eq!(agents.take_gone(at(5)), []);
+        assert!(!agents.open(ADA, two), "back in time");
+        agents.close(ADA, two, at(10));
+        assert_eq!(agents.take_gone(at(14)), []);
+        assert_eq!(agents.take_gone(at(15)), [ADA]);
+        assert_eq!((agents.online(ORG), agents.online(Uuid::nil())), (1, 0));
+        assert!(!agents.take_ended(BOB), "a dashboard is open");
+        agents.close(BOB, one, at(15));
+        assert!(agents.take_ended(BOB), "no agent any more: at once");
+        assert!(agents.online.is_empty() && agents.open.is_empty());
+        assert_eq!(agents.take_gone(at(100)), []);
+        assert!(agents.closed.is_empty());
     }
 }

@@ -30,10 +30,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use super::agents::AgentNames;
-use super::agents_online::Dashboards;
+use super::agents::Agents;
+use super::agents_online::AgentsOnline;
 use super::channel::{Channel, Socket};
 use super::cut::Cut;
 use super::event_rate::EventRate;
@@ -41,7 +40,7 @@ use super::expiries::Expiries;
 use super::input::{ClientInput, HubChange, HubInput};
 use super::room::Rooms;
 use super::roster::Roster;
-use super::rows::{SnapshotFailure, SnapshotRequest};
+use super::rows::{RowsMemory, SnapshotRequest};
 use super::settings::HubSettings;
 use super::shared_frames::SharedFrames;
 use super::socket_id::SocketId;
@@ -49,7 +48,7 @@ use super::token_use::TokenUse;
 use super::typing::Typing;
 use super::window::Window;
 use crate::metrics::Metrics;
-use crate::postgres::{Lsn, Snapshot};
+use crate::postgres::Lsn;
 use crate::route::{DatabaseTag, Position};
 
 /// How often expiries are looked for.
@@ -64,10 +63,9 @@ pub struct Hub {
     metrics: Metrics,
     rooms: Rooms,
     sockets: HashMap<SocketId, Socket>,
-    agents: HashMap<(Uuid, Uuid), bool>,
+    agents: Agents,
     typing: Typing,
-    agent_names: AgentNames,
-    dashboards: Dashboards,
+    agents_online: AgentsOnline,
     roster: Roster,
     token_use: TokenUse,
     event_rate: EventRate,
@@ -82,15 +80,18 @@ pub struct Hub {
     tag: Option<DatabaseTag>,
     /// Counts the times we attached.
     attachment: u64,
-    /// What showed the agents; None before the first time.
-    agents_shown: Option<Snapshot>,
     /// Everything that committed before it was applied.
     passed: Lsn,
     /// Channels that are live but for what their snapshots show.
     behind: Vec<(SocketId, Arc<str>, Arc<Cut>)>,
     snapshots: mpsc::Sender<SnapshotRequest>,
+    /// Of the rows of joins.
+    rows_memory: RowsMemory,
     /// Tickets given out.
     tickets: u64,
+    /// Clients may come.
+    is_ready: bool,
+    /// Copies for others, which the hub does not read.
     applied: Arc<watch::Sender<Lsn>>,
     ready: watch::Sender<bool>,
     /// Changes that have yet to be applied, before anything else from Postgres.
@@ -120,10 +121,9 @@ impl Hub {
             metrics,
             rooms: Rooms::default(),
             sockets: HashMap::new(),
-            agents: HashMap::new(),
+            agents: Agents::default(),
             typing,
-            agent_names: AgentNames::new(),
-            dashboards: Dashboards::new(settings.presence.grace),
+            agents_online: AgentsOnline::new(settings.presence.grace),
             roster,
             token_use: TokenUse::default(),
             event_rate: EventRate::new(settings.events_per_second_max),
@@ -135,11 +135,12 @@ impl Hub {
             settings,
             tag: None,
             attachment: 0,
-            agents_shown: None,
             passed: Lsn::INVALID,
             behind: Vec::new(),
             snapshots,
+            rows_memory: RowsMemory::default(),
             tickets: 0,
+            is_ready: false,
             applied,
             ready,
             unapplied: None,
@@ -209,42 +210,11 @@ impl Hub {
                 timeline,
                 confirmed_flush_lsn,
             } => {
-                let is_first = self.tag.replace(tag).is_none();
-                if is_first || loss.is_some() {
-                    self.window.start_at(Position::before(timeline, confirmed_flush_lsn));
-                    self.forget_snapshots(confirmed_flush_lsn);
-                }
-                self.window.learn_id(snapshot.xmax(), is_elsewhere && loss.is_some());
-                if let Some(cause) = loss {
-                    self.fail_pending(SnapshotFailure::Loss);
-                    self.announce_loss(cause, |_| true);
-                } else if is_elsewhere {
-                    self.leave_history();
-                }
-                self.attachment += 1;
-                self.shared_frames.clear();
-                self.agents_shown = Some(snapshot);
-                self.agents = agents
-                    .into_iter()
-                    .map(|(organization, user, active)| ((organization, user), active))
-                    .collect();
-                self.agent_names = agent_names
-                    .into_iter()
-                    .map(|(organization, user, name)| ((organization, user), name.into()))
-                    .collect();
-                self.close_unauthorized_agents(None);
+                self.attach(tag, timeline, confirmed_flush_lsn, &snapshot, loss, is_elsewhere);
+                self.load_agents(agents, agent_names, snapshot);
             }
-            HubInput::CaughtUp => {
-                // All that showed the agents has been read, and the lower halves of its ids will come round again.
-                self.agents_shown = None;
-                self.metrics.ready.set(1);
-                self.ready.send_replace(true);
-                self.tell_replication_ready();
-            }
-            HubInput::Detached => {
-                self.metrics.ready.set(0);
-                self.ready.send_replace(false);
-            }
+            HubInput::CaughtUp => self.catch_up(),
+            HubInput::Detached => self.set_ready(false),
             HubInput::Changes { changes, applied } => {
                 self.unapplied = Some(Unapplied { changes: changes.into_iter(), applied });
                 while self.unapplied.is_some() {
@@ -253,7 +223,7 @@ impl Hub {
             }
             HubInput::Snapshot { socket, ticket, outcome } => self.apply_snapshot(socket, ticket, outcome),
         }
-        self.metrics.topics.set(i64::try_from(self.rooms.len()).unwrap_or(i64::MAX));
+        self.report();
     }
 
     fn apply_client(&mut self, id: SocketId, input: ClientInput) {

@@ -89,26 +89,6 @@ pub(super) enum Gate {
     Open,
 }
 
-/// Who is not to receive a broadcast.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Except<'a> {
-    Nobody,
-    /// One channel: the sender's, unless it asked for its own messages.
-    Channel(SocketId, &'a str),
-    /// All channels of a socket.
-    Socket(SocketId),
-}
-
-impl Except<'_> {
-    pub(super) fn is(self, socket: SocketId, wire_topic: &str) -> bool {
-        match self {
-            Self::Nobody => false,
-            Self::Channel(sender, topic) => socket == sender && *wire_topic == *topic,
-            Self::Socket(sender) => socket == sender,
-        }
-    }
-}
-
 impl Rooms {
     pub(super) fn len(&self) -> usize {
         self.rooms.len()

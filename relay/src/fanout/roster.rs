@@ -72,7 +72,7 @@ pub(super) struct Piece {
 #[derive(Debug)]
 pub(super) struct Roster {
     grace: Duration,
-    rooms: HashMap<RoomKey, Room>,
+    rooms: HashMap<RoomKey, Presences>,
     memory: PresenceMemory,
     /// Rooms whose members do not know everything yet.
     stale: IndexSet<RoomKey>,
@@ -87,8 +87,9 @@ pub(super) struct Roster {
     last: u64,
 }
 
+/// Who is present in one room.
 #[derive(Debug, Default)]
-struct Room {
+struct Presences {
     present: BTreeMap<PresenceId, Present>,
     away: Away,
     changed: TightQueue<PresenceId>,
@@ -291,7 +292,7 @@ impl Difference {
     }
 }
 
-impl Room {
+impl Presences {
     /// Whoever was away is no more.
     fn come_back(&mut self, id: PresenceId) {
         if let Some(present) = self.present.get_mut(&id)

@@ -1,10 +1,10 @@
 //! Rows that a join gets before its events: the question, its answer, and the wait between them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
@@ -114,24 +114,31 @@ pub(super) struct Pending {
     pub(super) _cancels: DropGuard,
 }
 
-/// Memory of rows that wait for a socket to read; given back when dropped.
+/// Memory that the rows of all joins take until sockets have read them.
+#[derive(Debug, Default)]
+pub(super) struct RowsMemory(Arc<AtomicUsize>);
+
+/// Rows that wait for a socket to read; their memory is given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Undelivered {
-    bytes: i64,
-    total: Gauge,
+    bytes: usize,
+    total: Arc<AtomicUsize>,
 }
 
-impl Undelivered {
-    pub(super) fn new(rows: &[SnapshotRow], total: &Gauge) -> Self {
-        let bytes = rows.iter().map(|row| size_of::<SnapshotRow>() + row.payload.len()).sum::<usize>();
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        total.inc_by(bytes);
-        Self { bytes, total: total.clone() }
+impl RowsMemory {
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count(&self, rows: &[SnapshotRow]) -> Undelivered {
+        let bytes = rows.iter().map(|row| size_of::<SnapshotRow>() + row.payload.len()).sum();
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Undelivered { bytes, total: Arc::clone(&self.0) }
     }
 }
 
 impl Drop for Undelivered {
     fn drop(&mut self) {
-        self.total.dec_by(self.bytes);
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

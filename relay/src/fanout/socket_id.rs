@@ -3,8 +3,3 @@
 /// Numbers a socket, for the life of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId(pub u64);
-
-impl SocketId {
-    /// No socket: what comes over HTTP.
-    pub(super) const NONE: Self = Self(0);
-}

@@ -1,23 +1,15 @@
 //! Who is typing. The server ends what its sender forgets to end.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Deserialize;
 
+use super::origin::Origin;
 use super::room::RoomKey;
-use super::socket_id::SocketId;
 use crate::auth::Identity;
 use crate::protocol::Encoding;
-
-/// What may speak for typists: a channel of a socket, or whoever sends over HTTP under an identity.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Mouth {
-    pub(super) socket: SocketId,
-    pub(super) wire_topic: Arc<str>,
-}
 
 /// One typing indicator that is on: `typing:start` was said and not yet `typing:stop`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +32,8 @@ struct On {
 #[derive(Debug)]
 pub(super) struct Typing {
     timeout: Duration,
-    on: HashMap<Mouth, Vec<On>>,
+    /// By what speaks for those who type.
+    on: HashMap<Origin, Vec<On>>,
 }
 
 impl Typing {
@@ -48,35 +41,35 @@ impl Typing {
         Self { timeout, on: HashMap::new() }
     }
 
-    pub(super) fn start(&mut self, mouth: Mouth, indicator: Indicator, now: Instant) {
+    pub(super) fn start(&mut self, origin: Origin, indicator: Indicator, now: Instant) {
         let who = who(&indicator);
-        let on = self.on.entry(mouth).or_default();
+        let on = self.on.entry(origin).or_default();
         on.retain(|known| known.who != who);
         on.push(On { who, indicator, until: now + self.timeout });
     }
 
     /// What is said of this typist is over.
-    pub(super) fn stop(&mut self, mouth: &Mouth, indicator: &Indicator) {
-        let Some(on) = self.on.get_mut(mouth) else { return };
+    pub(super) fn stop(&mut self, origin: &Origin, indicator: &Indicator) {
+        let Some(on) = self.on.get_mut(origin) else { return };
         let who = who(indicator);
         on.retain(|known| known.who != who);
         if on.is_empty() {
-            self.on.remove(mouth);
+            self.on.remove(origin);
         }
     }
 
     /// Takes all that one spoke for.
-    pub(super) fn silence(&mut self, mouth: &Mouth) -> Vec<Indicator> {
-        let on = self.on.remove(mouth).unwrap_or_default();
+    pub(super) fn silence(&mut self, origin: &Origin) -> Vec<Indicator> {
+        let on = self.on.remove(origin).unwrap_or_default();
         on.into_iter().map(|on| on.indicator).collect()
     }
 
     /// Takes those whose time is over.
-    pub(super) fn expired(&mut self, now: Instant) -> Vec<(Mouth, Indicator)> {
+    pub(super) fn expired(&mut self, now: Instant) -> Vec<(Origin, Indicator)> {
         let mut expired = Vec::new();
-        self.on.retain(|mouth, on| {
+        self.on.retain(|origin, on| {
             let over = on.extract_if(.., |on| on.until <= now);
-            expired.extend(over.map(|on| (mouth.clone(), on.indicator)));
+            expired.extend(over.map(|on| (origin.clone(), on.indicator)));
             !on.is_empty()
         });
         expired
@@ -103,6 +96,7 @@ fn who(indicator: &Indicator) -> Option<Box<str>> {
 mod tests {
     use uuid::Uuid;
 
+    use super::super::socket_id::SocketId;
     use super::*;
     use crate::route::Topic;
 
@@ -111,8 +105,8 @@ mod tests {
         Indicator { room, identity, payload: payload.to_owned().into(), encoding: Encoding::Json }
     }
 
-    fn mouth(socket: u64) -> Mouth {
-        Mouth { socket: SocketId(socket), wire_topic: "realtime:lobby".into() }
+    fn origin(socket: u64) -> Origin {
+        Origin::Channel { socket: SocketId(socket), wire_topic: "realtime:lobby".into() }
     }
 
     fn typing() -> (Typing, impl Fn(u64) -> Instant) {
@@ -125,14 +119,14 @@ mod tests {
         let (mut typing, at) = typing();
         let on = indicator(Identity::Service, "{}");
         for socket in 1..=3 {
-            typing.start(mouth(socket), on.clone(), at(0));
+            typing.start(origin(socket), on.clone(), at(0));
         }
-        typing.start(mouth(2), on.clone(), at(3));
-        typing.stop(&mouth(3), &on);
+        typing.start(origin(2), on.clone(), at(3));
+        typing.stop(&origin(3), &on);
         assert_eq!(typing.expired(at(4)), []);
-        assert_eq!(typing.expired(at(5)), [(mouth(1), on.clone())]);
-        assert_eq!(typing.expired(at(8)), [(mouth(2), on)]);
-        assert_eq!(typing.silence(&mouth(2)), []);
+        assert_eq!(typing.expired(at(5)), [(origin(1), on.clone())]);
+        assert_eq!(typing.expired(at(8)), [(origin(2), on)]);
+        assert_eq!(typing.silence(&origin(2)), []);
     }
 
     #[test]
@@ -140,16 +134,16 @@ mod tests {
         let (mut typing, at) = typing();
         let of = |payload: &str| indicator(Identity::Service, payload);
         let (ada, bob) = (r#"{"user_id":"ada","name":"Ada"}"#, r#"{"user_id":"bob"}"#);
-        typing.start(mouth(1), of(ada), at(0));
-        typing.start(mouth(1), of(bob), at(0));
-        typing.start(mouth(1), of(r#"{"nick":"cy"}"#), at(0));
-        typing.stop(&mouth(1), &of(r#"{ "user_id": "ada" }"#));
-        typing.stop(&mouth(1), &of(r#"{"nick":"cy"}"#));
-        assert_eq!(typing.silence(&mouth(1)), [of(bob)]);
+        typing.start(origin(1), of(ada), at(0));
+        typing.start(origin(1), of(bob), at(0));
+        typing.start(origin(1), of(r#"{"nick":"cy"}"#), at(0));
+        typing.stop(&origin(1), &of(r#"{ "user_id": "ada" }"#));
+        typing.stop(&origin(1), &of(r#"{"nick":"cy"}"#));
+        assert_eq!(typing.silence(&origin(1)), [of(bob)]);
         let visitor =
             Identity::Visitor { organization: Uuid::from_u128(1), conversation: Uuid::from_u128(2) };
-        typing.start(mouth(1), indicator(visitor, ada), at(0));
-        typing.stop(&mouth(1), &indicator(visitor, bob));
-        assert_eq!(typing.silence(&mouth(1)), []);
+        typing.start(origin(1), indicator(visitor, ada), at(0));
+        typing.stop(&origin(1), &indicator(visitor, bob));
+        assert_eq!(typing.silence(&origin(1)), []);
     }
 }

@@ -18,14 +18,15 @@ use uuid::Uuid;
 use self::evicted::Evicted;
 pub(super) use self::kept::Kept;
 use self::memory::{entry_bytes, give_back, shared_bytes};
-use self::topic_events::Channel;
+use self::topic_events::TopicEvents;
 use super::tight_queue::TightQueue;
 use crate::postgres::{Snapshot, Timestamp, Xid};
 use crate::protocol::{Encoding, Vsn};
 use crate::route::{Position, Template, Topic};
 
 /// Memory taken by a topic, in bytes: its entry, and its place among those that are quiet.
-const TOPIC_BYTES: usize = entry_bytes::<(Topic, Channel)>() + TightQueue::<(Position, Topic)>::ELEMENT_BYTES;
+const TOPIC_BYTES: usize =
+    entry_bytes::<(Topic, TopicEvents)>() + TightQueue::<(Position, Topic)>::ELEMENT_BYTES;
 
 /// Memory taken by an organization, in bytes.
 const ORGANIZATION_BYTES: usize =
@@ -78,7 +79,7 @@ struct Organization {
 #[derive(Debug)]
 pub(super) struct Window {
     limits: WindowLimits,
-    channels: HashMap<Topic, Channel>,
+    topics: HashMap<Topic, TopicEvents>,
     organizations: HashMap<Uuid, Organization>,
     /// Organizations by what they take: the largest gives way first, and of those that are about as large the one with
     /// the oldest event.
@@ -92,7 +93,7 @@ pub(super) struct Window {
     commits: TightQueue<Commit>,
     bytes: usize,
     event_count: usize,
-    /// Everything above it is here, except where a channel's floor says otherwise.
+    /// Everything above it is here, except where a topic's floor says otherwise.
     floor: Position,
     /// When the commit at the floor was; None while the floor is where reading began.
     floor_at: Option<Timestamp>,
@@ -124,7 +125,7 @@ impl Window {
     pub(super) fn new(limits: WindowLimits) -> Self {
         Self {
             limits,
-            channels: HashMap::new(),
+            topics: HashMap::new(),
             organizations: HashMap::new(),
             by_rank: BTreeSet::new(),
             by_quiet: BTreeSet::new(),
@@ -152,7 +153,7 @@ impl Window {
         let old = std::mem::replace(self, Self { floor: position, head: position, ..Self::new(limits) });
         // A snapshot may still not show what was streamed.
         self.evicted = old.evicted;
-        for kept in old.channels.values().flat_map(|channel| channel.events.iter()) {
+        for kept in old.topics.values().flat_map(|known| known.events.iter()) {
             self.evicted.note(kept.xid);
         }
     }
@@ -207,12 +208,12 @@ impl Window {
         }
         organization.order.push_back(topic.clone());
         let floor = self.floor.max(organization.floor);
-        let channel = self.channels.entry(topic.clone()).or_insert_with(|| {
+        let known = self.topics.entry(topic.clone()).or_insert_with(|| {
             bytes += topic_bytes(topic);
-            Channel::at(floor)
+            TopicEvents::at(floor)
         });
         let transaction = self.evicted.whole_id(kept.xid);
-        channel.push(kept, transaction);
+        known.push(kept, transaction);
         self.event_count += 1;
         self.resize(id, |size| size + bytes);
         let is_over = |window: &Self| {
@@ -267,7 +268,7 @@ impl Window {
         {
             self.forget_quietest_of(id);
         }
-        give_back(&mut self.channels);
+        give_back(&mut self.topics);
         give_back(&mut self.organizations);
         self.emptied.retain(|known| known.position > floor);
     }
@@ -288,17 +289,17 @@ impl Window {
 
     /// Everything of a topic above it is here, and none of it tells of rows that were gone at a stroke.
     pub(super) fn floor_of(&self, topic: &Topic) -> Position {
-        let floor = self.floor_of_channel(topic).max(self.floor);
+        let floor = self.floor_of_topic(topic).max(self.floor);
         self.emptied_of(topic).map(|known| known.position).fold(floor, Position::max)
     }
 
     /// The same but for the commits that were forgotten.
-    fn floor_of_channel(&self, topic: &Topic) -> Position {
+    fn floor_of_topic(&self, topic: &Topic) -> Position {
         let of_unknown = || {
             let organization = self.organizations.get(&organization_of(topic));
             organization.map_or(self.unknown_floor, |known| known.floor).max(self.floor)
         };
-        self.channels.get(topic).map_or_else(of_unknown, |channel| channel.floor)
+        self.topics.get(topic).map_or_else(of_unknown, |known| known.floor)
     }
 
     fn emptied_of(&self, topic: &Topic) -> impl Iterator<Item = &Emptied> {
@@ -308,14 +309,13 @@ impl Window {
     /// Whether the window has lost something of a topic above a position. Commits without events on it that have left
     /// are no loss, except where nothing of the topic is remembered.
     pub(super) fn overtakes(&self, topic: &Topic, position: Position) -> bool {
-        position < self.floor_of_channel(topic)
-            || self.emptied_of(topic).any(|known| position < known.position)
+        position < self.floor_of_topic(topic) || self.emptied_of(topic).any(|known| position < known.position)
     }
 
     /// The events of a topic above a position, oldest first.
     pub(super) fn after(&self, topic: &Topic, after: Position) -> vec_deque::Iter<'_, Kept> {
         const NONE: &VecDeque<Kept> = &VecDeque::new();
-        let events = self.channels.get(topic).map_or(NONE, |channel| &*channel.events);
+        let events = self.topics.get(topic).map_or(NONE, |known| &*known.events);
         events.range(events.partition_point(|kept| kept.position <= after)..)
     }
 
@@ -336,15 +336,15 @@ impl Window {
     /// From where on a topic may have events that a snapshot does not show: it shows all up to there.
     pub(super) fn shown_up_to(&self, topic: &Topic, snapshot: &Snapshot) -> Position {
         let floor = self.floor_of(topic);
-        let Some(channel) = self.channels.get(topic) else { return floor };
-        let shown = channel.events.partition_point(|kept| !snapshot.is_recent(kept.newest));
-        let last = shown.checked_sub(1).and_then(|last| channel.events.get(last));
+        let Some(known) = self.topics.get(topic) else { return floor };
+        let shown = known.events.partition_point(|kept| !snapshot.is_recent(kept.newest));
+        let last = shown.checked_sub(1).and_then(|last| known.events.get(last));
         last.map_or(floor, |kept| kept.position.max(floor))
     }
 
     /// Where a row of `realtime.messages` was sent to a topic.
     pub(super) fn position_of(&self, topic: &Topic, row: Uuid) -> Option<Position> {
-        let found = self.channels.get(topic)?.rows.as_ref()?.0.get(&row).copied();
+        let found = self.topics.get(topic)?.rows.as_ref()?.0.get(&row).copied();
         found.filter(|position| *position >= self.floor_of(topic))
     }
 
@@ -372,7 +372,7 @@ impl Window {
     pub(super) fn complements(&self, snapshot: &Snapshot, topic: &Topic) -> bool {
         self.evicted.are_shown(snapshot)
             && self.emptied_of(topic).all(|emptied| {
-                let before = self.channels.get(topic).into_iter().flat_map(|channel| channel.events.iter());
+                let before = self.topics.get(topic).into_iter().flat_map(|known| known.events.iter());
                 let mut before = before.take_while(|kept| kept.position <= emptied.position);
                 snapshot.shows(emptied.xid) && before.all(|kept| snapshot.shows(kept.xid))
             })
@@ -380,16 +380,16 @@ impl Window {
 
     fn oldest_of(&self, id: Uuid) -> Option<&Kept> {
         let topic = self.organizations.get(&id)?.order.front()?;
-        self.channels.get(topic)?.events.front()
+        self.topics.get(topic)?.events.front()
     }
 
     /// False if there is none.
     fn evict_oldest_of(&mut self, id: Uuid) -> bool {
         let Some(organization) = self.organizations.get_mut(&id) else { return false };
         let Some(topic) = organization.order.pop_front() else { return false };
-        let channel = self.channels.get_mut(&topic).expect("a topic in the order has events");
-        let kept = channel.pop().expect("as many as the order names it");
-        if channel.events.is_empty() && !std::mem::replace(&mut channel.is_quiet, true) {
+        let known = self.topics.get_mut(&topic).expect("a topic in the order has events");
+        let kept = known.pop().expect("as many as the order names it");
+        if known.events.is_empty() && !std::mem::replace(&mut known.is_quiet, true) {
             self.fall_quiet(id, topic, kept.position);
         }
         self.event_count -= 1;
@@ -423,11 +423,11 @@ impl Window {
         if let Some((next, _)) = organization.quiet.front() {
             self.by_quiet.insert((*next, id));
         }
-        if let Some(channel) = self.channels.get_mut(&topic) {
-            channel.is_quiet = false;
-            if channel.events.is_empty() {
-                organization.floor = organization.floor.max(channel.floor);
-                self.channels.remove(&topic);
+        if let Some(known) = self.topics.get_mut(&topic) {
+            known.is_quiet = false;
+            if known.events.is_empty() {
+                organization.floor = organization.floor.max(known.floor);
+                self.topics.remove(&topic);
                 self.find_oldest_of(id);
                 self.resize(id, |size| size - bytes);
             }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::inspection::Inspection;
 use crate::postgres::{Lsn, PostgresError};
 use crate::route::Route;
-use crate::sql::DbError;
+use crate::sql::SqlError;
 use crate::wal::{Attachment, Backoff, HolderWatch, WalError};
 
 #[derive(Debug, Default)]
@@ -102,10 +102,10 @@ impl History {
 
     /// Counts errors of the stream that come again at the same place, and gives how often this one has come. Errors
     /// of the network, and of a server that goes away, say nothing about the place.
-    pub(super) fn fail(&mut self, error: &DbError, at: Lsn) -> u32 {
+    pub(super) fn fail(&mut self, error: &SqlError, at: Lsn) -> u32 {
         let is_of_this_place = match error {
-            DbError::Decode(_) | DbError::Wal(WalError::PublicationUnknown(_)) => true,
-            DbError::Wal(WalError::Postgres(error)) => matches!(
+            SqlError::Decode(_) | SqlError::Wal(WalError::PublicationUnknown(_)) => true,
+            SqlError::Wal(WalError::Postgres(error)) => matches!(
                 error,
                 PostgresError::Server(_) | PostgresError::FrameTooLarge { .. } | PostgresError::Protocol(_)
             ),
@@ -252,7 +252,7 @@ mod tests {
         let mut history = History::default();
         assert_eq!(history.fail(&server("a"), Lsn(1)), 1);
         assert_eq!(history.fail(&server("a"), Lsn(1)), 2);
-        assert_eq!(history.fail(&DbError::Wal(WalError::StreamEnded), Lsn(1)), 0, "a restart in between");
+        assert_eq!(history.fail(&SqlError::Wal(WalError::StreamEnded), Lsn(1)), 0, "a restart in between");
         assert_eq!(history.fail(&server("a"), Lsn(1)), 3);
         assert_eq!(history.fail(&server("b"), Lsn(1)), 1);
         assert_eq!(history.fail(&server("b"), Lsn(2)), 1);

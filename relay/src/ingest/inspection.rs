@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::Status;
 use crate::metrics::Metrics;
-use crate::sql::{self, DbError, Installation};
+use crate::sql::{self, Installation, SqlError};
 
 /// The part of the time that may go into looking: many thousand tables take their time.
 const SHARE: u32 = 20;
@@ -37,7 +37,7 @@ impl Inspection {
         publications: &[String],
         metrics: &Metrics,
         status: &watch::Sender<Status>,
-    ) -> Result<(), DbError> {
+    ) -> Result<(), SqlError> {
         let began = Instant::now();
         if self.next.is_some_and(|next| began < next) {
             return Ok(());
@@ -68,7 +68,7 @@ impl Inspection {
     }
 
     /// An installation that was not there has no agents but those that the stream tells of.
-    fn compare(&mut self, now: Vec<Installation>) -> Result<(), DbError> {
+    fn compare(&mut self, now: Vec<Installation>) -> Result<(), SqlError> {
         let is_same = |known: &Installation, installation: &Installation| {
             (&known.schema, &known.made_at) == (&installation.schema, &installation.made_at)
         };
@@ -82,7 +82,7 @@ impl Inspection {
                 // What changes until it is fit again does not come.
                 (_, None) => known.agents = None,
                 (before, after) if before == after => {}
-                _ => return Err(DbError::AgentsToRead { schema: installation.schema }),
+                _ => return Err(SqlError::AgentsToRead { schema: installation.schema }),
             }
         }
         Ok(())

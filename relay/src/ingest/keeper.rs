@@ -10,7 +10,8 @@ use tracing::{debug, warn};
 
 use super::Ingest;
 use super::inspection::Inspection;
-use crate::sql::{self, DbError, SupabaseProblem};
+use crate::postgres::{self, Conninfo};
+use crate::sql::{self, SqlError, SupabaseProblem};
 use crate::wal::{self, Health, WalConfig, WalError};
 
 const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
@@ -38,7 +39,7 @@ impl<'a> Keeper<'a> {
     }
 
     /// Runs beside the stream, until the slot holds back more than it may, or rows would be missing in silence.
-    pub(super) async fn run(mut self) -> DbError {
+    pub(super) async fn run(mut self) -> SqlError {
         let config = &self.ingest.config;
         let mut health = interval(HEALTH_INTERVAL);
         health.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,10 +62,10 @@ impl<'a> Keeper<'a> {
             match done {
                 Ok(()) => {}
                 Err(
-                    error @ (DbError::Wal(
+                    error @ (SqlError::Wal(
                         WalError::SlotTooLarge { .. } | WalError::PublicationMissing { .. },
                     )
-                    | DbError::AgentsToRead { .. }),
+                    | SqlError::AgentsToRead { .. }),
                 ) => {
                     return error;
                 }
@@ -77,12 +78,12 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    async fn beat(&mut self) -> Result<(), DbError> {
+    async fn beat(&mut self) -> Result<(), SqlError> {
         wal::send_heartbeat(self.sql().await?).await?;
         Ok(())
     }
 
-    async fn maintain(&mut self) -> Result<(), DbError> {
+    async fn maintain(&mut self) -> Result<(), SqlError> {
         match sql::maintain_supabase_api(self.sql().await?).await {
             Ok(problems) => {
                 for SupabaseProblem { problem, fix } in problems {
@@ -97,7 +98,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    async fn look(&mut self) -> Result<(), DbError> {
+    async fn look(&mut self) -> Result<(), SqlError> {
         let WalConfig { slot_name, publications, database, .. } = &self.ingest.wal;
         if let Some(publication) = wal::publication_gone(self.sql().await?, slot_name, publications).await? {
             let database = database.database().to_owned();
@@ -123,19 +124,20 @@ impl<'a> Keeper<'a> {
         self.inspect().await
     }
 
-    async fn inspect(&mut self) -> Result<(), DbError> {
-        let (ingest, inspection) = (self.ingest, &mut *self.inspection);
-        if self.sql.as_ref().is_none_or(Client::is_closed) {
-            self.sql = Some(sql::connect(&ingest.wal.database).await?);
-        }
-        let sql = self.sql.as_ref().expect("just opened");
-        inspection.look(sql, &ingest.wal.publications, &ingest.metrics, &ingest.status).await
+    async fn inspect(&mut self) -> Result<(), SqlError> {
+        let ingest = self.ingest;
+        let sql = opened(&mut self.sql, &ingest.wal.database).await?;
+        self.inspection.look(sql, &ingest.wal.publications, &ingest.metrics, &ingest.status).await
     }
 
-    async fn sql(&mut self) -> Result<&Client, DbError> {
-        if self.sql.as_ref().is_none_or(Client::is_closed) {
-            self.sql = Some(sql::connect(&self.ingest.wal.database).await?);
-        }
-        Ok(self.sql.as_ref().expect("just opened"))
+    async fn sql(&mut self) -> Result<&Client, SqlError> {
+        opened(&mut self.sql, &self.ingest.wal.database).await
+    }
+}
+
+async fn opened<'a>(sql: &'a mut Option<Client>, database: &Conninfo) -> Result<&'a Client, SqlError> {
+    match sql.take().filter(|client| !client.is_closed()) {
+        Some(client) => Ok(sql.insert(client)),
+        None => Ok(sql.insert(postgres::connect(database).await?)),
     }
 }

@@ -2,18 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use super::catalog::Catalog;
 use crate::decode::Transaction;
-use crate::postgres::{self, Conninfo};
 use crate::route::{MessageKeys, Refused, SignedMessage};
-use crate::sql::{self, DbError};
+use crate::sql::SqlError;
 
 /// How often a number that nobody announced may have the keys looked up. Any role can invent one, and the stream stands
 /// still meanwhile.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Keyring<'a> {
-    database: &'a Conninfo,
-    database_oid: u32,
+    catalog: Catalog<'a>,
     keys: MessageKeys,
     looked_up_at: Option<Instant>,
     /// The highest 64-bit id of a transaction seen; the stream tells the lower halves.
@@ -22,8 +21,8 @@ pub(super) struct Keyring<'a> {
 
 impl<'a> Keyring<'a> {
     /// `next_xid` is of about the time when the stream began.
-    pub(super) fn new(database: &'a Conninfo, database_oid: u32, keys: MessageKeys, next_xid: u64) -> Self {
-        Self { database, database_oid, keys, looked_up_at: None, newest_xid: next_xid }
+    pub(super) fn new(catalog: Catalog<'a>, keys: MessageKeys, next_xid: u64) -> Self {
+        Self { catalog, keys, looked_up_at: None, newest_xid: next_xid }
     }
 
     /// Reads a transactional logical message of this transaction. Not what is under other names, or not believed.
@@ -32,7 +31,7 @@ impl<'a> Keyring<'a> {
         transaction: &Transaction,
         prefix: &[u8],
         content: &[u8],
-    ) -> Result<Result<Option<SignedMessage>, Refused>, DbError> {
+    ) -> Result<Result<Option<SignedMessage>, Refused>, SqlError> {
         let xid = transaction.xid.widen(self.newest_xid);
         self.newest_xid = self.newest_xid.max(xid);
         match self.keys.open(xid, prefix, content) {
@@ -54,10 +53,8 @@ impl<'a> Keyring<'a> {
         self.looked_up_at.is_none_or(|looked_up_at| looked_up_at.elapsed() >= LOOK_UP_INTERVAL)
     }
 
-    async fn look_up(&mut self) -> Result<(), DbError> {
-        let sql = sql::connect(self.database).await?;
-        let keys = sql::message_keys(&sql, self.database_oid);
-        self.keys = postgres::answered(self.database, "the keys of broadcasts", keys).await?;
+    async fn look_up(&mut self) -> Result<(), SqlError> {
+        self.keys = self.catalog.message_keys().await?;
         self.looked_up_at = Some(Instant::now());
         Ok(())
     }

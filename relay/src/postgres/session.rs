@@ -63,6 +63,7 @@ async fn open(conninfo: &Conninfo, attempt: &Attempt, purpose: Purpose) -> Resul
         config.password(password);
     }
     let Line { socket, binding, .. } = line;
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
     let (client, connection) = config.connect_raw(socket, Established(binding)).await.map_err(|error| {
         // TLS 1.3 tells of a refused client certificate only now.
         match error.source().and_then(|source| source.downcast_ref()).and_then(tls_problem) {
@@ -80,6 +81,7 @@ async fn open(conninfo: &Conninfo, attempt: &Attempt, purpose: Purpose) -> Resul
             debug!(error = cause(&error), "sql connection ended");
         }
     };
+    #[expect(clippy::disallowed_methods, reason = "each query of the client fails once this has ended")]
     tokio::spawn(run.instrument(info_span!("sql")));
     client.batch_execute(settings::PIN_WHAT_THERE_IS).await?;
     if conninfo.hosts.len() > 1 {

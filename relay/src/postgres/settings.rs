@@ -8,7 +8,8 @@ use std::borrow::Cow;
 pub enum Purpose {
     /// The relay's own questions, and the replicating connection.
     Control,
-    /// Rows that clients get as the stream prints them. What policies call may need the database's search_path.
+    /// Reads on behalf of clients, who get the values as the stream prints them. What row-level security calls may need
+    /// the database's search_path.
     Rows,
     /// Asks the application's policies, which may depend on the database's time zone as well.
     Policies,
@@ -36,6 +37,9 @@ const ALWAYS: &[(&str, &str)] = &[
 const VALUES: &[(&str, &str)] =
     &[("datestyle", "ISO"), ("intervalstyle", "postgres"), ("timezone", "UTC"), ("extra_float_digits", "3")];
 
+/// A few rows at a time, for which compiling only costs time.
+const FEW_ROWS: &[(&str, &str)] = &[("jit", "off")];
+
 const PATH: &[(&str, &str)] = &[("search_path", "pg_catalog")];
 
 /// Not every server has these, and a session that asks at its start for what the server does not know is refused.
@@ -47,7 +51,7 @@ pub(super) const PIN_WHAT_THERE_IS: &str = "select pg_catalog.set_config(s.name,
 pub(super) fn options(theirs: Option<&str>, purpose: Purpose) -> String {
     let pinned = match purpose {
         Purpose::Control => [ALWAYS, VALUES, PATH].concat(),
-        Purpose::Rows => [ALWAYS, VALUES].concat(),
+        Purpose::Rows => [ALWAYS, VALUES, FEW_ROWS].concat(),
         Purpose::Policies => ALWAYS.to_vec(),
     };
     let mut options = theirs.map(str::to_owned).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The grammar of channels (`sql/40_channels.sql` has the same one): the text a client or a row names, parsed once.
+//! The grammar of channels (`sql/channels.sql` has the same one): the text a client or a row names, parsed once.
 //!
 //! No I/O. The hazard is a name that looks like an organization's channel and is taken for some other channel, whose
 //! rules are looser: whatever begins with `org:` is one of the four forms below or refused.

@@ -201,7 +201,7 @@ impl Session {
                         match wire.poll_write(cx) {
                             Poll::Ready(written) => return Poll::Ready(Turn::Written(written)),
                             Poll::Pending if stall.is_none() => {
-                                stall = Some(self.sockets.unread.stall(since, self.id, Arc::clone(outbox)));
+                                stall = Some(outbox.stall(since, self.id));
                             }
                             Poll::Pending => {}
                         }

@@ -1,91 +1,18 @@
 //! Ordinary SQL: what the relay must know of the database before and while it streams.
 
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, IsolationLevel};
 use tracing::warn;
 use uuid::Uuid;
 
+use super::error::SqlError;
 use super::installations::{Installation, installations};
 use crate::auth::ClaimPaths;
-use crate::decode::{DecodeError, Domains};
-use crate::postgres::{self, Conninfo, PostgresError, Purpose, ServerError, Snapshot};
+use crate::decode::Domains;
+use crate::postgres::{PostgresError, Snapshot};
 use crate::route::{MessageKeys, Operation, Route, Template};
-use crate::wal::WalError;
-
-/// The extension is missing something, or its registries hold something we cannot use.
-#[derive(Debug, thiserror::Error)]
-pub enum DbError {
-    #[error(transparent)]
-    Wal(#[from] WalError),
-    /// The stream cannot be trusted any more; a new connection starts it afresh.
-    #[error("cannot read what Postgres sent: {0}")]
-    Decode(#[from] DecodeError),
-    #[error(
-        "the database has no campfire extension: run `create extension campfire; select campfire.install();` there"
-    )]
-    ExtensionMissing,
-    #[error(
-        "nothing is published yet: run `select campfire.install();`, or for tables of your own `select campfire.create_publication();`"
-    )]
-    NothingPublished,
-    #[error("publication {publication:?} is not fit to stream: {problem}; fix: {fix}")]
-    UnfitPublication { publication: String, problem: String, fix: String },
-    #[error("user \"{user}\" {problem}; run: {fix}")]
-    NotRelayRole { user: String, problem: &'static str, fix: String },
-    /// Not by the user's membership in campfire_relay, which is looked at first.
-    #[error("Postgres refuses what campfire_relay may do by itself, so somebody has revoked it: {0}")]
-    Privilege(ServerError),
-    /// Agents that were left out, or were read from another table, can be read now.
-    #[error("agents of schema {schema:?} have to be read anew")]
-    AgentsToRead { schema: String },
-    #[error("query failed: {}", postgres::cause(.0))]
-    Sql(tokio_postgres::Error),
-}
-
-impl DbError {
-    /// Whether trying again without anybody's help may succeed.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Wal(error) => error.is_retryable(),
-            Self::Sql(_) | Self::Decode(_) | Self::AgentsToRead { .. } => true,
-            _ => false,
-        }
-    }
-}
-
-impl From<PostgresError> for DbError {
-    fn from(error: PostgresError) -> Self {
-        Self::Wal(error.into())
-    }
-}
-
-impl From<tokio_postgres::Error> for DbError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        match error.code() {
-            Some(
-                &SqlState::UNDEFINED_FUNCTION | &SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME,
-            ) => Self::ExtensionMissing,
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => match error.as_db_error() {
-                Some(server) => Self::Privilege(server.into()),
-                None => Self::Sql(error),
-            },
-            _ => Self::Sql(error),
-        }
-    }
-}
-
-/// Opens an ordinary session; its connection ends with the client's last handle.
-pub async fn connect(conninfo: &Conninfo) -> Result<Client, DbError> {
-    Ok(postgres::connect(conninfo).await?)
-}
-
-/// The same for questions that are not the relay's own.
-pub async fn connect_for(conninfo: &Conninfo, purpose: Purpose) -> Result<Client, DbError> {
-    Ok(postgres::connect_for(conninfo, purpose).await?)
-}
 
 /// Refuses a user without the rights of campfire_relay. Where there is no such role, what comes next says more.
-pub async fn check_role(sql: &Client) -> Result<(), DbError> {
+pub async fn check_role(sql: &Client) -> Result<(), SqlError> {
     let query = "select session_user::text, pg_catalog.quote_ident(session_user),
                         pg_catalog.pg_has_role(session_user, oid, 'MEMBER'), pg_catalog.pg_has_role(session_user, oid, 'USAGE')
                  from pg_catalog.pg_roles where rolname = 'campfire_relay'";
@@ -93,14 +20,14 @@ pub async fn check_role(sql: &Client) -> Result<(), DbError> {
     let (user, quoted): (String, String) = (row.get(0), row.get(1));
     match (row.get(2), row.get(3)) {
         (_, true) => Ok(()),
-        (true, false) => Err(DbError::NotRelayRole {
+        (true, false) => Err(SqlError::NotRelayRole {
             user,
             problem: "is a member of campfire_relay and does not inherit its rights",
             fix: format!(
                 "alter role {quoted} inherit; revoke campfire_relay from {quoted}; grant campfire_relay to {quoted};"
             ),
         }),
-        (false, false) => Err(DbError::NotRelayRole {
+        (false, false) => Err(SqlError::NotRelayRole {
             user,
             problem: "is no member of campfire_relay",
             fix: format!("grant campfire_relay to {quoted};"),
@@ -110,7 +37,7 @@ pub async fn check_role(sql: &Client) -> Result<(), DbError> {
 
 /// Refuses publications that are missing, or carry what clients must not see; the extension judges. What is wrong with
 /// single tables stops nobody: see [`problems`].
-pub async fn check_publications(sql: &Client, publications: &[String]) -> Result<(), DbError> {
+pub async fn check_publications(sql: &Client, publications: &[String]) -> Result<(), SqlError> {
     for publication in publications {
         let query = "select problem, fix,
                  exists (select from campfire.managed_publications), exists (select from pg_catalog.pg_publication
@@ -119,10 +46,10 @@ pub async fn check_publications(sql: &Client, publications: &[String]) -> Result
         if let Some(row) = sql.query(query, &[publication]).await?.first() {
             let (is_anything_managed, exists): (bool, bool) = (row.get(2), row.get(3));
             if !is_anything_managed && !exists {
-                return Err(DbError::NothingPublished);
+                return Err(SqlError::NothingPublished);
             }
             let text = |column| row.get::<_, Option<String>>(column).unwrap_or_default().replace('\n', " ");
-            return Err(DbError::UnfitPublication {
+            return Err(SqlError::UnfitPublication {
                 publication: publication.clone(),
                 problem: text(0),
                 fix: text(1),
@@ -155,7 +82,7 @@ impl Control {
 }
 
 /// Reads control state under one snapshot; agents as far as the control publication carries them.
-pub async fn load_control(sql: &mut Client, control_publication: &str) -> Result<Control, DbError> {
+pub async fn load_control(sql: &mut Client, control_publication: &str) -> Result<Control, SqlError> {
     let mut transaction = sql
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
@@ -190,7 +117,7 @@ pub async fn load_control(sql: &mut Client, control_publication: &str) -> Result
 }
 
 /// The routes that are enabled, and what is wrong with those that mean nothing to this version.
-pub(super) async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), DbError> {
+pub(super) async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), SqlError> {
     let query = "select id, schema_name::text, table_name::text, operation, on_move, channel, event,
                         columns::text[], when_changed::text[], relation::oid
                  from campfire.routes where enabled order by id";
@@ -204,17 +131,17 @@ pub(super) async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), Db
     Ok((routes, unusable))
 }
 
-pub(super) fn parse_snapshot(text: &str) -> Result<Snapshot, DbError> {
+pub(super) fn parse_snapshot(text: &str) -> Result<Snapshot, SqlError> {
     text.parse().map_err(|_| bad_answer())
 }
 
-pub(super) fn bad_answer() -> DbError {
+pub(super) fn bad_answer() -> SqlError {
     PostgresError::Protocol("the answer to a query is not what it should be".to_owned()).into()
 }
 
 /// Every domain and the type it comes down to: the stream names a column's domain, and only the catalog says that it
 /// is, say, an integer.
-pub async fn domains(sql: &Client) -> Result<Domains, DbError> {
+pub async fn domains(sql: &Client) -> Result<Domains, SqlError> {
     let query = "with recursive step (domain, base) as (
              select oid, typbasetype from pg_catalog.pg_type where typtype = 'd'
              union all
@@ -227,14 +154,14 @@ pub async fn domains(sql: &Client) -> Result<Domains, DbError> {
 }
 
 /// The keys under which the extension signs its messages.
-pub async fn message_keys(sql: &Client, database_oid: u32) -> Result<MessageKeys, DbError> {
+pub async fn message_keys(sql: &Client, database_oid: u32) -> Result<MessageKeys, SqlError> {
     let rows = sql.query("select id::bigint, key from campfire.broadcast_keys", &[]).await?;
     Ok(MessageKeys::new(database_oid, rows.iter().map(|row| (row.get(0), row.get(1)))))
 }
 
 /// Tells the database whether anybody can join public channels, so that it can warn who sends to one. After the slot was
 /// registered.
-pub async fn tell_public_channels(sql: &Client, slot_name: &str, are_allowed: bool) -> Result<(), DbError> {
+pub async fn tell_public_channels(sql: &Client, slot_name: &str, are_allowed: bool) -> Result<(), SqlError> {
     // A synchronous standby that is away must not keep the relay from its stream.
     let tell = "with waiting as materialized (select set_config('synchronous_commit', 'local', true))
                 update campfire.slots as s set public_channels = $2 from waiting
@@ -252,7 +179,7 @@ pub struct SupabaseProblem {
 
 /// Has partitions of `realtime.messages` made and dropped, if the database has that schema, and says what is wrong with
 /// it. After an error the session is of no use any more.
-pub async fn maintain_supabase_api(sql: &Client) -> Result<Vec<SupabaseProblem>, DbError> {
+pub async fn maintain_supabase_api(sql: &Client) -> Result<Vec<SupabaseProblem>, SqlError> {
     // Somebody's lock must not keep the caller from its other work.
     let maintain = "begin; set local lock_timeout = '5s'; set local statement_timeout = '60s';
          select campfire.maintain_supabase_api(); commit";

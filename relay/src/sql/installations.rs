@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Transaction};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::control::DbError;
+use super::error::SqlError;
 use crate::postgres::quote_identifier;
 
 /// A schema made by `campfire.install()`.
@@ -29,7 +29,7 @@ pub(super) struct Agent {
 }
 
 /// All installations, as the control publication carries their agents.
-pub async fn installations(sql: &Client, control: &str) -> Result<Vec<Installation>, DbError> {
+pub async fn installations(sql: &Client, control: &str) -> Result<Vec<Installation>, SqlError> {
     // What may not be read is not fit either. In an inner CASE, because asking for a column that is not there is an error.
     let query = "select i.schema_name::text,
              case when r.prqual is null and t.published @> '{organization_id,user_id,active}' then
@@ -58,7 +58,10 @@ pub async fn installations(sql: &Client, control: &str) -> Result<Vec<Installati
 
 impl Installation {
     /// Its agents, where they can be read. Who is not read is nobody's agent: access is never a guess.
-    pub(super) async fn read_agents(&self, transaction: &mut Transaction<'_>) -> Result<Vec<Agent>, DbError> {
+    pub(super) async fn read_agents(
+        &self,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<Vec<Agent>, SqlError> {
         if self.agents.is_none() {
             warn!(
                 schema = self.schema,
@@ -77,7 +80,7 @@ impl Installation {
             Ok(rows) => rows,
             Err(error) if error.as_db_error().is_some() && !savepoint.client().is_closed() => {
                 savepoint.rollback().await?;
-                let error = DbError::from(error);
+                let error = SqlError::from(error);
                 warn!(schema = self.schema, %error, "nobody is an agent of this installation: they cannot be read");
                 return Ok(Vec::new());
             }
@@ -104,7 +107,7 @@ impl Installation {
 }
 
 /// What `campfire.check_publication()` says of these publications: each problem, and SQL that mends it.
-pub async fn problems(sql: &Client, publications: &[String]) -> Result<Vec<(String, String)>, DbError> {
+pub async fn problems(sql: &Client, publications: &[String]) -> Result<Vec<(String, String)>, SqlError> {
     // It looks at partitions, and would wait for whoever alters one.
     let bound = "select pg_catalog.set_config('statement_timeout', '5s', false)";
     let unbound = "reset statement_timeout";

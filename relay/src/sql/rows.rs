@@ -10,10 +10,12 @@ use std::time::Duration;
 use futures_util::{TryStreamExt, pin_mut};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Kind, ToSql, Type};
-use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage, SimpleQueryRow, Transaction};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use uuid::Uuid;
 
-use super::control::{DbError, bad_answer, parse_snapshot, routes};
+use super::caller::{Mode, become_caller, begin};
+use super::control::{bad_answer, parse_snapshot, routes};
+use super::error::SqlError;
 use crate::auth::Credential;
 use crate::decode;
 use crate::fanout::{SnapshotRow, SnapshotRows};
@@ -44,14 +46,14 @@ pub(super) enum RowsError {
     #[error("the statement took too long")]
     Timeout,
     #[error(transparent)]
-    Db(#[from] DbError),
+    Sql(#[from] SqlError),
 }
 
 impl From<tokio_postgres::Error> for RowsError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.code() {
             Some(&SqlState::QUERY_CANCELED) => Self::Timeout,
-            _ => Self::Db(error.into()),
+            _ => Self::Sql(error.into()),
         }
     }
 }
@@ -87,39 +89,33 @@ impl Table {
     }
 }
 
-async fn begin(sql: &mut Client) -> Result<Transaction<'_>, RowsError> {
-    let builder = sql.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-    Ok(builder.start().await?)
-}
-
 /// What the transaction sees, which has asked nothing yet; and where the WAL ends that it may have seen.
-async fn look(client: &Client, timeout: Duration) -> Result<(Snapshot, Lsn), RowsError> {
+async fn look(client: &Client) -> Result<(Snapshot, Lsn), RowsError> {
     // The snapshot is taken before the statement runs, so the LSN is later. Of inserted WAL, not of flushed: an
     // asynchronous commit is seen before it is flushed.
-    let seen = "select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text,
-                       pg_catalog.set_config('statement_timeout', $1, true)";
-    let seen = client.query_one(seen, &[&timeout.as_millis().to_string()]).await?;
+    let seen = "select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text";
+    let seen = client.query_one(seen, &[]).await?;
     let lsn = seen.get::<_, &str>(1).parse().map_err(|_| bad_answer())?;
     Ok((parse_snapshot(seen.get(0))?, lsn))
 }
 
 /// Reads the newest messages that SQL has sent to a private channel since then, at most `limit`.
 pub(super) async fn read_sent(
-    sql: &mut Client,
+    client: &Client,
     topic: &str,
     since: Timestamp,
     limit: usize,
     mut bytes_left: usize,
     timeout: Duration,
 ) -> Result<SnapshotRows, RowsError> {
-    let transaction = begin(sql).await?;
-    let (snapshot, lsn) = look(transaction.client(), timeout).await?;
+    begin(client, Mode::Snapshot, timeout).await?;
+    let (snapshot, lsn) = look(client).await?;
     let seconds = since.unix_micros().clamp(0, UNIX_MICROS_MAX) as f64 / 1e6;
     let limit = i32::try_from(limit).unwrap_or(i32::MAX);
     let query = "select id, event, payload, binary_payload
                  from campfire.realtime_history($1, to_timestamp($2), $3)";
     let parameters: [&(dyn ToSql + Sync); 3] = [&topic, &seconds, &limit];
-    let answer = transaction.query_raw(query, parameters).await?;
+    let answer = client.query_raw(query, parameters).await?;
     pin_mut!(answer);
     let mut rows = Vec::new();
     while let Some(row) = answer.try_next().await? {
@@ -137,26 +133,18 @@ pub(super) async fn read_sent(
             payload,
         });
     }
-    transaction.commit().await?;
+    client.batch_execute("commit").await?;
     Ok(SnapshotRows { snapshot, lsn, rows })
 }
 
 /// Reads the rows of a conversation's channel, or of an organization's conversations.
-pub(super) async fn read_latest(sql: &mut Client, query: RowsQuery<'_>) -> Result<SnapshotRows, RowsError> {
-    let transaction = begin(sql).await?;
-    let client = transaction.client();
-    let (snapshot, lsn) = look(client, query.timeout).await?;
+pub(super) async fn read_latest(client: &Client, query: RowsQuery<'_>) -> Result<SnapshotRows, RowsError> {
+    begin(client, Mode::Snapshot, query.timeout).await?;
+    let (snapshot, lsn) = look(client).await?;
     let shapes = shapes(client).await?;
     let (routes, _) = routes(client).await?;
 
-    let role = query.credential.role().name();
-    let claims = match query.credential.claims() {
-        Some(claims) => claims.raw.get().to_owned(),
-        None => format!(r#"{{"role":"{role}"}}"#),
-    };
-    let become_caller = "select pg_catalog.set_config('request.jwt.claims', $1, true),
-                                pg_catalog.set_config('role', $2, true)";
-    client.execute(become_caller, &[&claims, &role]).await?;
+    become_caller(client, query.credential, &[]).await?;
     let mut rows = Vec::new();
     let mut bytes_left = query.bytes_max;
     let mut broken: Option<(&str, RowsError)> = None;
@@ -171,7 +159,7 @@ pub(super) async fn read_latest(sql: &mut Client, query: RowsQuery<'_>) -> Resul
             }
             match selection.read(client, &mut bytes_left).await {
                 Ok(read) => rows.extend(read),
-                Err(error @ RowsError::Db(_)) if shapes.len() > 1 && !client.is_closed() => {
+                Err(error @ RowsError::Sql(_)) if shapes.len() > 1 && !client.is_closed() => {
                     client.batch_execute("rollback to installation").await?;
                     broken = Some((schema, error));
                 }
@@ -185,7 +173,7 @@ pub(super) async fn read_latest(sql: &mut Client, query: RowsQuery<'_>) -> Resul
     {
         return Err(error);
     }
-    transaction.commit().await?;
+    client.batch_execute("commit").await?;
     Ok(SnapshotRows { snapshot, lsn, rows })
 }
 

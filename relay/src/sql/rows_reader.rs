@@ -4,7 +4,7 @@
 //! than there are sessions, and who waits too long is refused rather than kept. Sessions are taken by turns, one at a
 //! time for a socket and channel; what nobody waits for any more is not read.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -13,17 +13,15 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::control::{DbError, connect_for};
+use super::error::SqlError;
 use super::rows::{RowsError, RowsQuery, read_latest, read_sent};
+use super::sessions::Sessions;
 use super::turns::{Full, Place, TurnLimits, Turns};
 use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows, SocketId};
 use crate::metrics::Metrics;
-use crate::postgres::{Conninfo, Lsn, Purpose};
+use crate::postgres::{Lsn, Purpose};
 use crate::route::Topic;
 use crate::wal;
-
-/// For a few rows each it only costs time.
-const SETTINGS: &str = "set jit = off";
 
 /// The part of the memory for rows that one snapshot may take.
 const SHARE_OF_BYTES: usize = 16;
@@ -31,16 +29,16 @@ const SHARE_OF_BYTES: usize = 16;
 /// The task that answers requests for snapshots.
 pub struct RowsReader {
     pub requests: mpsc::Receiver<SnapshotRequest>,
-    pub hub: mpsc::Sender<HubInput>,
-    pub sessions: Sessions,
+    pub answering: Answering,
     pub limits: TurnLimits,
     pub stop: CancellationToken,
 }
 
-/// How sessions are made, and what bounds their work.
+/// What it takes to answer a request.
 #[derive(Clone)]
-pub struct Sessions {
-    pub database: Arc<Conninfo>,
+pub struct Answering {
+    pub sessions: Arc<Sessions>,
+    pub hub: mpsc::Sender<HubInput>,
     pub metrics: Metrics,
     /// From the join to its rows.
     pub timeout: Duration,
@@ -48,8 +46,6 @@ pub struct Sessions {
     pub bytes_max: usize,
     /// End LSN of what the hub has applied.
     pub applied: watch::Receiver<Lsn>,
-    /// Sessions that nobody uses now.
-    pub idle: Arc<Mutex<Vec<Client>>>,
 }
 
 /// Of a socket and channel one question is asked at a time, however often it joins.
@@ -58,33 +54,28 @@ type Asker = (SocketId, Topic);
 impl RowsReader {
     /// Runs until stopped.
     pub async fn run(self) {
-        let Self { mut requests, hub, sessions, limits, stop } = self;
+        let Self { mut requests, answering, limits, stop } = self;
         let turns = Turns::<Asker>::new(limits);
-        let mut answering = JoinSet::new();
+        let mut answers = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                Some(_) = answering.join_next() => {}
+                Some(_) = answers.join_next() => {}
                 Some(request) = requests.recv() => {
                     // At once, so that they stand in the order in which they came.
                     let place = turns.line_up(request.payer, (request.socket, request.topic.clone()));
-                    let (sessions, hub) = (sessions.clone(), hub.clone());
-                    answering.spawn(async move { sessions.answer(request, place, &hub).await });
+                    let answering = answering.clone();
+                    answers.spawn(async move { answering.answer(request, place).await });
                 }
             }
         }
     }
 }
 
-impl Sessions {
+impl Answering {
     /// Answers one request, unless it is taken back before it has its turn.
-    async fn answer(
-        &self,
-        request: SnapshotRequest,
-        place: Result<Place<Asker>, Full>,
-        hub: &mpsc::Sender<HubInput>,
-    ) {
+    async fn answer(&self, request: SnapshotRequest, place: Result<Place<Asker>, Full>) {
         let left = || self.timeout.saturating_sub(request.requested_at.elapsed());
         let turn = async {
             match tokio::time::timeout(left(), place?.turn()).await {
@@ -109,46 +100,33 @@ impl Sessions {
         }
         if !request.cancelled.is_cancelled() {
             let SnapshotRequest { socket, ticket, .. } = request;
-            hub.send(HubInput::Snapshot { socket, ticket, outcome }).await.ok();
+            self.hub.send(HubInput::Snapshot { socket, ticket, outcome }).await.ok();
         }
     }
 
     /// A session is good for the next one only if nothing went wrong with it.
     async fn read(&self, request: &SnapshotRequest, left: Duration) -> Result<SnapshotRows, RowsError> {
         let began = Instant::now();
-        let idle = self.lock().pop();
-        let mut session = match idle.filter(|session| !session.is_closed()) {
-            Some(session) => session,
-            None => {
-                let session = connect_for(&self.database, Purpose::Rows).await?;
-                session.batch_execute(SETTINGS).await?;
-                session
-            }
-        };
+        let session = self.sessions.take(Purpose::Rows).await.map_err(SqlError::from)?;
         let bytes_max = self.bytes_max / SHARE_OF_BYTES;
-        // Zero would mean none.
-        let timeout = left.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
+        let timeout = left.saturating_sub(began.elapsed());
         let rows = match request.wanted {
             RowsWanted::Latest { rows_max } => {
                 let SnapshotRequest { topic, credential, .. } = request;
                 let query = RowsQuery { topic, rows_max, credential, bytes_max, timeout };
-                read_latest(&mut session, query).await?
+                read_latest(&session, query).await?
             }
             RowsWanted::SentSince { since, limit } => {
                 // One more tells whether there are more.
                 let limit = limit.saturating_add(1);
                 let topic = request.topic.to_string();
-                let rows = read_sent(&mut session, &topic, since, limit, bytes_max, timeout).await?;
+                let rows = read_sent(&session, &topic, since, limit, bytes_max, timeout).await?;
                 self.wait_for(rows.lsn, &session).await?;
                 rows
             }
         };
-        self.lock().push(session);
+        session.give_back();
         Ok(rows)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Client>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the hub has applied everything before an LSN.
@@ -156,7 +134,7 @@ impl Sessions {
         let mut applied = self.applied.clone();
         if *applied.borrow_and_update() < lsn {
             // Without a commit after it Postgres may take its time to tell that there is nothing more.
-            wal::send_heartbeat(session).await.map_err(DbError::from)?;
+            wal::send_heartbeat(session).await.map_err(SqlError::from)?;
         }
         applied.wait_for(|applied| *applied >= lsn).await.map(drop).map_err(|_| RowsError::Timeout)
     }
@@ -172,11 +150,11 @@ fn failure(error: &RowsError) -> SnapshotFailure {
     match error {
         RowsError::TooLarge => SnapshotFailure::TooLarge,
         RowsError::Timeout => SnapshotFailure::Timeout,
-        RowsError::Db(error @ (DbError::Privilege(_) | DbError::ExtensionMissing)) => {
+        RowsError::Sql(error @ (SqlError::Privilege(_) | SqlError::ExtensionMissing)) => {
             warn!(%error, "a snapshot is refused by the database");
             SnapshotFailure::Query
         }
-        RowsError::Db(error) => {
+        RowsError::Sql(error) => {
             debug!(%error, "a snapshot could not be read");
             SnapshotFailure::Query
         }

@@ -141,7 +141,12 @@ pub(super) fn spawn(frames: Frames, settings: StreamSettings) -> WalStream {
         silence_limit: settings.silence_limit,
     };
     let span = info_span!("wal", slot = %settings.slot_name);
-    WalStream { batches, applied, confirmed, reader: tokio::spawn(reader.run(batches_tx).instrument(span)) }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the stream holds its handle: ingest awaits it once the batches end"
+    )]
+    let running = tokio::spawn(reader.run(batches_tx).instrument(span));
+    WalStream { batches, applied, confirmed, reader: running }
 }
 
 struct WalReader {

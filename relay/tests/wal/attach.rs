@@ -65,7 +65,7 @@ async fn a_slot_without_a_row_is_adopted() {
 }
 
 #[tokio::test]
-async fn pitfall_3_18_an_active_slot_names_who_holds_it() {
+async fn an_active_slot_names_who_holds_it() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let config = cluster.wal(&["campfire"]);
     let _reader = Reader::attach(&config, &sql).await;
@@ -108,7 +108,7 @@ async fn a_database_without_campfire_is_refused() {
 }
 
 #[tokio::test]
-async fn pitfall_3_2_a_publication_made_after_the_slot_is_refused() {
+async fn a_publication_made_after_the_slot_is_refused() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let config = cluster.wal(&["campfire"]);
     Reader::attach(&config, &sql).await.stream.close().await;
@@ -121,7 +121,7 @@ async fn pitfall_3_2_a_publication_made_after_the_slot_is_refused() {
 }
 
 #[tokio::test]
-async fn pitfall_3_2_a_publication_added_to_the_settings_must_be_older_than_the_slot() {
+async fn a_publication_added_to_the_settings_must_be_older_than_the_slot() {
     let (cluster, sql) =
         Cluster::boot(&format!("{NOTES} create publication campfire_control for table campfire.slots")).await;
     Reader::attach(&cluster.wal(&["campfire"]), &sql).await.stream.close().await;
@@ -144,7 +144,7 @@ async fn refusal_when_free(config: &WalConfig, sql: &Client) -> WalError {
 }
 
 #[tokio::test]
-async fn pitfall_3_17_another_cluster_is_refused() {
+async fn another_cluster_is_refused() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let config = cluster.wal(&["campfire"]);
     Reader::attach(&config, &sql).await.stream.close().await;
@@ -155,7 +155,7 @@ async fn pitfall_3_17_another_cluster_is_refused() {
 }
 
 #[tokio::test]
-async fn pitfall_3_11_slots_of_another_kind_are_refused() {
+async fn slots_of_another_kind_are_refused() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     sql.batch_execute("create database other").await.expect("made");
     let other = cluster.sql_in("other").await;
@@ -184,7 +184,7 @@ async fn pitfall_3_11_slots_of_another_kind_are_refused() {
 }
 
 #[tokio::test]
-async fn pitfall_3_16_a_lost_slot_is_told_and_can_be_dropped() {
+async fn a_lost_slot_is_told_and_can_be_dropped() {
     let settings = ["max_slot_wal_keep_size = 1MB", "min_wal_size = 32MB", "max_wal_size = 32MB"];
     let (cluster, sql) = Cluster::boot_with(&settings, NOTES).await;
     let config = cluster.wal(&["campfire"]);
@@ -203,7 +203,7 @@ async fn pitfall_3_16_a_lost_slot_is_told_and_can_be_dropped() {
 }
 
 #[tokio::test]
-async fn pitfall_3_1_making_a_slot_gives_up_on_an_open_transaction_and_leaves_nothing() {
+async fn making_a_slot_gives_up_on_an_open_transaction_and_leaves_nothing() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let writer = cluster.sql().await;
     writer.batch_execute("begin; insert into notes values (1, 'a')").await.expect("open");
@@ -221,7 +221,7 @@ async fn pitfall_3_1_making_a_slot_gives_up_on_an_open_transaction_and_leaves_no
 }
 
 #[tokio::test]
-async fn pitfall_3_18_servers_without_room_are_told_apart() {
+async fn servers_without_room_are_told_apart() {
     let (cluster, sql) =
         Cluster::boot_with(&["max_wal_senders = 1", "max_replication_slots = 1"], NOTES).await;
     let config = cluster.wal(&["campfire"]);

@@ -30,7 +30,7 @@ async fn the_slot_trails_behind_by_the_window() {
 }
 
 #[tokio::test]
-async fn pitfall_3_12_what_is_not_applied_is_not_confirmed() {
+async fn what_is_not_applied_is_not_confirmed() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     sql.batch_execute("insert into notes values (1, 'a')").await.expect("inserted");

@@ -18,7 +18,7 @@ const NOTES: &str = "create table notes (id int primary key, body text);
 
 /// A stop while CREATE_REPLICATION_SLOT waits must not leave it to the server, which would finish it alone.
 #[tokio::test]
-async fn pitfall_3_1_a_stop_takes_back_a_slot_that_is_being_made() {
+async fn a_stop_takes_back_a_slot_that_is_being_made() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let (writer, watcher) = (cluster.sql().await, cluster.sql().await);
     writer.batch_execute("begin; insert into notes values (1, 'a')").await.expect("open");
@@ -49,7 +49,7 @@ async fn pitfall_3_1_a_stop_takes_back_a_slot_that_is_being_made() {
 
 /// Postgres 17 and later. Earlier ones make a slot that no standby gets.
 #[tokio::test]
-async fn pitfall_3_17_slots_are_made_for_failover_where_the_server_can() {
+async fn slots_are_made_for_failover_where_the_server_can() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     assert!(reader.attachment.slot_created);
@@ -61,7 +61,7 @@ async fn pitfall_3_17_slots_are_made_for_failover_where_the_server_can() {
 
 /// Promotion makes timeline 2; without a synchronized slot the new primary has none, and that is a loss.
 #[tokio::test]
-async fn pitfall_3_17_a_standby_is_refused_and_after_promotion_tells_its_history() {
+async fn a_standby_is_refused_and_after_promotion_tells_its_history() {
     let (mut cluster, sql) = Cluster::boot(NOTES).await;
     let config = cluster.wal(&["campfire"]);
     let reader = Reader::attach(&config, &sql).await;
@@ -85,7 +85,7 @@ async fn pitfall_3_17_a_standby_is_refused_and_after_promotion_tells_its_history
 
 /// Others write, our tables are quiet: heartbeats and keepalives move both positions of the slot.
 #[tokio::test]
-async fn pitfall_3_15_heartbeats_release_wal_in_an_idle_database() {
+async fn heartbeats_release_wal_in_an_idle_database() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     sql.batch_execute("create database other").await.expect("made");
     let other = cluster.sql_in("other").await;
@@ -113,7 +113,7 @@ async fn pitfall_3_15_heartbeats_release_wal_in_an_idle_database() {
 
 /// A transaction that is never sent is confirmed by keepalives alone.
 #[tokio::test]
-async fn pitfall_3_15_keepalives_confirm_what_is_not_published() {
+async fn keepalives_confirm_what_is_not_published() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     sql.batch_execute("insert into unpublished select repeat('x', 1000) from generate_series(1, 5000)")
@@ -154,7 +154,7 @@ async fn too_much_wal_cuts_the_window_short() {
 }
 
 #[tokio::test]
-async fn pitfall_3_16_a_dropped_slot_is_replaced_only_where_that_is_allowed() {
+async fn a_dropped_slot_is_replaced_only_where_that_is_allowed() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let config = cluster.wal(&["campfire"]);
     let reader = Reader::attach(&config, &sql).await;
@@ -170,7 +170,7 @@ async fn pitfall_3_16_a_dropped_slot_is_replaced_only_where_that_is_allowed() {
 
 /// A walsender whose slot is invalidated is ended by the server; the next attempt knows why.
 #[tokio::test]
-async fn pitfall_3_16_a_slot_invalidated_under_the_stream_is_lost() {
+async fn a_slot_invalidated_under_the_stream_is_lost() {
     // No checkpoint but the one asked for below.
     let settings = ["max_slot_wal_keep_size = 1MB", "min_wal_size = 32MB", "max_wal_size = 1GB"];
     let (cluster, sql) = Cluster::boot_with(&settings, NOTES).await;
@@ -191,7 +191,7 @@ async fn pitfall_3_16_a_slot_invalidated_under_the_stream_is_lost() {
 
 /// Its walsender reads no replies in the midst of a transaction, here one whose tables cannot be looked up.
 #[tokio::test]
-async fn pitfall_3_18_a_holder_whose_walsender_is_busy_is_not_ended() {
+async fn a_holder_whose_walsender_is_busy_is_not_ended() {
     let (cluster, sql) = Cluster::boot_with(&["wal_sender_timeout = 0"], NOTES).await;
     let silent = WalConfig { status_interval: Duration::from_secs(3600), ..cluster.wal(&["campfire"]) };
     let mut reader = Reader::attach(&silent, &sql).await;
@@ -223,7 +223,7 @@ async fn pitfall_3_18_a_holder_whose_walsender_is_busy_is_not_ended() {
 
 /// By its `reply_time`, which must move; the other's clock is not believed.
 #[tokio::test]
-async fn pitfall_3_18_only_a_holder_that_says_nothing_is_ended() {
+async fn only_a_holder_that_says_nothing_is_ended() {
     let (cluster, sql) = Cluster::boot_with(&["wal_sender_timeout = 0"], NOTES).await;
     let lively = WalConfig { status_interval: Duration::from_millis(200), ..cluster.wal(&["campfire"]) };
     let limit = Duration::from_secs(5);

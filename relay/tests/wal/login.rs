@@ -137,7 +137,7 @@ async fn a_host_that_pg_hba_does_not_know_is_told() {
 }
 
 #[tokio::test]
-async fn pitfall_3_20_a_role_without_replication_is_told_how_to_get_it() {
+async fn a_role_without_replication_is_told_how_to_get_it() {
     let (cluster, _sql) = boot().await;
     let config = with(&cluster, cluster.tcp("plain", None));
     let plain = postgres::connect(&config.database).await.expect("a session");

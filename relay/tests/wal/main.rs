@@ -6,15 +6,12 @@
 //! `${XDG_CACHE_HOME:-~/.cache}/campfire/postgres-16`. All tests are for 15 to 18; one that expects more of a newer
 //! server asks for its version and says so.
 //!
-//! Tests named `pitfall_3_N_…` belong to the pitfall of that number in the project's notes on replication. Those
-//! without a test here:
-//!
-//! - 3.10 streaming in progress: protocol 1 has none, and we ask for no other.
-//! - 3.21 pg_upgrade and backups, 3.22 restore order: the operator's; `docs/postgres.md`.
-//! - 3.24 event triggers: the extension's, in pg_regress.
-//!
-//! 3.13, 3.18 and 3.25 also have tests end to end, in `slot_life` of the workspace's tests; 3.26 has most of its cases
-//! beside the code, in `decode/json.rs`.
+//! What is tested elsewhere: a slot that somebody advances, a relay that hangs and a row that cannot be sent also end
+//! to end, in `tests/e2e/slot_life.rs`; values in JSON beside the code, in `decode/json.rs`; event triggers in
+//! pg_regress. `docs/postgres.md` has pg_upgrade, backups and restores. Streaming of transactions in progress needs no
+//! test: version 1 of pgoutput's protocol, which the relay asks for, has none.
+
+#![allow(clippy::disallowed_methods, reason = "rules for the relay; these are its surroundings")]
 
 mod attach;
 mod cluster;
@@ -29,6 +26,7 @@ mod port;
 mod reader;
 mod rows;
 mod servers;
+mod sessions;
 mod stream;
 mod tls;
 #[path = "../../../tests/src/wait.rs"]

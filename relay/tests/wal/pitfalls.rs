@@ -21,7 +21,7 @@ async fn check(setup: &str, statements: &str, expected: &[&str]) {
 
 /// The server finds out when it comes to the first row. The extension's own check refuses such a pair before.
 #[tokio::test]
-async fn pitfall_3_3_two_column_lists_for_one_table_end_the_stream() {
+async fn two_column_lists_for_one_table_end_the_stream() {
     let (cluster, sql) = Cluster::boot(
         "create table notes (id int primary key, body text);
          create publication campfire for table notes (id);
@@ -39,7 +39,7 @@ async fn pitfall_3_3_two_column_lists_for_one_table_end_the_stream() {
 }
 
 #[tokio::test]
-async fn pitfall_3_3_a_row_that_moves_across_a_filter_comes_as_insert_or_delete() {
+async fn a_row_that_moves_across_a_filter_comes_as_insert_or_delete() {
     check(
         "create table notes (id int primary key, body text);
          alter table notes replica identity full;
@@ -51,7 +51,7 @@ async fn pitfall_3_3_a_row_that_moves_across_a_filter_comes_as_insert_or_delete(
 }
 
 #[tokio::test]
-async fn pitfall_3_4_the_index_of_an_identity_names_the_old_columns() {
+async fn the_index_of_an_identity_names_the_old_columns() {
     check(
         "create table notes (id int primary key, org int not null, body text);
          create unique index identity on notes (id, org);
@@ -69,7 +69,7 @@ async fn pitfall_3_4_the_index_of_an_identity_names_the_old_columns() {
 
 /// Not from the catalog: only the stream knows which columns it sends.
 #[tokio::test]
-async fn pitfall_3_6_generated_columns_are_not_sent_unless_asked_for() {
+async fn generated_columns_are_not_sent_unless_asked_for() {
     check(
         "create table notes (id int primary key, twice int generated always as (id * 2) stored);
          create publication campfire for table notes;",
@@ -96,7 +96,7 @@ const PARTITIONED: &str =
 
 /// Of one leaf's TRUNCATE nothing is told; the root's is.
 #[tokio::test]
-async fn pitfall_3_7_truncate_of_a_partition_is_silent() {
+async fn truncate_of_a_partition_is_silent() {
     check(
         PARTITIONED,
         "insert into notes values (1, 1); truncate notes_1; insert into notes values (2, 1); truncate notes",
@@ -110,7 +110,7 @@ async fn pitfall_3_7_truncate_of_a_partition_is_silent() {
 }
 
 #[tokio::test]
-async fn pitfall_3_9_a_row_that_changes_its_partition_is_deleted_and_inserted() {
+async fn a_row_that_changes_its_partition_is_deleted_and_inserted() {
     check(
         PARTITIONED,
         "insert into notes values (1, 1); update notes set part = 2",
@@ -120,7 +120,7 @@ async fn pitfall_3_9_a_row_that_changes_its_partition_is_deleted_and_inserted() 
 }
 
 #[tokio::test]
-async fn pitfall_3_11_a_prepared_transaction_comes_when_it_commits() {
+async fn a_prepared_transaction_comes_when_it_commits() {
     let (cluster, sql) = Cluster::boot_with(&["max_prepared_transactions = 2"], NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     for statement in [
@@ -140,7 +140,7 @@ async fn pitfall_3_11_a_prepared_transaction_comes_when_it_commits() {
 
 /// The server starts at the later of what is asked for and what is confirmed, and says nothing of it.
 #[tokio::test]
-async fn pitfall_3_13_a_slot_advanced_by_hand_shows_in_the_attachment() {
+async fn a_slot_advanced_by_hand_shows_in_the_attachment() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let config = cluster.wal(&["campfire"]);
     let mut reader = Reader::attach(&config, &sql).await;
@@ -158,7 +158,7 @@ async fn pitfall_3_13_a_slot_advanced_by_hand_shows_in_the_attachment() {
 }
 
 #[tokio::test]
-async fn pitfall_3_19_a_transaction_that_is_spilled_comes_whole() {
+async fn a_transaction_that_is_spilled_comes_whole() {
     let (cluster, sql) = Cluster::boot_with(&["logical_decoding_work_mem = 64kB"], NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     sql.batch_execute("insert into notes select n, repeat('x', 100) from generate_series(1, 5000) n")
@@ -169,7 +169,7 @@ async fn pitfall_3_19_a_transaction_that_is_spilled_comes_whole() {
 
 /// So the relay decides who may see what, and its password opens everything that is published.
 #[tokio::test]
-async fn pitfall_3_20_replication_asks_neither_for_grants_nor_for_row_level_security() {
+async fn replication_asks_neither_for_grants_nor_for_row_level_security() {
     let (cluster, sql) = Cluster::boot(&format!(
         "{NOTES} alter table notes enable row level security; alter table notes force row level security;
          create role relay login replication; grant usage on schema campfire to relay;
@@ -187,7 +187,7 @@ async fn pitfall_3_20_replication_asks_neither_for_grants_nor_for_row_level_secu
 
 /// Rows that came from elsewhere are rows, too; what stands before them is passed over.
 #[tokio::test]
-async fn pitfall_3_23_rows_of_another_origin_are_read() {
+async fn rows_of_another_origin_are_read() {
     let (cluster, sql) =
         Cluster::boot(&format!("{NOTES} select pg_replication_origin_create('elsewhere')")).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
@@ -201,7 +201,7 @@ async fn pitfall_3_23_rows_of_another_origin_are_read() {
 }
 
 #[tokio::test]
-async fn pitfall_3_26_values_that_json_has_no_word_for_arrive_as_text() {
+async fn values_that_json_has_no_word_for_arrive_as_text() {
     check(
         "create table odd (id int primary key, d date, t timestamptz, n numeric, f float8);
          create publication campfire for table odd;",
@@ -217,7 +217,7 @@ async fn pitfall_3_26_values_that_json_has_no_word_for_arrive_as_text() {
 
 /// Bytes that are no UTF-8 pass the server unseen there, and must not end the stream.
 #[tokio::test]
-async fn pitfall_3_26_a_sql_ascii_database_sends_any_bytes() {
+async fn a_sql_ascii_database_sends_any_bytes() {
     let (cluster, sql) = Cluster::boot("").await;
     sql.batch_execute("create database bytes encoding 'SQL_ASCII' template template0 locale 'C'")
         .await

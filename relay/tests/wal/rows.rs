@@ -34,7 +34,7 @@ async fn a_transaction_arrives_whole_and_a_rolled_back_one_never() {
 }
 
 #[tokio::test]
-async fn pitfall_3_4_an_old_key_comes_only_when_the_key_changed() {
+async fn an_old_key_comes_only_when_the_key_changed() {
     check(
         NOTES,
         "insert into notes values (1, 'a'); update notes set body = 'b'; update notes set id = 2; delete from notes",
@@ -49,7 +49,7 @@ async fn pitfall_3_4_an_old_key_comes_only_when_the_key_changed() {
 }
 
 #[tokio::test]
-async fn pitfall_3_4_replica_identity_full_brings_the_old_row() {
+async fn replica_identity_full_brings_the_old_row() {
     check(
         &format!("{NOTES} alter table notes replica identity full"),
         "insert into notes values (1, null); update notes set body = 'b'; delete from notes",
@@ -63,7 +63,7 @@ async fn pitfall_3_4_replica_identity_full_brings_the_old_row() {
 }
 
 #[tokio::test]
-async fn pitfall_3_5_unchanged_toast_is_in_the_old_row_under_full_and_nowhere_else() {
+async fn unchanged_toast_is_in_the_old_row_under_full_and_nowhere_else() {
     let toast = "create table notes (id int primary key, body text, title text);
         alter table notes alter body set storage external;
         create publication campfire for table notes;
@@ -79,7 +79,7 @@ async fn pitfall_3_5_unchanged_toast_is_in_the_old_row_under_full_and_nowhere_el
 }
 
 #[tokio::test]
-async fn pitfall_3_8_ddl_in_the_middle_of_a_transaction_changes_the_rows_after_it() {
+async fn ddl_in_the_middle_of_a_transaction_changes_the_rows_after_it() {
     check(
         NOTES,
         "insert into notes values (1, 'a'); alter table notes add extra int default 7;
@@ -96,7 +96,7 @@ async fn pitfall_3_8_ddl_in_the_middle_of_a_transaction_changes_the_rows_after_i
 }
 
 #[tokio::test]
-async fn pitfall_3_7_truncate_of_several_tables_is_one_change() {
+async fn truncate_of_several_tables_is_one_change() {
     check(
         "create table notes (id int primary key); create table tags (id int primary key);
          create publication campfire for table notes, tags;",
@@ -111,7 +111,7 @@ async fn pitfall_3_7_truncate_of_several_tables_is_one_change() {
 }
 
 #[tokio::test]
-async fn pitfall_3_15_only_transactional_messages_are_changes() {
+async fn only_transactional_messages_are_changes() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     sql.batch_execute(
@@ -166,7 +166,7 @@ async fn values_are_printed_the_same_whatever_the_role_prefers() {
 }
 
 #[tokio::test]
-async fn pitfall_3_13_what_was_not_confirmed_comes_again_under_the_same_ids() {
+async fn what_was_not_confirmed_comes_again_under_the_same_ids() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let config = cluster.wal(&["campfire"]);
     let mut reader = Reader::attach(&config, &sql).await;

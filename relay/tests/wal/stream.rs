@@ -27,7 +27,7 @@ fn signal(pid: i32, name: &str) {
 }
 
 #[tokio::test]
-async fn pitfall_3_14_a_stalled_consumer_keeps_its_connection() {
+async fn a_stalled_consumer_keeps_its_connection() {
     let (cluster, sql) = Cluster::boot_with(&[TIMEOUT], NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     let pid = walsender_pid(&sql).await;
@@ -43,7 +43,7 @@ async fn pitfall_3_14_a_stalled_consumer_keeps_its_connection() {
 }
 
 #[tokio::test]
-async fn pitfall_3_14_an_idle_connection_outlives_the_servers_timeout() {
+async fn an_idle_connection_outlives_the_servers_timeout() {
     let (cluster, sql) = Cluster::boot_with(&[TIMEOUT], NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     let pid = walsender_pid(&sql).await;
@@ -52,7 +52,7 @@ async fn pitfall_3_14_an_idle_connection_outlives_the_servers_timeout() {
 }
 
 #[tokio::test]
-async fn pitfall_3_14_a_server_that_hangs_is_given_up() {
+async fn a_server_that_hangs_is_given_up() {
     let (cluster, sql) = Cluster::boot_with(&[TIMEOUT], NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     let pid = walsender_pid(&sql).await;
@@ -96,7 +96,7 @@ async fn a_terminated_walsender_says_so() {
 }
 
 #[tokio::test]
-async fn pitfall_3_25_a_message_above_the_limit_is_an_error_and_not_an_allocation() {
+async fn a_message_above_the_limit_is_an_error_and_not_an_allocation() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let config = WalConfig { frame_bytes_max: 100_000, ..cluster.wal(&["campfire"]) };
     let mut reader = Reader::attach(&config, &sql).await;
@@ -148,7 +148,7 @@ async fn a_large_message_within_the_limit_passes() {
 }
 
 #[tokio::test]
-async fn pitfall_3_2_a_publication_dropped_under_the_stream_is_named() {
+async fn a_publication_dropped_under_the_stream_is_named() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
     let mut reader = Reader::attach(&cluster.wal(&["campfire"]), &sql).await;
     let there = wal::publication_gone(&sql, "campfire", &["campfire".to_owned()]).await.expect("asked");

@@ -254,9 +254,9 @@ async fn a_wrong_name_and_a_wrong_authority_are_refused() {
     }
 }
 
-/// replication.md 1.3: the certificate that most guides make signs itself and is marked as an authority.
+/// The certificate that most guides make signs itself and is marked as an authority.
 #[tokio::test]
-async fn pitfall_1_3_a_self_signed_certificate_serves_require_and_as_its_own_root() {
+async fn a_self_signed_certificate_serves_require_and_as_its_own_root() {
     let tls = Tls::boot("ca").await;
     assert!(tls.check("sslmode=require").await);
     assert!(tls.check("sslmode=verify-ca sslrootcert=DIR/ca.crt").await);

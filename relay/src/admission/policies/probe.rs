@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::Findings;
 use super::failure::{Failure, Step, is_denial};
 use super::question::Question;
-use crate::auth::{Claims, Grants};
+use crate::auth::Grants;
+use crate::sql::{self, Lease, Mode};
 
 const BROADCAST: &str = "broadcast";
 const PRESENCE: &str = "presence";
@@ -28,27 +28,22 @@ impl Probed {
     }
 }
 
-pub(super) async fn probe(
-    client: &mut Client,
-    question: &Question,
-    timeout: Duration,
-) -> Result<Probed, Failure> {
+pub(super) async fn probe(session: Lease, question: &Question, timeout: Duration) -> Result<Probed, Failure> {
     let at = |step| move |error: tokio_postgres::Error| Failure::of(step, &error);
-    let transaction = client.transaction().await.map_err(at(Step::Become))?;
     // A statement ends before its join does, so that the session can be used again.
-    let timeout = format!("set local statement_timeout = {}", (timeout * 4 / 5).as_millis().max(1));
-    transaction.batch_execute(&timeout).await.map_err(at(Step::Become))?;
-    let answer = try_all(&transaction, question).await;
+    sql::begin(&session, Mode::ReadWrite, timeout * 4 / 5).await.map_err(at(Step::Become))?;
+    let answer = try_all(&session, question).await;
     // Nothing of it may become visible or be replicated.
-    transaction.rollback().await.map_err(at(Step::Become))?;
+    session.batch_execute("rollback").await.map_err(at(Step::Become))?;
+    session.give_back();
     answer
 }
 
-async fn try_all(transaction: &Transaction<'_>, question: &Question) -> Result<Probed, Failure> {
+async fn try_all(client: &Client, question: &Question) -> Result<Probed, Failure> {
     let at = |step| move |error: tokio_postgres::Error| Failure::of(step, &error);
-    transaction.execute("select campfire.require_supabase_api()", &[]).await.map_err(at(Step::Require))?;
+    client.execute("select campfire.require_supabase_api()", &[]).await.map_err(at(Step::Require))?;
     // Rows to look for, written by the table's owner, whom no policy binds.
-    let probes = transaction
+    let probes = client
         .query(
             "select extension, id from campfire.realtime_probe($1, $2)",
             &[&question.topic, &[BROADCAST, PRESENCE].as_slice()],
@@ -56,10 +51,12 @@ async fn try_all(transaction: &Transaction<'_>, question: &Question) -> Result<P
         .await
         .map_err(at(Step::Probe))?;
     let probes: Vec<(String, Uuid)> = probes.iter().map(|row| (row.get(0), row.get(1))).collect();
-    become_caller(transaction, question).await.map_err(at(Step::Become))?;
-    let (may_select, may_insert) = table_grants(transaction).await.map_err(at(Step::Become))?;
+    let settings = [("realtime.topic", &*question.topic), ("request.headers", &*question.headers)];
+    let became = sql::become_caller(client, &question.credential, &settings).await;
+    became.map_err(at(Step::Become))?;
+    let (may_select, may_insert) = table_grants(client).await.map_err(at(Step::Become))?;
     let ids: Vec<Uuid> = probes.iter().map(|(_, id)| *id).collect();
-    let visible = transaction.query("select id from realtime.messages where id = any($1)", &[&ids]).await;
+    let visible = client.query("select id from realtime.messages where id = any($1)", &[&ids]).await;
     let read = Step::Read { granted: may_select };
     let visible: Vec<Uuid> = match visible {
         Ok(rows) => rows.iter().map(|row| row.get(0)).collect(),
@@ -75,7 +72,7 @@ async fn try_all(transaction: &Transaction<'_>, question: &Question) -> Result<P
     let mut write_failure = None;
     let mut writes = async |extension| {
         let write = Step::Write { granted: may_insert };
-        match try_to_write(transaction, &question.topic, extension).await.map_err(at(write))? {
+        match try_to_write(client, &question.topic, extension).await.map_err(at(write))? {
             Ok(_) => Ok(true),
             Err(error) if is_denial(write, &error) => Ok(false),
             Err(error) => {
@@ -93,44 +90,27 @@ async fn try_all(transaction: &Transaction<'_>, question: &Question) -> Result<P
     Ok(Probed { grants, write_failure })
 }
 
-/// From here on the transaction is the caller, as PostgREST would make it.
-async fn become_caller(
-    transaction: &Transaction<'_>,
-    question: &Question,
-) -> Result<(), tokio_postgres::Error> {
-    let (role, claims) = (question.role().name(), question.claims());
-    // An API key proves a role and nothing more.
-    let all_claims =
-        claims.map_or_else(|| json!({ "role": role }).to_string(), |claims| claims.raw.get().to_owned());
-    let subject = claims.and_then(Claims::sub).unwrap_or_default();
-    let set = "select set_config('realtime.topic', $1, true), set_config('request.jwt.claims', $2, true),
-                      set_config('request.jwt.claim.sub', $3, true), set_config('request.jwt.claim.role', $4, true),
-                      set_config('request.headers', $5, true), set_config('role', $4, true)";
-    transaction.execute(set, &[&question.topic, &all_claims, &subject, &role, &&*question.headers]).await?;
-    Ok(())
-}
-
 /// Whether the caller may select from the table and insert into it, whatever its policies say. By these a missing grant
 /// on the table, which is a no, is told from one on a table that a policy reads, which is a policy that fails.
-async fn table_grants(transaction: &Transaction<'_>) -> Result<(bool, bool), tokio_postgres::Error> {
+async fn table_grants(client: &Client) -> Result<(bool, bool), tokio_postgres::Error> {
     let grants = "select has_schema_privilege(n.oid, 'usage') and has_any_column_privilege(c.oid, 'select'),
                          has_schema_privilege(n.oid, 'usage') and has_any_column_privilege(c.oid, 'insert')
                   from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
                   where n.nspname = 'realtime' and c.relname = 'messages'";
-    let row = transaction.query_one(grants, &[]).await?;
+    let row = client.query_one(grants, &[]).await?;
     Ok((row.get(0), row.get(1)))
 }
 
 /// Without RETURNING, which would need the right to read.
 async fn try_to_write(
-    transaction: &Transaction<'_>,
+    client: &Client,
     topic: &str,
     extension: &str,
 ) -> Result<Result<u64, tokio_postgres::Error>, tokio_postgres::Error> {
-    transaction.batch_execute("savepoint write").await?;
+    client.batch_execute("savepoint write").await?;
     let insert = "insert into realtime.messages (topic, extension, inserted_at, updated_at)
                   values ($1, $2, now(), now())";
-    let outcome = transaction.execute(insert, &[&topic, &extension]).await;
-    transaction.batch_execute("rollback to savepoint write").await?;
+    let outcome = client.execute(insert, &[&topic, &extension]).await;
+    client.batch_execute("rollback to savepoint write").await?;
     Ok(outcome)
 }

@@ -3,6 +3,7 @@ use futures_util::FutureExt;
 use super::denials::DENIALS_KEPT;
 use super::*;
 use crate::auth::Role;
+use crate::postgres::Conninfo;
 
 const HERE: Option<IpAddr> = None;
 const ANON: Credential = Credential::ApiKey(Role::Anon);
@@ -15,7 +16,7 @@ fn policies() -> Arc<Policies> {
         timeout: Duration::from_secs(5),
         denial_age_max: Duration::from_secs(10),
     };
-    Policies::new(database, limits, Metrics::default())
+    Policies::new(Sessions::new(database, limits.sessions), limits, Metrics::default())
 }
 
 fn headers() -> Headers {

@@ -1,13 +1,27 @@
-//! Whether a credential opens a channel.
+//! Who may open a channel, and who may send: the one place that decides, in one order, by claims, control state and
+//! nothing else.
 
 use tracing::debug;
 
 use super::Hub;
 use crate::auth::{self, Claims, Credential, Fingerprint, Grants, Identity};
+use crate::fanout::channel::Channel;
 use crate::fanout::expiries::expired;
 use crate::fanout::socket_id::SocketId;
-use crate::protocol::Reason;
+use crate::protocol::{EVENT_BYTES_MAX, Reason, UserBroadcast};
 use crate::route::Topic;
+
+/// Largest payload of a typing indicator, in bytes.
+const TYPING_BYTES_MAX: usize = 1024;
+
+/// By what right a client sends a broadcast.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sender<'a> {
+    /// It has joined, and its join decided who it is.
+    Channel { channel: &'a Channel, within_rate: bool },
+    /// It asks over HTTP, where its rate was looked at. `is_granted`: the policies allow it, where they decide.
+    Http { credential: &'a Credential, topic: &'a Topic, private: bool, is_granted: bool },
+}
 
 impl Hub {
     /// Whether a socket may use a token beside the others that do.
@@ -33,12 +47,7 @@ impl Hub {
             return Err(reason);
         }
         if topic.organization().is_some() {
-            let is_active = |organization, user| self.agents.get(&(organization, user)).copied();
-            let identity = auth::authorize(topic, credential, is_active).map_err(|refusal| {
-                debug!(%topic, %refusal, "not authorized");
-                refusal.reason(&topic.to_string())
-            })?;
-            return Ok((Some(identity), None));
+            return Ok((Some(self.identify(topic, credential)?), None));
         }
         match (private, self.settings.public_channels) {
             (true, _) => {
@@ -54,8 +63,74 @@ impl Hub {
             (false, false) => Err(Reason::PrivateOnly),
         }
     }
+
+    /// As whom a credential opens a channel of an organization.
+    fn identify(&self, topic: &Topic, credential: &Credential) -> Result<Identity, Reason> {
+        let is_active = |organization, user| self.agents.is_active((organization, user));
+        auth::authorize(topic, credential, is_active).map_err(|refusal| {
+            debug!(%topic, %refusal, "not authorized");
+            refusal.reason(&topic.to_string())
+        })
+    }
+
+    /// As whom a client may send a broadcast, as nobody outside `org:`, or why it may not: it sends too fast, the event's
+    /// name is too long, it is not known there, the payload is too large, or it may not send that.
+    pub(super) fn admit_broadcast(
+        &self,
+        sender: Sender<'_>,
+        broadcast: &UserBroadcast,
+    ) -> Result<Option<Identity>, Reason> {
+        if matches!(sender, Sender::Channel { within_rate: false, .. }) {
+            return Err(Reason::TooManyMessages);
+        }
+        if broadcast.event.len() > EVENT_BYTES_MAX {
+            return Err(Reason::EventNameTooLong);
+        }
+        let identity = match sender {
+            Sender::Channel { channel, .. } => channel.identity,
+            Sender::Http { topic, credential, .. } => match topic.organization() {
+                Some(_) => Some(self.identify(topic, credential)?),
+                None => None,
+            },
+        };
+        let bytes_max = match identity {
+            Some(_) if is_typing(&broadcast.event) => TYPING_BYTES_MAX,
+            Some(_) => self.settings.org_payload_bytes_max,
+            None => self.settings.payload_bytes_max,
+        };
+        if broadcast.payload.len() > bytes_max {
+            return Err(Reason::PayloadTooLarge);
+        }
+        match identity {
+            Some(identity) => auth::may_send(&identity, &broadcast.event)?,
+            None => self.admit_outside(sender)?,
+        }
+        Ok(identity)
+    }
+
+    /// Whether a client may send to a channel outside `org:`.
+    fn admit_outside(&self, sender: Sender<'_>) -> Result<(), Reason> {
+        match sender {
+            Sender::Channel { channel, .. } => match channel.grants {
+                Some(grants) if !grants.write_broadcast => {
+                    Err(Reason::SendUnauthorized { topic: channel.room.topic.to_string() })
+                }
+                _ => Ok(()),
+            },
+            Sender::Http { private: true, is_granted: true, .. } => Ok(()),
+            Sender::Http { topic, private: true, .. } => {
+                Err(Reason::Unauthorized { topic: topic.to_string() })
+            }
+            Sender::Http { .. } if self.settings.public_channels => Ok(()),
+            Sender::Http { .. } => Err(Reason::PrivateOnly),
+        }
+    }
 }
 
 pub(super) fn fingerprint(credential: &Credential) -> Option<Fingerprint> {
     credential.claims().map(|claims: &Claims| claims.fingerprint)
+}
+
+pub(super) fn is_typing(event: &str) -> bool {
+    event.starts_with("typing:")
 }

@@ -25,7 +25,7 @@ impl Hub {
     /// What follows a join as soon as the channel is live, in the reference's order: that the database streams, who is
     /// there; and to a widget, whether an agent is.
     pub(super) fn tell_what_is_due(&mut self, id: SocketId) {
-        let is_ready = *self.ready.borrow();
+        let is_ready = self.is_ready;
         let waits = |channel: &&mut Channel| channel.is_live() && channel.replication_due.is_some();
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let vsn = socket.vsn;

@@ -30,6 +30,7 @@ impl Hub {
         while self.work < TURN_WORK_MAX {
             let Some(change) = unapplied.changes.next() else {
                 self.measure_window();
+                self.report();
                 if let Some(end) = unapplied.applied {
                     self.pass(end);
                     self.applied.send_replace(end);

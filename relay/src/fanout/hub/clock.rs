@@ -23,9 +23,10 @@ impl Hub {
         for (id, wire_topic) in self.channels_where(is_over) {
             self.close_channel(id, &wire_topic, &Reason::ReplicationNotEstablished);
         }
-        for (mouth, indicator) in self.typing.expired(now) {
-            self.end_typing(mouth.socket, indicator);
+        for (origin, indicator) in self.typing.expired(now) {
+            self.end_typing(&origin, indicator);
         }
+        self.report();
     }
 
     /// Ends the channels whose tokens have ended: what is decided from here on is not for them. So an event that commits

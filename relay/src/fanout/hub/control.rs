@@ -1,60 +1,69 @@
-//! Control state that moves: agents, conversations, the history itself.
+//! Control state and the history itself: what moves them, and which channels that ends.
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::Hub;
 use crate::auth::Identity;
-use crate::fanout::agents::Agent;
+use crate::fanout::agents::{Affected, Agent};
 use crate::fanout::channel::Channel;
 use crate::fanout::room::RoomKey;
 use crate::fanout::rows::SnapshotFailure;
-use crate::postgres::Xid;
+use crate::postgres::{Lsn, Snapshot, Xid};
 use crate::protocol::Reason;
-use crate::route::{ControlChange, Position, Topic};
+use crate::route::{ControlChange, DatabaseTag, Position, Topic};
 
 impl Hub {
-    /// Moves the agents by a change that the snapshot they were loaded under does not show. One that it does show can
-    /// have ended only the channels that were admitted before.
+    /// The database is there, perhaps again, and streams what committed from `confirmed_flush_lsn` on.
+    pub(super) fn attach(
+        &mut self,
+        tag: DatabaseTag,
+        timeline: u32,
+        confirmed_flush_lsn: Lsn,
+        snapshot: &Snapshot,
+        loss: Option<&'static str>,
+        is_elsewhere: bool,
+    ) {
+        let is_first = self.tag.replace(tag).is_none();
+        if is_first || loss.is_some() {
+            self.window.start_at(Position::before(timeline, confirmed_flush_lsn));
+            self.forget_snapshots(confirmed_flush_lsn);
+        }
+        self.window.learn_id(snapshot.xmax(), is_elsewhere && loss.is_some());
+        if let Some(cause) = loss {
+            self.fail_pending(SnapshotFailure::Loss);
+            self.announce_loss(cause, |_| true);
+        } else if is_elsewhere {
+            self.leave_history();
+        }
+        self.attachment += 1;
+        self.shared_frames.clear();
+    }
+
+    pub(super) fn load_agents(
+        &mut self,
+        agents: Vec<(Uuid, Uuid, bool)>,
+        names: Vec<(Uuid, Uuid, String)>,
+        snapshot: Snapshot,
+    ) {
+        self.agents.load(agents, names, snapshot);
+        self.close_unauthorized_agents(None);
+    }
+
+    pub(super) fn catch_up(&mut self) {
+        self.agents.forget_snapshot();
+        self.set_ready(true);
+        self.tell_replication_ready();
+    }
+
+    /// Moves the agents, and ends the channels of those who are none any more.
     pub(super) fn apply_to_agents(&mut self, control: &ControlChange, xid: Xid, is_new: bool) {
-        let is_shown = self.agents_shown.as_ref().is_some_and(|snapshot| snapshot.shows(xid));
-        let agent = match *control {
-            ControlChange::Agent { organization, user, active } => {
-                let agent = (organization, user);
-                match active {
-                    _ if is_shown => None,
-                    Some(active) => self.agents.insert(agent, active),
-                    None => {
-                        self.agent_names.remove(&agent);
-                        self.agents.remove(&agent)
-                    }
-                };
-                if active == Some(true) {
-                    return;
-                }
-                Some(agent)
-            }
-            ControlChange::AgentNamed { organization, user, ref display_name } => {
-                if !is_shown {
-                    self.agent_names.insert((organization, user), Arc::clone(display_name));
-                }
-                return;
-            }
-            ControlChange::AllAgentsGone => {
-                if !is_shown {
-                    self.agents.clear();
-                    self.agent_names.clear();
-                }
-                None
-            }
-            ControlChange::ConversationGone { .. }
-            | ControlChange::AllConversationsGone
-            | ControlChange::Emptied { .. }
-            | ControlChange::RoutedAnewUntilHere => return,
-        };
-        match (is_shown, is_new) {
-            (false, _) => self.close_unauthorized_agents(agent),
-            (true, true) => self.close_agents_of_before(agent),
-            (true, false) => {}
+        match self.agents.apply(control, xid) {
+            None => {}
+            Some(Affected { agent, is_shown: false }) => self.close_unauthorized_agents(agent),
+            Some(Affected { agent, is_shown: true }) if is_new => self.close_agents_of_before(agent),
+            Some(Affected { is_shown: true, .. }) => {}
         }
     }
 
@@ -94,37 +103,38 @@ impl Hub {
 
     /// Nothing that was streamed is missing in the history that begins, but rows that were read ahead of the stream may
     /// be, and others may get the ids of their transactions.
-    pub(super) fn leave_history(&mut self) {
+    fn leave_history(&mut self) {
         self.fail_pending(SnapshotFailure::Loss);
         self.announce_loss("the new primary may not have the rows of your snapshot", Channel::has_cut);
         self.forget_snapshots(self.passed);
     }
 
     /// Ends every channel of an agent whose row is gone or inactive: of this one, or of all agents.
-    pub(super) fn close_unauthorized_agents(&mut self, agent: Option<Agent>) {
-        for agent in self.agents_online(agent) {
-            if self.agents.get(&agent) != Some(&true) {
+    fn close_unauthorized_agents(&mut self, agent: Option<Agent>) {
+        for agent in self.online(agent) {
+            if self.agents.is_active(agent) != Some(true) {
                 self.close_channels_of(agent, |_| true);
             }
         }
     }
 
     /// Ends the channels of an agent, or of all, that an earlier attachment admitted.
-    pub(super) fn close_agents_of_before(&mut self, agent: Option<Agent>) {
+    fn close_agents_of_before(&mut self, agent: Option<Agent>) {
         let attachment = self.attachment;
-        for agent in self.agents_online(agent) {
+        for agent in self.online(agent) {
             self.close_channels_of(agent, |channel| channel.attachment < attachment);
         }
     }
 
-    fn agents_online(&self, agent: Option<Agent>) -> Vec<Agent> {
-        agent.map_or_else(|| self.dashboards.agents().copied().collect(), |agent| vec![agent])
+    /// One agent, or all who are online.
+    fn online(&self, agent: Option<Agent>) -> Vec<Agent> {
+        agent.map_or_else(|| self.agents_online.agents().copied().collect(), |agent| vec![agent])
     }
 
     fn close_channels_of(&mut self, agent: Agent, wanted: impl Fn(&Channel) -> bool) {
         let (organization, user) = agent;
         let identity = Some(Identity::Agent { organization, user });
-        for id in self.dashboards.sockets(&agent) {
+        for id in self.agents_online.sockets(&agent) {
             let Some(socket) = self.sockets.get(&id) else { continue };
             let is_gone = |channel: &&Channel| channel.identity == identity && wanted(channel);
             let gone: Vec<_> = socket
@@ -137,7 +147,7 @@ impl Hub {
                 self.close_channel(id, &wire_topic, &Reason::AgentGone);
             }
         }
-        if self.agents.get(&agent) != Some(&true) {
+        if self.agents.is_active(agent) != Some(true) {
             self.tell_who_ended(agent);
         }
     }

@@ -64,7 +64,7 @@ impl Hub {
                 self.expiries.insert(channel.expires_at, id, &channel.wire_topic);
                 socket.channels.push(channel);
                 self.metrics.channels.inc();
-                self.dashboard_opens(identity, id);
+                self.agent_opens(identity, id);
                 if let Some(Opening::Window(start)) = opening {
                     self.begin_replay(id, &join.wire_topic, start.complete || start.is_as_asked);
                 }

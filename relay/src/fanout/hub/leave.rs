@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::Hub;
 use crate::fanout::channel::{Channel, Socket, Stage};
+use crate::fanout::origin::Origin;
 use crate::fanout::room::RoomKey;
 use crate::fanout::socket_id::SocketId;
-use crate::fanout::typing::Mouth;
 use crate::protocol::{Envelope, Reason, Ref, SystemStatus, Vsn};
 
 impl Hub {
@@ -69,13 +69,13 @@ impl Hub {
         self.rooms.leave(&channel.room, &group, id);
         self.metrics.channels.dec();
         self.expiries.remove(channel.expires_at, id, &channel.wire_topic);
-        let mouth = Mouth { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
-        for indicator in self.typing.silence(&mouth) {
-            self.end_typing(id, indicator);
+        let origin = Origin::Channel { socket: id, wire_topic: Arc::clone(&channel.wire_topic) };
+        for indicator in self.typing.silence(&origin) {
+            self.end_typing(&origin, indicator);
         }
         let now = Instant::now();
         self.part(&channel, now);
-        self.dashboard_closes(channel.identity, id, now);
+        self.agent_closes(channel.identity, id, now);
         self.token_use.leave(channel.token, id);
         Some(channel)
     }

@@ -70,8 +70,8 @@ impl Hub {
                     channel.attendance.hears = Hears::Nothing;
                 }
                 self.rooms.hear_presence(&channel.room, &after, id, channel.attendance.hears);
-                self.dashboard_opens(identity, id);
-                self.dashboard_closes(was, id, Instant::now());
+                self.agent_opens(identity, id);
+                self.agent_closes(was, id, Instant::now());
             }
             Err(reason) => self.close_channel(id, wire_topic, &reason),
         }

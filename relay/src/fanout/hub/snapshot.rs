@@ -20,9 +20,7 @@ use crate::fanout::channel::Stage;
 use crate::fanout::cursor::Cursor;
 use crate::fanout::cut::Cut;
 use crate::fanout::room::Gate;
-use crate::fanout::rows::{
-    Pending, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows, Undelivered,
-};
+use crate::fanout::rows::{Pending, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
 use crate::fanout::socket_id::SocketId;
 use crate::fanout::window::{Kept, Window};
 use crate::metrics;
@@ -70,17 +68,16 @@ impl Hub {
         let Stage::Pending(pending) = &channel.stage else { return };
         let wanted = pending.wanted;
         let topic = &channel.room.topic;
-        let share = outcome.and_then(|read| {
-            let undelivered = Undelivered::new(&read.rows, &self.metrics.snapshot_bytes);
-            let bytes_max = i64::try_from(self.settings.snapshot_bytes_max).unwrap_or(i64::MAX);
-            if self.metrics.snapshot_bytes.get() > bytes_max {
+        let answer = outcome.and_then(|read| {
+            let undelivered = self.rows_memory.count(&read.rows);
+            if self.rows_memory.bytes() > self.settings.snapshot_bytes_max {
                 Err(SnapshotFailure::TooLarge)
             } else {
-                Ok((Share::new(read, pending, &self.window, topic)?, undelivered))
+                Ok((Answer::new(read, pending, &self.window, topic)?, undelivered))
             }
         });
-        let (Share { rows, position, cut, complete, is_lossless }, undelivered) = match share {
-            Ok(share) => share,
+        let (Answer { rows, position, cut, complete, is_lossless }, undelivered) = match answer {
+            Ok(answer) => answer,
             Err(failure) => {
                 debug!(socket_id = id.0, %topic, reason = failure.label(), "no snapshot");
                 self.count_failure(failure);
@@ -160,7 +157,7 @@ impl Hub {
 }
 
 /// What a join gets of its rows, and from where on of the window.
-struct Share {
+struct Answer {
     rows: Vec<SnapshotRow>,
     position: Position,
     cut: Option<Arc<Cut>>,
@@ -170,7 +167,7 @@ struct Share {
     is_lossless: bool,
 }
 
-impl Share {
+impl Answer {
     fn new(
         read: SnapshotRows,
         pending: &Pending,

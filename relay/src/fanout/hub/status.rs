@@ -9,7 +9,8 @@ use uuid::Uuid;
 use super::Hub;
 use crate::auth::Identity;
 use crate::fanout::agents::Agent;
-use crate::fanout::room::{Except, RoomKey};
+use crate::fanout::origin::Except;
+use crate::fanout::room::RoomKey;
 use crate::fanout::socket_id::SocketId;
 use crate::protocol::{Broadcast, BroadcastPayload, encode_broadcast};
 use crate::route::Topic;
@@ -30,47 +31,47 @@ fn agent_of(identity: Option<Identity>) -> Option<Agent> {
 
 impl Hub {
     /// A channel was opened as this identity.
-    pub(super) fn dashboard_opens(&mut self, identity: Option<Identity>, by: SocketId) {
+    pub(super) fn agent_opens(&mut self, identity: Option<Identity>, by: SocketId) {
         if let Some(agent) = agent_of(identity)
-            && self.dashboards.open(agent, by)
+            && self.agents_online.open(agent, by)
         {
             self.tell_status(agent, true, Except::Socket(by));
-            if self.dashboards.online(agent.0) == 1 {
+            if self.agents_online.online(agent.0) == 1 {
                 self.tell_widgets(agent.0, true);
             }
         }
     }
 
-    pub(super) fn dashboard_closes(&mut self, identity: Option<Identity>, of: SocketId, now: Instant) {
+    pub(super) fn agent_closes(&mut self, identity: Option<Identity>, of: SocketId, now: Instant) {
         if let Some(agent) = agent_of(identity) {
-            self.dashboards.close(agent, of, now);
+            self.agents_online.close(agent, of, now);
         }
     }
 
     /// Tells of agents who are gone by the clock.
     pub(super) fn tell_who_is_gone(&mut self, now: Instant) {
-        for agent in self.dashboards.take_gone(now) {
+        for agent in self.agents_online.take_gone(now) {
             self.tell_gone(agent);
         }
     }
 
     /// Tells that an agent is gone whose row is gone or inactive, and whose channels have been closed.
     pub(super) fn tell_who_ended(&mut self, agent: Agent) {
-        if self.dashboards.take_ended(agent) {
+        if self.agents_online.take_ended(agent) {
             self.tell_gone(agent);
         }
     }
 
     fn tell_gone(&mut self, agent: Agent) {
         self.tell_status(agent, false, Except::Nobody);
-        if self.dashboards.online(agent.0) == 0 {
+        if self.agents_online.online(agent.0) == 0 {
             self.tell_widgets(agent.0, false);
         }
     }
 
     fn tell_status(&mut self, agent: Agent, is_online: bool, except: Except<'_>) {
         let (organization, user) = agent;
-        let display_name = self.agent_names.get(&agent).map(|name| &**name);
+        let display_name = self.agents.name(agent);
         let payload = json!({"user_id": user, "display_name": display_name}).to_string();
         let room = RoomKey { topic: Topic::channel_organization(organization), private: false };
         let payload = BroadcastPayload::Json(payload.as_bytes());
@@ -97,7 +98,7 @@ impl Hub {
         else {
             return;
         };
-        let is_online = self.dashboards.online(organization) > 0;
+        let is_online = self.agents_online.online(organization) > 0;
         let payload = widget_payload(is_online);
         let payload = BroadcastPayload::Json(payload.as_bytes());
         let broadcast = Broadcast { event: event(is_online), payload, meta: None };

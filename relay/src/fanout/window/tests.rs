@@ -119,7 +119,7 @@ fn what_is_too_old_leaves_and_raises_the_floor() {
     assert_eq!(window.check(&topic(1), Position::before(1, Lsn(1))), Err(Gap::BelowFloor));
     window.expire(seconds(10_000));
     assert_eq!((window.event_count(), window.bytes()), (0, 0));
-    assert!(window.channels.is_empty() && window.organizations.is_empty() && window.by_rank.is_empty());
+    assert!(window.topics.is_empty() && window.organizations.is_empty() && window.by_rank.is_empty());
     assert_eq!(window.check(&topic(1), window.head()), Ok(()), "a quiet channel has a position too");
     assert_eq!(window.check(&topic(1), at(300)), Err(Gap::BelowFloor));
 }
@@ -186,7 +186,7 @@ fn topics_without_events_are_bounded_and_no_position_below_them_is_good() {
     assert_eq!(window.check(&conversation(1), window.head()), Ok(()));
     window.expire(seconds(1_000_000));
     assert_eq!((window.event_count(), window.bytes()), (0, 0));
-    assert!(window.channels.is_empty() && window.organizations.is_empty() && window.by_quiet.is_empty());
+    assert!(window.topics.is_empty() && window.organizations.is_empty() && window.by_quiet.is_empty());
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn organizations_without_events_are_bounded_too() {
     assert_eq!(window.check(&topic(back.into()), at(1_999)), Ok(()));
     window.expire(seconds(1_000_000));
     assert_eq!((window.event_count(), window.bytes()), (0, 0));
-    assert!(window.channels.is_empty() && window.organizations.is_empty() && window.by_quiet.is_empty());
+    assert!(window.topics.is_empty() && window.organizations.is_empty() && window.by_quiet.is_empty());
 }
 
 #[test]

@@ -12,20 +12,20 @@ use crate::route::Position;
 
 /// Where the rows of `realtime.messages` are.
 #[derive(Debug, Default)]
-pub(super) struct Rows(pub(super) HashMap<Uuid, Position>);
+pub(super) struct RowPositions(pub(super) HashMap<Uuid, Position>);
 
 #[derive(Debug)]
-pub(super) struct Channel {
+pub(super) struct TopicEvents {
     pub(super) events: TightQueue<Kept>,
-    /// Everything of this channel above it is here.
+    /// Everything of this topic above it is here.
     pub(super) floor: Position,
-    /// In a box, as most channels have none.
-    pub(super) rows: Option<Box<Rows>>,
+    /// In a box, as most topics have none.
+    pub(super) rows: Option<Box<RowPositions>>,
     /// It is among those of its organization that had no events.
     pub(super) is_quiet: bool,
 }
 
-impl Channel {
+impl TopicEvents {
     pub(super) fn at(floor: Position) -> Self {
         Self { events: TightQueue::default(), floor, rows: None, is_quiet: false }
     }
@@ -49,7 +49,7 @@ impl Channel {
         let kept = self.events.pop_front()?;
         self.floor = kept.position;
         if let (Some(row), Some(rows)) = (kept.row, &mut self.rows) {
-            let Rows(rows) = &mut **rows;
+            let RowPositions(rows) = &mut **rows;
             if rows.get(&row) == Some(&kept.position) {
                 rows.remove(&row);
             }

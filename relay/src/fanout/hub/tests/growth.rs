@@ -5,7 +5,6 @@
 use super::*;
 use crate::fanout::roster::Roster;
 use crate::fanout::window::Window;
-use crate::postgres::Lsn;
 use crate::protocol::PresenceCall;
 
 const SMALL: usize = 50;
@@ -170,7 +169,7 @@ fn an_agent_comes_and_goes_where_many_others_are() {
         let mut world = world();
         for number in 0..count {
             let user = uuid::Uuid::from_u128(number as u128);
-            world.hub.dashboards.open((OTHER_ORG, user), SocketId(number as u64));
+            world.hub.agents_online.open((OTHER_ORG, user), SocketId(number as u64));
         }
         world
     };
@@ -195,9 +194,7 @@ fn a_row_of_an_inactive_agent_changes() {
     // A change that was applied before the agents were loaded.
     let attached_again = |count| {
         let mut world = build(count);
-        let agents =
-            world.hub.agents.iter().map(|((organization, user), active)| (*organization, *user, *active));
-        let again = attached_with(agents.collect(), "1000000000:1000000000:");
+        let again = attached_with(vec![(ORG, USER, true)], "1000000000:1000000000:");
         world.hub.apply(again);
         world
     };

@@ -1,6 +1,44 @@
 -- Scalar mirrors of tables: who keeps them and what is registered. The trigger function itself is Rust:
 -- extension/src/projection.rs; who may do what with which rights: extension/src/owner.rs. How a projection is made,
--- mended and guarded comes after the verdict on types: 36_projection_parts.sql and what follows it.
+-- mended and guarded comes after the verdict on types: definition.sql, make.sql, mend.sql and guard.sql.
+
+-- Registered tables are named by oid, so renames need no care; in a dump regclass is a qualified name.
+create table campfire.projection_registry (
+  source regclass primary key,
+  mirror regclass not null unique,
+  key_columns name[] not null check (cardinality(key_columns) > 0),
+  columns name[] not null check (columns @> key_columns),
+  created_at timestamptz not null default now(),
+  definitions text[], -- over the source; null if each is the column of the same name
+  restored boolean not null default false, -- its tables came back from a dump, and the rows were not compared since
+  dropped_partitions text not null default 'keep' check (dropped_partitions in ('keep', 'delete')),
+  constraint projection_registry_definitions_fit check (cardinality(definitions) = cardinality(columns))
+);
+comment on table campfire.projection_registry is 'Internal. Projected tables and their scalar mirrors; dumped. Read campfire.projections instead.';
+select pg_extension_config_dump(
+  'campfire.projection_registry',
+  'where source in (select oid from pg_catalog.pg_class) and mirror in (select oid from pg_catalog.pg_class)');
+
+-- By name, because what comes back from a dump has another oid.
+create table campfire.projection_remains (
+  source text primary key,
+  mirror text not null,
+  key_columns name[] not null,
+  columns name[] not null,
+  definitions text[],
+  dropped_partitions text not null
+);
+comment on table campfire.projection_remains is
+  'Internal. Projections whose tables were dropped, so that they can go on if the tables come back from a dump; not dumped.';
+
+create table campfire.projection_backfills (
+  source regclass primary key,
+  after_key jsonb, -- of the last row carried; null before the first
+  carried bigint not null default 0
+);
+comment on table campfire.projection_backfills is
+  'Internal. Projections whose mirrors have not got all old rows yet, and how far they are; dumped. campfire.create_projection() goes on there.';
+select pg_extension_config_dump('campfire.projection_backfills', 'where source in (select oid from pg_catalog.pg_class)');
 
 comment on function campfire.sync_realtime_conversations() is
   'Trigger: carries each change of a projected table to its scalar mirror, as the owner of that table. '

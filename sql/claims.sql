@@ -1,13 +1,11 @@
--- Claims, and who is an agent. The policies that use them are made by install(): install/30_rights.sql.
+-- Claims, and who is an agent. The policies that use them are made by install(): chat/rights.sql.
 --
 -- Policies call these as (select campfire.…()), so that each runs once a query. A claim that is missing or
 -- malformed is null, and a comparison with null shows no rows: a visitor's bad token must not become an error 500.
 
-create function campfire.setting(name text) returns text
-language sql stable strict parallel safe
-return (select s.value from campfire.settings as s where s.name = setting.name);
-comment on function campfire.setting(text) is
-  'Value of a setting of campfire.settings; null if there is no such setting.';
+insert into campfire.setting_defaults (name, value, description) values
+  ('claim_organization', 'org_id', 'Where a token''s claims name the organization: a dot separated path, such as app_metadata.org_id.'),
+  ('claim_conversation', 'conversation_id', 'Where a visitor''s claims name the conversation: a dot separated path.');
 
 comment on function campfire.claim_from_json(text, text) is
   'Text at a dot separated path of a JSON document; null if the document is malformed or above 1 MiB, or there is no text there.';
