@@ -4,6 +4,7 @@
 
 mod addresses;
 mod jwks;
+mod key_settings;
 mod keys;
 mod origin;
 mod policies;
@@ -12,12 +13,15 @@ mod rates;
 
 use std::sync::Arc;
 
+pub use self::addresses::AddressLimits;
 pub(crate) use self::addresses::{Addresses, Full, Place};
 pub use self::jwks::{Jwks, JwksError, JwksSource};
+pub use self::key_settings::KeySettings;
 pub use self::keys::Verifier;
 pub(crate) use self::origin::Origin;
 pub use self::policies::{Cause, Findings, HEADERS_BYTES_MAX, Headers, Policies, PolicyError, PolicyLimits};
 pub(crate) use self::rate_limit::RateLimit;
+pub use self::rates::MessageRate;
 pub(crate) use self::rates::Rates;
 
 /// All that admits sockets, requests and their messages.
@@ -26,5 +30,7 @@ pub struct Admission {
     /// Decide about private channels outside `org:`.
     pub policies: Arc<Policies>,
     pub(crate) addresses: Addresses,
+    pub address_limits: AddressLimits,
     pub(crate) rates: Rates,
+    pub message_rate: MessageRate,
 }

@@ -3,6 +3,7 @@
 mod broadcast;
 mod cors;
 mod forwarded;
+mod listen_address;
 mod listener;
 mod lobby;
 mod opening;
@@ -24,16 +25,16 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use self::forwarded::ForwardedHeader;
-pub use self::listener::Listener;
+pub use self::forwarded::{ForwardedHeader, ProxySettings};
+pub(crate) use self::listener::Listeners;
+pub use self::listener::{ListenSettings, Listener};
 pub(crate) use self::lobby::Lobby;
 pub use self::lobby::LobbyLimits;
 pub(crate) use self::opening::Strangers;
 pub(crate) use self::refusals::Refusals;
 pub(crate) use self::server::{receive, serve};
 use crate::admission::Admission;
-use crate::cli::Limits;
-use crate::fanout::HubInput;
+use crate::fanout::{HubInput, HubSettings};
 use crate::ingest;
 use crate::metrics::Metrics;
 use crate::socket::Sockets;
@@ -41,12 +42,11 @@ use crate::socket::Sockets;
 /// What every request may reach.
 pub struct Shared {
     pub hub: mpsc::Sender<HubInput>,
-    pub limits: Limits,
+    pub hub_settings: HubSettings,
+    pub proxies: ProxySettings,
     pub admission: Arc<Admission>,
     pub sockets: Arc<Sockets>,
     pub metrics: Metrics,
-    /// Whether channels outside `org:` may be joined without authorization.
-    pub public_channels: bool,
     /// True while caught up with Postgres.
     pub ready: watch::Receiver<bool>,
     pub ingest: watch::Receiver<ingest::Status>,

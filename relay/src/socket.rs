@@ -2,6 +2,7 @@
 
 mod message;
 mod session;
+mod settings;
 mod unfinished;
 mod wire;
 
@@ -16,22 +17,21 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info_span};
 
 use self::session::Session;
+pub use self::settings::SocketSettings;
 pub use self::unfinished::Unfinished;
 use crate::admission::{Admission, Headers, Place};
 use crate::auth::Credential;
-use crate::cli::Limits;
-use crate::fanout::{HubInput, SocketId, Unread};
+use crate::fanout::{HubInput, HubSettings, SocketId, Unread};
 use crate::metrics::Metrics;
 use crate::protocol::Vsn;
 
 /// All sockets, and what each of them may reach.
 pub struct Sockets {
     pub hub: mpsc::Sender<HubInput>,
-    pub limits: Limits,
+    pub settings: SocketSettings,
+    pub hub_settings: HubSettings,
     pub admission: Arc<Admission>,
     pub metrics: Metrics,
-    /// Whether a join that does not say so wants presence.
-    pub presence_default: bool,
     /// Memory of all sockets: what they have yet to read, and what they have begun to say.
     pub unread: Arc<Unread>,
     pub unfinished: Arc<Unfinished>,

@@ -2,6 +2,8 @@
 
 #[path = "tidy/arrows.rs"]
 mod arrows;
+#[path = "tidy/documents.rs"]
+mod documents;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -116,6 +118,22 @@ fn no_files_name_one_another_in_a_circle() {
         files.len(),
         told.join("\n\n")
     );
+}
+
+/// Frames leave the hub by one way, so that whatever must look at all of them has one place to do it.
+#[test]
+fn one_file_queues_frames_for_sockets() {
+    let fanout = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/fanout");
+    let way_out = fanout.join("hub/deliver.rs");
+    let is_test = |file: &PathBuf| file.components().any(|part| part.as_os_str() == "tests");
+    for file in source_files(&fanout).into_iter().filter(|file| *file != way_out && !is_test(file)) {
+        let text = fs::read_to_string(&file).expect("a source file");
+        for word in ["outbox.push(", "outbox.offer("] {
+            assert!(!text.contains(word), "{} has {word}", file.display());
+        }
+    }
+    let text = fs::read_to_string(&way_out).expect("a source file");
+    assert!(text.contains("outbox.push(") && text.contains("outbox.offer("));
 }
 
 /// Whoever runs the relay finds every setting in the documentation.

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use crate::scene::{Scene, with_scene};
+use crate::scene::{Scene, scene_test};
 
 /// What a client saw until its channel ended.
 struct Ended {
@@ -147,113 +147,102 @@ fn past_the_cut(ended: &[Ended]) -> Vec<&Value> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_who_is_deactivated_or_deleted_gets_nothing_from_there_on() {
-    with_scene(async |scene| {
-        let active = format!("organization_id = '{ORGANIZATION}' and user_id = '{AGENT}' and active");
-        let state = format!("not exists (select from agents where {active})");
-        for (change, undo) in [
-            (
-                format!("update agents set active = false where {active}"),
-                "update agents set active = true".to_owned(),
+#[scene_test]
+async fn an_agent_who_is_deactivated_or_deleted_gets_nothing_from_there_on(scene: &mut Scene) -> Result<()> {
+    let active = format!("organization_id = '{ORGANIZATION}' and user_id = '{AGENT}' and active");
+    let state = format!("not exists (select from agents where {active})");
+    for (change, undo) in [
+        (
+            format!("update agents set active = false where {active}"),
+            "update agents set active = true".to_owned(),
+        ),
+        (
+            format!("delete from agents where {active}"),
+            format!(
+                "insert into agents (organization_id, user_id, display_name, email, active)
+                 values ('{ORGANIZATION}', '{AGENT}', 'Ada', 'ada@example.com', true)"
             ),
-            (
-                format!("delete from agents where {active}"),
-                format!(
-                    "insert into agents (organization_id, user_id, display_name, email, active)
-                     values ('{ORGANIZATION}', '{AGENT}', 'Ada', 'ada@example.com', true)"
-                ),
-            ),
-        ] {
-            let ended = race(scene, &state, &change).await?;
-            ensure!(past_the_cut(&ended).is_empty(), "{:#?}", past_the_cut(&ended));
-            for client in &ended {
-                let is_told = client.reason == "The agent is no longer active in this organization"
-                    || client.reason.starts_with("Unauthorized: ");
-                ensure!(is_told, "{}", client.reason);
-            }
-            ensure!(ended.iter().any(|client| !client.events.is_empty()), "nobody heard anything");
-            scene.database.batch_execute(&undo).await?;
-            // Until the relay has heard of that too, the agent is refused.
-            eventually("the agent is active again", async || {
-                let mut socket = scene.socket(Vsn::V2).await.ok()?;
-                let channel = chat::organization_channel(ORGANIZATION);
-                let reply = socket.try_join(&channel, Some(&scene.agent()), default_config()).await.ok()?;
-                reply.is_ok().then_some(())
-            })
-            .await;
-        }
-        Ok(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_conversation_that_moves_takes_its_events_along() {
-    with_scene(async |scene| {
-        let (theirs, _) = chat::found_organization(&scene.database, "Other").await?;
-        scene.settle().await?;
-        let change =
-            format!("update conversations set organization_id = '{theirs}' where id = '$conversation'");
-        let ended = race(scene, "false", &change).await?;
+        ),
+    ] {
+        let ended = race(scene, &state, &change).await?;
+        ensure!(past_the_cut(&ended).is_empty(), "{:#?}", past_the_cut(&ended));
         for client in &ended {
-            ensure!(
-                client.reason.ends_with("The conversation was deleted or moved"),
-                "{} {:?}",
-                client.reason,
-                client.events.last()
-            );
-            for event in &client.events {
-                let organization = &event["payload"]["organization_id"];
-                ensure!(organization.is_null() || *organization == ORGANIZATION.to_string(), "{event}");
-            }
-            // Who was live heard it as the last word.
-            let deleted = client.events.iter().position(|event| event["event"] == "conversation:deleted");
-            ensure!(deleted.is_none_or(|index| index == client.events.len() - 1), "{:#?}", client.events);
+            let is_told = client.reason == "The agent is no longer active in this organization"
+                || client.reason.starts_with("Unauthorized: ");
+            ensure!(is_told, "{}", client.reason);
         }
-        Ok(())
-    })
-    .await;
+        ensure!(ended.iter().any(|client| !client.events.is_empty()), "nobody heard anything");
+        scene.database.batch_execute(&undo).await?;
+        // Until the relay has heard of that too, the agent is refused.
+        eventually("the agent is active again", async || {
+            let mut socket = scene.socket(Vsn::V2).await.ok()?;
+            let channel = chat::organization_channel(ORGANIZATION);
+            let reply = socket.try_join(&channel, Some(&scene.agent()), default_config()).await.ok()?;
+            reply.is_ok().then_some(())
+        })
+        .await;
+    }
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_route_changes_at_its_place_and_closes_nothing() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut socket = scene.dashboard(Vsn::V2, &[&conv]).await?;
-        let route =
-            "select id from campfire.routes where event = 'message:created' and channel like '%:conv:%'";
-        let route: i64 = scene.database.query_one(route, &[]).await?.get(0);
-        let mut expected = Vec::new();
-        for round in 0..20 {
-            let off = format!("off {round}");
-            let transaction = scene.database.transaction().await?;
-            let insert = "insert into messages (organization_id, conversation_id, content, sender_type)
-                          values ($1, $2, $3, 'visitor')";
-            let before = format!("before {round}");
-            transaction.execute(insert, &[&ORGANIZATION, &conversation, &before]).await?;
-            transaction.execute("select campfire.enable_route($1, false)", &[&route]).await?;
-            transaction.execute(insert, &[&ORGANIZATION, &conversation, &off]).await?;
-            transaction.commit().await?;
-            let mut late = scene.socket(Vsn::V1).await?;
-            let mut config = default_config();
-            config["broadcast"]["replay"] = json!({"snapshot": 5});
-            let token = token::agent(scene.secret(), ORGANIZATION, AGENT);
-            let reply = late.try_join(&conv, Some(&token), config).await?;
-            ensure!(reply.is_ok(), "{reply:?}");
-            // The rows have no messages: their route is off in the same snapshot.
-            let count = reply.response["replay"]["count"].as_u64().context("a count")?;
-            let rows = late.next_events(usize::try_from(count)?).await?;
-            ensure!(rows.iter().all(|row| row.name != "message:created"), "{rows:#?}");
-            scene.database.execute("select campfire.enable_route($1, true)", &[&route]).await?;
-            let on = format!("on {round}");
-            scene.database.execute(insert, &[&ORGANIZATION, &conversation, &on]).await?;
-            expected.extend([before, on]);
+#[scene_test]
+async fn a_conversation_that_moves_takes_its_events_along(scene: &mut Scene) -> Result<()> {
+    let (theirs, _) = chat::found_organization(&scene.database, "Other").await?;
+    scene.settle().await?;
+    let change = format!("update conversations set organization_id = '{theirs}' where id = '$conversation'");
+    let ended = race(scene, "false", &change).await?;
+    for client in &ended {
+        ensure!(
+            client.reason.ends_with("The conversation was deleted or moved"),
+            "{} {:?}",
+            client.reason,
+            client.events.last()
+        );
+        for event in &client.events {
+            let organization = &event["payload"]["organization_id"];
+            ensure!(organization.is_null() || *organization == ORGANIZATION.to_string(), "{event}");
         }
-        let events = socket.next_events(expected.len()).await?;
-        ensure!(crate::scene::contents(&events) == expected, "{events:#?}");
-        Ok(())
-    })
-    .await;
+        // Who was live heard it as the last word.
+        let deleted = client.events.iter().position(|event| event["event"] == "conversation:deleted");
+        ensure!(deleted.is_none_or(|index| index == client.events.len() - 1), "{:#?}", client.events);
+    }
+    Ok(())
+}
+
+#[scene_test]
+async fn a_route_changes_at_its_place_and_closes_nothing(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut socket = scene.dashboard(Vsn::V2, &[&conv]).await?;
+    let route = "select id from campfire.routes where event = 'message:created' and channel like '%:conv:%'";
+    let route: i64 = scene.database.query_one(route, &[]).await?.get(0);
+    let mut expected = Vec::new();
+    for round in 0..20 {
+        let off = format!("off {round}");
+        let transaction = scene.database.transaction().await?;
+        let insert = "insert into messages (organization_id, conversation_id, content, sender_type)
+                      values ($1, $2, $3, 'visitor')";
+        let before = format!("before {round}");
+        transaction.execute(insert, &[&ORGANIZATION, &conversation, &before]).await?;
+        transaction.execute("select campfire.enable_route($1, false)", &[&route]).await?;
+        transaction.execute(insert, &[&ORGANIZATION, &conversation, &off]).await?;
+        transaction.commit().await?;
+        let mut late = scene.socket(Vsn::V1).await?;
+        let mut config = default_config();
+        config["broadcast"]["replay"] = json!({"snapshot": 5});
+        let token = token::agent(scene.secret(), ORGANIZATION, AGENT);
+        let reply = late.try_join(&conv, Some(&token), config).await?;
+        ensure!(reply.is_ok(), "{reply:?}");
+        // The rows have no messages: their route is off in the same snapshot.
+        let count = reply.response["replay"]["count"].as_u64().context("a count")?;
+        let rows = late.next_events(usize::try_from(count)?).await?;
+        ensure!(rows.iter().all(|row| row.name != "message:created"), "{rows:#?}");
+        scene.database.execute("select campfire.enable_route($1, true)", &[&route]).await?;
+        let on = format!("on {round}");
+        scene.database.execute(insert, &[&ORGANIZATION, &conversation, &on]).await?;
+        expected.extend([before, on]);
+    }
+    let events = socket.next_events(expected.len()).await?;
+    ensure!(crate::scene::contents(&events) == expected, "{events:#?}");
+    Ok(())
 }

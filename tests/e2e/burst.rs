@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
 use crate::resume::resume;
-use crate::scene::{Scene, contents, numbered, with_scene, with_settings};
+use crate::scene::{Scene, contents, numbered, scene_test, with_settings};
 
 /// A burst may take its time on a busy machine; that nothing comes for so long means that nothing will.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -205,43 +205,40 @@ async fn hear(socket: &mut Socket, count: usize) -> Result<(Vec<String>, Vec<usi
     Ok((heard, typed_at))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_looks_away_misses_nothing_and_costs_nobody_else() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        for vsn in Vsn::BOTH {
-            let mut slow = scene.dashboard(vsn, &[&conv]).await?;
-            let mut good = scene.dashboard(vsn, &[&conv]).await?;
-            let mut widget = scene.widget(vsn, conversation).await?;
-            // Nobody reads `slow`: first the kernel's buffers fill, then its outbox.
-            const MESSAGES: usize = 1500;
-            let big = "x".repeat(10_000);
-            let wanted: Vec<String> = (1..=MESSAGES).map(|number| format!("{number} {big}")).collect();
-            let writing = async {
-                scene.write_messages(conversation, &wanted[..MESSAGES / 2]).await?;
-                let channel = chat::widget_channel(ORGANIZATION, conversation);
-                widget.broadcast(&channel, "typing:start", json!({})).await?;
-                widget.heartbeat().await?;
-                scene.write_messages(conversation, &wanted[MESSAGES / 2..]).await
-            };
-            let (written, read) = tokio::join!(writing, hear(&mut good, MESSAGES));
-            written?;
-            let (heard, typed_at) = read?;
-            ensure!(heard == wanted, "the good client lost something");
-            ensure!(typed_at.len() == 1, "the good client heard of typing at {typed_at:?}");
-            // It reads again: everything is there, in order, and what was said in its place.
-            let (heard, typed_at) = hear(&mut slow, MESSAGES).await?;
-            ensure!(heard == wanted, "the slow client lost something");
-            // What the relay had seen of the rows when the visitor typed is its own affair.
-            let [typed_at] = typed_at[..] else { bail!("typed at {typed_at:?}") };
-            ensure!((1..MESSAGES).contains(&typed_at), "typed at {typed_at}");
-        }
-        let body = scene.relay.get("/metrics").await?.body;
-        ensure!(!body.contains("slow_consumer"), "{body}");
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn a_client_that_looks_away_misses_nothing_and_costs_nobody_else(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    for vsn in Vsn::BOTH {
+        let mut slow = scene.dashboard(vsn, &[&conv]).await?;
+        let mut good = scene.dashboard(vsn, &[&conv]).await?;
+        let mut widget = scene.widget(vsn, conversation).await?;
+        // Nobody reads `slow`: first the kernel's buffers fill, then its outbox.
+        const MESSAGES: usize = 1500;
+        let big = "x".repeat(10_000);
+        let wanted: Vec<String> = (1..=MESSAGES).map(|number| format!("{number} {big}")).collect();
+        let writing = async {
+            scene.write_messages(conversation, &wanted[..MESSAGES / 2]).await?;
+            let channel = chat::widget_channel(ORGANIZATION, conversation);
+            widget.broadcast(&channel, "typing:start", json!({})).await?;
+            widget.heartbeat().await?;
+            scene.write_messages(conversation, &wanted[MESSAGES / 2..]).await
+        };
+        let (written, read) = tokio::join!(writing, hear(&mut good, MESSAGES));
+        written?;
+        let (heard, typed_at) = read?;
+        ensure!(heard == wanted, "the good client lost something");
+        ensure!(typed_at.len() == 1, "the good client heard of typing at {typed_at:?}");
+        // It reads again: everything is there, in order, and what was said in its place.
+        let (heard, typed_at) = hear(&mut slow, MESSAGES).await?;
+        ensure!(heard == wanted, "the slow client lost something");
+        // What the relay had seen of the rows when the visitor typed is its own affair.
+        let [typed_at] = typed_at[..] else { bail!("typed at {typed_at:?}") };
+        ensure!((1..MESSAGES).contains(&typed_at), "typed at {typed_at}");
+    }
+    let body = scene.relay.get("/metrics").await?.body;
+    ensure!(!body.contains("slow_consumer"), "{body}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

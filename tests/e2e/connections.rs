@@ -11,7 +11,7 @@ use campfire_tests::{Cluster, ORGANIZATION, Relay, chat, eventually, port, serve
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::scene::{is_logged_seldom, with_scene, with_settings};
+use crate::scene::{Scene, is_logged_seldom, scene_test, with_settings};
 
 const GET: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
 const HALF_A_HEADER: &[u8] = b"GET /healthz HTTP/1.1\r\nhost:";
@@ -257,31 +257,28 @@ fn limit_files(pid: u32, count: &str) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_without_free_files_says_so_and_goes_on_when_there_are() {
-    with_scene(async |scene| {
-        scene.relay.expect_log("cannot accept connections");
-        let began = Instant::now();
-        let pid = scene.relay.pid();
-        limit_files(pid, "5")?;
-        let mut waiting = open(&scene.relay, GET).await?;
-        eventually("it is logged", async || {
-            scene.relay.log_text().contains("cannot accept connections").then_some(())
-        })
-        .await;
-        let before = scene.relay.cpu_time()?;
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let spent = scene.relay.cpu_time()? - before;
-        ensure!(spent < Duration::from_millis(500), "{spent:?} of 2 s were spent in vain");
-        is_logged_seldom(&scene.relay, "cannot accept", began, Duration::from_secs(10))?;
-        limit_files(pid, "512")?;
-        let mut answer = [0; 12];
-        tokio::time::timeout(PATIENCE, waiting.read_exact(&mut answer)).await??;
-        ensure!(&answer == b"HTTP/1.1 200");
-        ensure!(scene.relay.metric("campfire_accept_failures_total").await?.is_some_and(|count| count > 0.0));
-        Ok(())
+#[scene_test]
+async fn a_relay_without_free_files_says_so_and_goes_on_when_there_are(scene: &mut Scene) -> Result<()> {
+    scene.relay.expect_log("cannot accept connections");
+    let began = Instant::now();
+    let pid = scene.relay.pid();
+    limit_files(pid, "5")?;
+    let mut waiting = open(&scene.relay, GET).await?;
+    eventually("it is logged", async || {
+        scene.relay.log_text().contains("cannot accept connections").then_some(())
     })
     .await;
+    let before = scene.relay.cpu_time()?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let spent = scene.relay.cpu_time()? - before;
+    ensure!(spent < Duration::from_millis(500), "{spent:?} of 2 s were spent in vain");
+    is_logged_seldom(&scene.relay, "cannot accept", began, Duration::from_secs(10))?;
+    limit_files(pid, "512")?;
+    let mut answer = [0; 12];
+    tokio::time::timeout(PATIENCE, waiting.read_exact(&mut answer)).await??;
+    ensure!(&answer == b"HTTP/1.1 200");
+    ensure!(scene.relay.metric("campfire_accept_failures_total").await?.is_some_and(|count| count > 0.0));
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -348,18 +345,15 @@ async fn a_stop_is_heard_while_the_relay_starts() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn signals_that_mean_nothing_to_it_do_not_end_the_relay() {
-    with_scene(async |scene| {
-        for name in ["HUP", "USR1", "USR2", "PIPE"] {
-            server::signal(scene.relay.pid(), name);
-        }
-        for name in ["SIGHUP", "SIGUSR1", "SIGUSR2"] {
-            let line = format!("{name} is ignored");
-            eventually("it is logged", async || scene.relay.log_text().contains(&line).then_some(())).await;
-        }
-        ensure!(scene.relay.get("/readyz").await?.status == 200);
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn signals_that_mean_nothing_to_it_do_not_end_the_relay(scene: &mut Scene) -> Result<()> {
+    for name in ["HUP", "USR1", "USR2", "PIPE"] {
+        server::signal(scene.relay.pid(), name);
+    }
+    for name in ["SIGHUP", "SIGUSR1", "SIGUSR2"] {
+        let line = format!("{name} is ignored");
+        eventually("it is logged", async || scene.relay.log_text().contains(&line).then_some(())).await;
+    }
+    ensure!(scene.relay.get("/readyz").await?.status == 200);
+    Ok(())
 }

@@ -8,7 +8,7 @@ use campfire_tests::{ORGANIZATION, chat};
 use serde_json::json;
 
 use crate::resume::resume;
-use crate::scene::{contents, with_scene, with_settings};
+use crate::scene::{Scene, contents, scene_test, with_settings};
 
 /// What comes on a channel up to the event whose payload says this: contents of events, `-` for the notice.
 async fn heard_until(socket: &mut Socket, channel: &str, end: &str) -> Result<Vec<String>> {
@@ -40,93 +40,87 @@ async fn heard_until(socket: &mut Socket, channel: &str, end: &str) -> Result<Ve
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_that_is_emptied_is_told_in_its_place_and_its_rows_stay_gone() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let list = chat::conversations_channel(ORGANIZATION);
-        let org = chat::organization_channel(ORGANIZATION);
-        for vsn in Vsn::BOTH {
-            let mut dashboard = scene.dashboard(vsn, &[&conv, &list, &org]).await?;
-            let mut widget = scene.widget(vsn, conversation).await?;
-            let widget_channel = chat::widget_channel(ORGANIZATION, conversation);
-            scene.write_messages(conversation, &["dead".to_owned()]).await?;
-            let topic = format!("realtime:{conv}");
-            let is_it = |frame: &Frame| frame.topic == topic && frame.payload["event"] == "message:created";
-            let dead = dashboard.frame_where("the row", is_it).await?.payload["meta"]["id"].clone();
-            // In the middle of a transaction, too.
-            let insert = |content: &str| {
-                format!(
-                    "insert into messages (organization_id, conversation_id, content, sender_type)
-                     values ('{ORGANIZATION}', '{conversation}', '{content}', 'visitor')"
-                )
-            };
-            let script = format!(
-                "begin; {}; truncate messages; {}; commit; {}",
-                insert("dead too"),
-                insert("alive"),
-                insert("end")
-            );
-            scene.database.batch_execute(&script).await?;
-            for (socket, channel) in [(&mut dashboard, &conv), (&mut widget, &widget_channel)] {
-                let heard = heard_until(socket, channel, "end").await?;
-                let first = heard.iter().position(|text| text == "dead too").context("no event before")?;
-                ensure!(heard[first..] == ["dead too", "-", "alive"], "{channel}: {heard:?}");
-            }
-            let heard = heard_until(&mut dashboard, &list, "end").await?;
-            ensure!(heard.contains(&"-".to_owned()), "{heard:?}");
-            // Nothing of the organization's channel came from messages.
-            chat::open_conversation(&scene.database, ORGANIZATION, &format!("end {vsn:?}")).await?;
-            let heard = heard_until(&mut dashboard, &org, &format!("end {vsn:?}")).await?;
-            ensure!(!heard.contains(&"-".to_owned()), "{heard:?}");
-
-            let mut again = scene.socket(vsn).await?;
-            let replay = resume(scene, &mut again, &conv, json!({"after": dead})).await?;
-            ensure!(replay["complete"] == false && replay["count"] == 2, "{replay}");
-            ensure!(contents(&again.next_events(2).await?) == ["alive", "end"]);
-            // A position from after it is good.
-            let replay = resume(scene, &mut again, &list, json!({})).await?;
-            let mut after = scene.socket(vsn).await?;
-            let replay = resume(scene, &mut after, &conv, json!({"after": replay["position"]})).await?;
-            ensure!(replay["complete"] == true && replay["count"] == 0, "{replay}");
-        }
-        // After a restart the window is read again, and the same holds.
-        let mut before = scene.socket(Vsn::V2).await?;
-        let start = resume(scene, &mut before, &conv, json!({})).await?;
+#[scene_test]
+async fn a_table_that_is_emptied_is_told_in_its_place_and_its_rows_stay_gone(
+    scene: &mut Scene,
+) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let list = chat::conversations_channel(ORGANIZATION);
+    let org = chat::organization_channel(ORGANIZATION);
+    for vsn in Vsn::BOTH {
+        let mut dashboard = scene.dashboard(vsn, &[&conv, &list, &org]).await?;
+        let mut widget = scene.widget(vsn, conversation).await?;
+        let widget_channel = chat::widget_channel(ORGANIZATION, conversation);
         scene.write_messages(conversation, &["dead".to_owned()]).await?;
-        scene.database.batch_execute("truncate messages").await?;
-        scene.write_messages(conversation, &["alive".to_owned()]).await?;
-        scene.settle().await?;
-        scene.relay.kill_9().await?;
-        scene.relay.start_again().await?;
-        let mut again = scene.socket(Vsn::V2).await?;
-        let replay = resume(scene, &mut again, &conv, json!({"after": start["position"]})).await?;
-        ensure!(replay["complete"] == false && replay["count"] == 1, "{replay}");
-        ensure!(again.next_event().await?.payload["content"] == "alive");
-        Ok(())
-    })
-    .await;
+        let topic = format!("realtime:{conv}");
+        let is_it = |frame: &Frame| frame.topic == topic && frame.payload["event"] == "message:created";
+        let dead = dashboard.frame_where("the row", is_it).await?.payload["meta"]["id"].clone();
+        // In the middle of a transaction, too.
+        let insert = |content: &str| {
+            format!(
+                "insert into messages (organization_id, conversation_id, content, sender_type)
+                 values ('{ORGANIZATION}', '{conversation}', '{content}', 'visitor')"
+            )
+        };
+        let script = format!(
+            "begin; {}; truncate messages; {}; commit; {}",
+            insert("dead too"),
+            insert("alive"),
+            insert("end")
+        );
+        scene.database.batch_execute(&script).await?;
+        for (socket, channel) in [(&mut dashboard, &conv), (&mut widget, &widget_channel)] {
+            let heard = heard_until(socket, channel, "end").await?;
+            let first = heard.iter().position(|text| text == "dead too").context("no event before")?;
+            ensure!(heard[first..] == ["dead too", "-", "alive"], "{channel}: {heard:?}");
+        }
+        let heard = heard_until(&mut dashboard, &list, "end").await?;
+        ensure!(heard.contains(&"-".to_owned()), "{heard:?}");
+        // Nothing of the organization's channel came from messages.
+        chat::open_conversation(&scene.database, ORGANIZATION, &format!("end {vsn:?}")).await?;
+        let heard = heard_until(&mut dashboard, &org, &format!("end {vsn:?}")).await?;
+        ensure!(!heard.contains(&"-".to_owned()), "{heard:?}");
+
+        let mut again = scene.socket(vsn).await?;
+        let replay = resume(scene, &mut again, &conv, json!({"after": dead})).await?;
+        ensure!(replay["complete"] == false && replay["count"] == 2, "{replay}");
+        ensure!(contents(&again.next_events(2).await?) == ["alive", "end"]);
+        // A position from after it is good.
+        let replay = resume(scene, &mut again, &list, json!({})).await?;
+        let mut after = scene.socket(vsn).await?;
+        let replay = resume(scene, &mut after, &conv, json!({"after": replay["position"]})).await?;
+        ensure!(replay["complete"] == true && replay["count"] == 0, "{replay}");
+    }
+    // After a restart the window is read again, and the same holds.
+    let mut before = scene.socket(Vsn::V2).await?;
+    let start = resume(scene, &mut before, &conv, json!({})).await?;
+    scene.write_messages(conversation, &["dead".to_owned()]).await?;
+    scene.database.batch_execute("truncate messages").await?;
+    scene.write_messages(conversation, &["alive".to_owned()]).await?;
+    scene.settle().await?;
+    scene.relay.kill_9().await?;
+    scene.relay.start_again().await?;
+    let mut again = scene.socket(Vsn::V2).await?;
+    let replay = resume(scene, &mut again, &conv, json!({"after": start["position"]})).await?;
+    ensure!(replay["complete"] == false && replay["count"] == 1, "{replay}");
+    ensure!(again.next_event().await?.payload["content"] == "alive");
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cascade_reaches_the_mirror_and_ends_the_conversations_channels() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let org = chat::organization_channel(ORGANIZATION);
-        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv, &org]).await?;
-        scene.database.batch_execute("truncate conversations cascade").await?;
-        let topic = format!("realtime:{conv}");
-        dashboard
-            .frame_where("the close", |frame| frame.topic == topic && frame.event == "phx_close")
-            .await?;
-        chat::open_conversation(&scene.database, ORGANIZATION, "end").await?;
-        let heard = heard_until(&mut dashboard, &org, "end").await?;
-        ensure!(heard == ["-"], "{heard:?}");
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn a_cascade_reaches_the_mirror_and_ends_the_conversations_channels(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let org = chat::organization_channel(ORGANIZATION);
+    let mut dashboard = scene.dashboard(Vsn::V2, &[&conv, &org]).await?;
+    scene.database.batch_execute("truncate conversations cascade").await?;
+    let topic = format!("realtime:{conv}");
+    dashboard.frame_where("the close", |frame| frame.topic == topic && frame.event == "phx_close").await?;
+    chat::open_conversation(&scene.database, ORGANIZATION, "end").await?;
+    let heard = heard_until(&mut dashboard, &org, "end").await?;
+    ensure!(heard == ["-"], "{heard:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

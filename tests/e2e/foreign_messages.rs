@@ -11,7 +11,7 @@ use campfire_tests::server::as_server_user;
 use campfire_tests::socket::Vsn;
 use campfire_tests::{Cluster, ORGANIZATION, Relay, chat, server};
 
-use crate::scene::{Scene, with_cluster, with_scene};
+use crate::scene::{Scene, scene_test, with_cluster};
 
 const FORGED: u32 = 5_000;
 /// Sessions that the relay opens for other reasons meanwhile.
@@ -87,47 +87,46 @@ fn peak_bytes(relay: &Relay) -> Result<u64> {
     Ok(kilobytes << 10)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_too_long_to_be_ours_is_thrown_away_as_it_comes() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
-        let before = peak_bytes(&scene.relay)?;
-        // A signature that is as well-formed as any, a message of somebody else, one outside its transaction, and a name
-        // without end.
-        scene
-            .database
-            .batch_execute(
-                "set role anon;
-                 select pg_logical_emit_message(true, 'campfire.broadcast', E'v1 1 ' || repeat('0', 64) || E'\\n' || repeat('x', 200 << 20));
-                 select pg_logical_emit_message(true, 'theirs', repeat('x', 80 << 20));
-                 select pg_logical_emit_message(false, 'campfire.routes', repeat('x', 80 << 20));
-                 select pg_logical_emit_message(true, repeat('campfire.', 8 << 20), 'x');
-                 reset role",
-            )
-            .await?;
-        let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
-        let events = dashboard.events_before(&fence, &conv).await?;
-        ensure!(events.is_empty(), "{events:?}");
-        let peak = peak_bytes(&scene.relay)?;
-        ensure!(peak < before + SLACK_BYTES, "from {before} to {peak} bytes");
-        let refused = scene.relay.metric("campfire_messages_refused_total").await?;
-        ensure!(refused == Some(1.0), "{refused:?}");
-        // As long as our own may be is read.
-        scene
-            .database
-            .batch_execute("update campfire.settings set value = '16000000' where name = 'broadcast_organization_bytes_max'")
-            .await?;
-        let send = format!(
-            "set role service_role; select campfire.broadcast('{conv}', 'note:long', to_jsonb(repeat('x', 900000))); reset role"
-        );
-        scene.database.batch_execute(&send).await?;
-        let long = dashboard.next_event().await?;
-        ensure!(long.name == "note:long", "{}", long.name);
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn a_message_too_long_to_be_ours_is_thrown_away_as_it_comes(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+    let before = peak_bytes(&scene.relay)?;
+    // A signature that is as well-formed as any, a message of somebody else, one outside its transaction, and a name
+    // without end.
+    scene
+        .database
+        .batch_execute(
+            "set role anon;
+             select pg_logical_emit_message(true, 'campfire.broadcast', E'v1 1 ' || repeat('0', 64) || E'\\n' || repeat('x', 200 << 20));
+             select pg_logical_emit_message(true, 'theirs', repeat('x', 80 << 20));
+             select pg_logical_emit_message(false, 'campfire.routes', repeat('x', 80 << 20));
+             select pg_logical_emit_message(true, repeat('campfire.', 8 << 20), 'x');
+             reset role",
+        )
+        .await?;
+    let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
+    let events = dashboard.events_before(&fence, &conv).await?;
+    ensure!(events.is_empty(), "{events:?}");
+    let peak = peak_bytes(&scene.relay)?;
+    ensure!(peak < before + SLACK_BYTES, "from {before} to {peak} bytes");
+    let refused = scene.relay.metric("campfire_messages_refused_total").await?;
+    ensure!(refused == Some(1.0), "{refused:?}");
+    // As long as our own may be is read.
+    scene
+        .database
+        .batch_execute(
+            "update campfire.settings set value = '16000000' where name = 'broadcast_organization_bytes_max'",
+        )
+        .await?;
+    let send = format!(
+        "set role service_role; select campfire.broadcast('{conv}', 'note:long', to_jsonb(repeat('x', 900000))); reset role"
+    );
+    scene.database.batch_execute(&send).await?;
+    let long = dashboard.next_event().await?;
+    ensure!(long.name == "note:long", "{}", long.name);
+    Ok(())
 }
 
 /// The stream tells the lower half of a transaction's id; what SQL signs is the whole.

@@ -10,28 +10,25 @@ use campfire_tests::{ORGANIZATION, Relay, chat, eventually, token};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scene::{is_logged_seldom, with_scene, with_settings};
+use crate::scene::{Scene, is_logged_seldom, scene_test, with_scene, with_settings};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handshake_needs_a_key_that_is_known() {
-    with_scene(async |scene| {
-        let address = scene.relay.address();
-        for (key, status) in [("", 401), ("cf_publishable_wrong", 401)] {
-            match Socket::try_connect(&address, key, Vsn::V2).await? {
-                Ok(_) => anyhow::bail!("key {key:?} opened a socket"),
-                Err(refused) => ensure!(refused.status == status, "{key:?}: {refused:?}"),
-            }
+#[scene_test]
+async fn a_handshake_needs_a_key_that_is_known(scene: &mut Scene) -> Result<()> {
+    let address = scene.relay.address();
+    for (key, status) in [("", 401), ("cf_publishable_wrong", 401)] {
+        match Socket::try_connect(&address, key, Vsn::V2).await? {
+            Ok(_) => anyhow::bail!("key {key:?} opened a socket"),
+            Err(refused) => ensure!(refused.status == status, "{key:?}: {refused:?}"),
         }
-        // A token signed with our secret is a key too; an expired one is not.
-        let secret = scene.secret();
-        let fresh = token::mint(secret, &json!({"role": "anon", "exp": token::in_an_hour()}));
-        let stale = token::mint(secret, &json!({"role": "anon", "exp": token::now() - 60}));
-        ensure!(Socket::try_connect(&address, &fresh, Vsn::V2).await?.is_ok());
-        let refused = Socket::try_connect(&address, &stale, Vsn::V2).await?;
-        ensure!(refused.is_err_and(|refused| refused.status == 401));
-        Ok(())
-    })
-    .await;
+    }
+    // A token signed with our secret is a key too; an expired one is not.
+    let secret = scene.secret();
+    let fresh = token::mint(secret, &json!({"role": "anon", "exp": token::in_an_hour()}));
+    let stale = token::mint(secret, &json!({"role": "anon", "exp": token::now() - 60}));
+    ensure!(Socket::try_connect(&address, &fresh, Vsn::V2).await?.is_ok());
+    let refused = Socket::try_connect(&address, &stale, Vsn::V2).await?;
+    ensure!(refused.is_err_and(|refused| refused.status == 401));
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,84 +84,72 @@ async fn refused_handshakes_are_counted_by_reason_and_logged_now_and_then() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn joins_leaves_and_heartbeats_are_answered() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        for vsn in Vsn::BOTH {
-            let mut socket = scene.socket(vsn).await?;
-            ensure!(socket.heartbeat().await?.is_ok());
-            let reply = socket.try_join(&conv, Some(&scene.agent()), default_config()).await?;
-            // Absent would do for JS; an object it must be, or JS never subscribes.
-            ensure!(reply.is_ok() && reply.response.is_object(), "{reply:?}");
-            ensure!(socket.heartbeat().await?.is_ok());
-            ensure!(socket.leave(&conv).await?.is_ok());
+#[scene_test]
+async fn joins_leaves_and_heartbeats_are_answered(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    for vsn in Vsn::BOTH {
+        let mut socket = scene.socket(vsn).await?;
+        ensure!(socket.heartbeat().await?.is_ok());
+        let reply = socket.try_join(&conv, Some(&scene.agent()), default_config()).await?;
+        // Absent would do for JS; an object it must be, or JS never subscribes.
+        ensure!(reply.is_ok() && reply.response.is_object(), "{reply:?}");
+        ensure!(socket.heartbeat().await?.is_ok());
+        ensure!(socket.leave(&conv).await?.is_ok());
 
-            // After the leave nothing comes on it, while the socket lives on.
-            let list = chat::conversations_channel(ORGANIZATION);
-            socket.join(&list, &scene.agent()).await?;
-            let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
-            let events = socket.events_before(&fence, &list).await?;
-            ensure!(events.iter().all(|event| event.channel == list), "{events:?}");
-            let reply = socket.request(&conv, "nonsense", json!({})).await?;
-            ensure!(reply.reason() == "unmatched topic", "{reply:?}");
+        // After the leave nothing comes on it, while the socket lives on.
+        let list = chat::conversations_channel(ORGANIZATION);
+        socket.join(&list, &scene.agent()).await?;
+        let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
+        let events = socket.events_before(&fence, &list).await?;
+        ensure!(events.iter().all(|event| event.channel == list), "{events:?}");
+        let reply = socket.request(&conv, "nonsense", json!({})).await?;
+        ensure!(reply.reason() == "unmatched topic", "{reply:?}");
+    }
+    Ok(())
+}
+
+#[scene_test]
+async fn malformed_frames_are_ignored_and_the_socket_lives_on(scene: &mut Scene) -> Result<()> {
+    for vsn in Vsn::BOTH {
+        let mut socket = scene.socket(vsn).await?;
+        for message in [
+            Message::text(""),
+            Message::text("not json"),
+            Message::text("[]"),
+            Message::text("{}"),
+            Message::text("[1,2,3]"),
+            Message::binary(vec![]),
+            Message::binary(vec![9, 9, 9]),
+            Message::binary(vec![3, 255, 255, 255, 255, 255, 1]),
+        ] {
+            socket.send_raw(message).await?;
         }
-        Ok(())
-    })
-    .await;
+        ensure!(socket.heartbeat().await?.is_ok());
+    }
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn malformed_frames_are_ignored_and_the_socket_lives_on() {
-    with_scene(async |scene| {
-        for vsn in Vsn::BOTH {
-            let mut socket = scene.socket(vsn).await?;
-            for message in [
-                Message::text(""),
-                Message::text("not json"),
-                Message::text("[]"),
-                Message::text("{}"),
-                Message::text("[1,2,3]"),
-                Message::binary(vec![]),
-                Message::binary(vec![9, 9, 9]),
-                Message::binary(vec![3, 255, 255, 255, 255, 255, 1]),
-            ] {
-                socket.send_raw(message).await?;
-            }
-            ensure!(socket.heartbeat().await?.is_ok());
-        }
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn change_feeds_are_refused_with_a_reason_instead_of_a_mismatch(scene: &mut Scene) -> Result<()> {
+    let org = chat::organization_channel(ORGANIZATION);
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let mut config = default_config();
+    config["postgres_changes"] = json!([{"event": "*", "schema": "public", "table": "messages"}]);
+    let reply = socket.try_join(&org, Some(&scene.agent()), config).await?;
+    ensure!(reply.status == "error", "{reply:?}");
+    ensure!(reply.reason().starts_with("PostgresChangesNotSupported"), "{reply:?}");
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn change_feeds_are_refused_with_a_reason_instead_of_a_mismatch() {
-    with_scene(async |scene| {
-        let org = chat::organization_channel(ORGANIZATION);
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let mut config = default_config();
-        config["postgres_changes"] = json!([{"event": "*", "schema": "public", "table": "messages"}]);
-        let reply = socket.try_join(&org, Some(&scene.agent()), config).await?;
-        ensure!(reply.status == "error", "{reply:?}");
-        ensure!(reply.reason().starts_with("PostgresChangesNotSupported"), "{reply:?}");
-        Ok(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_says_goodbye_to_sockets_and_exits_with_zero() {
-    with_scene(async |scene| {
-        let org = chat::organization_channel(ORGANIZATION);
-        let mut socket = scene.dashboard(Vsn::V2, &[&org]).await?;
-        let (status, code) = tokio::join!(scene.relay.terminate(), socket.wait_for_close());
-        ensure!(status?.success(), "SIGTERM is a success");
-        ensure!(code? == Some(1012), "a drain closes with 1012, service restart");
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn sigterm_says_goodbye_to_sockets_and_exits_with_zero(scene: &mut Scene) -> Result<()> {
+    let org = chat::organization_channel(ORGANIZATION);
+    let mut socket = scene.dashboard(Vsn::V2, &[&org]).await?;
+    let (status, code) = tokio::join!(scene.relay.terminate(), socket.wait_for_close());
+    ensure!(status?.success(), "SIGTERM is a success");
+    ensure!(code? == Some(1012), "a drain closes with 1012, service restart");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,7 @@ use campfire_tests::{ORGANIZATION, Socket, chat, eventually, token};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::scene::{Scene, numbered, with_scene};
+use crate::scene::{Scene, numbered, scene_test};
 
 /// The relay's only word for what is wrong with a table; the problem stands in the line.
 const TOLD: &str = "not everything that is published can be served";
@@ -54,130 +54,125 @@ async fn is_admitted(scene: &Scene, organization: Uuid, agent: Uuid) -> Result<b
 
 /// Every way in which the tables of one installation can be damaged, while the relay runs, at a reconnect and at a
 /// start; a client of another installation misses nothing and is never told of a loss.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_becomes_of_one_installation_stops_no_other() {
-    with_scene(async |scene| {
-        for text in [TOLD, NO_AGENTS, "not attached to the slot"] {
-            scene.relay.expect_log(text);
+#[scene_test]
+async fn what_becomes_of_one_installation_stops_no_other(scene: &mut Scene) -> Result<()> {
+    for text in [TOLD, NO_AGENTS, "not attached to the slot"] {
+        scene.relay.expect_log(text);
+    }
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let list = chat::conversations_channel(ORGANIZATION);
+    let damages = [
+        "drop schema chat cascade",
+        "drop table chat.agents cascade",
+        "drop table chat.messages, chat.read_receipts",
+        "alter table chat.agents rename to staff",
+        "create schema elsewhere; alter table chat.messages set schema elsewhere",
+        "alter table chat.agents rename column display_name to called",
+        "alter table chat.agents drop column active cascade",
+        "revoke all on chat.agents from campfire_relay",
+        "create table chat.anew as table chat.agents; drop table chat.agents cascade; alter table chat.anew rename to agents",
+    ];
+    for damage in damages {
+        second_installation(scene).await.with_context(|| damage.to_owned())?;
+        let mut dashboard = scene.dashboard(Vsn::V2, &[&list]).await?;
+        // The guard would refuse some of it.
+        let script = format!(
+            "alter event trigger campfire_guard_drop disable; {damage}; alter event trigger campfire_guard_drop enable;"
+        );
+        scene.database.batch_execute(&script).await.with_context(|| damage.to_owned())?;
+        scene.write_messages(conversation, &["while running".to_owned()]).await?;
+        scene
+            .database
+            .batch_execute("select pg_terminate_backend(active_pid) from pg_replication_slots where active")
+            .await?;
+        scene.write_messages(conversation, &["at a reconnect".to_owned()]).await?;
+        let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
+        let events = dashboard.events_before(&fence, &list).await?;
+        let messages: Vec<_> = events
+            .iter()
+            .filter(|event| event.name == "message:created")
+            .map(|event| event.payload["content"].clone())
+            .collect();
+        ensure!(messages == ["while running", "at a reconnect"], "{damage}: {events:?}");
+        let last = events.last().context("an event")?.id().to_owned();
+
+        // At a start, with an exact cut for whoever comes back, and rows for whoever is new.
+        scene.relay.terminate().await?;
+        scene.write_messages(conversation, &["before the start".to_owned()]).await?;
+        scene.relay.start_again().await.with_context(|| damage.to_owned())?;
+        let mut config = default_config();
+        config["broadcast"]["replay"] = json!({"after": last});
+        let mut back = scene.socket(Vsn::V2).await?;
+        let reply = back.try_join(&conv, Some(&scene.agent()), config).await?;
+        ensure!(reply.is_ok() && reply.response["replay"]["complete"] == true, "{damage}: {reply:?}");
+        let mut config = default_config();
+        config["broadcast"]["replay"] = json!({"snapshot": 5});
+        let mut fresh = scene.socket(Vsn::V2).await?;
+        let reply = fresh.try_join(&conv, Some(&scene.agent()), config).await?;
+        ensure!(reply.is_ok(), "{damage}: {reply:?}");
+        if !damage.starts_with("revoke") {
+            readiness(&scene.relay, json!("degraded")).await;
+            ensure!(metric(&scene.relay, "campfire_problems").await > 0.0);
         }
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let list = chat::conversations_channel(ORGANIZATION);
-        let damages = [
-            "drop schema chat cascade",
-            "drop table chat.agents cascade",
-            "drop table chat.messages, chat.read_receipts",
-            "alter table chat.agents rename to staff",
-            "create schema elsewhere; alter table chat.messages set schema elsewhere",
-            "alter table chat.agents rename column display_name to called",
-            "alter table chat.agents drop column active cascade",
-            "revoke all on chat.agents from campfire_relay",
-            "create table chat.anew as table chat.agents; drop table chat.agents cascade; alter table chat.anew rename to agents",
-        ];
-        for damage in damages {
-            second_installation(scene).await.with_context(|| damage.to_owned())?;
-            let mut dashboard = scene.dashboard(Vsn::V2, &[&list]).await?;
-            // The guard would refuse some of it.
-            let script = format!(
-                "alter event trigger campfire_guard_drop disable; {damage}; alter event trigger campfire_guard_drop enable;"
-            );
-            scene.database.batch_execute(&script).await.with_context(|| damage.to_owned())?;
-            scene.write_messages(conversation, &["while running".to_owned()]).await?;
-            scene.database
-                .batch_execute("select pg_terminate_backend(active_pid) from pg_replication_slots where active")
-                .await?;
-            scene.write_messages(conversation, &["at a reconnect".to_owned()]).await?;
-            let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
-            let events = dashboard.events_before(&fence, &list).await?;
-            let messages: Vec<_> = events
-                .iter()
-                .filter(|event| event.name == "message:created")
-                .map(|event| event.payload["content"].clone())
-                .collect();
-            ensure!(messages == ["while running", "at a reconnect"], "{damage}: {events:?}");
-            let last = events.last().context("an event")?.id().to_owned();
 
-            // At a start, with an exact cut for whoever comes back, and rows for whoever is new.
-            scene.relay.terminate().await?;
-            scene.write_messages(conversation, &["before the start".to_owned()]).await?;
-            scene.relay.start_again().await.with_context(|| damage.to_owned())?;
-            let mut config = default_config();
-            config["broadcast"]["replay"] = json!({"after": last});
-            let mut back = scene.socket(Vsn::V2).await?;
-            let reply = back.try_join(&conv, Some(&scene.agent()), config).await?;
-            ensure!(reply.is_ok() && reply.response["replay"]["complete"] == true, "{damage}: {reply:?}");
-            let mut config = default_config();
-            config["broadcast"]["replay"] = json!({"snapshot": 5});
-            let mut fresh = scene.socket(Vsn::V2).await?;
-            let reply = fresh.try_join(&conv, Some(&scene.agent()), config).await?;
-            ensure!(reply.is_ok(), "{damage}: {reply:?}");
-            if !damage.starts_with("revoke") {
-                readiness(&scene.relay, json!("degraded")).await;
-                ensure!(metric(&scene.relay, "campfire_problems").await > 0.0);
-            }
-
-            // The fixes, as they are; after them nothing is wrong.
-            for _ in 0..20 {
-                let found = scene
-                    .database
-                    .query_opt("select problem, fix from campfire.check_publication() limit 1", &[])
-                    .await?;
-                let Some(row) = found else { break };
-                let (problem, fix): (String, String) = (row.get(0), row.get(1));
-                scene.database.batch_execute(&fix).await.with_context(|| format!("{problem}: {fix}"))?;
-            }
-            let left = scene.database.query("select problem from campfire.check_publication()", &[]).await?;
-            ensure!(left.is_empty(), "{damage}: {left:?}");
-            scene
+        // The fixes, as they are; after them nothing is wrong.
+        for _ in 0..20 {
+            let found = scene
                 .database
-                .batch_execute(
-                    "select campfire.uninstall('chat') where exists (select from campfire.installations where schema_name = 'chat');
-                     drop schema if exists chat cascade; drop schema if exists elsewhere cascade;",
-                )
+                .query_opt("select problem, fix from campfire.check_publication() limit 1", &[])
                 .await?;
-            // Whatever it was about to read anew, it has read: the next round begins without a refused handshake.
-            scene.relay.terminate().await?;
-            scene.relay.start_again().await?;
+            let Some(row) = found else { break };
+            let (problem, fix): (String, String) = (row.get(0), row.get(1));
+            scene.database.batch_execute(&fix).await.with_context(|| format!("{problem}: {fix}"))?;
         }
-        Ok(())
-    })
-    .await;
+        let left = scene.database.query("select problem from campfire.check_publication()", &[]).await?;
+        ensure!(left.is_empty(), "{damage}: {left:?}");
+        scene
+            .database
+            .batch_execute(
+                "select campfire.uninstall('chat') where exists (select from campfire.installations where schema_name = 'chat');
+                 drop schema if exists chat cascade; drop schema if exists elsewhere cascade;",
+            )
+            .await?;
+        // Whatever it was about to read anew, it has read: the next round begins without a refused handshake.
+        scene.relay.terminate().await?;
+        scene.relay.start_again().await?;
+    }
+    Ok(())
 }
 
 /// An installation that is made, damaged, mended and forgotten while the relay runs.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn agents_come_and_go_with_their_installation() {
-    with_scene(async |scene| {
-        for text in [TOLD, NO_AGENTS, "not attached to the slot"] {
-            scene.relay.expect_log(text);
-        }
-        let (organization, agent) = second_installation(scene).await?;
-        ensure!(is_admitted(scene, organization, agent).await?, "an installation made while the relay runs");
-        // Under another name, changes of the agents do not come; they are read anew when it is back.
-        scene.database.batch_execute("alter table chat.agents rename to staff").await?;
-        readiness(&scene.relay, json!("degraded")).await;
-        scene.database.batch_execute("update chat.staff set active = false").await?;
-        scene.database.batch_execute("alter table chat.staff rename to agents").await?;
-        eventually("an agent who was deactivated meanwhile is refused", async || {
-            (!is_admitted(scene, organization, agent).await.ok()?).then_some(())
-        })
-        .await;
-        readiness(&scene.relay, json!("ready")).await;
-        scene.database.batch_execute("update chat.agents set active = true").await?;
-        scene.settle().await?;
-        ensure!(is_admitted(scene, organization, agent).await?);
-        // The schema may be renamed, and the agents are known by its new name.
-        scene
-            .database
-            .batch_execute("alter schema chat rename to talk; update talk.agents set active = false")
-            .await?;
-        scene.settle().await?;
-        ensure!(!is_admitted(scene, organization, agent).await?);
-        scene.database.batch_execute("select campfire.uninstall('talk')").await?;
-        readiness(&scene.relay, json!("ready")).await;
-        Ok(())
+#[scene_test]
+async fn agents_come_and_go_with_their_installation(scene: &mut Scene) -> Result<()> {
+    for text in [TOLD, NO_AGENTS, "not attached to the slot"] {
+        scene.relay.expect_log(text);
+    }
+    let (organization, agent) = second_installation(scene).await?;
+    ensure!(is_admitted(scene, organization, agent).await?, "an installation made while the relay runs");
+    // Under another name, changes of the agents do not come; they are read anew when it is back.
+    scene.database.batch_execute("alter table chat.agents rename to staff").await?;
+    readiness(&scene.relay, json!("degraded")).await;
+    scene.database.batch_execute("update chat.staff set active = false").await?;
+    scene.database.batch_execute("alter table chat.staff rename to agents").await?;
+    eventually("an agent who was deactivated meanwhile is refused", async || {
+        (!is_admitted(scene, organization, agent).await.ok()?).then_some(())
     })
     .await;
+    readiness(&scene.relay, json!("ready")).await;
+    scene.database.batch_execute("update chat.agents set active = true").await?;
+    scene.settle().await?;
+    ensure!(is_admitted(scene, organization, agent).await?);
+    // The schema may be renamed, and the agents are known by its new name.
+    scene
+        .database
+        .batch_execute("alter schema chat rename to talk; update talk.agents set active = false")
+        .await?;
+    scene.settle().await?;
+    ensure!(!is_admitted(scene, organization, agent).await?);
+    scene.database.batch_execute("select campfire.uninstall('talk')").await?;
+    readiness(&scene.relay, json!("ready")).await;
+    Ok(())
 }
 
 /// A database without the chat tables, and a relay for it.
@@ -292,34 +287,28 @@ async fn a_start_that_fails_leaves_no_slot_behind() -> Result<()> {
 }
 
 /// More than the relay's health checks: a snapshot of one installation needs nothing of another's.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn snapshots_go_without_columns_and_tables_that_are_gone() {
-    with_scene(async |scene| {
-        scene.relay.expect_log(TOLD);
-        scene.relay.expect_log("route does not fit its table");
-        let conversation = scene.conversation().await?;
-        scene.write_messages(conversation, &numbered("old", 2)).await?;
-        second_installation(scene).await?;
-        let script = "alter event trigger campfire_projections_drop disable;
-             drop table chat.realtime_conversations; drop table chat.read_receipts;
-             alter table messages rename column sender_name to called";
-        scene.database.batch_execute(script).await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut config = default_config();
-        config["broadcast"]["replay"] = json!({"snapshot": 5});
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let reply = socket.try_join(&conv, Some(&scene.agent()), config).await?;
-        ensure!(reply.is_ok(), "{reply:?}");
-        let events = socket.next_events(3).await?;
-        ensure!(events[2].payload["content"] == "old 2", "{events:?}");
-        ensure!(events[2].payload.get("sender_name").is_none(), "{events:?}");
-        scene.write_messages(conversation, &numbered("new", 1)).await?;
-        let event = socket.expect(&conv, "message:created").await?;
-        ensure!(
-            event.payload["content"] == "new 1" && event.payload.get("sender_name").is_none(),
-            "{event:?}"
-        );
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn snapshots_go_without_columns_and_tables_that_are_gone(scene: &mut Scene) -> Result<()> {
+    scene.relay.expect_log(TOLD);
+    scene.relay.expect_log("route does not fit its table");
+    let conversation = scene.conversation().await?;
+    scene.write_messages(conversation, &numbered("old", 2)).await?;
+    second_installation(scene).await?;
+    let script = "alter event trigger campfire_projections_drop disable;
+         drop table chat.realtime_conversations; drop table chat.read_receipts;
+         alter table messages rename column sender_name to called";
+    scene.database.batch_execute(script).await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut config = default_config();
+    config["broadcast"]["replay"] = json!({"snapshot": 5});
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let reply = socket.try_join(&conv, Some(&scene.agent()), config).await?;
+    ensure!(reply.is_ok(), "{reply:?}");
+    let events = socket.next_events(3).await?;
+    ensure!(events[2].payload["content"] == "old 2", "{events:?}");
+    ensure!(events[2].payload.get("sender_name").is_none(), "{events:?}");
+    scene.write_messages(conversation, &numbered("new", 1)).await?;
+    let event = socket.expect(&conv, "message:created").await?;
+    ensure!(event.payload["content"] == "new 1" && event.payload.get("sender_name").is_none(), "{event:?}");
+    Ok(())
 }

@@ -6,7 +6,7 @@ use campfire_tests::relay::Settings;
 use campfire_tests::socket::Vsn;
 use campfire_tests::{ORGANIZATION, chat, eventually};
 
-use crate::scene::{numbered, with_scene};
+use crate::scene::{Scene, numbered, scene_test};
 
 /// Starts a relay that cannot start; checks its only line and its exit code.
 async fn refuses(settings: Settings, words: &[&str]) -> Result<()> {
@@ -71,13 +71,10 @@ async fn a_wrong_password_is_one_line_and_is_not_repeated_in_it() -> Result<()> 
     refuses(settings.env("CAMPFIRE_DATABASE_URL", &url), &["password", "CAMPFIRE_DATABASE_URL"]).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_in_use_is_one_line_under_standby_exit() {
-    with_scene(async |scene| {
-        let settings = Settings::of(&scene.cluster)?.env("CAMPFIRE_STANDBY", "exit");
-        refuses(settings, &["slot", "campfire", "CAMPFIRE_STANDBY"]).await
-    })
-    .await;
+#[scene_test]
+async fn a_slot_in_use_is_one_line_under_standby_exit(scene: &mut Scene) -> Result<()> {
+    let settings = Settings::of(&scene.cluster)?.env("CAMPFIRE_STANDBY", "exit");
+    refuses(settings, &["slot", "campfire", "CAMPFIRE_STANDBY"]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -216,34 +213,31 @@ async fn the_start_log_shows_every_setting_and_no_secret() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_relay_waits_and_takes_over() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let mut standby = Settings::of(&scene.cluster)?.spawn()?;
-        // Alive, and not ready, as long as the other one holds the slot.
-        eventually("the standby answers", async || {
-            standby.get("/healthz").await.ok().filter(|answer| answer.status == 200)
-        })
-        .await;
-        // Not ready by intent, which is told apart from a relay that has yet to catch up.
-        eventually("the standby says what it waits for", async || {
-            let ready = standby.get("/readyz").await.ok()?;
-            (ready.status == 503 && ready.body.contains("standing by")).then_some(())
-        })
-        .await;
-
-        // What was written before it took over is old, and never sent as live.
-        scene.write_messages(conversation, &numbered("old", 3)).await?;
-        scene.relay.terminate().await?;
-        standby.wait_until_ready().await?;
-        std::mem::swap(&mut scene.relay, &mut standby);
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
-        scene.write_messages(conversation, &["new".to_owned()]).await?;
-        let event = dashboard.expect(&conv, "message:created").await?;
-        ensure!(event.payload["content"] == "new", "{event:?}");
-        Ok(())
+#[scene_test]
+async fn a_second_relay_waits_and_takes_over(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let mut standby = Settings::of(&scene.cluster)?.spawn()?;
+    // Alive, and not ready, as long as the other one holds the slot.
+    eventually("the standby answers", async || {
+        standby.get("/healthz").await.ok().filter(|answer| answer.status == 200)
     })
     .await;
+    // Not ready by intent, which is told apart from a relay that has yet to catch up.
+    eventually("the standby says what it waits for", async || {
+        let ready = standby.get("/readyz").await.ok()?;
+        (ready.status == 503 && ready.body.contains("standing by")).then_some(())
+    })
+    .await;
+
+    // What was written before it took over is old, and never sent as live.
+    scene.write_messages(conversation, &numbered("old", 3)).await?;
+    scene.relay.terminate().await?;
+    standby.wait_until_ready().await?;
+    std::mem::swap(&mut scene.relay, &mut standby);
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+    scene.write_messages(conversation, &["new".to_owned()]).await?;
+    let event = dashboard.expect(&conv, "message:created").await?;
+    ensure!(event.payload["content"] == "new", "{event:?}");
+    Ok(())
 }

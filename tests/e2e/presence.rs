@@ -9,7 +9,7 @@ use campfire_tests::wait::DEADLINE;
 use campfire_tests::{ORGANIZATION, Socket, chat, eventually};
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, with_settings};
+use crate::scene::{Scene, scene_test, with_settings};
 
 /// The config of a join that asks for presence.
 pub(crate) fn presence_config(key: &str) -> Value {
@@ -108,23 +108,20 @@ async fn a_half_open_socket_leaves_no_ghost() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_that_was_killed_forgets_everybody_and_refs_do_not_repeat() {
-    with_settings(public, async |scene| {
-        let (mut ann, _) = member(scene, Vsn::V2, "lobby", "ann").await?;
-        track(&mut ann, "lobby", json!({"name": "Ann"})).await?;
-        let before = next_presence(&mut ann, "presence_diff").await?;
-        scene.relay.kill_9().await?;
-        scene.relay.start_again().await?;
-        let (mut ann, state) = member(scene, Vsn::V2, "lobby", "ann").await?;
-        ensure!(state == json!({}), "{state}");
-        track(&mut ann, "lobby", json!({"name": "Ann"})).await?;
-        let after = next_presence(&mut ann, "presence_diff").await?;
-        let phx_ref = |diff: &Value| diff["joins"]["ann"]["metas"][0]["phx_ref"].clone();
-        ensure!(phx_ref(&before) != phx_ref(&after), "clients compare refs across a reconnect");
-        Ok(())
-    })
-    .await;
+#[scene_test(public)]
+async fn a_relay_that_was_killed_forgets_everybody_and_refs_do_not_repeat(scene: &mut Scene) -> Result<()> {
+    let (mut ann, _) = member(scene, Vsn::V2, "lobby", "ann").await?;
+    track(&mut ann, "lobby", json!({"name": "Ann"})).await?;
+    let before = next_presence(&mut ann, "presence_diff").await?;
+    scene.relay.kill_9().await?;
+    scene.relay.start_again().await?;
+    let (mut ann, state) = member(scene, Vsn::V2, "lobby", "ann").await?;
+    ensure!(state == json!({}), "{state}");
+    track(&mut ann, "lobby", json!({"name": "Ann"})).await?;
+    let after = next_presence(&mut ann, "presence_diff").await?;
+    let phx_ref = |diff: &Value| diff["joins"]["ann"]["metas"][0]["phx_ref"].clone();
+    ensure!(phx_ref(&before) != phx_ref(&after), "clients compare refs across a reconnect");
+    Ok(())
 }
 
 /// Merges as clients do, and fails on what they could not merge.
@@ -177,31 +174,28 @@ async fn a_thousand_members_see_each_other_for_a_few_frames_each() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn visitors_take_no_part_and_agents_are_who_their_token_says() {
-    with_settings(public, async |scene| {
-        let conversation = scene.conversation().await?;
-        let channel = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut visitor = scene.socket(Vsn::V2).await?;
-        let token = scene.visitor(conversation);
-        ensure!(visitor.try_join(&channel, Some(&token), presence_config("v")).await?.is_ok());
-        let mut agent = scene.socket(Vsn::V2).await?;
-        ensure!(agent.try_join(&channel, Some(&scene.agent()), presence_config("boss")).await?.is_ok());
-        ensure!(next_presence(&mut agent, "presence_state").await? == json!({}));
-        let call = json!({"type": "presence", "event": "track", "payload": {}});
-        let reply = visitor.request(&channel, "presence", call).await?;
-        ensure!(reply.status == "error" && reply.response == json!({}), "{reply:?}");
-        track(&mut agent, &channel, json!({"name": "Ada"})).await?;
-        let diff = next_presence(&mut agent, "presence_diff").await?;
-        ensure!(diff["joins"].as_object().is_some_and(|joins| joins.len() == 1), "{diff}");
-        ensure!(diff["joins"][campfire_tests::AGENT.to_string()]["metas"][0]["name"] == "Ada", "{diff}");
-        // What the agent sends next reaches the visitor, and nothing of presence before it.
-        agent.broadcast(&channel, "typing:start", json!({})).await?;
-        let first = visitor.frame_where("anything", |frame| frame.event != "phx_reply").await?;
-        ensure!(first.event == "broadcast", "{first:?}");
-        Ok(())
-    })
-    .await;
+#[scene_test(public)]
+async fn visitors_take_no_part_and_agents_are_who_their_token_says(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let channel = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut visitor = scene.socket(Vsn::V2).await?;
+    let token = scene.visitor(conversation);
+    ensure!(visitor.try_join(&channel, Some(&token), presence_config("v")).await?.is_ok());
+    let mut agent = scene.socket(Vsn::V2).await?;
+    ensure!(agent.try_join(&channel, Some(&scene.agent()), presence_config("boss")).await?.is_ok());
+    ensure!(next_presence(&mut agent, "presence_state").await? == json!({}));
+    let call = json!({"type": "presence", "event": "track", "payload": {}});
+    let reply = visitor.request(&channel, "presence", call).await?;
+    ensure!(reply.status == "error" && reply.response == json!({}), "{reply:?}");
+    track(&mut agent, &channel, json!({"name": "Ada"})).await?;
+    let diff = next_presence(&mut agent, "presence_diff").await?;
+    ensure!(diff["joins"].as_object().is_some_and(|joins| joins.len() == 1), "{diff}");
+    ensure!(diff["joins"][campfire_tests::AGENT.to_string()]["metas"][0]["name"] == "Ada", "{diff}");
+    // What the agent sends next reaches the visitor, and nothing of presence before it.
+    agent.broadcast(&channel, "typing:start", json!({})).await?;
+    let first = visitor.frame_where("anything", |frame| frame.event != "phx_reply").await?;
+    ensure!(first.event == "broadcast", "{first:?}");
+    Ok(())
 }
 
 /// What a thousand members of 64 KiB each track would be a frame of 64 MB for everybody who joins.

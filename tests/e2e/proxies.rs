@@ -8,7 +8,7 @@ use campfire_tests::{Relay, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::scene::{Scene, is_logged_seldom, with_settings};
+use crate::scene::{Scene, is_logged_seldom, scene_test, with_settings};
 
 fn one_socket_each(settings: Settings) -> Settings {
     settings.env("CAMPFIRE_MAX_SOCKETS_PER_IP", "1").env("CAMPFIRE_TRUSTED_PROXIES", "1")
@@ -41,44 +41,43 @@ async fn are_one_client(scene: &Scene, spellings: &[&[u8]]) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_is_one_however_its_proxy_writes_it_and_whatever_it_adds_itself() {
-    with_settings(one_socket_each, async |scene| {
-        are_one_client(
-            scene,
-            &[
-                b"x-forwarded-for: 203.0.113.7\r\n",
-                b"x-forwarded-for: 203.0.113.7:51234\r\n",
-                b"x-forwarded-for: 203.0.113.7:9\r\n",
-                b"X-Forwarded-For: 198.51.100.1, 203.0.113.7\r\n",
-                b"x-forwarded-for: 198.51.100.2\r\nx-forwarded-for: 203.0.113.7\r\n",
-                b"x-forwarded-for: \xff\xfe, 203.0.113.7\r\n",
-                b"x-forwarded-for: ,, ,203.0.113.7,\r\n",
-                b"x-forwarded-for: ::ffff:203.0.113.7\r\n",
-                b"x-forwarded-for: [::ffff:203.0.113.7]:80\r\n",
-                b"forwarded: for=203.0.113.7\r\n",
-                b"forwarded: for=\"203.0.113.7:51234\";proto=https\r\n",
-                b"forwarded: for=\"x, FOR=203.0.113.7\r\n",
-                b"forwarded: for=198.51.100.9\r\nx-forwarded-for: 203.0.113.7\r\n",
-            ],
-        )
-        .await?;
-        // A customer of a provider chooses addresses within a /64.
-        are_one_client(
-            scene,
-            &[
-                b"x-forwarded-for: 2001:db8:1:2::3\r\n",
-                b"x-forwarded-for: [2001:db8:1:2::4]\r\n",
-                b"x-forwarded-for: [2001:db8:1:2:5:6:7:8]:443\r\n",
-                b"forwarded: for=\"[2001:DB8:1:2::9]:443\"\r\n",
-            ],
-        )
-        .await?;
-        let (status, _) = shake_hands(scene, b"x-forwarded-for: 2001:db8:1:3::3\r\n").await?;
-        ensure!(status == 101, "another network: {status}");
-        Ok(())
-    })
-    .await;
+#[scene_test(one_socket_each)]
+async fn a_client_is_one_however_its_proxy_writes_it_and_whatever_it_adds_itself(
+    scene: &mut Scene,
+) -> Result<()> {
+    are_one_client(
+        scene,
+        &[
+            b"x-forwarded-for: 203.0.113.7\r\n",
+            b"x-forwarded-for: 203.0.113.7:51234\r\n",
+            b"x-forwarded-for: 203.0.113.7:9\r\n",
+            b"X-Forwarded-For: 198.51.100.1, 203.0.113.7\r\n",
+            b"x-forwarded-for: 198.51.100.2\r\nx-forwarded-for: 203.0.113.7\r\n",
+            b"x-forwarded-for: \xff\xfe, 203.0.113.7\r\n",
+            b"x-forwarded-for: ,, ,203.0.113.7,\r\n",
+            b"x-forwarded-for: ::ffff:203.0.113.7\r\n",
+            b"x-forwarded-for: [::ffff:203.0.113.7]:80\r\n",
+            b"forwarded: for=203.0.113.7\r\n",
+            b"forwarded: for=\"203.0.113.7:51234\";proto=https\r\n",
+            b"forwarded: for=\"x, FOR=203.0.113.7\r\n",
+            b"forwarded: for=198.51.100.9\r\nx-forwarded-for: 203.0.113.7\r\n",
+        ],
+    )
+    .await?;
+    // A customer of a provider chooses addresses within a /64.
+    are_one_client(
+        scene,
+        &[
+            b"x-forwarded-for: 2001:db8:1:2::3\r\n",
+            b"x-forwarded-for: [2001:db8:1:2::4]\r\n",
+            b"x-forwarded-for: [2001:db8:1:2:5:6:7:8]:443\r\n",
+            b"forwarded: for=\"[2001:DB8:1:2::9]:443\"\r\n",
+        ],
+    )
+    .await?;
+    let (status, _) = shake_hands(scene, b"x-forwarded-for: 2001:db8:1:3::3\r\n").await?;
+    ensure!(status == 101, "another network: {status}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,28 +137,22 @@ async fn is_told(relay: &Relay, said: &[u8], text: &str) -> Result<()> {
     is_logged_seldom(relay, text, began, Duration::from_secs(60))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_proxy_speaks_that_is_no_http_is_told_once_with_what_to_do() {
-    with_settings(one_socket_each, async |scene| {
-        let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
-        let plain = [b"PROXY TCP4 203.0.113.7 10.0.0.1 51234 80\r\n", &request[..]].concat();
-        is_told(&scene.relay, &plain, "PROXY protocol").await?;
-        is_told(&scene.relay, b"\x16\x03\x01\x00\x05hello", "begins with TLS").await?;
-        is_told(&scene.relay, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "begins with HTTP/2").await?;
-        Ok(())
-    })
-    .await;
+#[scene_test(one_socket_each)]
+async fn what_a_proxy_speaks_that_is_no_http_is_told_once_with_what_to_do(scene: &mut Scene) -> Result<()> {
+    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let plain = [b"PROXY TCP4 203.0.113.7 10.0.0.1 51234 80\r\n", &request[..]].concat();
+    is_told(&scene.relay, &plain, "PROXY protocol").await?;
+    is_told(&scene.relay, b"\x16\x03\x01\x00\x05hello", "begins with TLS").await?;
+    is_told(&scene.relay, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "begins with HTTP/2").await?;
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_binary_proxy_protocol_is_told_too() {
-    with_settings(one_socket_each, async |scene| {
-        is_told(
-            &scene.relay,
-            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x0a\0\0\x01\xc8\x22\0\x50GET",
-            "PROXY protocol",
-        )
-        .await
-    })
-    .await;
+#[scene_test(one_socket_each)]
+async fn the_binary_proxy_protocol_is_told_too(scene: &mut Scene) -> Result<()> {
+    is_told(
+        &scene.relay,
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x0a\0\0\x01\xc8\x22\0\x50GET",
+        "PROXY protocol",
+    )
+    .await
 }

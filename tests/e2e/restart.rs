@@ -12,7 +12,7 @@ use campfire_tests::socket::{Socket, Vsn};
 use campfire_tests::{ORGANIZATION, Relay, chat, eventually};
 use uuid::Uuid;
 
-use crate::scene::{Scene, contents, numbered, with_scene, with_settings};
+use crate::scene::{Scene, contents, numbered, scene_test, with_settings};
 
 /// Ids that the relay's present run has routed to a channel until it had caught up, in order.
 async fn routed(relay: &Relay, channel: &str) -> Vec<String> {
@@ -51,26 +51,25 @@ async fn conversation_with_dashboard(scene: &Scene) -> Result<(Uuid, String, Soc
     Ok((conversation, conv, dashboard))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_killed_with_9_decodes_again_what_was_unconfirmed_with_the_same_ids() {
+#[scene_test]
+async fn a_relay_killed_with_9_decodes_again_what_was_unconfirmed_with_the_same_ids(
+    scene: &mut Scene,
+) -> Result<()> {
     // The window of 300 s trails behind all of this: nothing is confirmed yet.
-    with_scene(async |scene| {
-        let (conversation, conv, mut dashboard) = conversation_with_dashboard(scene).await?;
-        scene.write_messages(conversation, &numbered("before", 20)).await?;
-        let seen: Vec<String> =
-            dashboard.next_events(20).await?.iter().map(|event| event.id().to_owned()).collect();
+    let (conversation, conv, mut dashboard) = conversation_with_dashboard(scene).await?;
+    scene.write_messages(conversation, &numbered("before", 20)).await?;
+    let seen: Vec<String> =
+        dashboard.next_events(20).await?.iter().map(|event| event.id().to_owned()).collect();
 
-        scene.relay.kill_9().await?;
-        scene.write_messages(conversation, &numbered("while down", 5)).await?;
-        scene.relay.start_again().await?;
+    scene.relay.kill_9().await?;
+    scene.write_messages(conversation, &numbered("while down", 5)).await?;
+    scene.relay.start_again().await?;
 
-        let again = routed(&scene.relay, &conv).await;
-        ensure!(again.len() == 25, "{} events instead of 25: {again:?}", again.len());
-        ensure!(again[..20] == seen[..], "other ids: {again:?} {seen:?}");
-        ensure!(again.is_sorted_by(|earlier, later| earlier < later), "{again:?}");
-        Ok(())
-    })
-    .await;
+    let again = routed(&scene.relay, &conv).await;
+    ensure!(again.len() == 25, "{} events instead of 25: {again:?}", again.len());
+    ensure!(again[..20] == seen[..], "other ids: {again:?} {seen:?}");
+    ensure!(again.is_sorted_by(|earlier, later| earlier < later), "{again:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,105 +105,93 @@ async fn a_restart_begins_at_the_first_unconfirmed_transaction() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_never_sends_old_rows_as_live() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        scene.relay.kill_9().await?;
-        scene
-            .database
-            .execute(
-                "insert into messages (organization_id, conversation_id, content, sender_type)
-                 select $1, $2, 'old ' || n, 'visitor' from generate_series(1, 20000) n",
-                &[&ORGANIZATION, &conversation],
-            )
-            .await?;
+#[scene_test]
+async fn a_restart_never_sends_old_rows_as_live(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    scene.relay.kill_9().await?;
+    scene
+        .database
+        .execute(
+            "insert into messages (organization_id, conversation_id, content, sender_type)
+             select $1, $2, 'old ' || n, 'visitor' from generate_series(1, 20000) n",
+            &[&ORGANIZATION, &conversation],
+        )
+        .await?;
 
-        let key = scene.cluster.credentials.api_key.clone();
-        let address = scene.relay.address();
-        // Until it has the agents the relay cannot be through, so that somebody can try and come in meanwhile.
-        let mut locker = scene.cluster.connect().await?;
-        let lock = locker.transaction().await?;
-        lock.batch_execute("lock table agents in access exclusive mode").await?;
-        let knock = async {
-            let mut lock = Some(lock);
-            loop {
-                // Nobody listens at first; then the answer is 503; then a socket.
-                match Socket::try_connect(&address, &key, Vsn::V2).await {
-                    Ok(Ok(socket)) => {
-                        ensure!(lock.is_none(), "a socket is let in although there are no agents");
-                        return Ok(socket);
-                    }
-                    Ok(Err(answer)) => {
-                        ensure!(answer.status == 503, "{answer:?}");
-                        if let Some(lock) = lock.take() {
-                            lock.rollback().await?;
-                        }
-                    }
-                    Err(_) => {}
+    let key = scene.cluster.credentials.api_key.clone();
+    let address = scene.relay.address();
+    // Until it has the agents the relay cannot be through, so that somebody can try and come in meanwhile.
+    let mut locker = scene.cluster.connect().await?;
+    let lock = locker.transaction().await?;
+    lock.batch_execute("lock table agents in access exclusive mode").await?;
+    let knock = async {
+        let mut lock = Some(lock);
+        loop {
+            // Nobody listens at first; then the answer is 503; then a socket.
+            match Socket::try_connect(&address, &key, Vsn::V2).await {
+                Ok(Ok(socket)) => {
+                    ensure!(lock.is_none(), "a socket is let in although there are no agents");
+                    return Ok(socket);
                 }
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                Ok(Err(answer)) => {
+                    ensure!(answer.status == 503, "{answer:?}");
+                    if let Some(lock) = lock.take() {
+                        lock.rollback().await?;
+                    }
+                }
+                Err(_) => {}
             }
-        };
-        let (started, knocked) = tokio::join!(scene.relay.start_again(), knock);
-        started?;
-        let mut dashboard = knocked?;
-        dashboard.join(&conv, &scene.agent()).await?;
-        let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
-        let events = dashboard.events_before(&fence, &conv).await?;
-        ensure!(events.is_empty(), "{} old rows as live", events.len());
-        Ok(())
-    })
-    .await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let (started, knocked) = tokio::join!(scene.relay.start_again(), knock);
+    started?;
+    let mut dashboard = knocked?;
+    dashboard.join(&conv, &scene.agent()).await?;
+    let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
+    let events = dashboard.events_before(&fence, &conv).await?;
+    ensure!(events.is_empty(), "{} old rows as live", events.len());
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_terminated_relay_confirms_nothing_that_is_in_the_window() {
-    with_scene(async |scene| {
-        let (conversation, conv, mut dashboard) = conversation_with_dashboard(scene).await?;
-        scene.write_messages(conversation, &numbered("before", 4)).await?;
-        dashboard.next_events(4).await?;
-        let before = confirmed(scene).await?;
-        let status = scene.relay.terminate().await?;
-        ensure!(status.success(), "{status}");
-        let after = confirmed(scene).await?;
-        ensure!(after == before, "SIGTERM confirmed up to {after}, from {before}");
-        scene.relay.start_again().await?;
-        ensure!(routed(&scene.relay, &conv).await.len() == 4);
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn a_terminated_relay_confirms_nothing_that_is_in_the_window(scene: &mut Scene) -> Result<()> {
+    let (conversation, conv, mut dashboard) = conversation_with_dashboard(scene).await?;
+    scene.write_messages(conversation, &numbered("before", 4)).await?;
+    dashboard.next_events(4).await?;
+    let before = confirmed(scene).await?;
+    let status = scene.relay.terminate().await?;
+    ensure!(status.success(), "{status}");
+    let after = confirmed(scene).await?;
+    ensure!(after == before, "SIGTERM confirmed up to {after}, from {before}");
+    scene.relay.start_again().await?;
+    ensure!(routed(&scene.relay, &conv).await.len() == 4);
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fast_shutdown_of_postgres_does_not_wait_for_the_relay() {
-    with_scene(async |scene| {
-        expect_outage(&mut scene.relay);
-        let (conversation, conv, mut dashboard) = conversation_with_dashboard(scene).await?;
-        scene.write_messages(conversation, &numbered("before", 50)).await?;
-        dashboard.next_events(50).await?;
+#[scene_test]
+async fn a_fast_shutdown_of_postgres_does_not_wait_for_the_relay(scene: &mut Scene) -> Result<()> {
+    expect_outage(&mut scene.relay);
+    let (conversation, conv, mut dashboard) = conversation_with_dashboard(scene).await?;
+    scene.write_messages(conversation, &numbered("before", 50)).await?;
+    dashboard.next_events(50).await?;
 
-        // Fails if it has to wait for the window: that is longer than the harness waits for anything.
-        let took = scene.cluster.stop("fast")?;
-        println!("fast shutdown with the relay attached: {took:?}");
+    // Fails if it has to wait for the window: that is longer than the harness waits for anything.
+    let took = scene.cluster.stop("fast")?;
+    println!("fast shutdown with the relay attached: {took:?}");
 
-        come_back(scene, conversation, &conv, &mut dashboard).await
-    })
-    .await;
+    come_back(scene, conversation, &conv, &mut dashboard).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_killed_with_9_loses_nothing_and_doubles_nothing() {
-    with_scene(async |scene| {
-        expect_outage(&mut scene.relay);
-        let (conversation, conv, mut dashboard) = conversation_with_dashboard(scene).await?;
-        scene.write_messages(conversation, &numbered("before", 50)).await?;
-        dashboard.next_events(50).await?;
-        scene.cluster.kill_9()?;
-        come_back(scene, conversation, &conv, &mut dashboard).await
-    })
-    .await;
+#[scene_test]
+async fn postgres_killed_with_9_loses_nothing_and_doubles_nothing(scene: &mut Scene) -> Result<()> {
+    expect_outage(&mut scene.relay);
+    let (conversation, conv, mut dashboard) = conversation_with_dashboard(scene).await?;
+    scene.write_messages(conversation, &numbered("before", 50)).await?;
+    dashboard.next_events(50).await?;
+    scene.cluster.kill_9()?;
+    come_back(scene, conversation, &conv, &mut dashboard).await
 }
 
 /// Postgres starts again; the socket that outlived it hears what is new, once.
@@ -225,18 +212,15 @@ fn expect_outage(relay: &mut Relay) {
     relay.expect_log("not attached to the slot");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_starts_while_a_synchronous_standby_is_dead() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        scene.name_dead_standby().await?;
-        scene.relay.kill_9().await?;
-        scene.relay.start_again().await?;
-        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
-        scene.write_messages(conversation, &numbered("while it is dead", 1)).await?;
-        ensure!(contents(&[dashboard.next_event().await?]) == ["while it is dead 1"]);
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn a_relay_starts_while_a_synchronous_standby_is_dead(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    scene.name_dead_standby().await?;
+    scene.relay.kill_9().await?;
+    scene.relay.start_again().await?;
+    let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+    scene.write_messages(conversation, &numbered("while it is dead", 1)).await?;
+    ensure!(contents(&[dashboard.next_event().await?]) == ["while it is dead 1"]);
+    Ok(())
 }

@@ -11,7 +11,7 @@ use campfire_tests::{ORGANIZATION, chat, eventually, server};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::scene::{Scene, contents, numbered, with_scene, with_settings};
+use crate::scene::{Scene, contents, numbered, scene_test, with_settings};
 
 /// The default join, with a replay.
 fn replay(replay: Value) -> Value {
@@ -27,63 +27,57 @@ pub(crate) async fn resume(scene: &Scene, socket: &mut Socket, channel: &str, fr
     Ok(reply.response["replay"].clone())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_was_away_gets_what_it_missed_in_order_and_once() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        for vsn in Vsn::BOTH {
-            let mut socket = scene.dashboard(vsn, &[&conv]).await?;
-            scene.write_messages(conversation, &numbered("seen", 3)).await?;
-            let seen = socket.next_events(3).await?;
-            drop(socket);
-            scene.write_messages(conversation, &numbered("missed", 30)).await?;
-            scene.settle().await?;
+#[scene_test]
+async fn a_client_that_was_away_gets_what_it_missed_in_order_and_once(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    for vsn in Vsn::BOTH {
+        let mut socket = scene.dashboard(vsn, &[&conv]).await?;
+        scene.write_messages(conversation, &numbered("seen", 3)).await?;
+        let seen = socket.next_events(3).await?;
+        drop(socket);
+        scene.write_messages(conversation, &numbered("missed", 30)).await?;
+        scene.settle().await?;
 
-            let mut socket = scene.socket(vsn).await?;
-            let after = json!({"after": seen[2].id()});
-            let replay = resume(scene, &mut socket, &conv, after).await?;
-            ensure!(replay["complete"] == true && replay["count"] == 30, "{replay}");
-            let missed = socket.next_events(30).await?;
-            ensure!(contents(&missed) == numbered("missed", 30), "{missed:?}");
-            ensure!(missed.iter().all(|event| event.meta["replayed"] == true), "{missed:?}");
-            scene.write_messages(conversation, &numbered("live", 3)).await?;
-            let live = socket.next_events(3).await?;
-            ensure!(contents(&live) == numbered("live", 3), "{live:?}");
-            ensure!(live.iter().all(|event| event.meta["replayed"].is_null()), "{live:?}");
-        }
-        Ok(())
-    })
-    .await;
+        let mut socket = scene.socket(vsn).await?;
+        let after = json!({"after": seen[2].id()});
+        let replay = resume(scene, &mut socket, &conv, after).await?;
+        ensure!(replay["complete"] == true && replay["count"] == 30, "{replay}");
+        let missed = socket.next_events(30).await?;
+        ensure!(contents(&missed) == numbered("missed", 30), "{missed:?}");
+        ensure!(missed.iter().all(|event| event.meta["replayed"] == true), "{missed:?}");
+        scene.write_messages(conversation, &numbered("live", 3)).await?;
+        let live = socket.next_events(3).await?;
+        ensure!(contents(&live) == numbered("live", 3), "{live:?}");
+        ensure!(live.iter().all(|event| event.meta["replayed"].is_null()), "{live:?}");
+    }
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_quiet_channel_resumes_by_the_position_of_a_heartbeat() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let joined = resume(scene, &mut socket, &conv, json!({})).await?;
-        ensure!(joined["complete"] == true && joined["count"] == 0, "{joined}");
-        // Elsewhere in the organization much happens.
-        let other = scene.conversation().await?;
-        scene.write_messages(other, &numbered("elsewhere", 5)).await?;
-        scene.settle().await?;
-        let beat = socket.heartbeat().await?;
-        let position = beat.response["position"].as_str().context("a position")?.to_owned();
-        ensure!(position.as_str() > joined["position"].as_str().unwrap_or_default(), "{beat:?} {joined}");
-        drop(socket);
+#[scene_test]
+async fn a_quiet_channel_resumes_by_the_position_of_a_heartbeat(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let joined = resume(scene, &mut socket, &conv, json!({})).await?;
+    ensure!(joined["complete"] == true && joined["count"] == 0, "{joined}");
+    // Elsewhere in the organization much happens.
+    let other = scene.conversation().await?;
+    scene.write_messages(other, &numbered("elsewhere", 5)).await?;
+    scene.settle().await?;
+    let beat = socket.heartbeat().await?;
+    let position = beat.response["position"].as_str().context("a position")?.to_owned();
+    ensure!(position.as_str() > joined["position"].as_str().unwrap_or_default(), "{beat:?} {joined}");
+    drop(socket);
 
-        scene.relay.kill_9().await?;
-        scene.write_messages(conversation, &numbered("missed", 2)).await?;
-        scene.relay.start_again().await?;
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let replay = resume(scene, &mut socket, &conv, json!({"after": position})).await?;
-        ensure!(replay["complete"] == true && replay["count"] == 2, "{replay}");
-        ensure!(contents(&socket.next_events(2).await?) == numbered("missed", 2));
-        Ok(())
-    })
-    .await;
+    scene.relay.kill_9().await?;
+    scene.write_messages(conversation, &numbered("missed", 2)).await?;
+    scene.relay.start_again().await?;
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let replay = resume(scene, &mut socket, &conv, json!({"after": position})).await?;
+    ensure!(replay["complete"] == true && replay["count"] == 2, "{replay}");
+    ensure!(contents(&socket.next_events(2).await?) == numbered("missed", 2));
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,62 +120,54 @@ async fn what_has_left_the_window_is_said_to_be_missing() {
 }
 
 /// A relay that starts reads old rows by the routes of today, and cannot know what they led to then.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_other_routes_sent_before_a_restart_is_said_to_be_missing() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let joined = resume(scene, &mut socket, &conv, json!({})).await?;
-        drop(socket);
-        let switch = |on: bool| {
-            format!(
-                "select campfire.enable_route(id, {on}) from campfire.routes where event = 'message:deleted'"
-            )
-        };
-        scene.database.batch_execute(&switch(true)).await?;
-        scene.write_messages(conversation, &numbered("short-lived", 1)).await?;
-        scene.database.batch_execute("delete from messages").await?;
-        scene.database.batch_execute(&switch(false)).await?;
-        scene.settle().await?;
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let replay = resume(scene, &mut socket, &conv, json!({"after": joined["position"]})).await?;
-        ensure!(replay["complete"] == true && replay["count"] == 2, "{replay}");
-        drop(socket);
+#[scene_test]
+async fn what_other_routes_sent_before_a_restart_is_said_to_be_missing(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let joined = resume(scene, &mut socket, &conv, json!({})).await?;
+    drop(socket);
+    let switch = |on: bool| {
+        format!("select campfire.enable_route(id, {on}) from campfire.routes where event = 'message:deleted'")
+    };
+    scene.database.batch_execute(&switch(true)).await?;
+    scene.write_messages(conversation, &numbered("short-lived", 1)).await?;
+    scene.database.batch_execute("delete from messages").await?;
+    scene.database.batch_execute(&switch(false)).await?;
+    scene.settle().await?;
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let replay = resume(scene, &mut socket, &conv, json!({"after": joined["position"]})).await?;
+    ensure!(replay["complete"] == true && replay["count"] == 2, "{replay}");
+    drop(socket);
 
-        scene.relay.kill_9().await?;
-        scene.relay.start_again().await?;
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let replay = resume(scene, &mut socket, &conv, json!({"after": joined["position"]})).await?;
-        ensure!(replay["complete"] == false, "{replay}");
-        // What came after the last change of routes is all there.
-        scene.write_messages(conversation, &numbered("later", 2)).await?;
-        let mut later = socket.next_events(2).await?;
-        drop(socket);
-        scene.relay.kill_9().await?;
-        scene.relay.start_again().await?;
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let replay = resume(scene, &mut socket, &conv, json!({"after": later.remove(0).id()})).await?;
-        ensure!(replay["complete"] == true && replay["count"] == 1, "{replay}");
-        Ok(())
-    })
-    .await;
+    scene.relay.kill_9().await?;
+    scene.relay.start_again().await?;
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let replay = resume(scene, &mut socket, &conv, json!({"after": joined["position"]})).await?;
+    ensure!(replay["complete"] == false, "{replay}");
+    // What came after the last change of routes is all there.
+    scene.write_messages(conversation, &numbered("later", 2)).await?;
+    let mut later = socket.next_events(2).await?;
+    drop(socket);
+    scene.relay.kill_9().await?;
+    scene.relay.start_again().await?;
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let replay = resume(scene, &mut socket, &conv, json!({"after": later.remove(0).id()})).await?;
+    ensure!(replay["complete"] == true && replay["count"] == 1, "{replay}");
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn since_gives_the_newest_events_of_a_time() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        scene.write_messages(conversation, &numbered("message", 10)).await?;
-        scene.settle().await?;
-        let mut socket = scene.socket(Vsn::V1).await?;
-        let replay = resume(scene, &mut socket, &conv, json!({"since": 0, "limit": 4})).await?;
-        ensure!(replay["count"] == 4 && replay["complete"] == false, "{replay}");
-        ensure!(contents(&socket.next_events(4).await?) == numbered("message", 10)[6..]);
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn since_gives_the_newest_events_of_a_time(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    scene.write_messages(conversation, &numbered("message", 10)).await?;
+    scene.settle().await?;
+    let mut socket = scene.socket(Vsn::V1).await?;
+    let replay = resume(scene, &mut socket, &conv, json!({"since": 0, "limit": 4})).await?;
+    ensure!(replay["count"] == 4 && replay["complete"] == false, "{replay}");
+    ensure!(contents(&socket.next_events(4).await?) == numbered("message", 10)[6..]);
+    Ok(())
 }
 
 /// A client as an application would write it: remembers its position, comes back, drops what it has.
@@ -245,67 +231,71 @@ impl Reader {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_clients_survive_a_relay_killed_with_9_under_load() {
+#[scene_test]
+async fn two_hundred_clients_survive_a_relay_killed_with_9_under_load(scene: &mut Scene) -> Result<()> {
     const CLIENTS: usize = 200;
     const CONVERSATIONS: usize = 10;
     const MESSAGES: usize = 1000;
     const KILLS: usize = 3;
-    with_scene(async |scene| {
-        let mut conversations = Vec::new();
-        for _ in 0..CONVERSATIONS {
-            conversations.push(scene.conversation().await?);
-        }
-        let contents_wanted = numbered("message", MESSAGES);
-        let last = contents_wanted.last().context("messages")?.clone();
-        let mut readers = Vec::new();
-        for index in 0..CLIENTS {
-            let mut reader = Reader {
-                address: scene.relay.address(),
-                api_key: scene.cluster.credentials.api_key.clone(),
-                vsn: Vsn::BOTH[index / CONVERSATIONS % 2],
-                channel: chat::conversation_channel(ORGANIZATION, conversations[index % CONVERSATIONS]),
-                token: scene.agent(),
-                position: None,
-                events: Vec::new(),
-                sessions: 0,
-                duplicates: 0,
-                incomplete: 0,
-            };
-            let socket = reader.join().await?;
-            readers.push(tokio::spawn(reader.read_until(socket, last.clone())));
-        }
+    let mut conversations = Vec::new();
+    for _ in 0..CONVERSATIONS {
+        conversations.push(scene.conversation().await?);
+    }
+    let contents_wanted = numbered("message", MESSAGES);
+    let last = contents_wanted.last().context("messages")?.clone();
+    let mut readers = Vec::new();
+    for index in 0..CLIENTS {
+        let mut reader = Reader {
+            address: scene.relay.address(),
+            api_key: scene.cluster.credentials.api_key.clone(),
+            vsn: Vsn::BOTH[index / CONVERSATIONS % 2],
+            channel: chat::conversation_channel(ORGANIZATION, conversations[index % CONVERSATIONS]),
+            token: scene.agent(),
+            position: None,
+            events: Vec::new(),
+            sessions: 0,
+            duplicates: 0,
+            incomplete: 0,
+        };
+        let socket = reader.join().await?;
+        readers.push(tokio::spawn(reader.read_until(socket, last.clone())));
+    }
 
-        let written = Arc::new(AtomicUsize::new(0));
-        let database = scene.cluster.connect().await?;
-        let writing = write(database, conversations, contents_wanted.clone(), Arc::clone(&written));
-        let writer = tokio::spawn(writing);
-        for kill in 1..=KILLS {
-            // Spread over the writing, which goes on all the while.
-            eventually("enough was written for the next kill", async || {
-                (written.load(Ordering::Relaxed) >= kill * MESSAGES / (KILLS + 1)).then_some(())
-            })
-            .await;
-            scene.relay.kill_9().await?;
-            scene.relay.start_again().await?;
-        }
-        writer.await??;
+    let written = Arc::new(AtomicUsize::new(0));
+    let database = scene.cluster.connect().await?;
+    let writing = write(database, conversations, contents_wanted.clone(), Arc::clone(&written));
+    let writer = tokio::spawn(writing);
+    for kill in 1..=KILLS {
+        // Spread over the writing, which goes on all the while.
+        eventually("enough was written for the next kill", async || {
+            (written.load(Ordering::Relaxed) >= kill * MESSAGES / (KILLS + 1)).then_some(())
+        })
+        .await;
+        scene.relay.kill_9().await?;
+        scene.relay.start_again().await?;
+    }
+    writer.await??;
 
-        let (mut sessions, mut duplicates) = (0, 0);
-        for reader in readers {
-            let reader = tokio::time::timeout(DEADLINE, reader)
-                .await
-                .context("a client never got the last message")???;
-            ensure!(contents(&reader.events) == contents_wanted, "{}: {:?}", reader.channel, contents(&reader.events));
-            ensure!(reader.incomplete == 0, "{}: announced {} losses", reader.channel, reader.incomplete);
-            sessions += reader.sessions;
-            duplicates += reader.duplicates;
-        }
-        println!("{CLIENTS} clients, {sessions} sessions, {KILLS} kills, {MESSAGES} messages each: gaps 0, duplicates before de-duplication {duplicates}");
-        ensure!(sessions as usize > CLIENTS, "nobody had to come back");
-        Ok(())
-    })
-    .await;
+    let (mut sessions, mut duplicates) = (0, 0);
+    for reader in readers {
+        let reader = tokio::time::timeout(DEADLINE, reader)
+            .await
+            .context("a client never got the last message")???;
+        ensure!(
+            contents(&reader.events) == contents_wanted,
+            "{}: {:?}",
+            reader.channel,
+            contents(&reader.events)
+        );
+        ensure!(reader.incomplete == 0, "{}: announced {} losses", reader.channel, reader.incomplete);
+        sessions += reader.sessions;
+        duplicates += reader.duplicates;
+    }
+    println!(
+        "{CLIENTS} clients, {sessions} sessions, {KILLS} kills, {MESSAGES} messages each: gaps 0, duplicates before de-duplication {duplicates}"
+    );
+    ensure!(sessions as usize > CLIENTS, "nobody had to come back");
+    Ok(())
 }
 
 /// One transaction a message, round and round the conversations.
@@ -362,147 +352,135 @@ async fn a_half_open_socket_is_found_and_one_that_beats_is_kept() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_that_is_dropped_is_announced_to_every_channel_and_made_anew() {
-    with_scene(async |scene| {
-        scene.relay.expect_log("not attached to the slot");
-        scene.relay.expect_log("events are missing");
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
-        scene.write_messages(conversation, &numbered("before", 1)).await?;
-        let before = dashboard.next_event().await?;
+#[scene_test]
+async fn a_slot_that_is_dropped_is_announced_to_every_channel_and_made_anew(scene: &mut Scene) -> Result<()> {
+    scene.relay.expect_log("not attached to the slot");
+    scene.relay.expect_log("events are missing");
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+    scene.write_messages(conversation, &numbered("before", 1)).await?;
+    let before = dashboard.next_event().await?;
 
-        // As a DBA does who needs the disk: whoever holds the slot is sent away first.
-        let drop_it = "select pg_drop_replication_slot('campfire')";
-        scene.with_free_slot(async |database| Ok(database.batch_execute(drop_it).await?)).await?;
-        let notice = dashboard.frame_where("the announcement", |frame| frame.event == "system").await?;
-        let message = notice.payload["message"].as_str().unwrap_or_default();
-        ensure!(notice.payload["status"] == "ok" && message.starts_with("ReplayIncomplete"), "{notice:?}");
-        scene.relay.wait_until_ready().await?;
-        scene.write_messages(conversation, &numbered("after", 2)).await?;
-        ensure!(contents(&dashboard.next_events(2).await?) == numbered("after", 2));
-        ensure!(scene.relay.metric("campfire_slot_losses_total").await? == Some(1.0));
+    // As a DBA does who needs the disk: whoever holds the slot is sent away first.
+    let drop_it = "select pg_drop_replication_slot('campfire')";
+    scene.with_free_slot(async |database| Ok(database.batch_execute(drop_it).await?)).await?;
+    let notice = dashboard.frame_where("the announcement", |frame| frame.event == "system").await?;
+    let message = notice.payload["message"].as_str().unwrap_or_default();
+    ensure!(notice.payload["status"] == "ok" && message.starts_with("ReplayIncomplete"), "{notice:?}");
+    scene.relay.wait_until_ready().await?;
+    scene.write_messages(conversation, &numbered("after", 2)).await?;
+    ensure!(contents(&dashboard.next_events(2).await?) == numbered("after", 2));
+    ensure!(scene.relay.metric("campfire_slot_losses_total").await? == Some(1.0));
 
-        let mut late = scene.socket(Vsn::V2).await?;
-        let replay = resume(scene, &mut late, &conv, json!({"after": before.id()})).await?;
-        ensure!(replay["complete"] == false, "{replay}");
-        // Nothing is missing from where the notices say, of then and of now.
-        let of_now = late.frame_where("the notice", |frame| frame.event == "system").await?;
-        for notice in [notice, of_now] {
-            let mut back = scene.socket(Vsn::V2).await?;
-            let after = notice.payload["position"].clone();
-            let replay = resume(scene, &mut back, &conv, json!({"after": after})).await?;
-            ensure!(replay["complete"] == true && replay["count"] == 2, "{notice:?}: {replay}");
-            ensure!(contents(&back.next_events(2).await?) == numbered("after", 2));
-        }
-        Ok(())
-    })
-    .await;
+    let mut late = scene.socket(Vsn::V2).await?;
+    let replay = resume(scene, &mut late, &conv, json!({"after": before.id()})).await?;
+    ensure!(replay["complete"] == false, "{replay}");
+    // Nothing is missing from where the notices say, of then and of now.
+    let of_now = late.frame_where("the notice", |frame| frame.event == "system").await?;
+    for notice in [notice, of_now] {
+        let mut back = scene.socket(Vsn::V2).await?;
+        let after = notice.payload["position"].clone();
+        let replay = resume(scene, &mut back, &conv, json!({"after": after})).await?;
+        ensure!(replay["complete"] == true && replay["count"] == 2, "{notice:?}: {replay}");
+        ensure!(contents(&back.next_events(2).await?) == numbered("after", 2));
+    }
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_promotion_to_a_new_timeline_keeps_ids_and_positions() {
-    with_scene(async |scene| {
-        scene.relay.expect_log("not attached to the slot");
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
-        scene.write_messages(conversation, &numbered("before", 3)).await?;
-        let before = dashboard.next_events(3).await?;
+#[scene_test]
+async fn a_promotion_to_a_new_timeline_keeps_ids_and_positions(scene: &mut Scene) -> Result<()> {
+    scene.relay.expect_log("not attached to the slot");
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+    scene.write_messages(conversation, &numbered("before", 3)).await?;
+    let before = dashboard.next_events(3).await?;
 
-        // The data directory becomes a standby's, and is promoted: the same WAL goes on as timeline 2.
-        scene.cluster.stop("fast")?;
-        std::fs::write(scene.cluster.data().join("standby.signal"), "")?;
-        scene.cluster.start()?;
-        scene.database = scene.cluster.connect().await?;
-        scene.database.execute("select pg_promote(true, 60)", &[]).await?;
-        scene.write_messages(conversation, &numbered("after", 3)).await?;
-        let after = dashboard.next_events(3).await.context("the socket outlives the promotion")?;
-        ensure!(contents(&after) == numbered("after", 3), "{after:?}");
-        let timelines = |events: &[Event]| {
-            events.iter().map(|event| event.id().split('.').nth(1).map(str::to_owned)).collect::<Vec<_>>()
-        };
-        ensure!(timelines(&before) == vec![Some("00000001".to_owned()); 3], "{before:?}");
-        ensure!(timelines(&after) == vec![Some("00000002".to_owned()); 3], "{after:?}");
+    // The data directory becomes a standby's, and is promoted: the same WAL goes on as timeline 2.
+    scene.cluster.stop("fast")?;
+    std::fs::write(scene.cluster.data().join("standby.signal"), "")?;
+    scene.cluster.start()?;
+    scene.database = scene.cluster.connect().await?;
+    scene.database.execute("select pg_promote(true, 60)", &[]).await?;
+    scene.write_messages(conversation, &numbered("after", 3)).await?;
+    let after = dashboard.next_events(3).await.context("the socket outlives the promotion")?;
+    ensure!(contents(&after) == numbered("after", 3), "{after:?}");
+    let timelines = |events: &[Event]| {
+        events.iter().map(|event| event.id().split('.').nth(1).map(str::to_owned)).collect::<Vec<_>>()
+    };
+    ensure!(timelines(&before) == vec![Some("00000001".to_owned()); 3], "{before:?}");
+    ensure!(timelines(&after) == vec![Some("00000002".to_owned()); 3], "{after:?}");
 
-        // Both the relay that lived through it and one that starts anew know the old positions.
-        for _ in 0..2 {
-            let mut socket = scene.socket(Vsn::V2).await?;
-            let replay = resume(scene, &mut socket, &conv, json!({"after": before[0].id()})).await?;
-            ensure!(replay["complete"] == true && replay["count"] == 5, "{replay}");
-            let ids = |events: &[Event]| events.iter().map(|event| event.id().to_owned()).collect::<Vec<_>>();
-            let again = socket.next_events(5).await?;
-            ensure!(ids(&again) == [ids(&before[1..]), ids(&after)].concat(), "{again:?}");
-            scene.relay.kill_9().await?;
-            scene.relay.start_again().await?;
-        }
-        Ok(())
-    })
-    .await;
+    // Both the relay that lived through it and one that starts anew know the old positions.
+    for _ in 0..2 {
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let replay = resume(scene, &mut socket, &conv, json!({"after": before[0].id()})).await?;
+        ensure!(replay["complete"] == true && replay["count"] == 5, "{replay}");
+        let ids = |events: &[Event]| events.iter().map(|event| event.id().to_owned()).collect::<Vec<_>>();
+        let again = socket.next_events(5).await?;
+        ensure!(ids(&again) == [ids(&before[1..]), ids(&after)].concat(), "{again:?}");
+        scene.relay.kill_9().await?;
+        scene.relay.start_again().await?;
+    }
+    Ok(())
 }
 
 /// What commits on the new primary before the relay comes goes by the routes that were in force then.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_promotion_leaves_routes_their_places_in_the_wal() {
-    with_scene(async |scene| {
-        scene.relay.expect_log("not attached to the slot");
-        let switch = |on: bool| {
-            format!(
-                "select campfire.enable_route(id, {on}) from campfire.routes where event = 'message:deleted'"
-            )
-        };
-        scene.database.batch_execute(&switch(true)).await?;
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
-        scene.write_messages(conversation, &numbered("before", 1)).await?;
-        dashboard.next_event().await?;
+#[scene_test]
+async fn a_promotion_leaves_routes_their_places_in_the_wal(scene: &mut Scene) -> Result<()> {
+    scene.relay.expect_log("not attached to the slot");
+    let switch = |on: bool| {
+        format!("select campfire.enable_route(id, {on}) from campfire.routes where event = 'message:deleted'")
+    };
+    scene.database.batch_execute(&switch(true)).await?;
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+    scene.write_messages(conversation, &numbered("before", 1)).await?;
+    dashboard.next_event().await?;
 
-        scene.cluster.stop("fast")?;
-        server::signal(scene.relay.pid(), "STOP");
-        std::fs::write(scene.cluster.data().join("standby.signal"), "")?;
-        scene.cluster.start()?;
-        scene.database = scene.cluster.connect().await?;
-        scene.database.execute("select pg_promote(true, 60)", &[]).await?;
-        scene.write_messages(conversation, &numbered("short-lived", 1)).await?;
-        scene.database.batch_execute("delete from messages where content like 'short-lived%'").await?;
-        scene.database.batch_execute(&switch(false)).await?;
-        scene.write_messages(conversation, &numbered("after", 1)).await?;
-        scene.database.batch_execute("delete from messages").await?;
-        scene.write_messages(conversation, &numbered("last", 1)).await?;
-        server::signal(scene.relay.pid(), "CONT");
+    scene.cluster.stop("fast")?;
+    server::signal(scene.relay.pid(), "STOP");
+    std::fs::write(scene.cluster.data().join("standby.signal"), "")?;
+    scene.cluster.start()?;
+    scene.database = scene.cluster.connect().await?;
+    scene.database.execute("select pg_promote(true, 60)", &[]).await?;
+    scene.write_messages(conversation, &numbered("short-lived", 1)).await?;
+    scene.database.batch_execute("delete from messages where content like 'short-lived%'").await?;
+    scene.database.batch_execute(&switch(false)).await?;
+    scene.write_messages(conversation, &numbered("after", 1)).await?;
+    scene.database.batch_execute("delete from messages").await?;
+    scene.write_messages(conversation, &numbered("last", 1)).await?;
+    server::signal(scene.relay.pid(), "CONT");
 
-        let heard = dashboard.next_events(4).await?;
-        let names: Vec<&str> = heard.iter().map(|event| event.name.as_str()).collect();
-        let created = "message:created";
-        ensure!(names == [created, "message:deleted", created, created], "{heard:?}");
-        ensure!(heard[3].payload["content"] == numbered("last", 1)[0].as_str(), "{heard:?}");
-        Ok(())
-    })
-    .await;
+    let heard = dashboard.next_events(4).await?;
+    let names: Vec<&str> = heard.iter().map(|event| event.name.as_str()).collect();
+    let created = "message:created";
+    ensure!(names == [created, "message:deleted", created, created], "{heard:?}");
+    ensure!(heard[3].payload["content"] == numbered("last", 1)[0].as_str(), "{heard:?}");
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_advanced_by_hand_while_no_relay_ran_is_not_passed_over_in_silence() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
-        scene.write_messages(conversation, &numbered("before", 1)).await?;
-        let before = dashboard.next_event().await?;
-        scene.relay.kill_9().await?;
-        scene.write_messages(conversation, &numbered("passed over", 2)).await?;
-        eventually("the slot is advanced", async || {
-            let advance = "select pg_replication_slot_advance('campfire', pg_current_wal_lsn())";
-            scene.database.execute(advance, &[]).await.ok()
-        })
-        .await;
-        scene.relay.start_again().await?;
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let replay = resume(scene, &mut socket, &conv, json!({"after": before.id()})).await?;
-        ensure!(replay["complete"] == false && replay["count"] == 0, "{replay}");
-        Ok(())
+#[scene_test]
+async fn a_slot_advanced_by_hand_while_no_relay_ran_is_not_passed_over_in_silence(
+    scene: &mut Scene,
+) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut dashboard = scene.dashboard(Vsn::V2, &[&conv]).await?;
+    scene.write_messages(conversation, &numbered("before", 1)).await?;
+    let before = dashboard.next_event().await?;
+    scene.relay.kill_9().await?;
+    scene.write_messages(conversation, &numbered("passed over", 2)).await?;
+    eventually("the slot is advanced", async || {
+        let advance = "select pg_replication_slot_advance('campfire', pg_current_wal_lsn())";
+        scene.database.execute(advance, &[]).await.ok()
     })
     .await;
+    scene.relay.start_again().await?;
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let replay = resume(scene, &mut socket, &conv, json!({"after": before.id()})).await?;
+    ensure!(replay["complete"] == false && replay["count"] == 0, "{replay}");
+    Ok(())
 }

@@ -10,95 +10,90 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::scene::{Scene, with_scene};
+use crate::scene::{Scene, scene_test};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_visitor_opens_a_conversation_although_it_may_not_write_the_mirror() {
-    with_scene(async |scene| {
-        let list = chat::conversations_channel(ORGANIZATION);
-        let mut dashboard = scene.dashboard(Vsn::V2, &[&list]).await?;
-        let conversation = Uuid::new_v4();
-        let visitor = Caller::Visitor { organization: ORGANIZATION, conversation };
+#[scene_test]
+async fn a_visitor_opens_a_conversation_although_it_may_not_write_the_mirror(
+    scene: &mut Scene,
+) -> Result<()> {
+    let list = chat::conversations_channel(ORGANIZATION);
+    let mut dashboard = scene.dashboard(Vsn::V2, &[&list]).await?;
+    let conversation = Uuid::new_v4();
+    let visitor = Caller::Visitor { organization: ORGANIZATION, conversation };
 
-        // Complex columns on purpose: they were what broke the original's bindings.
-        let transaction = visitor.begin(&mut scene.database).await?;
-        transaction
-            .execute(
-                "insert into conversations (id, organization_id, customer_name, metadata)
-                 values ($1, $2, 'Vera Visitor', $3)",
-                &[&conversation, &ORGANIZATION, &json!({"page": "/pricing"})],
-            )
-            .await
-            .context("anon cannot open its conversation")?;
-        transaction.commit().await?;
-        visitor.write(&mut scene.database, conversation, "Hello?").await?;
+    // Complex columns on purpose: they were what broke the original's bindings.
+    let transaction = visitor.begin(&mut scene.database).await?;
+    transaction
+        .execute(
+            "insert into conversations (id, organization_id, customer_name, metadata)
+             values ($1, $2, 'Vera Visitor', $3)",
+            &[&conversation, &ORGANIZATION, &json!({"page": "/pricing"})],
+        )
+        .await
+        .context("anon cannot open its conversation")?;
+    transaction.commit().await?;
+    visitor.write(&mut scene.database, conversation, "Hello?").await?;
 
-        let created = dashboard.expect(&list, "conversation:created").await?;
-        ensure!(created.payload["id"] == json!(conversation), "{created:?}");
-        let message = dashboard.expect(&list, "message:created").await?;
-        ensure!(message.payload["content"] == "Hello?", "{message:?}");
+    let created = dashboard.expect(&list, "conversation:created").await?;
+    ensure!(created.payload["id"] == json!(conversation), "{created:?}");
+    let message = dashboard.expect(&list, "message:created").await?;
+    ensure!(message.payload["content"] == "Hello?", "{message:?}");
 
-        let denied = [
-            "insert into realtime_conversations (id, organization_id) values (gen_random_uuid(), $1)",
-            "update realtime_conversations set customer_name = 'x' where organization_id = $1",
-            "delete from realtime_conversations where organization_id = $1",
-        ];
-        for statement in denied {
-            let code = refusal(scene, visitor, statement, ORGANIZATION).await?;
-            ensure!(code == SqlState::INSUFFICIENT_PRIVILEGE, "{statement}: {code:?}");
-        }
-        Ok(())
-    })
-    .await;
+    let denied = [
+        "insert into realtime_conversations (id, organization_id) values (gen_random_uuid(), $1)",
+        "update realtime_conversations set customer_name = 'x' where organization_id = $1",
+        "delete from realtime_conversations where organization_id = $1",
+    ];
+    for statement in denied {
+        let code = refusal(scene, visitor, statement, ORGANIZATION).await?;
+        ensure!(code == SqlState::INSUFFICIENT_PRIVILEGE, "{statement}: {code:?}");
+    }
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_visitor_sees_and_writes_only_its_own_conversation_and_only_as_visitor() {
-    with_scene(async |scene| {
-        let own = scene.conversation().await?;
-        let other = scene.conversation().await?;
-        scene.write_messages(other, &["not for you".to_owned()]).await?;
-        scene.write_messages(own, &["for you".to_owned()]).await?;
-        let visitor = Caller::Visitor { organization: ORGANIZATION, conversation: own };
+#[scene_test]
+async fn a_visitor_sees_and_writes_only_its_own_conversation_and_only_as_visitor(
+    scene: &mut Scene,
+) -> Result<()> {
+    let own = scene.conversation().await?;
+    let other = scene.conversation().await?;
+    scene.write_messages(other, &["not for you".to_owned()]).await?;
+    scene.write_messages(own, &["for you".to_owned()]).await?;
+    let visitor = Caller::Visitor { organization: ORGANIZATION, conversation: own };
 
+    let transaction = visitor.begin(&mut scene.database).await?;
+    let rows = transaction.query("select content from messages", &[]).await?;
+    let seen: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    ensure!(seen == ["for you"], "{seen:?}");
+    drop(transaction);
+
+    let statement = "insert into messages (organization_id, conversation_id, content, sender_type)
+                     values ($1, $2, 'x', $3)";
+    for (conversation, sender) in [(other, "visitor"), (own, "agent"), (own, "system")] {
         let transaction = visitor.begin(&mut scene.database).await?;
-        let rows = transaction.query("select content from messages", &[]).await?;
-        let seen: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-        ensure!(seen == ["for you"], "{seen:?}");
-        drop(transaction);
-
-        let statement = "insert into messages (organization_id, conversation_id, content, sender_type)
-                         values ($1, $2, 'x', $3)";
-        for (conversation, sender) in [(other, "visitor"), (own, "agent"), (own, "system")] {
-            let transaction = visitor.begin(&mut scene.database).await?;
-            let parameters: [&(dyn ToSql + Sync); 3] = [&ORGANIZATION, &conversation, &sender];
-            let code = match transaction.execute(statement, &parameters).await {
-                Ok(_) => anyhow::bail!("anon wrote to {conversation} as {sender}"),
-                Err(error) => error.code().cloned(),
-            };
-            ensure!(code == Some(SqlState::INSUFFICIENT_PRIVILEGE), "{code:?}");
-        }
-        Ok(())
-    })
-    .await;
+        let parameters: [&(dyn ToSql + Sync); 3] = [&ORGANIZATION, &conversation, &sender];
+        let code = match transaction.execute(statement, &parameters).await {
+            Ok(_) => anyhow::bail!("anon wrote to {conversation} as {sender}"),
+            Err(error) => error.code().cloned(),
+        };
+        ensure!(code == Some(SqlState::INSUFFICIENT_PRIVILEGE), "{code:?}");
+    }
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_sees_only_its_organization() {
-    with_scene(async |scene| {
-        let (theirs, _) = chat::found_organization(&scene.database, "Other").await?;
-        chat::open_conversation(&scene.database, theirs, "Not Ours").await?;
-        let ours = scene.conversation().await?;
-        let agent = Caller::Agent { organization: ORGANIZATION, user: AGENT };
-        for table in ["conversations", "realtime_conversations"] {
-            let transaction = agent.begin(&mut scene.database).await?;
-            let rows = transaction.query(&format!("select id from {table}"), &[]).await?;
-            let seen: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-            ensure!(seen == [ours], "{table}: {seen:?}");
-        }
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn an_agent_sees_only_its_organization(scene: &mut Scene) -> Result<()> {
+    let (theirs, _) = chat::found_organization(&scene.database, "Other").await?;
+    chat::open_conversation(&scene.database, theirs, "Not Ours").await?;
+    let ours = scene.conversation().await?;
+    let agent = Caller::Agent { organization: ORGANIZATION, user: AGENT };
+    for table in ["conversations", "realtime_conversations"] {
+        let transaction = agent.begin(&mut scene.database).await?;
+        let rows = transaction.query(&format!("select id from {table}"), &[]).await?;
+        let seen: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+        ensure!(seen == [ours], "{table}: {seen:?}");
+    }
+    Ok(())
 }
 
 /// The error code with which a statement of one parameter is refused.

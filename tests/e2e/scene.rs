@@ -9,6 +9,7 @@ use campfire_tests::fence::Fence;
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::Vsn;
 use campfire_tests::{AGENT, Cluster, ORGANIZATION, Relay, Socket, chat, eventually, server, token};
+pub(crate) use campfire_tests_macros::scene_test;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -19,7 +20,7 @@ pub(crate) struct Scene {
     pub(crate) cluster: Cluster,
 }
 
-/// Runs a test in a scene. A failure becomes a panic while the scene still stands,
+/// Runs a test in a scene; `#[scene_test]` does, too. A failure becomes a panic while the scene still stands,
 /// so that its destructors know to keep the cluster and to print the log.
 pub(crate) async fn with_scene(test: impl AsyncFnOnce(&mut Scene) -> Result<()>) {
     with_settings(|settings| settings, test).await;

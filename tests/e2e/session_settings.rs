@@ -7,7 +7,7 @@ use campfire_tests::socket::{Vsn, default_config};
 use campfire_tests::{Cluster, ORGANIZATION, chat, timestamp};
 use serde_json::json;
 
-use crate::scene::{Scene, contents, numbered, with_scene};
+use crate::scene::{Scene, contents, numbered, scene_test};
 
 /// Each would end a session, stop it from writing or reading, or change what it prints.
 const HOSTILE: &[&str] = &[
@@ -37,30 +37,27 @@ const HOSTILE: &[&str] = &[
 /// Of Postgres 17 and later.
 const HOSTILE_17: &[&str] = &["transaction_timeout = '50ms'", "restrict_nonsystem_relation_kind = 'view'"];
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn settings_of_database_and_role_change_nothing() {
-    with_scene(async |scene| {
-        scene
-            .database
-            .batch_execute(
-                "select campfire.install_supabase_api();
-                 create policy readers on realtime.messages for select to authenticated using (true);
-                 create policy writers on realtime.messages for insert to authenticated with check (true);",
-            )
-            .await?;
-        let newer = if scene.cluster.server.version >= 17 { HOSTILE_17 } else { &[] };
-        for target in ["database campfire", "role relay", "role relay in database campfire"] {
-            for setting in HOSTILE.iter().chain(newer) {
-                scene.database.batch_execute(&format!("alter {target} set {setting}")).await?;
-            }
-            scene.relay.kill_9().await?;
-            scene.relay.start_again().await?;
-            all_works(scene).await?;
-            scene.database.batch_execute(&format!("alter {target} reset all")).await?;
+#[scene_test]
+async fn settings_of_database_and_role_change_nothing(scene: &mut Scene) -> Result<()> {
+    scene
+        .database
+        .batch_execute(
+            "select campfire.install_supabase_api();
+             create policy readers on realtime.messages for select to authenticated using (true);
+             create policy writers on realtime.messages for insert to authenticated with check (true);",
+        )
+        .await?;
+    let newer = if scene.cluster.server.version >= 17 { HOSTILE_17 } else { &[] };
+    for target in ["database campfire", "role relay", "role relay in database campfire"] {
+        for setting in HOSTILE.iter().chain(newer) {
+            scene.database.batch_execute(&format!("alter {target} set {setting}")).await?;
         }
-        Ok(())
-    })
-    .await;
+        scene.relay.kill_9().await?;
+        scene.relay.start_again().await?;
+        all_works(scene).await?;
+        scene.database.batch_execute(&format!("alter {target} reset all")).await?;
+    }
+    Ok(())
 }
 
 /// Every kind of session does its work: stream, control, rows, policies, and the messages of a private channel.

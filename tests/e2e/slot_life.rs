@@ -1,11 +1,11 @@
 //! What may become of the slot under a running relay, and what the relay makes of it.
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::Vsn;
 use campfire_tests::{ORGANIZATION, chat, eventually, server};
 
-use crate::scene::{Scene, numbered, with_scene, with_settings};
+use crate::scene::{Scene, numbered, scene_test, with_settings};
 
 async fn metric(scene: &Scene, name: &str) -> f64 {
     scene.relay.metric(name).await.ok().flatten().unwrap_or_default()
@@ -78,71 +78,62 @@ async fn a_slot_that_holds_back_too_much_is_dropped_and_the_loss_announced() {
 }
 
 /// Somebody else moves the slot.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_advanced_by_hand_is_announced_as_a_loss() {
-    with_scene(async |scene| {
-        for text in ["not attached to the slot", "events are missing"] {
-            scene.relay.expect_log(text);
-        }
-        let conversation = scene.conversation().await?;
-        // The relay is kept from the slot while it is moved beyond what was delivered.
-        scene
-            .with_free_slot(async |database| {
-                scene.write_messages(conversation, &numbered("skipped", 1)).await?;
-                let advance = "select pg_replication_slot_advance('campfire', pg_current_wal_lsn())";
-                database.execute(advance, &[]).await?;
-                Ok(())
-            })
-            .await?;
-        eventually("the loss is announced", async || {
-            (metric(scene, "campfire_slot_losses_total").await == 1.0).then_some(())
+#[scene_test]
+async fn a_slot_advanced_by_hand_is_announced_as_a_loss(scene: &mut Scene) -> Result<()> {
+    for text in ["not attached to the slot", "events are missing"] {
+        scene.relay.expect_log(text);
+    }
+    let conversation = scene.conversation().await?;
+    // The relay is kept from the slot while it is moved beyond what was delivered.
+    scene
+        .with_free_slot(async |database| {
+            scene.write_messages(conversation, &numbered("skipped", 1)).await?;
+            let advance = "select pg_replication_slot_advance('campfire', pg_current_wal_lsn())";
+            database.execute(advance, &[]).await?;
+            Ok(())
         })
-        .await;
-        scene.relay.wait_for_log("advanced by somebody else").await;
-        scene.relay.wait_until_ready().await
+        .await?;
+    eventually("the loss is announced", async || {
+        (metric(scene, "campfire_slot_losses_total").await == 1.0).then_some(())
     })
     .await;
+    scene.relay.wait_for_log("advanced by somebody else").await;
+    scene.relay.wait_until_ready().await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_dropped_by_hand_before_a_start_is_explained_and_no_error() {
-    with_scene(async |scene| {
-        scene.relay.terminate().await?;
-        eventually("the slot is dropped", async || {
-            scene.database.batch_execute("select pg_drop_replication_slot('campfire')").await.ok()
-        })
-        .await;
-        scene.relay.expect_log("If the old one was dropped on purpose, nothing is wrong");
-        scene.relay.start_again().await?;
-        ensure!(!scene.relay.log_text().contains(r#""level":"ERROR""#), "{}", scene.relay.log_text());
-        ensure!(metric(scene, "campfire_slot_losses_total").await == 1.0);
-        // Told once: the slot is the relay's own from here on.
-        scene.relay.terminate().await?;
-        scene.relay.start_again().await?;
-        ensure!(metric(scene, "campfire_slot_losses_total").await == 0.0);
-        Ok(())
+#[scene_test]
+async fn a_slot_dropped_by_hand_before_a_start_is_explained_and_no_error(scene: &mut Scene) -> Result<()> {
+    scene.relay.terminate().await?;
+    eventually("the slot is dropped", async || {
+        scene.database.batch_execute("select pg_drop_replication_slot('campfire')").await.ok()
     })
     .await;
+    scene.relay.expect_log("If the old one was dropped on purpose, nothing is wrong");
+    scene.relay.start_again().await?;
+    ensure!(!scene.relay.log_text().contains(r#""level":"ERROR""#), "{}", scene.relay.log_text());
+    ensure!(metric(scene, "campfire_slot_losses_total").await == 1.0);
+    // Told once: the slot is the relay's own from here on.
+    scene.relay.terminate().await?;
+    scene.relay.start_again().await?;
+    ensure!(metric(scene, "campfire_slot_losses_total").await == 0.0);
+    Ok(())
 }
 
 /// A relay that hangs holds the slot without end if `wal_sender_timeout` is off.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standby_takes_over_from_a_relay_that_hangs() {
-    with_scene(async |scene| {
-        scene.relay.expect_log("not attached to the slot");
-        let role = "alter system set wal_sender_timeout = 0";
-        scene.database.batch_execute(role).await?;
-        scene.database.batch_execute("select pg_reload_conf()").await?;
-        ensure!(server::signal(scene.relay.pid(), "STOP"));
-        let standby = Settings::of(&scene.cluster)?.env("CAMPFIRE_TAKEOVER_SECONDS", "4").spawn();
-        let outcome = async {
-            let mut standby = standby?;
-            standby.expect_log("the relay on the slot hangs");
-            standby.wait_until_ready().await
-        }
-        .await;
-        ensure!(server::signal(scene.relay.pid(), "CONT"));
-        outcome
-    })
+#[scene_test]
+async fn a_standby_takes_over_from_a_relay_that_hangs(scene: &mut Scene) -> Result<()> {
+    scene.relay.expect_log("not attached to the slot");
+    let role = "alter system set wal_sender_timeout = 0";
+    scene.database.batch_execute(role).await?;
+    scene.database.batch_execute("select pg_reload_conf()").await?;
+    ensure!(server::signal(scene.relay.pid(), "STOP"));
+    let standby = Settings::of(&scene.cluster)?.env("CAMPFIRE_TAKEOVER_SECONDS", "4").spawn();
+    let outcome = async {
+        let mut standby = standby?;
+        standby.expect_log("the relay on the slot hangs");
+        standby.wait_until_ready().await
+    }
     .await;
+    ensure!(server::signal(scene.relay.pid(), "CONT"));
+    outcome
 }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::scene::{Scene, contents, numbered, with_scene, with_settings};
+use crate::scene::{Scene, contents, numbered, scene_test, with_settings};
 
 fn snapshot(rows: u32) -> Value {
     let mut config = default_config();
@@ -38,79 +38,73 @@ fn is_row(event: &&Event) -> bool {
 const INSERT: &str = "insert into messages (organization_id, conversation_id, content, sender_type)
                       values ($1, $2, $3, 'visitor')";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_look_as_their_events_and_are_safe_for_visitors() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut witness = scene.dashboard(Vsn::V2, &[&conv]).await?;
-        scene.write_messages(conversation, &numbered("message", 5)).await?;
-        scene
-            .database
-            .execute(
-                "insert into read_receipts (conversation_id, organization_id, reader_type, reader_id)
-                 values ($1, $2, 'visitor', $1)",
-                &[&conversation, &ORGANIZATION],
-            )
-            .await?;
-        let events = witness.next_events(6).await?;
+#[scene_test]
+async fn rows_look_as_their_events_and_are_safe_for_visitors(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut witness = scene.dashboard(Vsn::V2, &[&conv]).await?;
+    scene.write_messages(conversation, &numbered("message", 5)).await?;
+    scene
+        .database
+        .execute(
+            "insert into read_receipts (conversation_id, organization_id, reader_type, reader_id)
+             values ($1, $2, 'visitor', $1)",
+            &[&conversation, &ORGANIZATION],
+        )
+        .await?;
+    let events = witness.next_events(6).await?;
 
-        for (channel, token) in
-            [(conv.clone(), scene.agent()), (format!("bcast:{conv}"), scene.visitor(conversation))]
-        {
-            for vsn in Vsn::BOTH {
-                let mut socket = scene.socket(vsn).await?;
-                let (replay, rows) = join(&mut socket, &channel, &token, 3).await?;
-                ensure!(replay["complete"] == true && replay["count"] == 5, "{replay}");
-                let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-                let expected = [
-                    "conversation:updated",
-                    "message:created",
-                    "message:created",
-                    "message:created",
-                    "read:receipt",
-                ];
-                ensure!(names == expected, "{names:?}");
-                ensure!(chat::has_columns(&rows[0].payload, &chat::VISITOR_CONVERSATION_COLUMNS), "{rows:?}");
-                let of_stream: Vec<&Value> = events[2..].iter().map(|event| &event.payload).collect();
-                let of_rows: Vec<&Value> = rows[1..].iter().map(|row| &row.payload).collect();
-                ensure!(of_rows == of_stream, "{of_rows:#?} {of_stream:#?}");
-                for row in &rows {
-                    ensure!(row.meta == json!({"replayed": true, "snapshot": true}), "{row:?}");
-                }
+    for (channel, token) in
+        [(conv.clone(), scene.agent()), (format!("bcast:{conv}"), scene.visitor(conversation))]
+    {
+        for vsn in Vsn::BOTH {
+            let mut socket = scene.socket(vsn).await?;
+            let (replay, rows) = join(&mut socket, &channel, &token, 3).await?;
+            ensure!(replay["complete"] == true && replay["count"] == 5, "{replay}");
+            let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+            let expected = [
+                "conversation:updated",
+                "message:created",
+                "message:created",
+                "message:created",
+                "read:receipt",
+            ];
+            ensure!(names == expected, "{names:?}");
+            ensure!(chat::has_columns(&rows[0].payload, &chat::VISITOR_CONVERSATION_COLUMNS), "{rows:?}");
+            let of_stream: Vec<&Value> = events[2..].iter().map(|event| &event.payload).collect();
+            let of_rows: Vec<&Value> = rows[1..].iter().map(|row| &row.payload).collect();
+            ensure!(of_rows == of_stream, "{of_rows:#?} {of_stream:#?}");
+            for row in &rows {
+                ensure!(row.meta == json!({"replayed": true, "snapshot": true}), "{row:?}");
             }
         }
-        Ok(())
-    })
-    .await;
+    }
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_list_of_conversations_has_the_latest_and_their_messages() {
-    with_scene(async |scene| {
-        let mut ids = Vec::new();
-        for _ in 0..4 {
-            ids.push(scene.conversation().await?);
-        }
-        for (index, id) in ids.iter().enumerate() {
-            scene.write_messages(*id, &[format!("in {index}")]).await?;
-        }
-        let (theirs, _) = chat::found_organization(&scene.database, "Other").await?;
-        chat::open_conversation(&scene.database, theirs, "Not Ours").await?;
-        scene.settle().await?;
-        let list = chat::conversations_channel(ORGANIZATION);
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let (replay, rows) = join(&mut socket, &list, &scene.agent(), 3).await?;
-        ensure!(replay["complete"] == true && rows.len() == 5, "{replay} {rows:#?}");
-        // The fence of settle() is the latest conversation.
-        ensure!(rows[..3].iter().all(|row| row.name == "conversation:created"), "{rows:#?}");
-        ensure!(rows[1].payload["id"] == ids[3].to_string(), "{rows:#?}");
-        ensure!(chat::has_columns(&rows[1].payload, &chat::MIRROR_COLUMNS), "{rows:#?}");
-        ensure!(contents(&rows[3..]) == ["in 2", "in 3"], "{rows:#?}");
-        ensure!(chat::has_columns(&rows[4].payload, &chat::MESSAGE_COLUMNS), "{rows:#?}");
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn the_list_of_conversations_has_the_latest_and_their_messages(scene: &mut Scene) -> Result<()> {
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(scene.conversation().await?);
+    }
+    for (index, id) in ids.iter().enumerate() {
+        scene.write_messages(*id, &[format!("in {index}")]).await?;
+    }
+    let (theirs, _) = chat::found_organization(&scene.database, "Other").await?;
+    chat::open_conversation(&scene.database, theirs, "Not Ours").await?;
+    scene.settle().await?;
+    let list = chat::conversations_channel(ORGANIZATION);
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let (replay, rows) = join(&mut socket, &list, &scene.agent(), 3).await?;
+    ensure!(replay["complete"] == true && rows.len() == 5, "{replay} {rows:#?}");
+    // The fence of settle() is the latest conversation.
+    ensure!(rows[..3].iter().all(|row| row.name == "conversation:created"), "{rows:#?}");
+    ensure!(rows[1].payload["id"] == ids[3].to_string(), "{rows:#?}");
+    ensure!(chat::has_columns(&rows[1].payload, &chat::MIRROR_COLUMNS), "{rows:#?}");
+    ensure!(contents(&rows[3..]) == ["in 2", "in 3"], "{rows:#?}");
+    ensure!(chat::has_columns(&rows[4].payload, &chat::MESSAGE_COLUMNS), "{rows:#?}");
+    Ok(())
 }
 
 /// Transactions of one writer; with fewer than 200 messages, so that the first rows are all there is and nothing can
@@ -327,21 +321,18 @@ async fn every_message_comes_once_while_writers_race_the_joins() {
     with_settings(roomy, async |scene| race(scene).await).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_message_comes_once_with_asynchronous_commits() {
-    with_settings(roomy, async |scene| {
-        // Visible at once, flushed and streamed up to three such delays later.
-        scene.database.batch_execute("alter system set synchronous_commit = off").await?;
-        scene.database.batch_execute("alter system set wal_writer_delay = '200ms'").await?;
-        scene.database.batch_execute("select pg_reload_conf()").await?;
-        eventually("asynchronous commits", async || {
-            let row = scene.database.query_one("show synchronous_commit", &[]).await.ok()?;
-            (row.get::<_, &str>(0) == "off").then_some(())
-        })
-        .await;
-        race(scene).await
+#[scene_test(roomy)]
+async fn every_message_comes_once_with_asynchronous_commits(scene: &mut Scene) -> Result<()> {
+    // Visible at once, flushed and streamed up to three such delays later.
+    scene.database.batch_execute("alter system set synchronous_commit = off").await?;
+    scene.database.batch_execute("alter system set wal_writer_delay = '200ms'").await?;
+    scene.database.batch_execute("select pg_reload_conf()").await?;
+    eventually("asynchronous commits", async || {
+        let row = scene.database.query_one("show synchronous_commit", &[]).await.ok()?;
+        (row.get::<_, &str>(0) == "off").then_some(())
     })
     .await;
+    race(scene).await
 }
 
 /// A session that commits and waits for a standby that never comes.
@@ -361,52 +352,49 @@ async fn commit_and_wait(
     Ok((waiting, pid))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_waits_for_a_standby_is_an_event_and_no_row() {
-    with_scene(async |scene| {
-        let conversation = scene.conversation().await?;
-        let conv = chat::conversation_channel(ORGANIZATION, conversation);
-        let mut witness = scene.dashboard(Vsn::V2, &[&conv]).await?;
-        scene.write_messages(conversation, &numbered("before", 3)).await?;
-        witness.next_events(3).await?;
-        scene.name_dead_standby().await?;
-        let (waiting, pid) = commit_and_wait(&scene.cluster, conversation, "waits").await?;
-        // It is streamed,
-        ensure!(contents(&[witness.next_event().await?]) == ["waits"]);
-        // and no snapshot shows it.
-        let count = "select count(*) from messages where content = 'waits'";
-        ensure!(scene.database.query_one(count, &[]).await?.get::<_, i64>(0) == 0, "it can be seen already");
+#[scene_test]
+async fn a_commit_that_waits_for_a_standby_is_an_event_and_no_row(scene: &mut Scene) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let conv = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut witness = scene.dashboard(Vsn::V2, &[&conv]).await?;
+    scene.write_messages(conversation, &numbered("before", 3)).await?;
+    witness.next_events(3).await?;
+    scene.name_dead_standby().await?;
+    let (waiting, pid) = commit_and_wait(&scene.cluster, conversation, "waits").await?;
+    // It is streamed,
+    ensure!(contents(&[witness.next_event().await?]) == ["waits"]);
+    // and no snapshot shows it.
+    let count = "select count(*) from messages where content = 'waits'";
+    ensure!(scene.database.query_one(count, &[]).await?.get::<_, i64>(0) == 0, "it can be seen already");
 
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let (replay, first) = join(&mut socket, &conv, &scene.agent(), 10).await?;
-        ensure!(replay["complete"] == true, "{replay}");
-        let rows: Vec<Event> = first.iter().filter(is_row).cloned().collect();
-        ensure!(contents(&rows[1..]) == numbered("before", 3), "{rows:#?}");
-        ensure!(contents(&first[rows.len()..]) == ["waits"], "{first:#?}");
-        // Committed after it, and seen before it. Another message would wait for the conversation's row.
-        let receipt = "insert into read_receipts (conversation_id, organization_id, reader_type, reader_id)
-                       values ($1, $2, 'visitor', $1)";
-        scene.database.execute(receipt, &[&conversation, &ORGANIZATION]).await?;
-        ensure!(socket.next_event().await?.name == "read:receipt");
-        let mut later = scene.socket(Vsn::V1).await?;
-        let (_, first) = join(&mut later, &conv, &scene.agent(), 10).await?;
-        ensure!(first[4].name == "read:receipt" && is_row(&&first[4]), "{first:#?}");
-        ensure!(contents(&first[5..]) == ["waits"], "{first:#?}");
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let (replay, first) = join(&mut socket, &conv, &scene.agent(), 10).await?;
+    ensure!(replay["complete"] == true, "{replay}");
+    let rows: Vec<Event> = first.iter().filter(is_row).cloned().collect();
+    ensure!(contents(&rows[1..]) == numbered("before", 3), "{rows:#?}");
+    ensure!(contents(&first[rows.len()..]) == ["waits"], "{first:#?}");
+    // Committed after it, and seen before it. Another message would wait for the conversation's row.
+    let receipt = "insert into read_receipts (conversation_id, organization_id, reader_type, reader_id)
+                   values ($1, $2, 'visitor', $1)";
+    scene.database.execute(receipt, &[&conversation, &ORGANIZATION]).await?;
+    ensure!(socket.next_event().await?.name == "read:receipt");
+    let mut later = scene.socket(Vsn::V1).await?;
+    let (_, first) = join(&mut later, &conv, &scene.agent(), 10).await?;
+    ensure!(first[4].name == "read:receipt" && is_row(&&first[4]), "{first:#?}");
+    ensure!(contents(&first[5..]) == ["waits"], "{first:#?}");
 
-        scene.database.query_one("select pg_cancel_backend($1)", &[&pid]).await?;
-        waiting.await?;
-        let mut last = scene.socket(Vsn::V1).await?;
-        let (replay, first) = join(&mut last, &conv, &scene.agent(), 10).await?;
-        ensure!(first.iter().all(|event| is_row(&event)), "a row by now: {replay} {first:#?}");
-        ensure!(first.len() == 6, "{first:#?}");
-        let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
-        for socket in [&mut socket, &mut later, &mut last] {
-            let events = socket.events_before(&fence, &conv).await?;
-            ensure!(events.is_empty(), "twice: {events:#?}");
-        }
-        Ok(())
-    })
-    .await;
+    scene.database.query_one("select pg_cancel_backend($1)", &[&pid]).await?;
+    waiting.await?;
+    let mut last = scene.socket(Vsn::V1).await?;
+    let (replay, first) = join(&mut last, &conv, &scene.agent(), 10).await?;
+    ensure!(first.iter().all(|event| is_row(&event)), "a row by now: {replay} {first:#?}");
+    ensure!(first.len() == 6, "{first:#?}");
+    let fence = Fence::message(&scene.database, ORGANIZATION, conversation).await?;
+    for socket in [&mut socket, &mut later, &mut last] {
+        let events = socket.events_before(&fence, &conv).await?;
+        ensure!(events.is_empty(), "twice: {events:#?}");
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -499,125 +487,106 @@ async fn other_visitor_is_served(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_organization_whose_rows_take_long_leaves_a_session_to_others() {
+#[scene_test(|settings| settings.env("CAMPFIRE_SNAPSHOT_SESSIONS", "3"))]
+async fn an_organization_whose_rows_take_long_leaves_a_session_to_others(scene: &mut Scene) -> Result<()> {
     const LOCK: i64 = 1;
-    with_settings(
-        |settings| settings.env("CAMPFIRE_SNAPSHOT_SESSIONS", "3"),
-        async |scene| {
-            scene.database.batch_execute(STALL).await?;
-            let mut crowd = Vec::new();
-            for _ in 0..10 {
-                crowd.push((scene.socket(Vsn::V2).await?, stalling(scene, LOCK).await?));
-            }
-            scene.settle().await?;
-            let lock = scene.cluster.connect().await?;
-            lock.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
-            let mut asked = Vec::new();
-            for (socket, conversation) in &mut crowd {
-                asked.push(ask(scene, socket, *conversation).await?);
-            }
-            wait_for_stalled(scene, 2).await;
-            other_visitor_is_served(scene).await?;
-            wait_for_stalled(scene, 2).await;
-            lock.execute("select pg_advisory_unlock($1)", &[&LOCK]).await?;
-            for ((socket, _), asks) in crowd.iter_mut().zip(&asked) {
-                ensure!(socket.reply(asks).await?.is_ok());
-            }
-            Ok(())
-        },
-    )
-    .await;
+    scene.database.batch_execute(STALL).await?;
+    let mut crowd = Vec::new();
+    for _ in 0..10 {
+        crowd.push((scene.socket(Vsn::V2).await?, stalling(scene, LOCK).await?));
+    }
+    scene.settle().await?;
+    let lock = scene.cluster.connect().await?;
+    lock.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+    let mut asked = Vec::new();
+    for (socket, conversation) in &mut crowd {
+        asked.push(ask(scene, socket, *conversation).await?);
+    }
+    wait_for_stalled(scene, 2).await;
+    other_visitor_is_served(scene).await?;
+    wait_for_stalled(scene, 2).await;
+    lock.execute("select pg_advisory_unlock($1)", &[&LOCK]).await?;
+    for ((socket, _), asks) in crowd.iter_mut().zip(&asked) {
+        ensure!(socket.reply(asks).await?.is_ok());
+    }
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn organizations_take_turns_however_many_of_one_wait() {
+#[scene_test(|settings| settings.env("CAMPFIRE_SNAPSHOT_SESSIONS", "1"))]
+async fn organizations_take_turns_however_many_of_one_wait(scene: &mut Scene) -> Result<()> {
     const FIRST: i64 = 1;
     const OTHERS: i64 = 2;
-    with_settings(
-        |settings| settings.env("CAMPFIRE_SNAPSHOT_SESSIONS", "1"),
-        async |scene| {
-            scene.database.batch_execute(STALL).await?;
-            let mut crowd = Vec::new();
-            // One is being read when the other organization comes, and one may have its turn before it.
-            for lock in [FIRST, 0, OTHERS, OTHERS, OTHERS, OTHERS, OTHERS, OTHERS] {
-                crowd.push((scene.socket(Vsn::V2).await?, stalling(scene, lock).await?));
-            }
-            scene.settle().await?;
-            let lock = scene.cluster.connect().await?;
-            lock.execute("select pg_advisory_lock($1), pg_advisory_lock($2)", &[&FIRST, &OTHERS]).await?;
-            let mut asked = Vec::new();
-            for (socket, conversation) in &mut crowd {
-                asked.push(ask(scene, socket, *conversation).await?);
-            }
-            wait_for_stalled(scene, 1).await;
-            let release = async {
-                // When the other has asked, too.
-                eventually("the other organization's join", async || {
-                    let channels = scene.relay.metric("campfire_channels").await.ok()??;
-                    (channels as usize == crowd.len() + 1).then_some(())
-                })
-                .await;
-                lock.execute("select pg_advisory_unlock($1)", &[&FIRST]).await?;
-                anyhow::Ok(())
-            };
-            let (served, released) = tokio::join!(other_visitor_is_served(scene), release);
-            served?;
-            released?;
-            lock.execute("select pg_advisory_unlock($1)", &[&OTHERS]).await?;
-            for ((socket, _), asks) in crowd.iter_mut().zip(&asked) {
-                ensure!(socket.reply(asks).await?.is_ok());
-            }
-            Ok(())
-        },
-    )
-    .await;
+    scene.database.batch_execute(STALL).await?;
+    let mut crowd = Vec::new();
+    // One is being read when the other organization comes, and one may have its turn before it.
+    for lock in [FIRST, 0, OTHERS, OTHERS, OTHERS, OTHERS, OTHERS, OTHERS] {
+        crowd.push((scene.socket(Vsn::V2).await?, stalling(scene, lock).await?));
+    }
+    scene.settle().await?;
+    let lock = scene.cluster.connect().await?;
+    lock.execute("select pg_advisory_lock($1), pg_advisory_lock($2)", &[&FIRST, &OTHERS]).await?;
+    let mut asked = Vec::new();
+    for (socket, conversation) in &mut crowd {
+        asked.push(ask(scene, socket, *conversation).await?);
+    }
+    wait_for_stalled(scene, 1).await;
+    let release = async {
+        // When the other has asked, too.
+        eventually("the other organization's join", async || {
+            let channels = scene.relay.metric("campfire_channels").await.ok()??;
+            (channels as usize == crowd.len() + 1).then_some(())
+        })
+        .await;
+        lock.execute("select pg_advisory_unlock($1)", &[&FIRST]).await?;
+        anyhow::Ok(())
+    };
+    let (served, released) = tokio::join!(other_visitor_is_served(scene), release);
+    served?;
+    released?;
+    lock.execute("select pg_advisory_unlock($1)", &[&OTHERS]).await?;
+    for ((socket, _), asks) in crowd.iter_mut().zip(&asked) {
+        ensure!(socket.reply(asks).await?.is_ok());
+    }
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nobody_waits_for_any_more_is_not_read() {
+#[scene_test(|settings| settings.env("CAMPFIRE_SNAPSHOT_SESSIONS", "8"))]
+async fn what_nobody_waits_for_any_more_is_not_read(scene: &mut Scene) -> Result<()> {
     const LOCK: i64 = 1;
     const SOCKETS: usize = 3;
     const JOINS: usize = 20;
-    with_settings(
-        |settings| settings.env("CAMPFIRE_SNAPSHOT_SESSIONS", "8"),
-        async |scene| {
-            scene.database.batch_execute(STALL).await?;
-            let conversation = stalling(scene, LOCK).await?;
-            scene.settle().await?;
-            let lock = scene.cluster.connect().await?;
-            lock.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
-            let mut sockets = Vec::new();
-            for number in 0..SOCKETS {
-                let mut socket = scene.socket(Vsn::V2).await?;
-                let mut asks = String::new();
-                for _ in 0..JOINS {
-                    asks = ask(scene, &mut socket, conversation).await?;
-                    // Of one socket one question is asked, whatever has become of it.
-                    wait_for_stalled(scene, number as i64 + 1).await;
-                }
-                sockets.push((socket, asks));
-            }
-            // One that leaves, and one that goes away.
-            let mut leaves = scene.socket(Vsn::V2).await?;
-            let channel = chat::conversation_channel(ORGANIZATION, conversation);
-            ask(scene, &mut leaves, conversation).await?;
-            wait_for_stalled(scene, SOCKETS as i64 + 1).await;
-            ask(scene, &mut leaves, conversation).await?;
-            leaves.leave(&channel).await?;
-            lock.execute("select pg_advisory_unlock($1)", &[&LOCK]).await?;
-            for (socket, asks) in &mut sockets {
-                ensure!(socket.reply(asks).await?.is_ok());
-            }
-            let read = async || scene.relay.metric("campfire_snapshot_seconds_count").await.ok()?;
-            // Of each socket what was being read when it joined anew, and its last join; of the one that left the first.
-            let expected = (2 * SOCKETS + 1) as f64;
-            eventually("all are read that were asked", async || (read().await? >= expected).then_some(()))
-                .await;
-            wait_for_stalled(scene, 0).await;
-            ensure!(read().await == Some(expected), "{:?} snapshots read", read().await);
-            Ok(())
-        },
-    )
-    .await;
+    scene.database.batch_execute(STALL).await?;
+    let conversation = stalling(scene, LOCK).await?;
+    scene.settle().await?;
+    let lock = scene.cluster.connect().await?;
+    lock.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+    let mut sockets = Vec::new();
+    for number in 0..SOCKETS {
+        let mut socket = scene.socket(Vsn::V2).await?;
+        let mut asks = String::new();
+        for _ in 0..JOINS {
+            asks = ask(scene, &mut socket, conversation).await?;
+            // Of one socket one question is asked, whatever has become of it.
+            wait_for_stalled(scene, number as i64 + 1).await;
+        }
+        sockets.push((socket, asks));
+    }
+    // One that leaves, and one that goes away.
+    let mut leaves = scene.socket(Vsn::V2).await?;
+    let channel = chat::conversation_channel(ORGANIZATION, conversation);
+    ask(scene, &mut leaves, conversation).await?;
+    wait_for_stalled(scene, SOCKETS as i64 + 1).await;
+    ask(scene, &mut leaves, conversation).await?;
+    leaves.leave(&channel).await?;
+    lock.execute("select pg_advisory_unlock($1)", &[&LOCK]).await?;
+    for (socket, asks) in &mut sockets {
+        ensure!(socket.reply(asks).await?.is_ok());
+    }
+    let read = async || scene.relay.metric("campfire_snapshot_seconds_count").await.ok()?;
+    // Of each socket what was being read when it joined anew, and its last join; of the one that left the first.
+    let expected = (2 * SOCKETS + 1) as f64;
+    eventually("all are read that were asked", async || (read().await? >= expected).then_some(())).await;
+    wait_for_stalled(scene, 0).await;
+    ensure!(read().await == Some(expected), "{:?} snapshots read", read().await);
+    Ok(())
 }

@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::policies::silent;
-use crate::scene::{Scene, with_cluster, with_settings};
+use crate::scene::{Scene, scene_test, with_cluster, with_settings};
 
 const ROOM: &str = "room:7";
 
@@ -568,28 +568,23 @@ async fn the_relay_has_partitions_made_and_dropped() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_sent_to_a_public_channel_that_is_denied_is_warned_of_and_counted() {
-    with_settings(
-        |settings| settings,
-        async |scene| {
-            scene.database.batch_execute(OPEN).await?;
-            let send =
-                "select realtime.send('{}', 'e', 'room:7', false); select realtime.send('{}', 'e', 'room:7');
-                    select campfire.broadcast('room:7', 'e', '{}')";
-            let warned = scene.cluster.psql_command(DATABASE, send).output()?;
-            let warned = String::from_utf8_lossy(&warned.stderr).into_owned();
-            let warnings = warned.lines().filter(|line| line.contains("WARNING: ")).count();
-            ensure!(warnings == 2 && warned.contains("CAMPFIRE_PUBLIC_CHANNELS"), "{warned}");
-            eventually("both are counted", async || {
-                let unheard = scene.relay.metric("campfire_events_unheard_total").await.ok()?;
-                (unheard == Some(2.0)).then_some(())
-            })
-            .await;
-            Ok(())
-        },
-    )
+#[scene_test(|settings| settings)]
+async fn what_is_sent_to_a_public_channel_that_is_denied_is_warned_of_and_counted(
+    scene: &mut Scene,
+) -> Result<()> {
+    scene.database.batch_execute(OPEN).await?;
+    let send = "select realtime.send('{}', 'e', 'room:7', false); select realtime.send('{}', 'e', 'room:7');
+            select campfire.broadcast('room:7', 'e', '{}')";
+    let warned = scene.cluster.psql_command(DATABASE, send).output()?;
+    let warned = String::from_utf8_lossy(&warned.stderr).into_owned();
+    let warnings = warned.lines().filter(|line| line.contains("WARNING: ")).count();
+    ensure!(warnings == 2 && warned.contains("CAMPFIRE_PUBLIC_CHANNELS"), "{warned}");
+    eventually("both are counted", async || {
+        let unheard = scene.relay.metric("campfire_events_unheard_total").await.ok()?;
+        (unheard == Some(2.0)).then_some(())
+    })
     .await;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

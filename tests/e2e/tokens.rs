@@ -1,69 +1,21 @@
 //! Keys and tokens: published keys that come and go, secrets that rotate, claims where the database says.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use campfire_tests::cluster::Cluster;
+use campfire_tests::issuer::Issuer;
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::{Refused, Vsn, default_config};
 use campfire_tests::wait::DEADLINE;
 use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, eventually, token};
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::scene::{Scene, with_scene, with_settings};
-
-/// A key pair of whoever issues tokens.
-struct Issuer {
-    algorithm: Algorithm,
-    key: EncodingKey,
-    kid: String,
-}
-
-impl Issuer {
-    fn new(kid: &str, algorithm: Algorithm) -> Result<Self> {
-        let arguments = match algorithm {
-            Algorithm::RS256 => "genrsa -traditional 2048",
-            Algorithm::ES256 => "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
-            _ => "genpkey -algorithm ed25519",
-        };
-        let pem = Command::new("openssl").args(arguments.split(' ')).output().context("openssl")?.stdout;
-        let mut der = Command::new("openssl");
-        // genrsa writes no DER by itself.
-        let kind = if algorithm == Algorithm::RS256 { "rsa -traditional" } else { "pkcs8 -topk8 -nocrypt" };
-        der.args(kind.split(' ')).args(["-outform", "DER"]);
-        let mut child =
-            der.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn()?;
-        std::io::Write::write_all(&mut child.stdin.take().context("stdin")?, &pem)?;
-        let der = child.wait_with_output()?.stdout;
-        let key = match algorithm {
-            Algorithm::RS256 => EncodingKey::from_rsa_der(&der),
-            Algorithm::ES256 => EncodingKey::from_ec_der(&der),
-            _ => EncodingKey::from_ed_der(&der),
-        };
-        Ok(Self { algorithm, key, kid: kid.to_owned() })
-    }
-
-    fn published(&self) -> Result<Value> {
-        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm)?;
-        jwk.common.key_id = Some(self.kid.clone());
-        Ok(serde_json::to_value(jwk)?)
-    }
-
-    fn sign_as(&self, kid: Option<&str>, claims: &Value) -> Result<String> {
-        let header = Header { kid: kid.map(str::to_owned), ..Header::new(self.algorithm) };
-        Ok(jsonwebtoken::encode(&header, claims, &self.key)?)
-    }
-
-    fn sign(&self, claims: &Value) -> Result<String> {
-        self.sign_as(Some(&self.kid), claims)
-    }
-}
+use crate::scene::{Scene, scene_test, with_settings};
 
 fn set(issuers: &[&Issuer]) -> Result<String> {
     let keys = issuers.iter().map(|issuer| issuer.published()).collect::<Result<Vec<_>>>()?;
@@ -181,91 +133,74 @@ async fn a_secret_that_was_replaced_is_good_for_as_long_as_it_is_named() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn secrets_show_neither_in_the_log_nor_in_metrics_nor_in_the_process_list() {
-    with_settings(
-        |settings| settings.env("CAMPFIRE_LOG", "trace"),
-        async |scene| {
-            let conversation = scene.conversation().await?;
-            let token = scene.visitor(conversation);
-            let channel = chat::conversation_channel(ORGANIZATION, conversation);
-            let mut socket = scene.socket(Vsn::V2).await?;
-            socket.join(&channel, &token).await?;
-            socket.broadcast(&channel, "typing:start", json!({"secret": "payload-canary"})).await?;
-            ensure!(socket.heartbeat().await?.is_ok());
-            let metrics = scene.relay.get("/metrics").await?.body;
-            let arguments = std::fs::read_to_string(
-                Path::new("/proc").join(scene.relay.pid().to_string()).join("cmdline"),
-            )?;
-            let signature = token.rsplit('.').next().context("a token has a signature")?;
-            let credentials = &scene.cluster.credentials;
-            // Our own lines: at trace, libraries print what they like.
-            let log: Vec<_> =
-                scene.relay.log().into_iter().filter(|line| line.contains("campfire_relay")).collect();
-            let log = log.join("\n");
-            for secret in [
-                signature,
-                scene.secret(),
-                &credentials.api_key,
-                &credentials.relay_password,
-                "payload-canary",
-            ] {
-                for (place, text) in [("log", &log), ("metrics", &metrics), ("process list", &arguments)] {
-                    ensure!(!text.contains(secret), "{place} has {secret}");
-                }
-            }
-            Ok(())
-        },
-    )
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn claims_are_where_the_databases_settings_say() {
-    with_scene(async |scene| {
-        let set =
-            "update campfire.settings set value = 'app_metadata.tenant' where name = 'claim_organization'";
-        ensure!(scene.database.execute(set, &[]).await? == 1);
-        // Settings are read at each attach.
-        scene.relay.kill_9().await?;
-        scene.relay.start_again().await?;
-        let channel = chat::organization_channel(ORGANIZATION);
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let old = socket.try_join(&channel, Some(&scene.agent()), default_config()).await?;
-        ensure!(old.reason().starts_with("Unauthorized"), "{old:?}");
-        let claims = json!({"role": "authenticated", "sub": AGENT, "exp": token::in_an_hour(),
-            "app_metadata": {"tenant": ORGANIZATION}});
-        socket.join(&channel, &token::mint(scene.secret(), &claims)).await?;
-        Ok(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn expiry_ends_the_channel_and_not_the_socket() {
-    with_scene(async |scene| {
-        for vsn in Vsn::BOTH {
-            let mut socket = scene.socket(vsn).await?;
-            let (short, long) =
-                (chat::organization_channel(ORGANIZATION), chat::conversations_channel(ORGANIZATION));
-            join_until_soon(scene, &mut socket, &short).await?;
-            socket.join(&long, &scene.agent()).await?;
-            let system = socket.frame_where("the expiry", |frame| frame.event == "system").await?;
-            let message = system.payload["message"].as_str().unwrap_or_default();
-            ensure!(
-                message.starts_with("Token has expired ") && system.payload["status"] == "error",
-                "{system:?}"
-            );
-            ensure!(system.payload["channel"] == short.as_str(), "{system:?}");
-            let close = socket.frame_where("the close", |frame| frame.event == "phx_close").await?;
-            ensure!(close.topic == format!("realtime:{short}"), "{close:?}");
-            ensure!(socket.heartbeat().await?.is_ok());
-            let reply = socket.request(&long, "presence", json!({"event": "untrack"})).await?;
-            ensure!(reply.is_ok(), "the other channel lives: {reply:?}");
+#[scene_test(|settings| settings.env("CAMPFIRE_LOG", "trace"))]
+async fn secrets_show_neither_in_the_log_nor_in_metrics_nor_in_the_process_list(
+    scene: &mut Scene,
+) -> Result<()> {
+    let conversation = scene.conversation().await?;
+    let token = scene.visitor(conversation);
+    let channel = chat::conversation_channel(ORGANIZATION, conversation);
+    let mut socket = scene.socket(Vsn::V2).await?;
+    socket.join(&channel, &token).await?;
+    socket.broadcast(&channel, "typing:start", json!({"secret": "payload-canary"})).await?;
+    ensure!(socket.heartbeat().await?.is_ok());
+    let metrics = scene.relay.get("/metrics").await?.body;
+    let arguments =
+        std::fs::read_to_string(Path::new("/proc").join(scene.relay.pid().to_string()).join("cmdline"))?;
+    let signature = token.rsplit('.').next().context("a token has a signature")?;
+    let credentials = &scene.cluster.credentials;
+    // Our own lines: at trace, libraries print what they like.
+    let log: Vec<_> = scene.relay.log().into_iter().filter(|line| line.contains("campfire_relay")).collect();
+    let log = log.join("\n");
+    for secret in
+        [signature, scene.secret(), &credentials.api_key, &credentials.relay_password, "payload-canary"]
+    {
+        for (place, text) in [("log", &log), ("metrics", &metrics), ("process list", &arguments)] {
+            ensure!(!text.contains(secret), "{place} has {secret}");
         }
-        Ok(())
-    })
-    .await;
+    }
+    Ok(())
+}
+
+#[scene_test]
+async fn claims_are_where_the_databases_settings_say(scene: &mut Scene) -> Result<()> {
+    let set = "update campfire.settings set value = 'app_metadata.tenant' where name = 'claim_organization'";
+    ensure!(scene.database.execute(set, &[]).await? == 1);
+    // Settings are read at each attach.
+    scene.relay.kill_9().await?;
+    scene.relay.start_again().await?;
+    let channel = chat::organization_channel(ORGANIZATION);
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let old = socket.try_join(&channel, Some(&scene.agent()), default_config()).await?;
+    ensure!(old.reason().starts_with("Unauthorized"), "{old:?}");
+    let claims = json!({"role": "authenticated", "sub": AGENT, "exp": token::in_an_hour(),
+        "app_metadata": {"tenant": ORGANIZATION}});
+    socket.join(&channel, &token::mint(scene.secret(), &claims)).await?;
+    Ok(())
+}
+
+#[scene_test]
+async fn expiry_ends_the_channel_and_not_the_socket(scene: &mut Scene) -> Result<()> {
+    for vsn in Vsn::BOTH {
+        let mut socket = scene.socket(vsn).await?;
+        let (short, long) =
+            (chat::organization_channel(ORGANIZATION), chat::conversations_channel(ORGANIZATION));
+        join_until_soon(scene, &mut socket, &short).await?;
+        socket.join(&long, &scene.agent()).await?;
+        let system = socket.frame_where("the expiry", |frame| frame.event == "system").await?;
+        let message = system.payload["message"].as_str().unwrap_or_default();
+        ensure!(
+            message.starts_with("Token has expired ") && system.payload["status"] == "error",
+            "{system:?}"
+        );
+        ensure!(system.payload["channel"] == short.as_str(), "{system:?}");
+        let close = socket.frame_where("the close", |frame| frame.event == "phx_close").await?;
+        ensure!(close.topic == format!("realtime:{short}"), "{close:?}");
+        ensure!(socket.heartbeat().await?.is_ok());
+        let reply = socket.request(&long, "presence", json!({"event": "untrack"})).await?;
+        ensure!(reply.is_ok(), "the other channel lives: {reply:?}");
+    }
+    Ok(())
 }
 
 /// Joins with a token that expires soon after, however long a join takes.
@@ -302,25 +237,22 @@ async fn keys_that_cannot_be_read_at_the_start_are_told_of() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_that_tokens_cannot_have_is_refused_with_those_that_they_can() {
-    with_scene(async |scene| {
-        let grant = "create role editor nologin; grant editor to campfire_relay";
-        scene.database.batch_execute(grant).await?;
-        let mut claims = token::agent_claims(ORGANIZATION, AGENT);
-        claims["role"] = "editor".into();
-        let editor = token::mint(scene.secret(), &claims);
-        let text = "Role not allowed: the role of a token must be anon, authenticated or service_role";
-        let mut socket = scene.socket(Vsn::V2).await?;
-        let reply = socket.try_join("room", Some(&editor), default_config()).await?;
-        ensure!(reply.reason() == text, "{reply:?}");
-        let refused = connect(&scene.relay.address(), &editor).await?.err().context("connected")?;
-        ensure!(refused.status == 401 && refused.body.contains(text), "{refused:?}");
-        let bearer = format!("Bearer {editor}");
-        let headers = [("authorization", bearer.as_str())];
-        let response = scene.relay.post("/api/broadcast/r/events/e", &headers, &json!({})).await?;
-        ensure!(response.status == 401, "{response:?}");
-        Ok(())
-    })
-    .await;
+#[scene_test]
+async fn a_role_that_tokens_cannot_have_is_refused_with_those_that_they_can(scene: &mut Scene) -> Result<()> {
+    let grant = "create role editor nologin; grant editor to campfire_relay";
+    scene.database.batch_execute(grant).await?;
+    let mut claims = token::agent_claims(ORGANIZATION, AGENT);
+    claims["role"] = "editor".into();
+    let editor = token::mint(scene.secret(), &claims);
+    let text = "Role not allowed: the role of a token must be anon, authenticated or service_role";
+    let mut socket = scene.socket(Vsn::V2).await?;
+    let reply = socket.try_join("room", Some(&editor), default_config()).await?;
+    ensure!(reply.reason() == text, "{reply:?}");
+    let refused = connect(&scene.relay.address(), &editor).await?.err().context("connected")?;
+    ensure!(refused.status == 401 && refused.body.contains(text), "{refused:?}");
+    let bearer = format!("Bearer {editor}");
+    let headers = [("authorization", bearer.as_str())];
+    let response = scene.relay.post("/api/broadcast/r/events/e", &headers, &json!({})).await?;
+    ensure!(response.status == 401, "{response:?}");
+    Ok(())
 }

@@ -4,6 +4,7 @@
 mod import;
 mod joins;
 mod presence;
+mod refusals;
 mod rejoin;
 mod trigger;
 
@@ -19,30 +20,32 @@ use crate::{install, step, up};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// What to measure; without it, everything
+    /// What to measure; default: everything
     #[arg(value_enum)]
     scenario: Option<Scenario>,
-    /// Print one line of JSON a scenario
+    /// Print one line of JSON per scenario
     #[arg(long)]
     json: bool,
-    /// Clients that are connected at once
+    /// Number of clients that are connected at the same time
     #[arg(long, default_value_t = 5_000)]
     clients: usize,
-    /// Rows of one transaction
+    /// Number of rows in one transaction
     #[arg(long, default_value_t = 1_000_000)]
     rows: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Scenario {
-    /// All clients come back at once with a replay, after the relay was killed with -9
+    /// All clients rejoin at once with a replay, after the relay was killed with -9
     Rejoin,
-    /// One transaction with a million messages is read
+    /// The relay reads one transaction with a million messages
     Import,
-    /// A thousand clients join a private channel at once, decided by policies
+    /// A thousand clients join a private channel at once, and policies decide
     Joins,
-    /// Members of a room change what they track, in a small room and in a large one
+    /// Members change their presence, on a small channel and on a large one
     Presence,
+    /// Handshakes with forged tokens are refused, beside those that show none
+    Refusals,
     /// Inserts and updates on conversations, with and without the trigger of the mirror
     Trigger,
 }
@@ -60,6 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             Scenario::Import => up::block_on(import::measure(&step::build_relay(true)?, arguments.rows))?,
             Scenario::Joins => up::block_on(joins::measure(&step::build_relay(true)?))?,
             Scenario::Presence => up::block_on(presence::measure(&step::build_relay(true)?))?,
+            Scenario::Refusals => up::block_on(refusals::measure(&step::build_relay(true)?))?,
             Scenario::Trigger => up::block_on(trigger::measure())?,
         };
         if arguments.json {

@@ -13,25 +13,25 @@ use crate::{install, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The seed that the plan follows from; by default one that nobody has tried
+    /// Seed of the plan; default: a random one
     #[arg(long)]
     seed: Option<u64>,
-    /// How many seeds, one after the other, from that one on
+    /// Number of seeds to run, one after the other, counting up from that one
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// How long a seed lasts
+    /// Minutes per seed
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
-    /// Print one line of JSON a seed
+    /// Print one line of JSON per seed
     #[arg(long)]
     json: bool,
-    /// Print the plan and do nothing
+    /// Print the plan and run nothing
     #[arg(long)]
     plan: bool,
-    /// Try one attack alone, or `all`, one after the other: what 100 honest clients and the relay's memory pay for it
+    /// Run one attack alone, or `all` in turn, and measure what it costs 100 honest clients and the relay's memory
     #[arg(long, value_name = "NAME", value_parser = attack_names())]
     attack: Vec<String>,
-    /// Try the checker itself: relays that err on purpose must all be caught
+    /// Test the checker itself: it must catch every relay that errs on purpose
     #[arg(long)]
     self_test: bool,
 }

@@ -51,7 +51,7 @@ exit "$status"
 /// Says what to do instead where there can be no chroot.
 pub(crate) fn ensure_possible(what: &str, advice: &str) -> Result<()> {
     if !program::is_there("apt-get") {
-        bail!("{what} needs a chroot of Debian, and this system is no Debian: {advice}");
+        bail!("{what} needs a chroot of Debian, and this system is not Debian: {advice}");
     }
     if !server::is_root() {
         bail!("{what} needs a chroot, and a chroot needs root: run this as root, or {advice}");

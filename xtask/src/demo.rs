@@ -17,12 +17,12 @@ use crate::{node, page, program, step, up};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// No page: insert a conversation and three messages, and check every event
+    /// Serve no page: insert a conversation and three messages, and check every event
     #[arg(long)]
     once: bool,
     #[command(flatten)]
     stack: StackArguments,
-    /// Port of the page; by default 8090, or a free one if that is taken
+    /// Port of the page; default: 8090, or a free port if that is taken
     #[arg(long)]
     port: Option<u16>,
 }
@@ -99,7 +99,7 @@ async fn page(stack: &mut Stack, port: Option<u16>) -> Result<()> {
     tokio::select! {
         result = server => result.context("the page's server stopped"),
         result = watcher.print_all() => result.context("the events stopped"),
-        () = stack.relay_gone() => bail!("the relay is gone, and with it the demo"),
+        () = stack.relay_gone() => bail!("the relay has exited, so the demo ends"),
     }
 }
 

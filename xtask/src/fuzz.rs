@@ -15,9 +15,9 @@ const CARGO_FUZZ_VERSION: &str = "0.13.2";
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The targets, by their names in fuzz/fuzz_targets; without one, all
+    /// Targets, by their names in fuzz/fuzz_targets; default: all
     targets: Vec<String>,
-    /// Minutes for each
+    /// Minutes per target
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
 }

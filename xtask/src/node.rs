@@ -43,7 +43,9 @@ pub(crate) fn ensure() -> Result<Node> {
             .arg(&package),
     )?;
     if major(&own).is_none_or(|major| major < OLDEST_MAJOR) {
-        bail!("npm's package {package} brought no Node {OLDEST_MAJOR}: install Node {OLDEST_MAJOR} or newer");
+        bail!(
+            "npm's package {package} contains no Node {OLDEST_MAJOR}: install Node {OLDEST_MAJOR} or newer"
+        );
     }
     step.done();
     step::note_installed(format!("Node {OLDEST_MAJOR}, in {}", tools.display()));

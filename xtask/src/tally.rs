@@ -100,7 +100,7 @@ pub(crate) fn watch(command: &mut Command, read: fn(&str) -> Option<Tally>) -> R
         }
     })?;
     if !succeeded && sum.failed == 0 {
-        anyhow::bail!("`{}` failed before it could count", step::show(command));
+        anyhow::bail!("`{}` failed before it reported a count", step::show(command));
     }
     anyhow::ensure!(sum.passed + sum.failed > 0, "`{}` ran no test", step::show(command));
     Ok(sum)

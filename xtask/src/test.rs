@@ -16,45 +16,45 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{chaos, clients, demo, fresh, install, pgrx, program, script, step};
+use crate::{chaos, clients, demo, fresh, install, order, pgrx, program, release, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The parts to run; without one: formatting, lints, and every part
+    /// Parts to run; default: formatting, lints, and every part but browser, script and fresh
     #[arg(value_enum)]
     parts: Vec<Part>,
-    /// Major version of Postgres for all that needs one; by default 15 if it is there,
-    /// else the lowest that is, else the distribution's. One that this Debian does not
-    /// carry is tested in a chroot of the release that does (17: trixie, 18: sid)
+    /// Major version of Postgres to test with; default: 15 if it is installed, else the
+    /// lowest installed version, else the distribution's. A version that this Debian does
+    /// not carry is tested in a chroot of a release that does (17: trixie, 18: sid)
     #[arg(long, value_name = "VERSION")]
     pg: Option<u32>,
-    /// Every pinned release of the clients, not the current ones alone; writes the table in docs/clients.md
+    /// Test every pinned release of the clients, and write the table in docs/clients.md; default: the current ones
     #[arg(long)]
     every_client: bool,
-    /// Of the fresh machines only this one; may be repeated
+    /// Test only this one of the fresh machines; may be given several times
     #[arg(long, value_name = "NAME", value_parser = fresh::NAMES)]
     machine: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Unit and property tests, also those of single stages of the relay
+    /// Unit and property tests, including those of single stages of the relay
     Unit,
-    /// Golden SQL behaviour of the extension, and races, by Postgres's own pg_regress
+    /// SQL behaviour of the extension against golden files, and races, by Postgres's own pg_regress
     Regress,
-    /// The program against a real Postgres, from INSERT to WebSocket
+    /// The relay's program against a real Postgres, from INSERT to WebSocket
     E2e,
     /// Unmodified supabase-js and realtime (Python) against the relay
     Clients,
-    /// The client helper in Chromium, under content policies; not part of a run without parts, for Chromium is large
+    /// The client helper in Chromium, under content policies
     Browser,
-    /// One minute of faults, checked by an oracle, and the checker itself tried
+    /// One minute of faults, checked by an oracle, and a test of the checker itself
     Chaos,
-    /// The extension's script against the one that pgrx's own tool makes, and in another order
+    /// The extension's script, compared with the one that pgrx's own tool makes, and loaded in another order
     Script,
     /// The README's first commands on fresh machines, in chroots; needs root
     Fresh,
-    /// Everything there is, also older clients, on Postgres 17, and the SQL on 18
+    /// Every part; also licences of dependencies, older clients, Postgres 17, and the SQL on Postgres 18
     All,
 }
 
@@ -86,6 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         tally.check("formatting", step::cargo().args(["fmt", "--all", "--check"]));
     }
     if arguments.wants(Part::Unit) {
+        tally.attempt("released scripts are as they were released", release::check_frozen);
         unit(&mut tally, &server);
     }
     if arguments.everything() {
@@ -181,7 +182,7 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
         tally.include("pg_isolation_regress", || regress(server, &Regress::RACES));
     }
     if arguments.wants(Part::Script) {
-        tally.attempt("the order of the extension's script", || script::order::try_opposite(server));
+        tally.attempt("the order of the extension's script", || order::try_opposite(server));
     }
     let needs_relay =
         [Part::E2e, Part::Clients, Part::Browser, Part::Chaos].into_iter().any(|part| arguments.wants(part));

@@ -25,12 +25,12 @@ use crate::{install, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Print one line of JSON when all is ready
+    /// Print one line of JSON once everything is ready
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     pub(crate) stack: StackArguments,
-    /// Port of the relay; by default 8080, or a free one if that is taken
+    /// Port of the relay; default: 8080, or a free port if that is taken
     #[arg(long)]
     port: Option<u16>,
 }
@@ -41,7 +41,7 @@ pub(crate) const DIRECTORY: &str = "up";
 /// What `up` and `demo` have in common.
 #[derive(clap::Args, Clone)]
 pub(crate) struct StackArguments {
-    /// Wipe the database of earlier runs
+    /// Delete the database of earlier runs first
     #[arg(long)]
     pub(crate) fresh: bool,
     /// Build relay and extension with optimizations
@@ -212,8 +212,8 @@ impl Stack {
         let status = child.wait().await;
         self.relay = None;
         match status {
-            Ok(status) => eprintln!("the relay (pid {}) is gone: {status}", self.relay_pid),
-            Err(error) => eprintln!("lost sight of the relay (pid {}): {error}", self.relay_pid),
+            Ok(status) => eprintln!("the relay (pid {}) has exited: {status}", self.relay_pid),
+            Err(error) => eprintln!("cannot watch the relay (pid {}): {error}", self.relay_pid),
         }
     }
 
@@ -224,7 +224,7 @@ impl Stack {
             server::signal(self.relay_pid, "TERM");
             let drained = tokio::time::timeout(Duration::from_secs(15), child.wait()).await;
             if drained.is_err() {
-                eprintln!("the relay does not drain; it is killed");
+                eprintln!("the relay does not drain; killing it");
                 child.kill().await?;
             }
             step.done();

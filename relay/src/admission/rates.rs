@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::Origin;
 use super::rate_limit::RateLimit;
 use crate::auth::{Credential, Fingerprint};
+use crate::config::units;
 
 /// Callers whose rates are remembered at most, before those that are quiet are forgotten.
 const CALLERS_KEPT: usize = 10_000;
@@ -17,6 +18,19 @@ enum Caller {
     Token(Fingerprint),
     /// Everybody there with an API key.
     Origin(Origin),
+}
+
+/// How fast a client may send.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct MessageRate {
+    /// Messages a second that a socket may send, on average.
+    #[arg(id = "CLIENT_MESSAGES_PER_SECOND", long = "client-messages-per-second", env = "CAMPFIRE_CLIENT_MESSAGES_PER_SECOND", default_value_t = 50, value_parser = units::count::<u32>)]
+    pub per_second: u32,
+
+    /// Messages that a socket may send at once after being quiet.
+    #[arg(id = "CLIENT_MESSAGES_BURST", long = "client-messages-burst", env = "CAMPFIRE_CLIENT_MESSAGES_BURST", default_value_t = 100, value_parser = units::count::<u32>)]
+    pub burst: u32,
 }
 
 /// How fast each caller sends over HTTP.

@@ -1,4 +1,4 @@
-//! How far a channel that catches up has come.
+//! The place of a channel that catches up: in the rows of its snapshot, then in the window.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

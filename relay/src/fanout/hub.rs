@@ -1,10 +1,10 @@
 //! The hub: one owner of everything that decides who gets what, in one order.
 //!
 //! Inputs come over two bounded queues, from Postgres and from clients. Applying one never waits and never asks the
-//! database: the answer is a function of the hub's state, so a join and a change can not race. Frames go into
+//! database: the answer is a function of the hub's state, so a join and a change cannot race. Frames go into
 //! outboxes, which never wait either.
 
-mod admission;
+mod admit;
 mod announce;
 mod changes;
 mod clock;
@@ -76,22 +76,22 @@ pub struct Hub {
     shared_frames: SharedFrames,
     /// Sockets whose replays wait for memory, in the order in which they will have it.
     starved: VecDeque<SocketId>,
-    /// Of the database we are attached to. None before the first time.
+    /// Names the database the relay is attached to. None before the first time.
     tag: Option<DatabaseTag>,
-    /// Counts the times we attached.
+    /// How many times the relay has attached to the database.
     attachment: u64,
     /// Everything that committed before it was applied.
     passed: Lsn,
     /// Channels that are live but for what their snapshots show.
     behind: Vec<(SocketId, Arc<str>, Arc<Cut>)>,
     snapshots: mpsc::Sender<SnapshotRequest>,
-    /// Of the rows of joins.
+    /// What the rows of joins take.
     rows_memory: RowsMemory,
     /// Tickets given out.
     tickets: u64,
-    /// Clients may come.
+    /// All that had committed when the relay attached has been applied: clients may connect.
     is_ready: bool,
-    /// Copies for others, which the hub does not read.
+    /// Copies for other tasks. The hub itself does not read them.
     applied: Arc<watch::Sender<Lsn>>,
     ready: watch::Sender<bool>,
     /// Changes that have yet to be applied, before anything else from Postgres.
@@ -189,7 +189,7 @@ impl Hub {
         }
     }
 
-    /// One turn, for those whose tokens last.
+    /// One turn, before which tokens that have ended end their channels.
     fn turn(&mut self, input: HubInput) {
         self.end_tokens(SystemTime::now());
         self.apply(input);
@@ -281,7 +281,7 @@ impl Hub {
     }
 }
 
-/// Resolves at the moment, or never.
+/// Resolves at the moment; without one, never.
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment.into()).await,

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::peer::Connected;
-use crate::admission::{Headers, Origin, PolicyError, RateLimit};
+use crate::admission::{Headers, MessageRate, Origin, PolicyError, RateLimit};
 use crate::auth::{Credential, Role};
 use crate::fanout::{HubInput, Publication, Publish};
 use crate::protocol::json::{is_null, members, string};
@@ -80,7 +80,7 @@ pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -
         let body = read(&shared, &head, body).await?;
         let publications = parse_batch(&shared, &body)?;
         let count = u32::try_from(publications.len()).unwrap_or(u32::MAX);
-        let burst = shared.limits.client_messages_burst;
+        let burst = shared.admission.message_rate.burst;
         if count > burst && caller.credential.role() != Role::ServiceRole && is_limited(&shared) {
             let text = "Too many messages to broadcast, please reduce the batch size";
             return Err(Refusal::message(StatusCode::TOO_MANY_REQUESTS, text));
@@ -280,7 +280,7 @@ fn bearer(header: &str) -> Option<&str> {
 /// connections, nor a relay that stops.
 async fn read(shared: &Shared, head: &Parts, body: Body) -> Result<Bytes, Refusal> {
     let mut reading = head.extensions.get::<Connected>().map(|connected| connected.seat.reading());
-    let mut body = Limited::new(body, shared.limits.body_bytes_max);
+    let mut body = Limited::new(body, shared.lobby.limits().body_bytes_max);
     let body = async {
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -292,7 +292,7 @@ async fn read(shared: &Shared, head: &Parts, body: Body) -> Result<Bytes, Refusa
         }
         Ok::<_, axum::BoxError>(bytes.freeze())
     };
-    let deadline = Duration::from_secs(shared.limits.body_seconds);
+    let deadline = shared.lobby.limits().body;
     let body = tokio::select! {
         biased;
         body = tokio::time::timeout(deadline, body) => body,
@@ -330,14 +330,14 @@ fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
 
 /// Whether rates are limited at all.
 fn is_limited(shared: &Shared) -> bool {
-    shared.limits.client_messages_per_second > 0
+    shared.admission.message_rate.per_second > 0
 }
 
 type RateHeaders = [(&'static str, String); 3];
 
 /// Charges the caller. The application's own servers are not limited.
 fn admit(shared: &Shared, caller: &Caller, messages: u32) -> Result<RateHeaders, Refusal> {
-    let (per_second, burst) = (shared.limits.client_messages_per_second, shared.limits.client_messages_burst);
+    let MessageRate { per_second, burst } = shared.admission.message_rate;
     let headers = |remaining: u32| {
         [
             ("x-rate-rolling", burst.saturating_sub(remaining).to_string()),
@@ -472,7 +472,7 @@ fn parse_message(
             wrong("payload", INVALID);
             None
         }
-        Some(payload) if payload.get().len() > shared.limits.payload_bytes_max => {
+        Some(payload) if payload.get().len() > shared.hub_settings.payload_bytes_max => {
             wrong("payload", "Payload size exceeds tenant limit");
             None
         }
@@ -496,7 +496,7 @@ fn parse_message(
         text
     });
     if let Some((topic, _)) = &topic
-        && !(private || shared.public_channels || topic.organization().is_some())
+        && !(private || shared.hub_settings.public_channels || topic.organization().is_some())
     {
         wrong(
             "topic",

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use axum::http::{Extensions, HeaderMap};
 use tracing::info;
 
-use super::Shared;
 use super::peer;
 use super::seldom::Seldom;
+use super::{ProxySettings, Shared};
 use crate::admission::Origin;
 use crate::metrics::Reason;
 
@@ -33,9 +33,8 @@ impl Refusals {
 impl Shared {
     /// Whom a request is counted with.
     pub(super) fn origin(&self, extensions: &Extensions, headers: &HeaderMap) -> Origin {
-        let limits = &self.limits;
-        let (origin, doubt) =
-            peer::origin(extensions, headers, limits.trusted_proxies, limits.forwarded_header);
+        let ProxySettings { trusted_proxies, forwarded_header } = self.proxies;
+        let (origin, doubt) = peer::origin(extensions, headers, trusted_proxies, forwarded_header);
         if let Some(doubt) = doubt
             && let Some(others) = self.refusals.admit("origin", "untold")
         {

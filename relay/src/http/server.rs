@@ -45,7 +45,7 @@ pub(crate) async fn serve(listener: Listener, router: Router, shared: Arc<Shared
             Ok((stream, address)) => {
                 pause = PAUSES.0;
                 // Behind proxies a connection is a proxy's: only requests tell clients apart.
-                let is_proxied = shared.limits.trusted_proxies > 0;
+                let is_proxied = shared.proxies.trusted_proxies > 0;
                 let origin = if is_proxied { Origin::Local } else { Origin::of_connection(address) };
                 if let Some(seat) = shared.lobby.enter(origin).await {
                     connections.spawn(drive(stream, address, seat, router.clone(), Arc::clone(&shared)));

@@ -38,9 +38,7 @@ pub(super) async fn upgrade(
         Ok(credential) => credential,
         Err(error) => return refuse(error.status(), error.label(), &error.to_string()),
     };
-    let limits = &shared.limits;
-    let addresses = &shared.admission.addresses;
-    let place = match addresses.take(origin, limits.sockets_max, limits.sockets_per_ip_max) {
+    let place = match shared.admission.addresses.take(origin, shared.admission.address_limits) {
         Ok(place) => place,
         Err(full) => {
             let reason = match full {

@@ -17,6 +17,7 @@ use super::error::SqlError;
 use super::rows::{RowsError, RowsQuery, read_latest, read_sent};
 use super::sessions::Sessions;
 use super::turns::{Full, Place, TurnLimits, Turns};
+use crate::config::units;
 use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows, SocketId};
 use crate::metrics::Metrics;
 use crate::postgres::{Lsn, Purpose};
@@ -26,11 +27,27 @@ use crate::wal;
 /// The part of the memory for rows that one snapshot may take.
 const SHARE_OF_BYTES: usize = 16;
 
+/// What reading rows may cost.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Replay and snapshots")]
+pub struct RowsSettings {
+    /// SQL sessions that read the rows of joins with `snapshot`.
+    #[arg(id = "SNAPSHOT_SESSIONS", long = "snapshot-sessions", env = "CAMPFIRE_SNAPSHOT_SESSIONS", default_value_t = 4, value_parser = units::some::<u16>)]
+    pub sessions: u16,
+
+    /// Joins with `snapshot` that may wait for a session; beyond it they are refused with SnapshotUnavailable.
+    #[arg(id = "SNAPSHOT_QUEUE", long = "snapshot-queue", env = "CAMPFIRE_SNAPSHOT_QUEUE", default_value_t = 256, value_parser = units::some::<u16>)]
+    pub queue: u16,
+
+    /// Seconds that a snapshot may take, the wait for a session included.
+    #[arg(id = "SNAPSHOT_SECONDS", long = "snapshot-seconds", env = "CAMPFIRE_SNAPSHOT_SECONDS", default_value = "5", value_parser = units::some_seconds)]
+    pub timeout: Duration,
+}
+
 /// The task that answers requests for snapshots.
 pub struct RowsReader {
     pub requests: mpsc::Receiver<SnapshotRequest>,
     pub answering: Answering,
-    pub limits: TurnLimits,
     pub stop: CancellationToken,
 }
 
@@ -40,8 +57,7 @@ pub struct Answering {
     pub sessions: Arc<Sessions>,
     pub hub: mpsc::Sender<HubInput>,
     pub metrics: Metrics,
-    /// From the join to its rows.
-    pub timeout: Duration,
+    pub settings: RowsSettings,
     /// Memory for the rows of all snapshots that sockets have yet to read.
     pub bytes_max: usize,
     /// End LSN of what the hub has applied.
@@ -54,8 +70,10 @@ type Asker = (SocketId, Topic);
 impl RowsReader {
     /// Runs until stopped.
     pub async fn run(self) {
-        let Self { mut requests, answering, limits, stop } = self;
-        let turns = Turns::<Asker>::new(limits);
+        let Self { mut requests, answering, stop } = self;
+        let RowsSettings { sessions: at_once, queue, .. } = answering.settings;
+        let crowd = usize::from(at_once) + usize::from(queue);
+        let turns = Turns::<Asker>::new(TurnLimits { at_once: at_once.into(), crowd });
         let mut answers = JoinSet::new();
         loop {
             tokio::select! {
@@ -76,7 +94,7 @@ impl RowsReader {
 impl Answering {
     /// Answers one request, unless it is taken back before it has its turn.
     async fn answer(&self, request: SnapshotRequest, place: Result<Place<Asker>, Full>) {
-        let left = || self.timeout.saturating_sub(request.requested_at.elapsed());
+        let left = || self.settings.timeout.saturating_sub(request.requested_at.elapsed());
         let turn = async {
             match tokio::time::timeout(left(), place?.turn()).await {
                 Ok(turn) => Ok(turn?),

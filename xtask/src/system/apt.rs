@@ -13,14 +13,14 @@ use crate::{program, step};
 pub(super) fn refresh() {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
-        let step = step::begin("asking apt for its package lists");
+        let step = step::begin("updating apt's package lists");
         let updated =
             program::as_root("apt-get").and_then(|mut apt| step::run(apt.args(["update", "--quiet"])));
         match updated {
             Ok(()) => step.done(),
             // What apt knows already may do.
             Err(error) => {
-                eprintln!("warning: {error:#}; going on with the package lists that are there");
+                eprintln!("warning: {error:#}; continuing with the present package lists");
             }
         }
     });

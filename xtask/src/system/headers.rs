@@ -37,7 +37,7 @@ pub(super) fn unpack(version: u32, package: &str) -> Result<()> {
     apt::download(package, &dir)?;
     let files = std::fs::read_dir(&dir).with_context(|| dir.display().to_string())?;
     let Some(file) = files.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some()) else {
-        bail!("apt-get download {package} brought no file");
+        bail!("apt-get download {package} left no file");
     };
     step::run(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&dir))?;
     step.done();

@@ -1,4 +1,4 @@
-//! What comes from Postgres: changes in commit order, over as many turns as they take.
+//! Changes from Postgres, applied in commit order, in several turns if they are many.
 
 use super::{Hub, Unapplied};
 use crate::fanout::input::{HubChange, HubInput};
@@ -12,7 +12,7 @@ use crate::route::{Event, RealtimeMessage};
 const TURN_WORK_MAX: usize = 8_192;
 
 impl Hub {
-    /// Begins with what came from Postgres. Changes may take further turns, which follow before anything else from there.
+    /// Begins with an input from Postgres. If it takes further turns, they come before any other input from there.
     pub(super) fn begin(&mut self, input: HubInput) {
         match input {
             HubInput::Changes { changes, applied } => {

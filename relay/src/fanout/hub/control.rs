@@ -1,4 +1,4 @@
-//! Control state and the history itself: what moves them, and which channels that ends.
+//! Attachments to the database and changes of control state, and the channels that end by them.
 
 use std::sync::Arc;
 

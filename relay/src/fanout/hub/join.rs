@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::Hub;
-use super::admission::fingerprint;
+use super::admit::fingerprint;
 use super::replay::replay_response;
 use crate::fanout::attendance::Attendance;
 use crate::fanout::channel::{Channel, Stage};

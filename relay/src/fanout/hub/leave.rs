@@ -1,4 +1,4 @@
-//! How channels end: left by the client, ended by us, or gone with their socket.
+//! Ends of channels: the client leaves, the relay closes the channel, or the socket is gone.
 
 use std::sync::Arc;
 use std::time::Instant;

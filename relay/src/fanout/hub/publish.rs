@@ -3,7 +3,7 @@
 //! Decided in the hub's turn like those of channels, so that an agent who was deactivated sends nothing from there on.
 
 use super::Hub;
-use super::admission::Sender;
+use super::admit::Sender;
 use super::send::Admitted;
 use crate::auth::{Credential, Identity};
 use crate::fanout::input::{Publication, Publish};
@@ -16,7 +16,7 @@ impl Hub {
         let Publish { credential, publications, outcomes } = publish;
         let outcome = |publication| self.publish_one(&credential, publication);
         let told = publications.into_iter().map(outcome).collect();
-        // Whoever asked may have gone meanwhile.
+        // The client may be gone by now.
         outcomes.send(told).ok();
     }
 

@@ -187,7 +187,7 @@ impl<'a> Outlet<'a> {
         let start = self.cursor.position.max(window.floor_of(self.topic));
         if is_overtaken {
             let from_here = self.tag.map(|tag| start.id(tag).to_string()).unwrap_or_default();
-            if !self.offer(self.envelope().replay_incomplete(OVERTAKEN, &from_here)) {
+            if !self.queue(self.envelope().replay_incomplete(OVERTAKEN, &from_here)) {
                 return false;
             }
         }
@@ -197,7 +197,7 @@ impl<'a> Outlet<'a> {
             let payload = BroadcastPayload::new(row.encoding, &row.payload);
             let broadcast = Broadcast { event: &row.event, payload, meta: Some(&meta) };
             let frame = self.envelope().replayed(&broadcast);
-            if frame.is_some_and(|frame| !self.offer(frame)) {
+            if frame.is_some_and(|frame| !self.queue(frame)) {
                 return is_overtaken;
             }
             self.cursor.rows.pop_front();
@@ -225,7 +225,7 @@ impl<'a> Outlet<'a> {
         let Some((position, is_held)) = self.next_at() else { return true };
         if is_held {
             let frame = self.cursor.held.front().map(|held| Frame::clone(&held.frame));
-            let is_sent = frame.is_none_or(|frame| self.offer(frame));
+            let is_sent = frame.is_none_or(|frame| self.queue(frame));
             if is_sent {
                 self.cursor.held.pop_front();
             }
@@ -234,7 +234,7 @@ impl<'a> Outlet<'a> {
         let Some(kept) = self.events.as_mut().and_then(|events| events.peek().copied()) else { return true };
         let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.shows(kept));
         if !is_shown {
-            if self.encode(kept, shared).is_some_and(|frame| !self.offer(frame)) {
+            if self.encode(kept, shared).is_some_and(|frame| !self.queue(frame)) {
                 return false;
             }
             self.sent += 1;
@@ -256,7 +256,7 @@ impl<'a> Outlet<'a> {
         })
     }
 
-    fn offer(&mut self, frame: Frame) -> bool {
+    fn queue(&mut self, frame: Frame) -> bool {
         let offered = offer_again(self.outbox, frame);
         self.is_closed |= offered == Offered::Closed;
         offered == Offered::Queued

@@ -1,10 +1,10 @@
-//! What clients send to the members of a channel, however it came to us.
+//! Broadcasts of clients, over a socket or HTTP, on their way to the members of a channel.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Hub;
-use super::admission::{Sender, is_typing};
+use super::admit::{Sender, is_typing};
 use crate::auth::Identity;
 use crate::fanout::origin::{Except, Origin};
 use crate::fanout::room::RoomKey;
@@ -104,7 +104,7 @@ impl Hub {
         }
     }
 
-    /// Says that somebody types no more, in place of the sender.
+    /// Sends `typing:stop` in place of the sender.
     pub(super) fn end_typing(&mut self, origin: &Origin, indicator: Indicator) {
         let Indicator { room, identity, payload, encoding } = indicator;
         let stop = UserBroadcast { event: "typing:stop".to_owned(), encoding, payload };

@@ -1,7 +1,7 @@
 //! A hub with clients around it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -38,28 +38,23 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
+        let defaults = HubSettings::default();
         let settings = HubSettings {
             channels_per_socket_max: 3,
             sockets_per_token_max: 0,
-            events_per_second_max: 0,
             payload_bytes_max: 100_000,
             org_payload_bytes_max: 2_000,
-            typing_timeout: Duration::from_secs(5),
             public_channels: true,
             presence: PresenceLimits {
-                grace: Duration::from_secs(5),
                 calls_max: 5,
-                calls_time: Duration::from_secs(30),
                 payload_bytes_max: 1_000,
                 room_bytes_max: 100_000,
                 bytes_max: 600_000,
+                ..defaults.presence
             },
-            window: WindowLimits {
-                age_max: Duration::from_secs(300),
-                bytes_max: 1 << 20,
-                organization_bytes_max: 1 << 20,
-            },
+            window: WindowLimits { bytes_max: 1 << 20, organization_bytes_max: 1 << 20, ..defaults.window },
             snapshot_bytes_max: 10_000,
+            ..defaults
         };
         let applied = Arc::new(watch::Sender::new(Lsn::INVALID));
         let (ready_tx, ready) = watch::channel(false);
@@ -142,12 +137,13 @@ impl World {
         );
     }
 
-    /// A broadcast over HTTP, with an empty payload.
+    /// A broadcast over HTTP.
     pub(super) fn publish(
         &mut self,
         credential: Credential,
         channel: &str,
         event: &str,
+        payload: &str,
     ) -> Result<(), Reason> {
         let (outcomes, mut told) = oneshot::channel();
         let publication = Publication {
@@ -157,7 +153,7 @@ impl World {
             broadcast: UserBroadcast {
                 event: event.to_owned(),
                 encoding: Encoding::Json,
-                payload: "{}".into(),
+                payload: payload.to_owned().into(),
             },
             id: None,
             is_granted: false,
