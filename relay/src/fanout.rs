@@ -27,7 +27,7 @@ mod window;
 
 pub use hub::Hub;
 pub use input::{ClientInput, HubChange, HubInput, Join, Publication, Publish};
-pub use outbox::{CloseReason, Outbox, OutboxLimits};
+pub use outbox::{Outbox, OutboxLimits};
 pub use roster::PresenceLimits;
 pub use rows::{RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
 pub use settings::HubSettings;

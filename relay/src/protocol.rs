@@ -6,6 +6,7 @@
 
 mod binary;
 mod broadcast;
+mod close;
 mod frame;
 mod incoming;
 mod join;
@@ -18,6 +19,7 @@ mod reference;
 mod vsn;
 
 pub use broadcast::{Broadcast, BroadcastPayload, EVENT_BYTES_MAX, Encoding, UserBroadcast};
+pub use close::CloseReason;
 pub use frame::{Account, Frame, Waiting};
 pub use incoming::{Incoming, Malformed, Payload, access_token};
 pub use join::JoinPayload;

@@ -23,9 +23,9 @@ use super::unfinished::{Claim, Unfinished};
 use super::wire::{ReadError, Wire};
 use super::{Handshake, Sockets};
 use crate::admission::{MessageRate, RateLimit};
-use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, SocketId, Stall};
+use crate::fanout::{ClientInput, HubInput, Join, Outbox, SocketId, Stall};
 use crate::metrics::Reason;
-use crate::protocol::{self, Incoming, JoinPayload, Payload, PresenceCall, Ref, access_token};
+use crate::protocol::{self, CloseReason, Incoming, JoinPayload, Payload, PresenceCall, Ref, access_token};
 use crate::route::{Topic, strip_wire_prefix};
 
 /// How long a closing socket may take to accept the close frame, and what waits before it without moving.
