@@ -153,7 +153,7 @@ fn read_folder(folder: &Path, module: &[String], files: &mut BTreeMap<Vec<String
         if ["tests", "testing"].contains(&name.as_str()) {
             continue;
         }
-        let child = [module, &[name.clone()]].concat();
+        let child = [module, std::slice::from_ref(&name)].concat();
         if path.is_dir() {
             read_folder(&path, &child, files);
         } else if !(module.is_empty() && ["lib", "main"].contains(&name.as_str())) {
