@@ -23,10 +23,9 @@ mod hub {
 
     use campfire_relay::auth::{Credential, Grants, Role};
     use campfire_relay::fanout::{
-        ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, SocketId, Unread,
-        WindowLimits,
+        ClientInput, Hub, HubChange, HubInput, HubMetrics, HubSettings, Join, Outbox, OutboxLimits, SocketId,
+        Unread, WindowLimits,
     };
-    use campfire_relay::metrics::Metrics;
     use campfire_relay::postgres::{Lsn, Timestamp, Xid};
     use campfire_relay::protocol::{JoinPayload, Meta, Ref, Vsn};
     use campfire_relay::route::{DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
@@ -59,7 +58,7 @@ mod hub {
         let (ready, _) = watch::channel(false);
         let (snapshots, _) = mpsc::channel(1);
         let mut hub =
-            Hub::new(settings, Metrics::default(), snapshots, Arc::new(watch::Sender::new(Lsn(0))), ready);
+            Hub::new(settings, HubMetrics::default(), snapshots, Arc::new(watch::Sender::new(Lsn(0))), ready);
         hub.apply(HubInput::Attached {
             loss: None,
             is_elsewhere: false,
@@ -74,7 +73,7 @@ mod hub {
             position: Position { timeline: 1, commit_lsn: Lsn(n * 16), change: 0 },
             xid: Xid(n as u32),
             committed_at: Timestamp::from_unix_millis(1_800_000_000_000 + n as i64),
-            meta: Meta::of_publication("id"),
+            meta: Meta::of_http("id"),
             routed: Routed {
                 events: vec![
                     event(Topic::channel_conversations(ORGANIZATION), None),

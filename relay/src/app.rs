@@ -17,17 +17,19 @@ use tracing::{Instrument, info, info_span, warn};
 
 pub use self::door::Door;
 use self::vital::{VitalTask, VitalTasks};
-use crate::admission::{AddressLimits, Addresses, Admission, Jwks, Policies, Rates};
+use crate::admission::{
+    AddressLimits, Addresses, Admission, Jwks, Policies, PolicyMetrics, Rates, RefusedTokens,
+};
 use crate::auth::ClaimPaths;
 use crate::cli::{self, Config};
 use crate::decode;
-use crate::fanout::{Hub, Unread};
-use crate::http::{self, Listener, Listeners, Lobby, LobbyLimits, Refusals, Shared, Strangers};
-use crate::ingest::{self, Ingest};
-use crate::metrics::Metrics;
+use crate::fanout::{Hub, HubMetrics, Unread};
+use crate::http::{self, HttpMetrics, Listener, Listeners, Lobby, LobbyLimits, Refusals, Shared, Strangers};
+use crate::ingest::{self, Ingest, IngestMetrics};
+use crate::metrics;
 use crate::postgres::Lsn;
-use crate::socket::{Sockets, Unfinished};
-use crate::sql::{Answering, RowsReader, Sessions};
+use crate::socket::{SocketMetrics, Sockets, Unfinished};
+use crate::sql::{Answering, RowsMetrics, RowsReader, Sessions};
 use crate::wal::WalConfig;
 
 /// Inputs that may wait for the hub from each side. Behind a full queue the sender waits: sessions stop reading
@@ -66,14 +68,15 @@ impl App {
         let listeners = config.listen.bind().await?;
 
         let stop = CancellationToken::new();
-        let metrics = Metrics::default();
+        let mut registry = metrics::registry();
+        let hub_metrics = HubMetrics::new(&mut registry);
         let (clients, client_inputs) = mpsc::channel(CLIENT_INPUTS);
         let (wal, wal_inputs) = mpsc::channel(WAL_INPUTS);
         let (ready_tx, ready) = watch::channel(false);
         let applied = Arc::new(watch::Sender::new(Lsn::INVALID));
         // The reader only sorts them, and does not wait: what is too much is its to refuse.
         let (snapshots, snapshot_requests) = mpsc::channel(CLIENT_INPUTS);
-        let hub = Hub::new(config.hub, metrics.clone(), snapshots, Arc::clone(&applied), ready_tx);
+        let hub = Hub::new(config.hub, hub_metrics.clone(), snapshots, Arc::clone(&applied), ready_tx);
         let (address_limits, lobby_limits) = within_open_files(config.addresses, config.lobby);
         // As many as those who use them may use at once.
         let sessions_max = config.policies.sessions + usize::from(config.rows.sessions);
@@ -83,7 +86,7 @@ impl App {
             answering: Answering {
                 sessions: Arc::clone(&sessions),
                 hub: clients.clone(),
-                metrics: metrics.clone(),
+                metrics: RowsMetrics::new(&mut registry),
                 settings: config.rows,
                 bytes_max: config.hub.snapshot_bytes_max,
                 applied: applied.subscribe(),
@@ -93,18 +96,20 @@ impl App {
         let (ingest_status, ingest_status_now) = watch::channel(ingest::Status::default());
         let admission = Arc::new(Admission {
             verifier,
-            policies: Policies::new(sessions, config.policies, metrics.clone()),
+            policies: Policies::new(sessions, config.policies, PolicyMetrics::new(&mut registry)),
             addresses: Addresses::default(),
             address_limits,
             rates: Rates::default(),
             message_rate: config.message_rate,
+            refused_tokens: RefusedTokens::new(config.refused_tokens),
         });
         let sockets = Arc::new(Sockets {
             hub: clients.clone(),
             settings: config.sockets,
             hub_settings: config.hub,
             admission: Arc::clone(&admission),
-            metrics: metrics.clone(),
+            metrics: SocketMetrics::new(&mut registry),
+            messages_dropped: hub_metrics.client_messages_dropped,
             unread: Unread::new(config.sockets.unread_bytes_max),
             // One is always allowed, however large.
             unfinished: Unfinished::new(
@@ -114,6 +119,8 @@ impl App {
             last_id: AtomicU64::new(0),
             stop: stop.clone(),
         });
+        let ingest_metrics = IngestMetrics::new(&mut registry);
+        let http_metrics = HttpMetrics::new(&mut registry);
         let shared = Arc::new(Shared {
             hub: clients,
             hub_settings: config.hub,
@@ -122,8 +129,9 @@ impl App {
             sockets,
             ready,
             ingest: ingest_status_now,
-            lobby: Lobby::new(lobby_limits, metrics.clone()),
-            metrics: metrics.clone(),
+            lobby: Lobby::new(lobby_limits, http_metrics.clone()),
+            metrics: http_metrics,
+            registry,
             refusals: Refusals::default(),
             strangers: Arc::new(Strangers::default()),
             stop: stop.clone(),
@@ -144,7 +152,7 @@ impl App {
             wal: wal_config,
             hub: wal,
             applied,
-            metrics,
+            metrics: ingest_metrics,
             claim_paths,
             status: ingest_status,
             stop: stop.clone(),
@@ -252,7 +260,7 @@ impl Running {
             connections.wait().await;
         };
         if tokio::time::timeout(grace, drained).await.is_err() {
-            let sockets = usize::try_from(shared.metrics.sockets.get()).unwrap_or_default();
+            let sockets = usize::try_from(shared.sockets.metrics.sockets.get()).unwrap_or_default();
             let (tasks, connections) = (shared.sockets.tasks.len(), shared.lobby.len());
             let others = [
                 (sockets, "sockets that take no more"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use self::shown::{Shown, shown};
-use crate::admission::{AddressLimits, KeySettings, MessageRate, PolicyLimits};
+use crate::admission::{AddressLimits, KeySettings, MessageRate, PolicyLimits, RefusedTokenRate};
 use crate::config::{Secret, units};
 use crate::fanout::HubSettings;
 use crate::http::{ListenSettings, LobbyLimits, ProxySettings};
@@ -87,6 +87,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub addresses: AddressLimits,
+
+    #[command(flatten)]
+    pub refused_tokens: RefusedTokenRate,
 
     #[command(flatten)]
     pub proxies: ProxySettings,

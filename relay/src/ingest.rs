@@ -10,6 +10,7 @@ mod history;
 mod inspection;
 mod keeper;
 mod keyring;
+mod metrics;
 mod routing;
 mod settings;
 mod streaming;
@@ -28,6 +29,7 @@ use self::catalog::Catalog;
 use self::history::{Arrival, History, KnownRoutes};
 use self::keeper::Keeper;
 use self::keyring::Keyring;
+pub use self::metrics::IngestMetrics;
 use self::routing::Routing;
 pub use self::settings::IngestSettings;
 use self::settings::Standby;
@@ -35,7 +37,6 @@ use self::streaming::Streaming;
 use self::translator::Translator;
 use crate::auth::ClaimPaths;
 use crate::fanout::HubInput;
-use crate::metrics::Metrics;
 use crate::postgres::{self, Lsn};
 use crate::route::{DatabaseTag, MessageKeys, Router};
 use crate::sql::{self, Control, SqlError};
@@ -62,7 +63,7 @@ pub struct Ingest {
     pub hub: mpsc::Sender<HubInput>,
     /// End LSN of what the hub has applied.
     pub applied: Arc<watch::Sender<Lsn>>,
-    pub metrics: Metrics,
+    pub metrics: IngestMetrics,
     /// Where tokens keep the organization and the conversation goes here, as each attach finds it.
     pub claim_paths: watch::Sender<ClaimPaths>,
     pub status: watch::Sender<Status>,

@@ -1,6 +1,7 @@
 //! Stage 5: WebSockets. One task a socket.
 
 mod message;
+mod metrics;
 mod session;
 mod settings;
 mod unfinished;
@@ -16,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info_span};
 
+pub use self::metrics::SocketMetrics;
 use self::session::Session;
 pub use self::settings::SocketSettings;
 pub use self::unfinished::Unfinished;
 use crate::admission::{Admission, Headers, Place};
 use crate::auth::Credential;
 use crate::fanout::{HubInput, HubSettings, SocketId, Unread};
-use crate::metrics::Metrics;
+use crate::metrics::ByReason;
 use crate::protocol::Vsn;
 
 /// All sockets, and what each of them may reach.
@@ -31,7 +33,9 @@ pub struct Sockets {
     pub settings: SocketSettings,
     pub hub_settings: HubSettings,
     pub admission: Arc<Admission>,
-    pub metrics: Metrics,
+    pub metrics: SocketMetrics,
+    /// Messages of clients dropped: the hub drops some, too.
+    pub messages_dropped: ByReason,
     /// Memory of all sockets: what they have yet to read, and what they have begun to say.
     pub unread: Arc<Unread>,
     pub unfinished: Arc<Unfinished>,

@@ -11,8 +11,7 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use campfire_relay::fanout::{Hub, HubChange, HubInput, HubSettings, WindowLimits};
-use campfire_relay::metrics::Metrics;
+use campfire_relay::fanout::{Hub, HubChange, HubInput, HubMetrics, HubSettings, WindowLimits};
 use campfire_relay::postgres::{Lsn, Timestamp, Xid};
 use campfire_relay::protocol::Meta;
 use campfire_relay::route::{DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
@@ -22,7 +21,7 @@ use uuid::Uuid;
 const WINDOW_BYTES: usize = 48 << 20;
 const CASE: &str = "CAMPFIRE_TEST_CASE";
 
-fn hub(metrics: Metrics) -> Hub {
+fn hub(metrics: HubMetrics) -> Hub {
     let defaults = HubSettings::default();
     let window =
         WindowLimits { bytes_max: WINDOW_BYTES, organization_bytes_max: WINDOW_BYTES, ..defaults.window };
@@ -123,7 +122,7 @@ fn resident_bytes() -> f64 {
 
 /// Fills the window, goes on for as long again, and prints what it takes by the process's own account, and by its own.
 fn measure(case: &Case) {
-    let metrics = Metrics::default();
+    let metrics = HubMetrics::default();
     let mut hub = hub(metrics.clone());
     let before = resident_bytes();
     let mut next = 1;

@@ -8,6 +8,7 @@
 mod denials;
 mod failure;
 mod headers;
+mod metrics;
 mod probe;
 mod question;
 
@@ -24,10 +25,10 @@ use self::denials::Denials;
 use self::failure::Complaints;
 pub use self::failure::{Cause, PolicyError};
 pub use self::headers::{HEADERS_BYTES_MAX, Headers};
+pub use self::metrics::PolicyMetrics;
 use self::question::{Key, Question};
 use crate::auth::{Account, Credential, Grants, Payer, TokenError};
 use crate::config::units;
-use crate::metrics::Metrics;
 use crate::postgres::Purpose;
 use crate::protocol::Reason;
 use crate::sql::{Sessions, TurnLimits, Turns};
@@ -67,7 +68,7 @@ pub struct PolicyLimits {
 pub struct Policies {
     sessions: Arc<Sessions>,
     limits: PolicyLimits,
-    metrics: Metrics,
+    metrics: PolicyMetrics,
     turns: Arc<Turns<Key>>,
     asking: Mutex<Asking>,
     denials: Mutex<Denials>,
@@ -85,7 +86,7 @@ struct Inquiry {
 }
 
 impl Policies {
-    pub fn new(sessions: Arc<Sessions>, limits: PolicyLimits, metrics: Metrics) -> Arc<Self> {
+    pub fn new(sessions: Arc<Sessions>, limits: PolicyLimits, metrics: PolicyMetrics) -> Arc<Self> {
         Arc::new(Self {
             sessions,
             limits,

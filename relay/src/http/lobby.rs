@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::metrics::HttpMetrics;
 use crate::admission::Origin;
 use crate::config::units;
-use crate::metrics::Metrics;
 
 /// Bounds on connections before the upgrade.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -63,7 +63,7 @@ pub(super) enum Awaited {
 /// All such connections.
 pub(crate) struct Lobby {
     limits: LobbyLimits,
-    metrics: Metrics,
+    metrics: HttpMetrics,
     seats: Mutex<Seats>,
     freed: Notify,
 }
@@ -101,7 +101,7 @@ pub(super) struct Phase {
 }
 
 impl Lobby {
-    pub(crate) fn new(limits: LobbyLimits, metrics: Metrics) -> Arc<Self> {
+    pub(crate) fn new(limits: LobbyLimits, metrics: HttpMetrics) -> Arc<Self> {
         // One is always allowed, however large.
         let limits =
             LobbyLimits { bodies_bytes_max: limits.bodies_bytes_max.max(limits.body_bytes_max), ..limits };
@@ -238,7 +238,7 @@ impl Seat {
     #[cfg(test)]
     pub(super) fn for_tests() -> Arc<Self> {
         let limits = tests::limits(1, 0);
-        let lobby = Lobby::new(limits, Metrics::default());
+        let lobby = Lobby::new(limits, HttpMetrics::default());
         lobby.seat(&mut lobby.lock(), Origin::Local)
     }
 }
@@ -303,7 +303,7 @@ mod tests {
     }
 
     fn lobby(connections_max: usize, connections_per_origin_max: usize) -> Arc<Lobby> {
-        Lobby::new(limits(connections_max, connections_per_origin_max), Metrics::default())
+        Lobby::new(limits(connections_max, connections_per_origin_max), HttpMetrics::default())
     }
 
     fn enter(lobby: &Arc<Lobby>, host: u8) -> Option<Arc<Seat>> {

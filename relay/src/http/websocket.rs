@@ -34,7 +34,7 @@ pub(super) async fn upgrade(
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let key = header("x-api-key").or(query.get("apikey").map(String::as_str));
-    let credential = match shared.admission.verifier.connect(key).await {
+    let credential = match shared.admission.connect(origin, key).await {
         Ok(credential) => credential,
         Err(error) => return refuse(error.status(), error.label(), &error.to_string()),
     };

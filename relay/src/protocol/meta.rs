@@ -36,7 +36,7 @@ impl Meta {
     }
 
     /// Of what came over HTTP with an id.
-    pub fn of_publication(id: &str) -> Self {
+    pub fn of_http(id: &str) -> Self {
         Self::written(format!(r#"{{"id":{}}}"#, json::quoted(id)))
     }
 
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn what_has_no_place_in_the_wal_has_no_position() {
         check(&Meta::of_row(), r#"{"replayed":true,"snapshot":true}"#);
-        check(&Meta::of_publication("a\"1"), r#"{"id":"a\"1"}"#);
+        check(&Meta::of_http("a\"1"), r#"{"id":"a\"1"}"#);
         check(&Meta::of_sender("service", None), r#"{"sender":{"type":"service","id":null}}"#);
     }
 }

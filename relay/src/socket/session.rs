@@ -24,7 +24,6 @@ use super::wire::{ReadError, Wire};
 use super::{Handshake, Sockets};
 use crate::admission::{MessageRate, RateLimit};
 use crate::fanout::{ClientInput, HubInput, Join, Outbox, SocketId, Stall};
-use crate::metrics::Reason;
 use crate::protocol::{self, CloseReason, Incoming, JoinPayload, Payload, PresenceCall, Ref, access_token};
 use crate::route::{Topic, strip_wire_prefix};
 
@@ -111,7 +110,7 @@ impl Session {
                 reason.label()
             }
         };
-        self.sockets.metrics.sockets_closed.get_or_create(&Reason { reason }).inc();
+        self.sockets.metrics.sockets_closed.count(reason);
         debug!(reason, "socket closed");
     }
 
@@ -302,7 +301,7 @@ impl Session {
                 ClientInput::Presence { wire_topic, reference, call, within_rate }
             }
             _ if !within_rate => {
-                self.sockets.metrics.drop_message("over_rate");
+                self.sockets.messages_dropped.count("over_rate");
                 return None;
             }
             _ => ClientInput::Other { wire_topic, reference },
@@ -393,7 +392,7 @@ impl Session {
             }
             Err(error) => {
                 trace!(%error, "malformed frame dropped");
-                self.sockets.metrics.drop_message("malformed");
+                self.sockets.messages_dropped.count("malformed");
                 None
             }
         }

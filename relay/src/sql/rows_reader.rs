@@ -18,8 +18,8 @@ use super::rows::{RowsError, RowsQuery, read_latest, read_sent};
 use super::sessions::Sessions;
 use super::turns::{Full, Place, TurnLimits, Turns};
 use crate::config::units;
-use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows, SocketId};
-use crate::metrics::Metrics;
+use crate::fanout::{HubInput, RowsFailure, RowsRead, RowsRequest, RowsWanted, SocketId};
+use crate::metrics::{Registry, Seconds};
 use crate::postgres::{Lsn, Purpose};
 use crate::route::Topic;
 use crate::wal;
@@ -44,9 +44,28 @@ pub struct RowsSettings {
     pub timeout: Duration,
 }
 
+/// What reading rows takes.
+#[derive(Clone, Debug, Default)]
+pub struct RowsMetrics {
+    snapshot_seconds: Seconds,
+}
+
+impl RowsMetrics {
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let Self { snapshot_seconds } = &metrics;
+        registry.register(
+            "snapshot_seconds",
+            "From a join to the rows of its snapshot",
+            snapshot_seconds.0.clone(),
+        );
+        metrics
+    }
+}
+
 /// The task that answers requests for snapshots.
 pub struct RowsReader {
-    pub requests: mpsc::Receiver<SnapshotRequest>,
+    pub requests: mpsc::Receiver<RowsRequest>,
     pub answering: Answering,
     pub stop: CancellationToken,
 }
@@ -56,7 +75,7 @@ pub struct RowsReader {
 pub struct Answering {
     pub sessions: Arc<Sessions>,
     pub hub: mpsc::Sender<HubInput>,
-    pub metrics: Metrics,
+    pub metrics: RowsMetrics,
     pub settings: RowsSettings,
     /// Memory for the rows of all snapshots that sockets have yet to read.
     pub bytes_max: usize,
@@ -93,12 +112,12 @@ impl RowsReader {
 
 impl Answering {
     /// Answers one request, unless it is taken back before it has its turn.
-    async fn answer(&self, request: SnapshotRequest, place: Result<Place<Asker>, Full>) {
+    async fn answer(&self, request: RowsRequest, place: Result<Place<Asker>, Full>) {
         let left = || self.settings.timeout.saturating_sub(request.requested_at.elapsed());
         let turn = async {
             match tokio::time::timeout(left(), place?.turn()).await {
                 Ok(turn) => Ok(turn?),
-                Err(_) => Err(SnapshotFailure::Timeout),
+                Err(_) => Err(RowsFailure::Timeout),
             }
         };
         let turn = tokio::select! {
@@ -109,28 +128,28 @@ impl Answering {
         let outcome = match turn {
             Ok(_turn) => match tokio::time::timeout(left(), self.read(&request, left())).await {
                 Ok(outcome) => outcome.map_err(|error| failure(&error)),
-                Err(_) => Err(SnapshotFailure::Timeout),
+                Err(_) => Err(RowsFailure::Timeout),
             },
             Err(failure) => Err(failure),
         };
-        if outcome.as_ref().err() != Some(&SnapshotFailure::Busy) {
+        if outcome.as_ref().err() != Some(&RowsFailure::Busy) {
             self.metrics.snapshot_seconds.0.observe(request.requested_at.elapsed().as_secs_f64());
         }
         if !request.cancelled.is_cancelled() {
-            let SnapshotRequest { socket, ticket, .. } = request;
-            self.hub.send(HubInput::Snapshot { socket, ticket, outcome }).await.ok();
+            let RowsRequest { socket, ticket, .. } = request;
+            self.hub.send(HubInput::Rows { socket, ticket, outcome }).await.ok();
         }
     }
 
     /// A session is good for the next one only if nothing went wrong with it.
-    async fn read(&self, request: &SnapshotRequest, left: Duration) -> Result<SnapshotRows, RowsError> {
+    async fn read(&self, request: &RowsRequest, left: Duration) -> Result<RowsRead, RowsError> {
         let began = Instant::now();
         let session = self.sessions.take(Purpose::Rows).await.map_err(SqlError::from)?;
         let bytes_max = self.bytes_max / SHARE_OF_BYTES;
         let timeout = left.saturating_sub(began.elapsed());
         let rows = match request.wanted {
             RowsWanted::Latest { rows_max } => {
-                let SnapshotRequest { topic, credential, .. } = request;
+                let RowsRequest { topic, credential, .. } = request;
                 let query = RowsQuery { topic, rows_max, credential, bytes_max, timeout };
                 read_latest(&session, query).await?
             }
@@ -158,23 +177,23 @@ impl Answering {
     }
 }
 
-impl From<Full> for SnapshotFailure {
+impl From<Full> for RowsFailure {
     fn from(_: Full) -> Self {
         Self::Busy
     }
 }
 
-fn failure(error: &RowsError) -> SnapshotFailure {
+fn failure(error: &RowsError) -> RowsFailure {
     match error {
-        RowsError::TooLarge => SnapshotFailure::TooLarge,
-        RowsError::Timeout => SnapshotFailure::Timeout,
+        RowsError::TooLarge => RowsFailure::TooLarge,
+        RowsError::Timeout => RowsFailure::Timeout,
         RowsError::Sql(error @ (SqlError::Privilege(_) | SqlError::ExtensionMissing)) => {
             warn!(%error, "a snapshot is refused by the database");
-            SnapshotFailure::Query
+            RowsFailure::Query
         }
         RowsError::Sql(error) => {
             debug!(%error, "a snapshot could not be read");
-            SnapshotFailure::Query
+            RowsFailure::Query
         }
     }
 }

@@ -162,6 +162,23 @@ fn paths_in_documents_exist() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+/// The same of types and their members: `History::handed`.
+#[test]
+fn names_of_code_in_the_architecture_exist() {
+    let root = root();
+    let code: String = files_of(&root.join("relay/src"), &["rs"])
+        .iter()
+        .map(|file| fs::read_to_string(file).expect("a source file"))
+        .collect();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let known: HashSet<&str> = code.split(|c| !is_name(c)).collect();
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("the architecture");
+    let words = prose(&text).flat_map(|line| line.split('`').skip(1).step_by(2));
+    let names = words.filter(|word| word.contains("::") && word.replace("::", "").chars().all(is_name));
+    let unknown: Vec<_> = names.filter(|word| !word.split("::").all(|part| known.contains(part))).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
 #[test]
 fn anchors_are_those_of_github() {
     let text = "# The relay\n## Private channels outside `org:`\n```sh\n# no heading\n```\n## Keys, old & new\n## Keys, old & new\n";

@@ -17,7 +17,7 @@ use crate::fanout::room::{Gate, Group, Hears, Member, RoomKey};
 use crate::fanout::roster::Difference;
 use crate::fanout::socket_id::SocketId;
 use crate::postgres::Xid;
-use crate::protocol::{Broadcast, Envelope, Frame, Reason, Ref, encode_broadcast, unmatched_topic};
+use crate::protocol::{Broadcast, Envelope, Frame, Reason, Ref, encode_broadcast};
 use crate::route::Position;
 
 /// What is delivered to a room.
@@ -266,26 +266,12 @@ impl Hub {
         match oldest.min_by_key(|(after, ..)| *after) {
             Some((_, index, queue)) => {
                 queue.remove(index);
-                self.metrics.drop_message("lagging");
+                self.metrics.client_messages_dropped.count("lagging");
             }
             None => {
                 outbox.overflow();
                 self.disconnect(id);
             }
         }
-    }
-
-    /// The channel that a push names; without one the push is answered with an error.
-    pub(super) fn channel_or_reply(
-        &mut self,
-        id: SocketId,
-        wire_topic: &str,
-        reference: &Ref,
-    ) -> Option<&Channel> {
-        if self.channel(id, wire_topic).is_none() {
-            let vsn = self.sockets.get(&id)?.vsn;
-            self.push(id, unmatched_topic(vsn, wire_topic, reference));
-        }
-        self.channel(id, wire_topic)
     }
 }

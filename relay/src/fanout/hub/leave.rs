@@ -43,7 +43,7 @@ impl Hub {
         let Some(socket) = self.sockets.get(&id) else { return };
         let envelope = Envelope { vsn: socket.vsn, topic: wire_topic, join_ref: &channel.join_ref };
         if let Stage::Pending(pending) = &channel.stage {
-            self.metrics.refuse_join(reason.label());
+            self.metrics.joins_refused.count(reason.label());
             return self.push(id, envelope.reply_error(&pending.reference, reason));
         }
         self.push(id, envelope.system(SystemStatus::Error, &reason.message()));

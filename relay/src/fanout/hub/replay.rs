@@ -14,7 +14,7 @@ use crate::fanout::room::Gate;
 use crate::fanout::shared_frames::SharedFrames;
 use crate::fanout::socket_id::SocketId;
 use crate::fanout::window::{Kept, Window};
-use crate::metrics;
+use crate::metrics::Completeness;
 use crate::protocol::{
     Broadcast, BroadcastPayload, Envelope, Frame, Meta, Ref, Vsn, encode_broadcast, heartbeat_reply,
 };
@@ -25,7 +25,7 @@ pub(super) const OVERTAKEN: &str = "events are missing before this point; fetch 
 impl Hub {
     /// Sends what the window holds, as far as there is room; the rest follows as the socket drains.
     pub(super) fn begin_replay(&mut self, id: SocketId, wire_topic: &str, complete: bool) {
-        self.metrics.replays.get_or_create(&metrics::Completeness { complete }).inc();
+        self.metrics.replays.get_or_create(&Completeness { complete }).inc();
         if !complete
             && let Some(socket) = self.sockets.get(&id)
             && let Some(channel) = socket.find(wire_topic)

@@ -46,7 +46,7 @@ impl Hub {
                 self.metrics.client_messages.inc();
                 self.send(&room, Admitted { origin, identity: *identity, broadcast, meta: None, echo });
             }
-            Err(reason) => self.metrics.drop_message(reason.label()),
+            Err(reason) => self.metrics.client_messages_dropped.count(reason.label()),
         }
         // Unlike the reference, which leaves a client that may not send to wait for its time-out.
         // Looked up again: delivering may have ended the sender's own socket.

@@ -9,10 +9,9 @@ use uuid::Uuid;
 
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Grants, Keys, TokenError};
 use crate::fanout::{
-    ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
-    Publication, Publish, SnapshotRequest, SocketId, Unread, WindowLimits,
+    ClientInput, HttpBroadcast, HttpBroadcasts, Hub, HubChange, HubInput, HubMetrics, HubSettings, Join,
+    Outbox, OutboxLimits, PresenceLimits, RowsRequest, SocketId, Unread, WindowLimits,
 };
-use crate::metrics::Metrics;
 use crate::postgres::{Lsn, Timestamp, Xid};
 use crate::protocol::{
     Encoding, Frame, Incoming, JoinPayload, Meta, Reason, Ref, UserBroadcast, Vsn, Waiting,
@@ -32,7 +31,7 @@ pub(super) struct World {
     pub(super) applied: Arc<watch::Sender<Lsn>>,
     pub(super) ready: watch::Receiver<bool>,
     /// What the hub asked of the database.
-    pub(super) requests: mpsc::Receiver<SnapshotRequest>,
+    pub(super) requests: mpsc::Receiver<RowsRequest>,
     pub(super) lsn: u64,
 }
 
@@ -59,7 +58,7 @@ impl World {
         let applied = Arc::new(watch::Sender::new(Lsn::INVALID));
         let (ready_tx, ready) = watch::channel(false);
         let (snapshots, requests) = mpsc::channel(2);
-        let mut hub = Hub::new(settings, Metrics::default(), snapshots, Arc::clone(&applied), ready_tx);
+        let mut hub = Hub::new(settings, HubMetrics::default(), snapshots, Arc::clone(&applied), ready_tx);
         hub.apply(attached(vec![(ORG, USER, true)]));
         let unread = Unread::new(usize::MAX);
         Self { hub, outboxes: Vec::new(), unread, applied, ready, requests, lsn: 0 }
@@ -146,7 +145,7 @@ impl World {
         payload: &str,
     ) -> Result<(), Reason> {
         let (outcomes, mut told) = oneshot::channel();
-        let publication = Publication {
+        let broadcast = HttpBroadcast {
             topic: Topic::parse(channel).unwrap(),
             also: None,
             private: false,
@@ -158,7 +157,11 @@ impl World {
             id: None,
             is_granted: false,
         };
-        self.hub.apply(HubInput::Publish(Publish { credential, publications: vec![publication], outcomes }));
+        self.hub.apply(HubInput::Publish(HttpBroadcasts {
+            credential,
+            broadcasts: vec![broadcast],
+            outcomes,
+        }));
         told.try_recv().unwrap().remove(0)
     }
 
@@ -198,7 +201,7 @@ impl World {
     ) {
         let row = events.iter().find_map(|event| event.message).map(|message| message.id.to_string());
         let id = row.unwrap_or_else(|| format!("{:x}", position.commit_lsn.0));
-        let meta = Meta::of_publication(&id);
+        let meta = Meta::of_http(&id);
         let routed = Routed { events, control, ..Routed::default() };
         let committed_at = Timestamp::from_unix_millis(1_000 * position.commit_lsn.0 as i64);
         let changes = vec![HubChange { position, xid, committed_at, meta, routed }];
