@@ -117,11 +117,6 @@ impl Envelope<'_> {
         self.message(self.join_ref, self.join_ref, "phx_close", &["{}"])
     }
 
-    /// Breaks the channel: clients rejoin after a second. The refs are as those of [`Envelope::close`].
-    pub fn error(&self) -> Frame {
-        self.message(self.join_ref, self.join_ref, "phx_error", &[r#"{"reason":"channel_crash"}"#])
-    }
-
     /// Everybody who is present, once a join, as a JSON object of key to metas.
     pub fn presence_state(&self, state: &str) -> Frame {
         self.message(self.join_ref, &Ref::Null, "presence_state", &[state])
@@ -256,11 +251,6 @@ mod tests {
             |channel| channel.close(),
             r#"{"topic":"realtime:room:7","event":"phx_close","payload":{},"ref":"4"}"#,
             r#"["4","4","realtime:room:7","phx_close",{}]"#,
-        );
-        check(
-            |channel| channel.error(),
-            r#"{"topic":"realtime:room:7","event":"phx_error","payload":{"reason":"channel_crash"},"ref":"4"}"#,
-            r#"["4","4","realtime:room:7","phx_error",{"reason":"channel_crash"}]"#,
         );
     }
 
