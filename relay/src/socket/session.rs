@@ -26,7 +26,8 @@ use super::message::{Broken, Message};
 use super::wire::{ReadError, Wire};
 use super::{Handshake, Sockets};
 use crate::admission::{MessageRate, RateLimit};
-use crate::fanout::{ClientInput, CloseReason, HubInput, Outbox, SocketId, Stall};
+use crate::fanout::{ClientInput, HubInput, Outbox, SocketId, Stall};
+use crate::protocol::CloseReason;
 
 /// How long a closing socket may take to accept the close frame, and what waits before it without moving.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

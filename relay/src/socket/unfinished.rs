@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::fanout::{CloseReason, Outbox, SocketId};
+use crate::fanout::{Outbox, SocketId};
+use crate::protocol::CloseReason;
 
 /// All messages that are not whole, or that wait for the hub.
 #[derive(Debug)]
