@@ -79,7 +79,7 @@ impl App {
         let hub = Hub::new(config.hub, hub_metrics.clone(), snapshots, Arc::clone(&applied), ready_tx);
         let (address_limits, lobby_limits) = within_open_files(config.addresses, config.lobby);
         // As many as those who use them may use at once.
-        let sessions_max = config.policies.sessions + usize::from(config.rows.sessions);
+        let sessions_max = config.policies.sessions.saturating_add(config.rows.sessions.into());
         let sessions = Sessions::new(database.clone(), sessions_max);
         let rows_reader = RowsReader {
             requests: snapshot_requests,

@@ -28,8 +28,8 @@ use crate::protocol::json::{is_null, members, string};
 use crate::protocol::{EVENT_BYTES_MAX, Encoding, Reason, UserBroadcast, is_relayable};
 use crate::route::{OPTIONAL_PREFIX, Topic, WIRE_PREFIX};
 
-/// Who asks, and how much more he may.
-struct Caller {
+/// The client that publishes.
+struct Publisher {
     credential: Credential,
     /// As policies see them.
     headers: Headers,
@@ -76,22 +76,22 @@ impl Refusal {
 pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let answer = async {
         let (head, body) = request.into_parts();
-        let caller = authenticate(&shared, &head).await?;
+        let publisher = authenticate(&shared, &head).await?;
         let body = read(&shared, &head, body).await?;
         let broadcasts = parse_batch(&shared, &body)?;
         let count = u32::try_from(broadcasts.len()).unwrap_or(u32::MAX);
         let burst = shared.admission.message_rate.burst;
-        if count > burst && caller.credential.role() != Role::ServiceRole && is_limited(&shared) {
+        if count > burst && publisher.credential.role() != Role::ServiceRole && is_limited(&shared) {
             let text = "Too many messages to broadcast, please reduce the batch size";
             return Err(Refusal::message(StatusCode::TOO_MANY_REQUESTS, text));
         }
-        let rates = admit(&shared, &caller, count)?;
+        let rates = admit(&shared, &publisher, count)?;
         let mut broadcasts = broadcasts;
         // Asked once for a request and topic.
         let mut known = HashMap::new();
         let mut are_denials = true;
         for broadcast in broadcasts.iter_mut().filter(|broadcast| is_policed(broadcast)) {
-            match ask_policies(&shared, &caller, broadcast, &mut known).await {
+            match ask_policies(&shared, &publisher, broadcast, &mut known).await {
                 Ok(()) => {}
                 Err(PolicyError::NotInstalled) => are_denials = false,
                 Err(error) => return Err(unanswered(error)),
@@ -99,7 +99,7 @@ pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -
         }
         let topics: Vec<_> =
             broadcasts.iter().map(|broadcast| (broadcast.topic.clone(), is_policed(broadcast))).collect();
-        let outcomes = publish(&shared, caller.credential, broadcasts).await?;
+        let outcomes = publish(&shared, publisher.credential, broadcasts).await?;
         let mut dropped = Vec::new();
         let mut first = None;
         for (index, (outcome, (topic, is_policed))) in outcomes.into_iter().zip(&topics).enumerate() {
@@ -131,7 +131,7 @@ pub(super) async fn single(
 ) -> Response {
     let answer = async {
         let (head, body) = request.into_parts();
-        let caller = authenticate(&shared, &head).await?;
+        let publisher = authenticate(&shared, &head).await?;
         let encoding = encoding(&head.headers)?;
         let body = read(&shared, &head, body).await?;
         let (encoding, payload) = match encoding {
@@ -151,12 +151,12 @@ pub(super) async fn single(
         let private = query.iter().any(|(name, value)| name == "private" && value == "true");
         let broadcast = UserBroadcast { event, encoding, payload };
         let mut broadcast = HttpBroadcast { topic, also, private, broadcast, id: None, is_granted: false };
-        let rates = admit(&shared, &caller, 1)?;
+        let rates = admit(&shared, &publisher, 1)?;
         if is_policed(&broadcast) {
-            let asked = ask_policies(&shared, &caller, &mut broadcast, &mut HashMap::new()).await;
+            let asked = ask_policies(&shared, &publisher, &mut broadcast, &mut HashMap::new()).await;
             asked.map_err(unanswered)?;
         }
-        for outcome in publish(&shared, caller.credential, vec![broadcast]).await? {
+        for outcome in publish(&shared, publisher.credential, vec![broadcast]).await? {
             outcome.map_err(refusal)?;
         }
         Ok((StatusCode::ACCEPTED, rates).into_response())
@@ -179,13 +179,13 @@ fn is_policed(broadcast: &HttpBroadcast) -> bool {
 /// meant.
 async fn ask_policies(
     shared: &Shared,
-    caller: &Caller,
+    publisher: &Publisher,
     broadcast: &mut HttpBroadcast,
     known: &mut HashMap<Topic, bool>,
 ) -> Result<(), PolicyError> {
-    broadcast.is_granted = is_granted(shared, caller, &broadcast.topic, known).await?;
+    broadcast.is_granted = is_granted(shared, publisher, &broadcast.topic, known).await?;
     let Some(also) = broadcast.also.take() else { return Ok(()) };
-    if is_granted(shared, caller, &also, known).await.unwrap_or_default() {
+    if is_granted(shared, publisher, &also, known).await.unwrap_or_default() {
         if broadcast.is_granted {
             broadcast.also = Some(also);
         } else {
@@ -198,14 +198,14 @@ async fn ask_policies(
 /// Whether policies allow to send to a private channel outside `org:`.
 async fn is_granted(
     shared: &Shared,
-    caller: &Caller,
+    publisher: &Publisher,
     topic: &Topic,
     known: &mut HashMap<Topic, bool>,
 ) -> Result<bool, PolicyError> {
     if let Some(is_granted) = known.get(topic) {
         return Ok(*is_granted);
     }
-    let Caller { credential, headers, origin } = caller;
+    let Publisher { credential, headers, origin } = publisher;
     let findings =
         shared.admission.policies.ask(&topic.to_string(), credential, headers, origin.address()).await?;
     if let Some(cause) = findings.write_failed {
@@ -245,7 +245,7 @@ fn refusal(reason: Reason) -> Refusal {
 
 /// By `Authorization: Bearer`, else by `apikey`. supabase-js sends the API key as a bearer too where nobody has
 /// logged in.
-async fn authenticate(shared: &Shared, head: &Parts) -> Result<Caller, Refusal> {
+async fn authenticate(shared: &Shared, head: &Parts) -> Result<Publisher, Refusal> {
     if !*shared.ready.borrow() {
         let text = "The relay is not caught up with Postgres yet";
         return Err(Refusal::message(StatusCode::SERVICE_UNAVAILABLE, text));
@@ -268,7 +268,7 @@ async fn authenticate(shared: &Shared, head: &Parts) -> Result<Caller, Refusal> 
         match shared.admission.connect(origin, Some(candidate)).await {
             Ok(credential) => {
                 let headers = Headers::of(&head.headers, |_| true);
-                return Ok(Caller { credential, headers, origin });
+                return Ok(Publisher { credential, headers, origin });
             }
             Err(error @ ConnectError::TooManyRefused) => {
                 return Err(Refusal::message(error.status(), &error.to_string()));
@@ -344,8 +344,8 @@ fn is_limited(shared: &Shared) -> bool {
 
 type RateHeaders = [(&'static str, String); 3];
 
-/// Charges the caller. The application's own servers are not limited.
-fn admit(shared: &Shared, caller: &Caller, messages: u32) -> Result<RateHeaders, Refusal> {
+/// Charges the publisher. The application's own servers are not limited.
+fn admit(shared: &Shared, publisher: &Publisher, messages: u32) -> Result<RateHeaders, Refusal> {
     let MessageRate { per_second, burst } = shared.admission.message_rate;
     let headers = |remaining: u32| {
         [
@@ -354,12 +354,13 @@ fn admit(shared: &Shared, caller: &Caller, messages: u32) -> Result<RateHeaders,
             ("x-rate-limit-remaining", remaining.to_string()),
         ]
     };
-    if caller.credential.role() == Role::ServiceRole || !is_limited(shared) {
+    if publisher.credential.role() == Role::ServiceRole || !is_limited(shared) {
         return Ok(headers(burst));
     }
     let now = Instant::now();
     let fresh = || RateLimit::new(per_second, burst, now);
-    let allowance = shared.admission.rates.admit(&caller.credential, caller.origin, fresh, messages, now);
+    let allowance =
+        shared.admission.rates.admit(&publisher.credential, publisher.origin, fresh, messages, now);
     if !allowance.is_admitted {
         return Err(over_rate(shared));
     }

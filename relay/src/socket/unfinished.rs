@@ -1,7 +1,7 @@
 //! Memory that messages of clients take until they are whole and the hub has taken them, over all sockets.
 //!
 //! Anybody can begin a large message and never end it. If all of them together take too much, the socket that has been
-//! waited for longest is closed: who sends a message in one go is not in the way.
+//! waited for longest is closed: a client that sends a message in one go is not affected.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
