@@ -20,14 +20,12 @@ fuzz_target!(|text: &str| {
 mod hub {
     use std::cell::RefCell;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use campfire_relay::auth::{Credential, Grants, Role};
     use campfire_relay::fanout::{
-        ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
-        SocketId, Unread, WindowLimits,
+        ClientInput, Hub, HubChange, HubInput, HubMetrics, HubSettings, Join, Outbox, OutboxLimits, SocketId, Unread,
+        WindowLimits,
     };
-    use campfire_relay::metrics::Metrics;
     use campfire_relay::protocol::{JoinPayload, Ref, Vsn};
     use campfire_relay::route::{DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
     use campfire_relay::postgres::{Lsn, Timestamp, Xid};
@@ -48,33 +46,19 @@ mod hub {
     }
 
     fn with_history() -> Hub {
+        let defaults = HubSettings::default();
+        let window = WindowLimits { bytes_max: BIG, organization_bytes_max: BIG, ..defaults.window };
         let settings = HubSettings {
-            channels_per_socket_max: 100,
-            sockets_per_token_max: 0,
-            events_per_second_max: 0,
             payload_bytes_max: BIG,
             org_payload_bytes_max: BIG,
-            typing_timeout: Duration::from_secs(5),
-            public_channels: false,
-            presence: PresenceLimits {
-                grace: Duration::from_secs(5),
-                calls_max: 20,
-                calls_time: Duration::from_secs(30),
-                payload_bytes_max: BIG,
-                room_bytes_max: BIG,
-                bytes_max: BIG,
-            },
             snapshot_bytes_max: BIG,
-            window: WindowLimits {
-                age_max: Duration::from_secs(300),
-                bytes_max: BIG,
-                organization_bytes_max: BIG,
-            },
+            window,
+            ..defaults
         };
         let (ready, _) = watch::channel(false);
         let (snapshots, _) = mpsc::channel(1);
         let mut hub =
-            Hub::new(settings, Metrics::default(), snapshots, Arc::new(watch::Sender::new(Lsn(0))), ready);
+            Hub::new(settings, HubMetrics::default(), snapshots, Arc::new(watch::Sender::new(Lsn(0))), ready);
         hub.apply(HubInput::Attached {
             loss: None,
             is_elsewhere: false,

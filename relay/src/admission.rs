@@ -3,22 +3,34 @@
 //! Decides nothing about `org:*`: that is the hub's, by the claims that were verified here.
 
 mod addresses;
+mod buckets;
 mod jwks;
+mod key_settings;
 mod keys;
 mod origin;
 mod policies;
 mod rate_limit;
 mod rates;
+mod refused_tokens;
 
 use std::sync::Arc;
+use std::time::Instant;
 
+pub use self::addresses::AddressLimits;
 pub(crate) use self::addresses::{Addresses, Full, Place};
 pub use self::jwks::{Jwks, JwksError, JwksSource};
+pub use self::key_settings::KeySettings;
 pub use self::keys::Verifier;
 pub(crate) use self::origin::Origin;
-pub use self::policies::{Cause, Findings, HEADERS_BYTES_MAX, Headers, Policies, PolicyError, PolicyLimits};
+pub use self::policies::{
+    Cause, Findings, HEADERS_BYTES_MAX, Headers, Policies, PolicyError, PolicyLimits, PolicyMetrics,
+};
 pub(crate) use self::rate_limit::RateLimit;
+pub use self::rates::MessageRate;
 pub(crate) use self::rates::Rates;
+pub use self::refused_tokens::RefusedTokenRate;
+pub(crate) use self::refused_tokens::RefusedTokens;
+use crate::auth::{ConnectError, Credential};
 
 /// All that admits sockets, requests and their messages.
 pub struct Admission {
@@ -26,5 +38,27 @@ pub struct Admission {
     /// Decide about private channels outside `org:`.
     pub policies: Arc<Policies>,
     pub(crate) addresses: Addresses,
+    pub address_limits: AddressLimits,
     pub(crate) rates: Rates,
+    pub message_rate: MessageRate,
+    pub(crate) refused_tokens: RefusedTokens,
+}
+
+impl Admission {
+    /// The credential of a socket or request with this key, which is not verified if too many from there were refused.
+    pub(crate) async fn connect(
+        &self,
+        origin: Origin,
+        key: Option<&str>,
+    ) -> Result<Credential, ConnectError> {
+        let token = key.filter(|key| !key.is_empty() && !self.verifier.is_api_key(key));
+        if token.is_some_and(|token| !self.refused_tokens.may_be_verified(origin, token, Instant::now())) {
+            return Err(ConnectError::TooManyRefused);
+        }
+        let connected = self.verifier.connect(key).await;
+        if let Some(token) = token {
+            self.refused_tokens.note(origin, token, connected.is_ok(), Instant::now());
+        }
+        connected
+    }
 }

@@ -3,8 +3,10 @@
 mod broadcast;
 mod cors;
 mod forwarded;
+mod listen_address;
 mod listener;
 mod lobby;
+mod metrics;
 mod opening;
 mod peer;
 mod refusals;
@@ -24,29 +26,31 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use self::forwarded::ForwardedHeader;
-pub use self::listener::Listener;
+pub use self::forwarded::{ForwardedHeader, ProxySettings};
+pub(crate) use self::listener::Listeners;
+pub use self::listener::{ListenSettings, Listener};
 pub(crate) use self::lobby::Lobby;
 pub use self::lobby::LobbyLimits;
+pub use self::metrics::HttpMetrics;
 pub(crate) use self::opening::Strangers;
 pub(crate) use self::refusals::Refusals;
 pub(crate) use self::server::{receive, serve};
 use crate::admission::Admission;
-use crate::cli::Limits;
-use crate::fanout::HubInput;
+use crate::fanout::{HubInput, HubSettings};
 use crate::ingest;
-use crate::metrics::Metrics;
+use crate::metrics::{Registry, render};
 use crate::socket::Sockets;
 
 /// What every request may reach.
 pub struct Shared {
     pub hub: mpsc::Sender<HubInput>,
-    pub limits: Limits,
+    pub hub_settings: HubSettings,
+    pub proxies: ProxySettings,
     pub admission: Arc<Admission>,
     pub sockets: Arc<Sockets>,
-    pub metrics: Metrics,
-    /// Whether channels outside `org:` may be joined without authorization.
-    pub public_channels: bool,
+    pub metrics: HttpMetrics,
+    /// All figures.
+    pub registry: Registry,
     /// True while caught up with Postgres.
     pub ready: watch::Receiver<bool>,
     pub ingest: watch::Receiver<ingest::Status>,
@@ -80,7 +84,7 @@ fn health() -> Router<Arc<Shared>> {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(scrape))
 }
 
 /// `degraded` is ready, too: whoever is not concerned is served, and a balancer that took the relay away would end that.
@@ -104,16 +108,16 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
     let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let taken = [
         (&shared.metrics.tasks, alive),
-        (&shared.metrics.unread_bytes, shared.sockets.unread.bytes()),
-        (&shared.metrics.unfinished_bytes, shared.sockets.unfinished.bytes()),
+        (&shared.sockets.metrics.unread_bytes, shared.sockets.unread.bytes()),
+        (&shared.sockets.metrics.unfinished_bytes, shared.sockets.unfinished.bytes()),
     ];
     for (gauge, value) in taken {
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
     }
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], shared.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, content_type)], render(&shared.registry)).into_response()
 }

@@ -10,7 +10,9 @@ mod history;
 mod inspection;
 mod keeper;
 mod keyring;
+mod metrics;
 mod routing;
+mod settings;
 mod streaming;
 mod translator;
 
@@ -27,17 +29,18 @@ use self::catalog::Catalog;
 use self::history::{Arrival, History, KnownRoutes};
 use self::keeper::Keeper;
 use self::keyring::Keyring;
+pub use self::metrics::IngestMetrics;
 use self::routing::Routing;
+pub use self::settings::IngestSettings;
+use self::settings::Standby;
 use self::streaming::Streaming;
 use self::translator::Translator;
 use crate::auth::ClaimPaths;
-use crate::cli::{Config, OnLostSlot, PublicChannels, Standby};
 use crate::fanout::HubInput;
-use crate::metrics::Metrics;
 use crate::postgres::{self, Lsn};
 use crate::route::{DatabaseTag, MessageKeys, Router};
 use crate::sql::{self, Control, SqlError};
-use crate::wal::{self, Attachment, WalConfig, WalError};
+use crate::wal::{self, Attachment, OnLostSlot, WalConfig, WalError};
 
 /// How often a standby looks whether the slot is free.
 const STANDBY_POLL: Duration = Duration::from_millis(500);
@@ -53,12 +56,14 @@ const STOPPED_RETRY: Duration = Duration::from_secs(60);
 
 /// The task that feeds the hub from the slot.
 pub struct Ingest {
-    pub config: Arc<Config>,
+    pub settings: IngestSettings,
+    /// Whether channels outside `org:` may be joined without authorization.
+    pub public_channels: bool,
     pub wal: WalConfig,
     pub hub: mpsc::Sender<HubInput>,
     /// End LSN of what the hub has applied.
     pub applied: Arc<watch::Sender<Lsn>>,
-    pub metrics: Metrics,
+    pub metrics: IngestMetrics,
     /// Where tokens keep the organization and the conversation goes here, as each attach finds it.
     pub claim_paths: watch::Sender<ClaimPaths>,
     pub status: watch::Sender<Status>,
@@ -102,7 +107,7 @@ impl Ingest {
     /// Decides what the end of a connection means. Returns how long to wait before the next.
     async fn recover(&self, cause: SqlError, history: &mut History) -> Result<Duration, SqlError> {
         match &cause {
-            SqlError::Wal(WalError::SlotActive { pid, .. }) if self.config.standby == Standby::Wait => {
+            SqlError::Wal(WalError::SlotActive { pid, .. }) if self.settings.standby == Standby::Wait => {
                 if !std::mem::replace(&mut history.standing_by, true) {
                     self.status.send_modify(|status| status.standing_by = true);
                     info!(pid, "another relay reads the slot; waiting to take over");
@@ -112,7 +117,7 @@ impl Ingest {
             }
             SqlError::Wal(WalError::SlotActive { .. }) => return Err(cause),
             SqlError::Wal(WalError::SlotLost { .. } | WalError::SlotTooLarge { .. }) => {
-                if self.config.on_lost_slot == OnLostSlot::Stop {
+                if self.wal.settings.on_lost_slot == OnLostSlot::Stop {
                     return Err(cause);
                 }
                 match self.drop_lost_slot().await {
@@ -135,7 +140,7 @@ impl Ingest {
             _ if !cause.is_retryable() && !history.attached_before => return Err(cause),
             _ => {}
         }
-        if history.is_stopped(self.config.stop_after_failures) {
+        if history.is_stopped(self.settings.stop_after_failures) {
             return Ok(STOPPED_RETRY);
         }
         let delay = history.backoff.next_delay();
@@ -145,7 +150,7 @@ impl Ingest {
 
     async fn drop_lost_slot(&self) -> Result<(), SqlError> {
         let sql = postgres::connect(&self.wal.database).await?;
-        Ok(wal::drop_slot(&sql, &self.wal.slot_name).await?)
+        Ok(wal::drop_slot(&sql, &self.wal.settings.slot_name).await?)
     }
 
     /// A start that fails leaves no slot behind: it would hold back WAL that nobody reads.
@@ -161,7 +166,7 @@ impl Ingest {
 
     /// Ends the walsender of a relay that only hangs; the next attempt then finds the slot free.
     async fn watch_holder(&self, history: &mut History) {
-        let limit = Duration::from_secs(self.config.takeover_seconds);
+        let limit = self.settings.takeover;
         let look_every = (limit / 4).min(HOLDER_LOOK_MAX);
         if limit.is_zero() || history.looked_at.is_some_and(|looked_at| looked_at.elapsed() < look_every) {
             return;
@@ -169,7 +174,7 @@ impl Ingest {
         history.looked_at = Some(Instant::now());
         let watch = async {
             let sql = postgres::connect(&self.wal.database).await?;
-            history.holder.take_over(&sql, &self.wal.slot_name, limit).await.map_err(SqlError::from)
+            history.holder.take_over(&sql, &self.wal.settings.slot_name, limit).await.map_err(SqlError::from)
         };
         if let Err(error) = watch.await {
             warn!(%error, "cannot tell whether the relay on the slot is alive");
@@ -181,8 +186,7 @@ impl Ingest {
         let mut sql = postgres::connect(&self.wal.database).await?;
         self.check(&mut sql, history).await?;
         let (attachment, stream) = wal::attach(&self.wal, &sql).await?;
-        let public_channels = self.config.public_channels == PublicChannels::Allow;
-        sql::tell_public_channels(&sql, &self.wal.slot_name, public_channels).await?;
+        sql::tell_public_channels(&sql, &self.wal.settings.slot_name, self.public_channels).await?;
         history.slot_is_new |= attachment.slot_created && !history.attached_before;
         // After START_REPLICATION, so that no change can fall between what is loaded and what is streamed.
         let load = self.load(&mut sql, attachment.database_oid);
@@ -239,7 +243,7 @@ impl Ingest {
         history.hand(handed);
         if let Err(error) = &outcome {
             let failures = history.fail(error, handed);
-            if failures == self.config.stop_after_failures {
+            if failures == self.settings.stop_after_failures {
                 self.metrics.slot_stopped.set(1);
                 error!(
                     %error, lsn = %handed, failures, retry_in_seconds = STOPPED_RETRY.as_secs(),

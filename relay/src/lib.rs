@@ -1,13 +1,16 @@
 //! The campfire relay: reads a Postgres logical replication slot and broadcasts the rows that committed to
 //! Phoenix channel clients.
 //!
-//! Modules stand in the order in which data flows. Each knows the one above it in this list through a small
-//! type, never the one below: `wal` knows nothing of channels, `socket` knows nothing of Postgres.
+//! Modules stand in the order in which data flows, between what all know and what joins them. Each may name those above
+//! it in this list and none below: `wal` knows nothing of channels, `socket` knows nothing of the slot.
+//! `relay/tests/tidy.rs` checks that.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test is where its tasks are noticed"))]
 
-// Known to all.
+// How settings are written.
 pub mod config;
+
+// The forms of figures.
 pub mod metrics;
 
 // Words and lines of Postgres.
@@ -22,9 +25,11 @@ pub mod decode;
 // 3: changes to events.
 pub mod route;
 
-// The words of clients, and who they are.
-pub mod auth;
+// The words of clients.
 pub mod protocol;
+
+// Who clients are.
+pub mod auth;
 
 // 4: events to outboxes.
 pub mod fanout;
@@ -32,11 +37,11 @@ pub mod fanout;
 // Ordinary SQL: control state, and what is read on behalf of clients.
 pub mod sql;
 
-// What joins the stages from the log to the hub.
-pub mod ingest;
-
 // Who may come in.
 pub mod admission;
+
+// What joins the stages from the log to the hub.
+pub mod ingest;
 
 // 5: outboxes to sockets.
 pub mod socket;
@@ -44,6 +49,8 @@ pub mod socket;
 // The edge that speaks HTTP.
 pub mod http;
 
+// What the relay is told at its start.
+pub mod cli;
+
 // What starts and stops everything.
 pub mod app;
-pub mod cli;

@@ -1,7 +1,9 @@
 //! Stage 5: WebSockets. One task a socket.
 
 mod message;
+mod metrics;
 mod session;
+mod settings;
 mod unfinished;
 mod wire;
 
@@ -15,23 +17,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info_span};
 
+pub use self::metrics::SocketMetrics;
 use self::session::Session;
+pub use self::settings::SocketSettings;
 pub use self::unfinished::Unfinished;
 use crate::admission::{Admission, Headers, Place};
 use crate::auth::Credential;
-use crate::cli::Limits;
-use crate::fanout::{HubInput, SocketId, Unread};
-use crate::metrics::Metrics;
+use crate::fanout::{HubInput, HubSettings, SocketId, Unread};
+use crate::metrics::ByReason;
 use crate::protocol::Vsn;
 
 /// All sockets, and what each of them may reach.
 pub struct Sockets {
     pub hub: mpsc::Sender<HubInput>,
-    pub limits: Limits,
+    pub settings: SocketSettings,
+    pub hub_settings: HubSettings,
     pub admission: Arc<Admission>,
-    pub metrics: Metrics,
-    /// Whether a join that does not say so wants presence.
-    pub presence_default: bool,
+    pub metrics: SocketMetrics,
+    /// Messages of clients dropped: the hub drops some, too.
+    pub messages_dropped: ByReason,
     /// Memory of all sockets: what they have yet to read, and what they have begun to say.
     pub unread: Arc<Unread>,
     pub unfinished: Arc<Unfinished>,

@@ -17,6 +17,6 @@ pub use self::control::{
 };
 pub use self::error::SqlError;
 pub use self::installations::{Installation, installations, problems};
-pub use self::rows_reader::{Answering, RowsReader};
+pub use self::rows_reader::{Answering, RowsMetrics, RowsReader, RowsSettings};
 pub use self::sessions::{Lease, Sessions};
 pub use self::turns::{Full, Place, TurnLimits, Turns};

@@ -11,6 +11,7 @@ mod health;
 mod holder;
 mod publication;
 mod registry;
+mod settings;
 mod slot;
 mod stream;
 mod timeline;
@@ -27,29 +28,22 @@ pub use error::{Blocker, WalError};
 pub use health::{Health, health, send_heartbeat, warn_of_missing_bounds};
 pub use holder::HolderWatch;
 pub use registry::publication_gone;
+pub use settings::{OnLostSlot, WalSettings};
 pub use slot::drop_slot;
 pub use stream::{Batch, WalFrame, WalStream};
 
 /// Where the stream comes from, and how it is kept.
 #[derive(Debug, Clone)]
 pub struct WalConfig {
+    pub settings: WalSettings,
     pub database: Conninfo,
-    pub slot_name: String,
     pub publications: Vec<String>,
     /// How long what was applied stays unconfirmed, so that the server would send it again. Zero: not at all.
     pub window: Duration,
-    /// Above this much WAL between what is confirmed and what is received, the window is cut short.
-    pub window_wal_bytes: u64,
     /// Status updates come at least this often; the server's `wal_sender_timeout` may shorten it.
     pub status_interval: Duration,
-    /// A message above this is an error: one row is one message, and has to be held in memory.
-    pub frame_bytes_max: usize,
     /// Of a long message, what need not be read whole.
     pub excerpt: Excerpt,
-    /// Making a slot waits for every transaction that is writing in the cluster.
-    pub create_slot_timeout: Duration,
-    /// Whether a slot that somebody dropped is made anew; otherwise its absence is an error.
-    pub may_replace_slot: bool,
     /// Ends the making of a slot, so that the server does not finish it alone.
     pub stop: CancellationToken,
 }

@@ -10,10 +10,8 @@
 
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
-use campfire_relay::fanout::{Hub, HubChange, HubInput, HubSettings, PresenceLimits, WindowLimits};
-use campfire_relay::metrics::Metrics;
+use campfire_relay::fanout::{Hub, HubChange, HubInput, HubMetrics, HubSettings, WindowLimits};
 use campfire_relay::postgres::{Lsn, Timestamp, Xid};
 use campfire_relay::route::{DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
 use tokio::sync::{mpsc, watch};
@@ -22,30 +20,11 @@ use uuid::Uuid;
 const WINDOW_BYTES: usize = 48 << 20;
 const CASE: &str = "CAMPFIRE_TEST_CASE";
 
-fn hub(metrics: Metrics) -> Hub {
-    let settings = HubSettings {
-        channels_per_socket_max: 100,
-        sockets_per_token_max: 0,
-        events_per_second_max: 0,
-        payload_bytes_max: 1 << 20,
-        org_payload_bytes_max: 1 << 20,
-        typing_timeout: Duration::from_secs(5),
-        public_channels: false,
-        presence: PresenceLimits {
-            grace: Duration::from_secs(5),
-            calls_max: 20,
-            calls_time: Duration::from_secs(30),
-            payload_bytes_max: 1 << 20,
-            room_bytes_max: 1 << 20,
-            bytes_max: 1 << 20,
-        },
-        snapshot_bytes_max: 1 << 20,
-        window: WindowLimits {
-            age_max: Duration::from_secs(300),
-            bytes_max: WINDOW_BYTES,
-            organization_bytes_max: WINDOW_BYTES,
-        },
-    };
+fn hub(metrics: HubMetrics) -> Hub {
+    let defaults = HubSettings::default();
+    let window =
+        WindowLimits { bytes_max: WINDOW_BYTES, organization_bytes_max: WINDOW_BYTES, ..defaults.window };
+    let settings = HubSettings { window, ..defaults };
     let (ready, _) = watch::channel(false);
     let (snapshots, _) = mpsc::channel(1);
     let mut hub = Hub::new(settings, metrics, snapshots, Arc::new(watch::Sender::new(Lsn(0))), ready);
@@ -143,7 +122,7 @@ fn resident_bytes() -> f64 {
 
 /// Fills the window, goes on for as long again, and prints what it takes by the process's own account, and by its own.
 fn measure(case: &Case) {
-    let metrics = Metrics::default();
+    let metrics = HubMetrics::default();
     let mut hub = hub(metrics.clone());
     let before = resident_bytes();
     let mut next = 1;

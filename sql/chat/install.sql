@@ -1,3 +1,5 @@
+-- campfire.install(): the chat tables in a schema, made once; run again, what an update or a restore has left to do.
+
 create function campfire.install(schema name default 'public') returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare

@@ -1,5 +1,5 @@
--- The chat tables. The functions of this folder run inside campfire.install(), with search_path set to the schema
--- that is being installed: names without a schema are the tables of that schema.
+-- The chat tables. The functions of this file, of triggers.sql and of rights.sql run inside campfire.install(), with
+-- search_path set to the schema that is being installed: names without a schema are the tables of that schema.
 
 create function campfire.install_tables() returns void
 language plpgsql as $$

@@ -1,3 +1,5 @@
+-- campfire.uninstall(): an installation is forgotten, and its tables stay.
+
 create function campfire.uninstall(schema name default 'public') returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable

@@ -1,6 +1,5 @@
 -- Scalar mirrors of tables: who keeps them and what is registered. The trigger function itself is Rust:
--- extension/src/projection.rs; who may do what with which rights: extension/src/owner.rs. How a projection is made,
--- mended and guarded comes after the verdict on types: definition.sql, make.sql, mend.sql and guard.sql.
+-- extension/src/projection.rs; who may do what with which rights: extension/src/owner.rs.
 
 -- Registered tables are named by oid, so renames need no care; in a dump regclass is a qualified name.
 create table campfire.projection_registry (

@@ -182,9 +182,14 @@ const FACTS: &str = r#"
     )
     select line from fact order by line collate "C""#;
 
-/// Facts, and all rows of all tables.
-fn facts(cluster: &Cluster, database: &str) -> Result<Vec<String>> {
-    let mut lines: Vec<String> = cluster.psql(database, FACTS)?.lines().map(str::to_owned).collect();
+/// What a dump must carry, but for rows.
+pub(crate) fn objects(cluster: &Cluster, database: &str) -> Result<Vec<String>> {
+    Ok(cluster.psql(database, FACTS)?.lines().map(str::to_owned).collect())
+}
+
+/// The same with all rows of all tables.
+pub(crate) fn facts(cluster: &Cluster, database: &str) -> Result<Vec<String>> {
+    let mut lines = objects(cluster, database)?;
     let tables = "select format('%I.%I', schemaname, tablename) from pg_tables
         where schemaname in ('public', 'chat', 'realtime') order by 1";
     for table in cluster.psql(database, tables)?.lines() {
@@ -196,7 +201,7 @@ fn facts(cluster: &Cluster, database: &str) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-fn ensure_equal(source: &[String], restored: &[String]) -> Result<()> {
+pub(crate) fn ensure_equal(source: &[String], restored: &[String]) -> Result<()> {
     let without = |lines: &[String], others: &[String]| {
         lines.iter().filter(|line| !others.contains(line)).take(20).cloned().collect::<Vec<_>>().join("\n  ")
     };
@@ -233,7 +238,7 @@ pub(crate) fn path(file: &Path) -> &str {
 }
 
 /// A dump of the chat database, in a file of the cluster's directory.
-fn dump(cluster: &Cluster, format: &str) -> Result<PathBuf> {
+pub(crate) fn dump(cluster: &Cluster, format: &str) -> Result<PathBuf> {
     let file = cluster.dir.join("campfire.dump");
     let url = cluster.superuser_url(DATABASE);
     let complaints = program(cluster, "pg_dump", &["-d", &url, "-F", format, "-f", path(&file)])?;
@@ -241,13 +246,19 @@ fn dump(cluster: &Cluster, format: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// A cluster with a life behind it, and its facts.
-fn lived() -> Result<(Cluster, Vec<String>)> {
-    let cluster = Cluster::boot()?;
+/// Gives the chat database a life.
+pub(crate) fn live(cluster: &Cluster) -> Result<()> {
     cluster.psql(DATABASE, LIFE)?;
     for statement in PROJECTED {
         cluster.psql(DATABASE, statement)?;
     }
+    Ok(())
+}
+
+/// A cluster with a life behind it, and its facts.
+fn lived() -> Result<(Cluster, Vec<String>)> {
+    let cluster = Cluster::boot()?;
+    live(&cluster)?;
     let facts = facts(&cluster, DATABASE)?;
     for word in [
         "policy",
@@ -267,7 +278,7 @@ fn lived() -> Result<(Cluster, Vec<String>)> {
 }
 
 /// A relay on the restored database: attaches, and delivers what is written there.
-async fn ensure_live(cluster: Cluster, database: &str) -> Result<()> {
+pub(crate) async fn ensure_live(cluster: Cluster, database: &str) -> Result<()> {
     let url = cluster.relay_url().replace(&format!("/{DATABASE}"), &format!("/{database}"));
     let settings =
         Settings::of(&cluster)?.env("CAMPFIRE_DATABASE_URL", &url).env("CAMPFIRE_SLOT", "campfire_restored");

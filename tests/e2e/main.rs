@@ -46,3 +46,4 @@ mod tables;
 mod tokens;
 mod transactions;
 mod types;
+mod update;

@@ -1,11 +1,11 @@
 //! Broadcasts over HTTP. Names beginning with `r1` and so on are the checks of the protocol's reference.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use campfire_tests::fence::Fence;
 use campfire_tests::http::{self, Response};
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::{Vsn, ack_config, default_config};
-use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, token};
+use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, eventually, token};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, scene_test, with_settings};
@@ -270,6 +270,23 @@ async fn senders_are_charged_and_the_applications_own_servers_are_not() {
             let response = scene.relay.post(BATCH[0], &[("authorization", &bearer)], &body).await?;
             ensure!(response.status == 202, "{response:?}");
         }
+        // A token that may send nothing more is not even verified.
+        let genuine = token::agent(scene.secret(), ORGANIZATION, AGENT);
+        let (signed, _) = genuine.rsplit_once('.').context("a token")?;
+        let forged = format!("{signed}.{}", "A".repeat(43));
+        let send = async |token: &str| {
+            let bearer = format!("Bearer {token}");
+            let body = json!({"messages": [message.clone()]});
+            Ok::<_, anyhow::Error>(
+                scene.relay.post(BATCH[0], &[("authorization", &bearer)], &body).await?.status,
+            )
+        };
+        ensure!(send(&forged).await? == 401);
+        let is_refused_unseen = async || {
+            while send(&genuine).await.ok()? == 202 {}
+            (send(&forged).await.ok()? == 429).then_some(())
+        };
+        eventually("the rate comes before the check of the signature", is_refused_unseen).await;
         Ok(())
     })
     .await;

@@ -35,8 +35,10 @@ async fn a_poison_row_stops_the_stream_by_name_and_is_never_skipped() {
             messages.filter(|message| message.starts_with(text)).count()
         };
         eventually("it is told", async || (count("stopped: the stream") > 0).then_some(())).await;
-        // As often as CAMPFIRE_STOP_AFTER_FAILURES says, then once a minute.
-        ensure!(count("attached to the slot") == 3 && count("stopped: the stream") == 1);
+        // As often as CAMPFIRE_STOP_AFTER_FAILURES says, then once a minute. A failure before the conversation was handed on
+        // was at another place, and does not count.
+        ensure!(count("attached to the slot") >= 3 && count("stopped: the stream") == 1);
+        scene.relay.wait_for_log(r#""failures":3"#).await;
         scene.relay.wait_for_log(r#""retry_in_seconds":60"#).await;
         ensure!(scene.relay.pid() == pid);
 

@@ -1,69 +1,22 @@
 //! Keys and tokens: published keys that come and go, secrets that rotate, claims where the database says.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use campfire_tests::cluster::Cluster;
+use campfire_tests::http::request;
+use campfire_tests::issuer::Issuer;
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::{Refused, Vsn, default_config};
 use campfire_tests::wait::DEADLINE;
 use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, eventually, token};
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::scene::{Scene, scene_test, with_settings};
-
-/// A key pair of whoever issues tokens.
-struct Issuer {
-    algorithm: Algorithm,
-    key: EncodingKey,
-    kid: String,
-}
-
-impl Issuer {
-    fn new(kid: &str, algorithm: Algorithm) -> Result<Self> {
-        let arguments = match algorithm {
-            Algorithm::RS256 => "genrsa -traditional 2048",
-            Algorithm::ES256 => "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
-            _ => "genpkey -algorithm ed25519",
-        };
-        let pem = Command::new("openssl").args(arguments.split(' ')).output().context("openssl")?.stdout;
-        let mut der = Command::new("openssl");
-        // genrsa writes no DER by itself.
-        let kind = if algorithm == Algorithm::RS256 { "rsa -traditional" } else { "pkcs8 -topk8 -nocrypt" };
-        der.args(kind.split(' ')).args(["-outform", "DER"]);
-        let mut child =
-            der.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn()?;
-        std::io::Write::write_all(&mut child.stdin.take().context("stdin")?, &pem)?;
-        let der = child.wait_with_output()?.stdout;
-        let key = match algorithm {
-            Algorithm::RS256 => EncodingKey::from_rsa_der(&der),
-            Algorithm::ES256 => EncodingKey::from_ec_der(&der),
-            _ => EncodingKey::from_ed_der(&der),
-        };
-        Ok(Self { algorithm, key, kid: kid.to_owned() })
-    }
-
-    fn published(&self) -> Result<Value> {
-        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm)?;
-        jwk.common.key_id = Some(self.kid.clone());
-        Ok(serde_json::to_value(jwk)?)
-    }
-
-    fn sign_as(&self, kid: Option<&str>, claims: &Value) -> Result<String> {
-        let header = Header { kid: kid.map(str::to_owned), ..Header::new(self.algorithm) };
-        Ok(jsonwebtoken::encode(&header, claims, &self.key)?)
-    }
-
-    fn sign(&self, claims: &Value) -> Result<String> {
-        self.sign_as(Some(&self.kid), claims)
-    }
-}
 
 fn set(issuers: &[&Issuer]) -> Result<String> {
     let keys = issuers.iter().map(|issuer| issuer.published()).collect::<Result<Vec<_>>>()?;
@@ -302,5 +255,63 @@ async fn a_role_that_tokens_cannot_have_is_refused_with_those_that_they_can(scen
     let headers = [("authorization", bearer.as_str())];
     let response = scene.relay.post("/api/broadcast/r/events/e", &headers, &json!({})).await?;
     ensure!(response.status == 401, "{response:?}");
+    Ok(())
+}
+
+fn few_in_vain(settings: Settings) -> Settings {
+    settings.env("CAMPFIRE_MAX_REFUSED_TOKENS_PER_SECOND", "1").env("CAMPFIRE_TRUSTED_PROXIES", "1")
+}
+
+#[scene_test(few_in_vain)]
+async fn who_shows_many_forged_tokens_has_no_more_of_them_verified(scene: &mut Scene) -> Result<()> {
+    const THERE: &str = "192.0.2.1";
+    let address = scene.relay.address();
+    let handshake = async |key: &str, from: &str| {
+        let headers = [("x-api-key", key), ("x-forwarded-for", from)];
+        anyhow::Ok(request(&address, "GET", "/realtime/v1/websocket?vsn=2.0.0", &headers, b"").await?.status)
+    };
+    let agent = |number: usize| {
+        let mut claims = agent_claims();
+        claims["session"] = number.into();
+        token::mint(scene.secret(), &claims)
+    };
+    let forged = token::agent("never one", ORGANIZATION, AGENT);
+    // A key that is good comes as far as the question whether this is a WebSocket.
+    ensure!(handshake(&agent(0), THERE).await? == 400);
+    let forgeries = async || {
+        let mut refused = 0;
+        loop {
+            match handshake(&forged, THERE).await? {
+                401 => refused += 1,
+                429 => return anyhow::Ok(refused),
+                other => anyhow::bail!("{other}"),
+            }
+        }
+    };
+    let refused = forgeries().await?;
+    ensure!(refused >= 10, "after {refused}");
+    // Nobody else pays, and there those do not who were accepted, or have an API key.
+    ensure!(handshake(&forged, "192.0.2.2").await? == 401);
+    for key in [&agent(0), &scene.cluster.credentials.api_key] {
+        ensure!(handshake(key, THERE).await? == 400, "{key}");
+    }
+    let mut number = 0;
+    let newcomer = async || {
+        number += 1;
+        forgeries().await.ok()?;
+        // A second later the next one may be verified.
+        (handshake(&agent(number), THERE).await.ok()? == 429).then_some(())
+    };
+    eventually("a token that was never seen has to wait", newcomer).await;
+    // The same over HTTP.
+    let body = json!({"messages": [{"topic": "hall", "event": "said", "payload": {}}]}).to_string();
+    let over_http = async || {
+        forgeries().await.ok()?;
+        let authorization = format!("Bearer {forged}");
+        let headers = [("authorization", authorization.as_str()), ("x-forwarded-for", THERE)];
+        let answer = request(&address, "POST", "/api/broadcast", &headers, body.as_bytes()).await.ok()?;
+        (answer.status == 429 && answer.body.contains("Too many tokens were refused")).then_some(())
+    };
+    eventually("tokens over HTTP are counted together with those of handshakes", over_http).await;
     Ok(())
 }

@@ -12,6 +12,7 @@ pub mod extension;
 pub mod fence;
 pub mod frame;
 pub mod http;
+pub mod issuer;
 pub mod layout;
 pub mod port;
 pub mod relay;

@@ -126,20 +126,20 @@ fn init(server: &Server, dir: &Path) -> Result<()> {
 fn fill(server: &Server, dir: &Path) -> Result<()> {
     let mut cluster = Cluster::adopt(server.clone(), dir)?;
     cluster.start()?;
-    let result = create_database(&cluster);
+    let result = create_database(&cluster, "create extension campfire");
     cluster.stop("fast")?;
     result
 }
 
-/// Makes what [`Seed::Chat`] promises in a cluster that has none of it.
-fn create_database(cluster: &Cluster) -> Result<()> {
+/// Makes what [`Seed::Chat`] promises in a cluster that has none of it. `create_extension` may say a version.
+pub fn create_database(cluster: &Cluster, create_extension: &str) -> Result<()> {
     let password = &cluster.credentials.relay_password;
     cluster.psql("postgres", &format!("create database {DATABASE}"))?;
     cluster.psql(
         DATABASE,
         &format!(
             "set client_min_messages = warning;
-             create extension campfire;
+             {create_extension};
              select campfire.install();
              create role {RELAY_ROLE} login replication password '{password}' in role campfire_relay;
              insert into organizations (id, name) values ('{ORGANIZATION}', 'Acme');

@@ -4,6 +4,7 @@
 mod import;
 mod joins;
 mod presence;
+mod refusals;
 mod rejoin;
 mod trigger;
 
@@ -43,6 +44,8 @@ enum Scenario {
     Joins,
     /// Members change their presence, on a small channel and on a large one
     Presence,
+    /// Handshakes with forged tokens are refused, beside those that show none
+    Refusals,
     /// Inserts and updates on conversations, with and without the trigger of the mirror
     Trigger,
 }
@@ -60,6 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             Scenario::Import => up::block_on(import::measure(&step::build_relay(true)?, arguments.rows))?,
             Scenario::Joins => up::block_on(joins::measure(&step::build_relay(true)?))?,
             Scenario::Presence => up::block_on(presence::measure(&step::build_relay(true)?))?,
+            Scenario::Refusals => up::block_on(refusals::measure(&step::build_relay(true)?))?,
             Scenario::Trigger => up::block_on(trigger::measure())?,
         };
         if arguments.json {

@@ -126,6 +126,7 @@ fn package(server: &Server, profile: Profile) -> Result<PathBuf> {
         std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     }
     write(&extension.join(format!("campfire--{}.sql", script::VERSION)), &script::write()?)?;
+    add_released_scripts(&extension)?;
     write(&extension.join("campfire.control"), &script::control()?)?;
     let library = format!("{}.so", script::library());
     let dir = if profile == Profile::Release { "release" } else { "debug" };
@@ -139,6 +140,22 @@ fn package(server: &Server, profile: Profile) -> Result<PathBuf> {
     Ok(out)
 }
 
+/// Scripts of released versions, and updates: by these `alter extension campfire update` finds its way.
+fn add_released_scripts(to: &Path) -> Result<()> {
+    let from = layout::repository().join(script::RELEASED);
+    // None before the first release.
+    if !from.exists() {
+        return Ok(());
+    }
+    for name in names_of_ours(&from)? {
+        let script = to.join(&name);
+        if !script.exists() {
+            std::fs::copy(from.join(&name), &script).with_context(|| script.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| path.display().to_string())
 }
@@ -147,6 +164,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 fn within(package: &Path, dir: &Path) -> PathBuf {
     package.join(dir.strip_prefix("/").unwrap_or(dir))
 }
+
 /// Copies the package's files into the server, and takes away files of ours that
 /// the package no longer has.
 fn copy(package: &Path, server: &Server) -> Result<()> {

@@ -19,9 +19,11 @@ mod fresh;
 mod fuzz;
 mod install;
 mod node;
+mod order;
 mod page;
 mod pgrx;
 mod program;
+mod release;
 mod runtimes;
 mod script;
 mod step;
@@ -61,6 +63,8 @@ enum Command {
     Chaos(chaos::Arguments),
     /// Run all tests that a change must pass, or some parts of them
     Test(test::Arguments),
+    /// Look whether this version can be released; with --tag: freeze the extension's script, commit and tag
+    Release(release::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Release(arguments) => release::run(&arguments),
     };
     match result {
         Ok(code) => code,

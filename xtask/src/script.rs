@@ -3,8 +3,7 @@
 //! in the attribute of each, so that it can be read without compiling anything. `cargo xtask test all` compares the
 //! whole with what pgrx's own tool makes of the compiled extension.
 
-pub(crate) mod order;
-
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +11,9 @@ use campfire_tests::layout;
 
 /// That of every crate here, and so the extension's.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Where the repository has the scripts of released versions, and the updates between versions.
+pub(crate) const RELEASED: &str = "extension/sql";
 
 /// A part of the script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +37,8 @@ pub(crate) fn write() -> Result<String> {
     Ok(join(&parts()?))
 }
 
-fn join(parts: &[Part]) -> String {
+/// Parts as one text, each under its origin.
+pub(crate) fn join(parts: &[Part]) -> String {
     parts.iter().map(|part| format!("-- {}\n{}\n\n", part.origin, part.sql.trim_end())).collect()
 }
 
@@ -56,8 +59,28 @@ pub(crate) fn parts() -> Result<Vec<Part>> {
         parts.extend(functions(&read(&path)?, &shown(&path))?);
     }
     parts.extend(files);
-    order::check(&parts)?;
+    check_order(&parts)?;
     Ok(parts)
+}
+
+/// Each part comes after what it requires.
+fn check_order(parts: &[Part]) -> Result<()> {
+    let mut known = HashSet::new();
+    for part in parts {
+        for required in &part.requires {
+            ensure!(
+                known.contains(required.as_str()),
+                "extension/src/lib.rs: {} requires {required}, which does not come before it",
+                part.origin
+            );
+        }
+        ensure!(
+            known.insert(part.name.as_str()),
+            "extension/src/lib.rs: two parts are called {:?}",
+            part.name
+        );
+    }
+    Ok(())
 }
 
 /// What `extension_sql_file!` names.
@@ -205,6 +228,22 @@ mod tests {
     #[test]
     fn what_stands_in_a_comment_is_nothing() {
         assert_eq!(functions("// #[pg_extern]\n/// #[pg_trigger(…)]\n", "a.rs").unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_required_later_or_nowhere_is_refused() {
+        let part = |name: &str, requires: &[&str]| Part {
+            origin: format!("sql/{name}.sql"),
+            name: name.to_owned(),
+            requires: requires.iter().map(|name| (*name).to_owned()).collect(),
+            ..Part::default()
+        };
+        check_order(&[part("schema", &[]), part("a", &[]), part("b", &["a"])]).unwrap();
+        for parts in [[part("b", &["a"]), part("a", &[])], [part("a", &[]), part("b", &["c"])]] {
+            let error = check_order(&parts).unwrap_err().to_string();
+            assert!(error.contains("sql/b.sql requires"), "{error}");
+        }
+        assert!(check_order(&[part("a", &[]), part("a", &[])]).is_err());
     }
 
     /// A file that lib.rs does not name is installed by nobody, and a function that is not found is missed first by

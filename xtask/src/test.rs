@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{chaos, clients, demo, deny, fresh, install, pgrx, program, script, step};
+use crate::{chaos, clients, demo, deny, fresh, install, order, pgrx, program, release, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -86,6 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         tally.check("formatting", step::cargo().args(["fmt", "--all", "--check"]));
     }
     if arguments.wants(Part::Unit) {
+        tally.attempt("released scripts are as they were released", release::check_frozen);
         unit(&mut tally, &server);
     }
     if arguments.everything() {
@@ -184,7 +185,7 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
         tally.include("pg_isolation_regress", || regress(server, &Regress::RACES));
     }
     if arguments.wants(Part::Script) {
-        tally.attempt("the order of the extension's script", || script::order::try_opposite(server));
+        tally.attempt("the order of the extension's script", || order::try_opposite(server));
     }
     let needs_relay =
         [Part::E2e, Part::Clients, Part::Browser, Part::Chaos].into_iter().any(|part| arguments.wants(part));

@@ -24,14 +24,8 @@ const SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 6] = [
     (c"row_security", c"off"),
 ];
 
-/// One row if the extension is in this database: whether its table of events is, which a newer library than the
-/// installed script may not find.
-const EXTENSION: &str = "
-    select exists (
-        select from pg_depend as d join pg_class as c on c.oid = d.objid
-        where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid
-          and d.deptype = 'e' and c.relname = 'slot_events')
-    from pg_extension as e where e.extname = 'campfire'";
+/// One row if the extension is in this database, and with it the table of events.
+const EXTENSION: &str = "select true from pg_extension where extname = 'campfire'";
 
 /// One row if the slot was dropped. Somebody may read it or drop it between the two looks: that is 55006 or 42704.
 const DROP: &str = "
@@ -83,7 +77,7 @@ pub extern "C-unwind" fn campfire_slot_guard_drop(database: Datum) {
         .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, |_| None)
         .execute();
     // Not in one transaction: a table that cannot be written, on a disk that is full, must not save the slot.
-    if let Some(Dropped { can_be_noted: true, restart_lsn, confirmed_flush_lsn, retained }) = dropped {
+    if let Some(Dropped { restart_lsn, confirmed_flush_lsn, retained }) = dropped {
         BackgroundWorker::transaction(|| {
             let max = i64::try_from(max).unwrap_or(i64::MAX);
             let values: [DatumWithOid; 5] = [
@@ -129,7 +123,6 @@ unsafe extern "C-unwind" fn end(signal: i32) {
 }
 
 struct Dropped {
-    can_be_noted: bool,
     restart_lsn: String,
     confirmed_flush_lsn: Option<String>,
     retained: i64,
@@ -139,18 +132,15 @@ struct Dropped {
 fn drop_slot(name: &str, max: u64) -> Option<Dropped> {
     let max = i64::try_from(max).unwrap_or(i64::MAX);
     Spi::connect_mut(|client| -> Result<Option<Dropped>, SpiError> {
-        let extension = client.select(EXTENSION, Some(1), &[])?;
-        if extension.is_empty() {
+        if client.select(EXTENSION, Some(1), &[])?.is_empty() {
             return Ok(None);
         }
-        let can_be_noted = extension.first().get_one()?.unwrap_or_default();
         let rows = client.update(DROP, Some(1), &[name.into(), max.into()])?;
         if rows.is_empty() {
             return Ok(None);
         }
         let row = rows.first();
         let dropped = Dropped {
-            can_be_noted,
             restart_lsn: row.get(1)?.unwrap_or_default(),
             confirmed_flush_lsn: row.get(2)?,
             retained: row.get(3)?.unwrap_or_default(),

@@ -5,6 +5,21 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Origin;
+use crate::config::units;
+
+/// How many sockets may be open.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Connections")]
+pub struct AddressLimits {
+    /// Sockets at once; lowered to what the open-file limit leaves, with a warning.
+    #[arg(long = "max-sockets", env = "CAMPFIRE_MAX_SOCKETS", default_value_t = 50_000, value_parser = units::count::<usize>)]
+    pub sockets_max: usize,
+
+    /// Sockets at once from one address (of IPv6: one /64); from this machine any number, unless it is known to have
+    /// proxies (CAMPFIRE_TRUSTED_PROXIES). 0: no limit.
+    #[arg(long = "max-sockets-per-ip", env = "CAMPFIRE_MAX_SOCKETS_PER_IP", default_value_t = 1_000, value_parser = units::count::<usize>)]
+    pub sockets_per_ip_max: usize,
+}
 
 /// Sockets open, in all and from each address.
 #[derive(Clone, Default)]
@@ -32,20 +47,15 @@ pub(crate) enum Full {
 }
 
 impl Addresses {
-    /// `of_origin_max` 0: any number.
-    pub(crate) fn take(
-        &self,
-        origin: Origin,
-        sockets_max: usize,
-        of_origin_max: usize,
-    ) -> Result<Place, Full> {
+    pub(crate) fn take(&self, origin: Origin, limits: AddressLimits) -> Result<Place, Full> {
+        let AddressLimits { sockets_max, sockets_per_ip_max } = limits;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.sockets >= sockets_max {
             return Err(Full::Relay);
         }
         if origin != Origin::Local {
             let count = open.by_origin.entry(origin).or_default();
-            if of_origin_max > 0 && *count >= of_origin_max {
+            if sockets_per_ip_max > 0 && *count >= sockets_per_ip_max {
                 return Err(Full::Address);
             }
             *count += 1;
@@ -79,18 +89,27 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    fn take(
+        addresses: &Addresses,
+        origin: Origin,
+        sockets_max: usize,
+        sockets_per_ip_max: usize,
+    ) -> Result<Place, Full> {
+        addresses.take(origin, AddressLimits { sockets_max, sockets_per_ip_max })
+    }
+
     #[test]
     fn places_are_given_back() {
         let addresses = Addresses::default();
         let here = Origin::Network([10, 0, 0, 1].into());
-        let first = addresses.take(here, 9, 2).ok();
-        let second = addresses.take(here, 9, 2).ok();
+        let first = take(&addresses, here, 9, 2).ok();
+        let second = take(&addresses, here, 9, 2).ok();
         assert!(first.is_some() && second.is_some());
-        assert_eq!(addresses.take(here, 9, 2).err(), Some(Full::Address));
-        assert!(addresses.take(Origin::Network([10, 0, 0, 2].into()), 9, 2).is_ok());
-        assert!(addresses.take(Origin::Local, 9, 0).is_ok() && addresses.take(here, 9, 0).is_ok());
+        assert_eq!(take(&addresses, here, 9, 2).err(), Some(Full::Address));
+        assert!(take(&addresses, Origin::Network([10, 0, 0, 2].into()), 9, 2).is_ok());
+        assert!(take(&addresses, Origin::Local, 9, 0).is_ok() && take(&addresses, here, 9, 0).is_ok());
         drop(second);
-        assert!(addresses.take(here, 9, 2).is_ok());
+        assert!(take(&addresses, here, 9, 2).is_ok());
         drop(first);
         let open = addresses.open.lock().unwrap();
         assert!(open.by_origin.is_empty() && open.sockets == 0);
@@ -99,10 +118,10 @@ mod tests {
     #[test]
     fn all_places_are_bounded_too() {
         let addresses = Addresses::default();
-        let places: Vec<_> = (0..2).filter_map(|_| addresses.take(Origin::Local, 2, 1).ok()).collect();
+        let places: Vec<_> = (0..2).filter_map(|_| take(&addresses, Origin::Local, 2, 1).ok()).collect();
         assert_eq!(places.len(), 2);
-        assert_eq!(addresses.take(Origin::Untold, 2, 1).err(), Some(Full::Relay));
+        assert_eq!(take(&addresses, Origin::Untold, 2, 1).err(), Some(Full::Relay));
         drop(places);
-        assert!(addresses.take(Origin::Untold, 2, 1).is_ok());
+        assert!(take(&addresses, Origin::Untold, 2, 1).is_ok());
     }
 }

@@ -8,6 +8,7 @@
 mod denials;
 mod failure;
 mod headers;
+mod metrics;
 mod probe;
 mod question;
 
@@ -24,9 +25,10 @@ use self::denials::Denials;
 use self::failure::Complaints;
 pub use self::failure::{Cause, PolicyError};
 pub use self::headers::{HEADERS_BYTES_MAX, Headers};
+pub use self::metrics::PolicyMetrics;
 use self::question::{Key, Question};
 use crate::auth::{Account, Credential, Grants, Payer, TokenError};
-use crate::metrics::Metrics;
+use crate::config::units;
 use crate::postgres::Purpose;
 use crate::protocol::Reason;
 use crate::sql::{Sessions, TurnLimits, Turns};
@@ -42,15 +44,23 @@ pub struct Findings {
 type Answer = Result<Findings, PolicyError>;
 
 /// What questions may cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Keys and channels")]
 pub struct PolicyLimits {
-    /// That ask at once.
+    /// SQL sessions that ask the policies on realtime.messages about private channels outside `org:`.
+    #[arg(id = "POLICY_SESSIONS", long = "policy-sessions", env = "CAMPFIRE_POLICY_SESSIONS", default_value_t = 4, value_parser = units::some::<usize>)]
     pub sessions: usize,
-    /// Questions that may wait for a session, or are asked.
+
+    /// Joins that may wait for one of these sessions; more are refused.
+    #[arg(id = "POLICY_QUEUE", long = "policy-queue", env = "CAMPFIRE_POLICY_QUEUE", default_value_t = 1_000, value_parser = units::count::<usize>)]
     pub queue: usize,
-    /// For a question, waiting for a session included.
+
+    /// Seconds that such a join may take, waiting included; clients give up after ten.
+    #[arg(id = "POLICY_SECONDS", long = "policy-seconds", env = "CAMPFIRE_POLICY_SECONDS", default_value = "5", value_parser = units::some_seconds)]
     pub timeout: Duration,
-    /// How long a no holds without being asked again.
+
+    /// Seconds for which a no of the policies holds without being asked again. 0: they are asked each time.
+    #[arg(id = "POLICY_DENIAL_SECONDS", long = "policy-denial-seconds", env = "CAMPFIRE_POLICY_DENIAL_SECONDS", default_value = "10", value_parser = units::seconds)]
     pub denial_age_max: Duration,
 }
 
@@ -58,7 +68,7 @@ pub struct PolicyLimits {
 pub struct Policies {
     sessions: Arc<Sessions>,
     limits: PolicyLimits,
-    metrics: Metrics,
+    metrics: PolicyMetrics,
     turns: Arc<Turns<Key>>,
     asking: Mutex<Asking>,
     denials: Mutex<Denials>,
@@ -76,7 +86,7 @@ struct Inquiry {
 }
 
 impl Policies {
-    pub fn new(sessions: Arc<Sessions>, limits: PolicyLimits, metrics: Metrics) -> Arc<Self> {
+    pub fn new(sessions: Arc<Sessions>, limits: PolicyLimits, metrics: PolicyMetrics) -> Arc<Self> {
         Arc::new(Self {
             sessions,
             limits,

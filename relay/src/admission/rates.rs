@@ -1,15 +1,13 @@
 //! How fast each caller sends over HTTP.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::Origin;
+use super::buckets::Buckets;
 use super::rate_limit::RateLimit;
 use crate::auth::{Credential, Fingerprint};
-
-/// Callers whose rates are remembered at most, before those that are quiet are forgotten.
-const CALLERS_KEPT: usize = 10_000;
+use crate::config::units;
 
 /// Whose messages are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,10 +17,23 @@ enum Caller {
     Origin(Origin),
 }
 
+/// How fast a client may send.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct MessageRate {
+    /// Messages a second that a socket may send, on average.
+    #[arg(id = "CLIENT_MESSAGES_PER_SECOND", long = "client-messages-per-second", env = "CAMPFIRE_CLIENT_MESSAGES_PER_SECOND", default_value_t = 50, value_parser = units::count::<u32>)]
+    pub per_second: u32,
+
+    /// Messages that a socket may send at once after being quiet.
+    #[arg(id = "CLIENT_MESSAGES_BURST", long = "client-messages-burst", env = "CAMPFIRE_CLIENT_MESSAGES_BURST", default_value_t = 100, value_parser = units::count::<u32>)]
+    pub burst: u32,
+}
+
 /// How fast each caller sends over HTTP.
 #[derive(Default)]
 pub(crate) struct Rates {
-    limits: Mutex<HashMap<Caller, RateLimit>>,
+    limits: Mutex<Buckets<Caller>>,
 }
 
 /// What is left to a caller.
@@ -33,6 +44,12 @@ pub(crate) struct Allowance {
 }
 
 impl Rates {
+    /// Whether whoever shows this token may send nothing now, be it genuine or not.
+    pub(crate) fn is_spent(&self, token: Fingerprint, now: Instant) -> bool {
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.get(&Caller::Token(token)).is_some_and(|limit| limit.remaining(now) == 0)
+    }
+
     /// Takes the worth of so many messages, if there is.
     pub(crate) fn admit(
         &self,
@@ -47,10 +64,7 @@ impl Rates {
             Credential::ApiKey(_) => Caller::Origin(origin),
         };
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        if limits.len() >= CALLERS_KEPT {
-            limits.retain(|_, limit| !limit.is_full(now));
-        }
-        let limit = limits.entry(caller).or_insert_with(fresh);
+        let limit = limits.entry(caller, fresh, now);
         let is_admitted = limit.admit_many(messages, now);
         Allowance { is_admitted, remaining: limit.remaining(now) }
     }

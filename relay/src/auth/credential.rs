@@ -20,6 +20,8 @@ pub enum Credential {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectError {
     KeyMissing,
+    /// The token was not verified: too many others from its address were refused.
+    TooManyRefused,
     Token(TokenError),
 }
 
@@ -97,6 +99,7 @@ impl ConnectError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::KeyMissing => "key_missing",
+            Self::TooManyRefused => "too_many_refused_tokens",
             Self::Token(TokenError::Expired { .. }) => "token_expired",
             Self::Token(TokenError::NotYetValid { .. }) => "token_not_yet_valid",
             Self::Token(_) => "key_or_token_refused",
@@ -107,6 +110,7 @@ impl ConnectError {
         match self {
             // The reference has no word for it, and answers as for a fault of its own.
             Self::Token(TokenError::ClaimInvalid) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::TooManyRefused => StatusCode::TOO_MANY_REQUESTS,
             Self::KeyMissing | Self::Token(_) => StatusCode::UNAUTHORIZED,
         }
     }
@@ -118,6 +122,7 @@ impl std::fmt::Display for ConnectError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::KeyMissing => f.write_str("API key is missing"),
+            Self::TooManyRefused => f.write_str("Too many tokens were refused, try again later"),
             // At the handshake the reference does not say for how long.
             Self::Token(TokenError::Expired { .. }) => f.write_str("Token has expired"),
             Self::Token(TokenError::ClaimInvalid) => f.write_str("Error connecting to Realtime"),

@@ -74,6 +74,13 @@ impl Fingerprint {
         Self(u128::from_be_bytes(*bytes))
     }
 
+    /// Of a token that was not verified; None if it does not have the form of one.
+    pub fn of_token(token: &str) -> Option<Self> {
+        let token = cleaned(token);
+        let (message, _) = token.rsplit_once('.')?;
+        Some(Self::of(message))
+    }
+
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }

@@ -40,7 +40,10 @@ pub fn shown(matches: &ArgMatches) -> Vec<Shown> {
 
 #[cfg(test)]
 mod tests {
+    use clap::builder::ValueParser;
+
     use super::*;
+    use crate::config::Secret;
 
     fn shown_with(arguments: &[&str]) -> Vec<Shown> {
         let matches =
@@ -65,10 +68,30 @@ mod tests {
         assert!(!text.contains("hunter2") && text.contains("jwt_secret=***"), "{text}");
         assert!(text.contains("idle_seconds=2m") && text.contains("slot=campfire"), "{text}");
         assert!(text.contains("jwks=(not set)") && text.contains("listen=127.0.0.1:8080"), "{text}");
-        let command = Cli::command();
-        for argument in command.find_subcommand("run").unwrap().get_arguments() {
-            let (Some(long), Some(_)) = (argument.get_long(), argument.get_env()) else { continue };
+        for argument in settings() {
+            let long = argument.get_long().unwrap();
             assert!(text.contains(&format!("{}=", long.replace('-', "_"))), "{long} is not in {text}");
+        }
+    }
+
+    /// All arguments of `run` but help.
+    fn settings() -> Vec<clap::Arg> {
+        let command = Cli::command();
+        let arguments = command.find_subcommand("run").unwrap().get_arguments();
+        arguments
+            .filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()))
+            .cloned()
+            .collect()
+    }
+
+    #[test]
+    fn every_setting_has_a_variable_and_what_is_secret_says_so() {
+        let secret: ValueParser = clap::value_parser!(Secret).into();
+        for argument in settings() {
+            let name = argument.get_id();
+            assert!(argument.get_env().is_some() && argument.get_long().is_some(), "{name}");
+            let is_secret = argument.get_value_parser().type_id() == secret.type_id();
+            assert!(!is_secret || argument.is_hide_env_values_set(), "{name} would be logged");
         }
     }
 

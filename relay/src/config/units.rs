@@ -1,10 +1,12 @@
 //! Numbers as people write them in settings: `300`, `5m`, `256MiB`, `50_000`, `on`.
 
+use std::time::Duration;
+
 /// Ten years. More is a mistake, and would overflow a clock.
 const SECONDS_MAX: u64 = 10 * 365 * 86_400;
 
 /// A time in whole seconds, with or without a unit.
-pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     const FORMS: &str = "a number of seconds, or a number with s, m, h or d: 300, 300s, 5m";
     let (number, unit) = split(text, FORMS)?;
     let factor = match unit.to_ascii_lowercase().as_str() {
@@ -16,12 +18,13 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
         _ => return Err(format!("{unit:?} is no unit of time; write {FORMS}")),
     };
     let seconds = number.checked_mul(factor).filter(|seconds| *seconds <= SECONDS_MAX);
-    seconds.ok_or_else(|| "at most ten years".to_owned())
+    seconds.map(Duration::from_secs).ok_or_else(|| "at most ten years".to_owned())
 }
 
 /// [`seconds`], where none makes no sense.
-pub(crate) fn some_seconds(text: &str) -> Result<u64, String> {
-    seconds(text).and_then(|seconds| if seconds > 0 { Ok(seconds) } else { Err("at least 1 s".to_owned()) })
+pub(crate) fn some_seconds(text: &str) -> Result<Duration, String> {
+    seconds(text)
+        .and_then(|seconds| if seconds.is_zero() { Err("at least 1 s".to_owned()) } else { Ok(seconds) })
 }
 
 /// A number of bytes, with or without a unit.
@@ -102,7 +105,7 @@ mod tests {
             ("0", 0),
             ("1_000", 1_000),
         ] {
-            assert_eq!(seconds(text), Ok(expected), "{text}");
+            assert_eq!(seconds(text), Ok(Duration::from_secs(expected)), "{text}");
         }
         for (text, word) in [
             ("soon", "5m"),
@@ -119,7 +122,7 @@ mod tests {
             let error = seconds(text).expect_err(text);
             assert!(error.contains(word), "{text}: {error}");
         }
-        assert!(some_seconds("0").is_err() && some_seconds("1s") == Ok(1));
+        assert!(some_seconds("0").is_err() && some_seconds("1s") == Ok(Duration::from_secs(1)));
     }
 
     #[test]

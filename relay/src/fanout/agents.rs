@@ -1,5 +1,5 @@
-//! Which agents there are, as the database has them: control state. It is loaded under a snapshot, and from then on moved
-//! only by changes that the snapshot does not show.
+//! The agents of all organizations, as the database has them: control state. It is loaded under a snapshot, and from
+//! then on moved only by changes that the snapshot does not show.
 
 use std::collections::HashMap;
 use std::sync::Arc;

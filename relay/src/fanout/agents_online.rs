@@ -14,7 +14,7 @@ use super::tight_queue::TightQueue;
 pub(super) struct AgentsOnline {
     grace: Duration,
     open: HashMap<Agent, Open>,
-    /// Whose last has closed, by when that counts.
+    /// Agents whose last channel has closed, by the time at which they count as offline.
     closed: TightQueue<(Instant, Agent)>,
     /// Agents online, by organization.
     online: HashMap<Uuid, usize>,
@@ -24,7 +24,7 @@ pub(super) struct AgentsOnline {
 struct Open {
     /// Channels of each socket.
     sockets: HashMap<SocketId, usize>,
-    /// The last has closed, and until then another may open.
+    /// The last channel has closed; if another opens until then, the agent was never offline.
     until: Option<Instant>,
 }
 

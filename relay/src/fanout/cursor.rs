@@ -1,10 +1,10 @@
-//! How far a channel that catches up has come.
+//! The place of a channel that catches up: in the rows of its snapshot, then in the window.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::cut::Cut;
-use super::rows::{SnapshotRow, Undelivered};
+use super::rows::{RowEvent, Undelivered};
 use crate::protocol::Waiting;
 use crate::route::Position;
 
@@ -12,7 +12,7 @@ use crate::route::Position;
 #[derive(Debug)]
 pub(super) struct Cursor {
     /// Rows of its snapshot that go first, oldest first.
-    pub(super) rows: VecDeque<SnapshotRow>,
+    pub(super) rows: VecDeque<RowEvent>,
     /// Their memory.
     pub(super) undelivered: Option<Undelivered>,
     /// Everything up to here was sent.

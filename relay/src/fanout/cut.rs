@@ -1,4 +1,4 @@
-//! Where a snapshot ends and the stream begins.
+//! The cut between the rows of a snapshot and the events of the stream.
 
 use super::window::Kept;
 use crate::postgres::{Lsn, Snapshot};

@@ -1,10 +1,10 @@
 //! The hub: one owner of everything that decides who gets what, in one order.
 //!
 //! Inputs come over two bounded queues, from Postgres and from clients. Applying one never waits and never asks the
-//! database: the answer is a function of the hub's state, so a join and a change can not race. Frames go into
+//! database: the answer is a function of the hub's state, so a join and a change cannot race. Frames go into
 //! outboxes, which never wait either.
 
-mod admission;
+mod admit;
 mod announce;
 mod changes;
 mod clock;
@@ -38,17 +38,18 @@ use super::cut::Cut;
 use super::event_rate::EventRate;
 use super::expiries::Expiries;
 use super::input::{ClientInput, HubChange, HubInput};
+use super::metrics::HubMetrics;
 use super::room::Rooms;
 use super::roster::Roster;
-use super::rows::{RowsMemory, SnapshotRequest};
+use super::rows::{RowsMemory, RowsRequest};
 use super::settings::HubSettings;
 use super::shared_frames::SharedFrames;
 use super::socket_id::SocketId;
 use super::token_use::TokenUse;
 use super::typing::Typing;
 use super::window::Window;
-use crate::metrics::Metrics;
 use crate::postgres::Lsn;
+use crate::protocol::{Ref, unmatched_topic};
 use crate::route::{DatabaseTag, Position};
 
 /// How often expiries are looked for.
@@ -60,7 +61,7 @@ const CLIENT_BATCH: usize = 64;
 /// Subscriptions, control state, and the position reached.
 pub struct Hub {
     settings: HubSettings,
-    metrics: Metrics,
+    metrics: HubMetrics,
     rooms: Rooms,
     sockets: HashMap<SocketId, Socket>,
     agents: Agents,
@@ -76,22 +77,22 @@ pub struct Hub {
     shared_frames: SharedFrames,
     /// Sockets whose replays wait for memory, in the order in which they will have it.
     starved: VecDeque<SocketId>,
-    /// Of the database we are attached to. None before the first time.
+    /// Names the database the relay is attached to. None before the first time.
     tag: Option<DatabaseTag>,
-    /// Counts the times we attached.
+    /// How many times the relay has attached to the database.
     attachment: u64,
     /// Everything that committed before it was applied.
     passed: Lsn,
     /// Channels that are live but for what their snapshots show.
     behind: Vec<(SocketId, Arc<str>, Arc<Cut>)>,
-    snapshots: mpsc::Sender<SnapshotRequest>,
-    /// Of the rows of joins.
+    rows_requests: mpsc::Sender<RowsRequest>,
+    /// What the rows of joins take.
     rows_memory: RowsMemory,
     /// Tickets given out.
     tickets: u64,
-    /// Clients may come.
+    /// All that had committed when the relay attached has been applied: clients may connect.
     is_ready: bool,
-    /// Copies for others, which the hub does not read.
+    /// Copies for other tasks. The hub itself does not read them.
     applied: Arc<watch::Sender<Lsn>>,
     ready: watch::Sender<bool>,
     /// Changes that have yet to be applied, before anything else from Postgres.
@@ -109,8 +110,8 @@ struct Unapplied {
 impl Hub {
     pub fn new(
         settings: HubSettings,
-        metrics: Metrics,
-        snapshots: mpsc::Sender<SnapshotRequest>,
+        metrics: HubMetrics,
+        rows_requests: mpsc::Sender<RowsRequest>,
         applied: Arc<watch::Sender<Lsn>>,
         ready: watch::Sender<bool>,
     ) -> Self {
@@ -137,7 +138,7 @@ impl Hub {
             attachment: 0,
             passed: Lsn::INVALID,
             behind: Vec::new(),
-            snapshots,
+            rows_requests,
             rows_memory: RowsMemory::default(),
             tickets: 0,
             is_ready: false,
@@ -162,10 +163,7 @@ impl Hub {
             let due = self.roster.tell_at().into_iter().chain(self.expiries.next()).min();
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(input) = wal.recv(), if self.unapplied.is_none() => {
-                    self.end_tokens(SystemTime::now());
-                    self.begin(input);
-                }
+                Some(input) = wal.recv(), if self.unapplied.is_none() => self.turn(input),
                 () = std::future::ready(()), if self.unapplied.is_some() => {
                     self.end_tokens(SystemTime::now());
                     self.go_on();
@@ -189,14 +187,22 @@ impl Hub {
         }
     }
 
-    /// One turn, for those whose tokens last.
+    /// One turn, before which tokens that have ended end their channels.
     fn turn(&mut self, input: HubInput) {
         self.end_tokens(SystemTime::now());
-        self.apply(input);
+        self.begin(input);
     }
 
     /// Decides, and queues what follows from it.
     pub fn apply(&mut self, input: HubInput) {
+        self.begin(input);
+        while self.unapplied.is_some() {
+            self.go_on();
+        }
+    }
+
+    /// The same, but of changes only as many as one turn may take. The others follow before anything else from Postgres.
+    fn begin(&mut self, input: HubInput) {
         match input {
             HubInput::Client(socket, input) => self.apply_client(socket, input),
             HubInput::Publish(publish) => self.publish(publish),
@@ -217,11 +223,9 @@ impl Hub {
             HubInput::Detached => self.set_ready(false),
             HubInput::Changes { changes, applied } => {
                 self.unapplied = Some(Unapplied { changes: changes.into_iter(), applied });
-                while self.unapplied.is_some() {
-                    self.go_on();
-                }
+                self.go_on();
             }
-            HubInput::Snapshot { socket, ticket, outcome } => self.apply_snapshot(socket, ticket, outcome),
+            HubInput::Rows { socket, ticket, outcome } => self.apply_rows(socket, ticket, outcome),
         }
         self.report();
     }
@@ -267,6 +271,15 @@ impl Hub {
         self.sockets.get(&id)?.find(wire_topic)
     }
 
+    /// The channel that a push names; without one the push is answered with an error.
+    fn channel_or_reply(&mut self, id: SocketId, wire_topic: &str, reference: &Ref) -> Option<&Channel> {
+        if self.channel(id, wire_topic).is_none() {
+            let vsn = self.sockets.get(&id)?.vsn;
+            self.push(id, unmatched_topic(vsn, wire_topic, reference));
+        }
+        self.channel(id, wire_topic)
+    }
+
     fn channels_where(&self, wanted: impl Fn(&&Channel) -> bool) -> Vec<(SocketId, Arc<str>)> {
         let of_socket = |(id, socket): (&SocketId, &Socket)| {
             let channels = socket.channels.iter().filter(&wanted);
@@ -281,7 +294,7 @@ impl Hub {
     }
 }
 
-/// Resolves at the moment, or never.
+/// Resolves at the moment; without one, never.
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment.into()).await,

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::outbox::Outbox;
-use super::rows::{SnapshotFailure, SnapshotRows};
+use super::rows::{RowsFailure, RowsRead};
 use super::socket_id::SocketId;
 use crate::auth::{Credential, Grants, TokenError};
 use crate::postgres::{Lsn, Snapshot, Timestamp, Xid};
@@ -18,7 +18,8 @@ use crate::route::{DatabaseTag, Position, Routed, Topic};
 #[derive(Debug)]
 pub enum HubInput {
     Client(SocketId, ClientInput),
-    Publish(Publish),
+    /// Broadcasts over HTTP.
+    Publish(HttpBroadcasts),
     /// Attached to the slot: the agents as a snapshot showed them; from here on what it does not show moves them.
     /// Commits from `confirmed_flush_lsn` on will come. `loss`: why committed events cannot be had any more, if so.
     /// Told together, because a join in between would be promised what is lost. `is_elsewhere`: another server, or
@@ -43,10 +44,10 @@ pub enum HubInput {
         applied: Option<Lsn>,
     },
     /// The rows of a join, or why there are none.
-    Snapshot {
+    Rows {
         socket: SocketId,
         ticket: u64,
-        outcome: Result<SnapshotRows, SnapshotFailure>,
+        outcome: Result<RowsRead, RowsFailure>,
     },
 }
 
@@ -125,15 +126,15 @@ pub struct Join {
 
 /// Broadcasts of one request, and who waits for what became of each.
 #[derive(Debug)]
-pub struct Publish {
+pub struct HttpBroadcasts {
     pub credential: Credential,
-    pub publications: Vec<Publication>,
+    pub broadcasts: Vec<HttpBroadcast>,
     pub outcomes: oneshot::Sender<Vec<Result<(), Reason>>>,
 }
 
 /// One broadcast.
 #[derive(Debug)]
-pub struct Publication {
+pub struct HttpBroadcast {
     pub topic: Topic,
     /// Another channel outside `org:` that the sender may have meant.
     pub also: Option<Topic>,

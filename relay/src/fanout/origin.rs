@@ -1,4 +1,4 @@
-//! Where broadcasts come from, and who is not to get them back.
+//! Where broadcasts come from, and which channels do not get them back.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use super::socket_id::SocketId;
 use crate::auth::Identity;
 use crate::route::Topic;
 
-/// Where a client's broadcast came from. It is also what speaks for those who type, so that an end of typing comes from
-/// where its beginning did. What is done differently for different origins is decided here.
+/// Where a client's broadcast came from. Typing indicators are kept by origin, so that a broadcast ends only those that
+/// came from the same. Whatever differs from one origin to another is decided here.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
     /// A channel of a socket.
     Channel { socket: SocketId, wire_topic: Arc<str> },
-    /// A request over HTTP, which has no socket to come from: known by its topic and by as whom it was admitted there.
+    /// A request over HTTP, which has no socket: known by its topic, and by the identity under which it was admitted.
     Http { topic: Topic, identity: Option<Identity> },
 }
 
 impl Origin {
-    /// Who is not to receive it: the channel that sent it, unless it asked for its own messages.
+    /// The channels that do not receive it: the one that sent it, unless its join asked for its own messages.
     pub(super) fn except(&self, echo: bool) -> Except<'_> {
         match self {
             Self::Channel { socket, wire_topic } if !echo => Except::Channel(*socket, wire_topic),
@@ -25,7 +25,8 @@ impl Origin {
         }
     }
 
-    /// Who is not to receive that somebody types: all channels of the socket, whatever they asked for.
+    /// The channels that do not receive it if it is a typing indicator: all of the socket, whatever their joins asked
+    /// for.
     pub(super) fn except_socket(&self) -> Except<'_> {
         match self {
             Self::Channel { socket, .. } => Except::Socket(*socket),
@@ -34,7 +35,7 @@ impl Origin {
     }
 }
 
-/// Who is not to receive a broadcast.
+/// The channels of a room that do not receive a broadcast.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Except<'a> {
     Nobody,

@@ -13,12 +13,19 @@ use tokio::sync::Notify;
 
 use super::socket_id::SocketId;
 use super::unread::{Stall, Unread};
+use crate::config::units;
 use crate::protocol::{Frame, Waiting};
 
 /// How much may wait for one socket.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
 pub struct OutboxLimits {
+    /// Bytes that may wait for a slow socket before it is closed with code 1013.
+    #[arg(id = "OUTBOX_BYTES_MAX", long = "max-outbox-bytes", env = "CAMPFIRE_MAX_OUTBOX_BYTES", default_value_t = 1 << 20, value_parser = units::bytes::<usize>)]
     pub bytes_max: usize,
+
+    /// Frames that may wait for a slow socket before it is closed with code 1013.
+    #[arg(id = "OUTBOX_FRAMES_MAX", long = "max-outbox-frames", env = "CAMPFIRE_MAX_OUTBOX_FRAMES", default_value_t = 1024, value_parser = units::count::<usize>)]
     pub frames_max: usize,
 }
 
@@ -160,7 +167,7 @@ pub(super) enum Offered {
 
 /// The frame was not queued: the socket is being closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed;
+pub(super) struct Closed;
 
 impl Outbox {
     pub fn new(limits: OutboxLimits, unread: Arc<Unread>) -> Self {
@@ -175,7 +182,7 @@ impl Outbox {
     }
 
     /// Queues a frame, or begins to close a socket whose outbox it would overflow.
-    pub fn push(&self, frame: Frame) -> Result<(), Closed> {
+    pub(super) fn push(&self, frame: Frame) -> Result<(), Closed> {
         let frame = self.unread.count(frame);
         let mut state = self.lock();
         if state.closed.is_some() {
@@ -246,14 +253,15 @@ impl Outbox {
     }
 
     /// Whether a frame of so many bytes leaves room for what is live, or nothing waits at all.
-    pub fn has_room_for(&self, bytes: usize) -> bool {
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         let state = self.lock();
         let fits = state.bytes + bytes <= self.limits.bytes_max / 2
             && state.frames.len() < self.limits.frames_max / 2;
         fits || state.frames.is_empty()
     }
 
-    /// A write to the socket that began at this time is not through yet: if memory is short, it is given up among the first.
+    /// A write to the socket that began at this time is not through yet. If memory is short, the sockets whose writes wait
+    /// for longest are given up.
     pub fn stall(self: &Arc<Self>, since: Instant, socket: SocketId) -> Stall {
         let outbox = Arc::clone(self);
         self.unread.stall(since, socket, Box::new(move || outbox.give_up(CloseReason::OutOfMemory)))
@@ -275,7 +283,7 @@ impl Outbox {
     }
 
     /// Asks the session to call for more once it has written what waits.
-    pub fn request_refill(&self) {
+    pub(super) fn request_refill(&self) {
         self.lock().refill = true;
         self.filled.notify_one();
     }

@@ -16,7 +16,7 @@ use crate::route::{Position, Topic};
 
 /// A join that waits for its rows.
 #[derive(Debug)]
-pub struct SnapshotRequest {
+pub struct RowsRequest {
     pub socket: SocketId,
     /// Tells it from an earlier join of the same socket.
     pub ticket: u64,
@@ -52,17 +52,17 @@ impl RowsWanted {
 
 /// What the database showed.
 #[derive(Debug)]
-pub struct SnapshotRows {
+pub struct RowsRead {
     pub snapshot: Snapshot,
     /// Where the WAL ended after the snapshot was taken: all that it shows committed before.
     pub lsn: Lsn,
     /// Oldest first.
-    pub rows: Vec<SnapshotRow>,
+    pub rows: Vec<RowEvent>,
 }
 
 /// A row, as the event that its route makes of it, or as which it was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotRow {
+pub struct RowEvent {
     /// Of a row of `realtime.messages`.
     pub id: Option<Uuid>,
     pub event: Arc<str>,
@@ -72,7 +72,7 @@ pub struct SnapshotRow {
 
 /// Why there are no rows. The client is told that there are none now, whatever the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SnapshotFailure {
+pub enum RowsFailure {
     /// Too many joins wait for theirs.
     Busy,
     /// It took too long.
@@ -87,7 +87,7 @@ pub enum SnapshotFailure {
     Loss,
 }
 
-impl SnapshotFailure {
+impl RowsFailure {
     /// The label of metrics and logs.
     pub fn label(self) -> &'static str {
         match self {
@@ -130,8 +130,8 @@ impl RowsMemory {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count(&self, rows: &[SnapshotRow]) -> Undelivered {
-        let bytes = rows.iter().map(|row| size_of::<SnapshotRow>() + row.payload.len()).sum();
+    pub(super) fn count(&self, rows: &[RowEvent]) -> Undelivered {
+        let bytes = rows.iter().map(|row| size_of::<RowEvent>() + row.payload.len()).sum();
         self.0.fetch_add(bytes, Ordering::Relaxed);
         Undelivered { bytes, total: Arc::clone(&self.0) }
     }

@@ -20,6 +20,7 @@ pub(super) use self::kept::Kept;
 use self::memory::{entry_bytes, give_back, shared_bytes};
 use self::topic_events::TopicEvents;
 use super::tight_queue::TightQueue;
+use crate::config::units;
 use crate::postgres::{Snapshot, Timestamp, Xid};
 use crate::protocol::{Encoding, Vsn};
 use crate::route::{Position, Template, Topic};
@@ -39,11 +40,21 @@ const COMMIT_BYTES: usize = TightQueue::<Commit>::ELEMENT_BYTES;
 const QUIET_SHARE: usize = 8;
 
 /// How much is kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Replay and snapshots")]
 pub struct WindowLimits {
+    /// Seconds by which the position confirmed to Postgres trails what was delivered: what a restarted relay
+    /// reads again.
+    #[arg(id = "WINDOW_SECONDS", long = "window-seconds", env = "CAMPFIRE_WINDOW_SECONDS", default_value = "300", value_parser = units::seconds)]
     pub age_max: Duration,
+
+    /// Bytes of memory that the replay window may take.
+    #[arg(id = "WINDOW_BYTES", long = "window-bytes", env = "CAMPFIRE_WINDOW_BYTES", default_value_t = 256 << 20, value_parser = units::bytes::<usize>)]
     pub bytes_max: usize,
-    /// What one organization may take of it, so that one's import does not evict another's history.
+
+    // So that one's import does not evict another's history.
+    /// Bytes that one organization may take of the replay window.
+    #[arg(id = "WINDOW_ORG_BYTES", long = "window-org-bytes", env = "CAMPFIRE_WINDOW_ORG_BYTES", default_value_t = 64 << 20, value_parser = units::bytes::<usize>)]
     pub organization_bytes_max: usize,
 }
 

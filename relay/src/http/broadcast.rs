@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -21,9 +21,9 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::peer::Connected;
-use crate::admission::{Headers, Origin, PolicyError, RateLimit};
-use crate::auth::{Credential, Role};
-use crate::fanout::{HubInput, Publication, Publish};
+use crate::admission::{Headers, MessageRate, Origin, PolicyError, RateLimit};
+use crate::auth::{ConnectError, Credential, Fingerprint, Role};
+use crate::fanout::{HttpBroadcast, HttpBroadcasts, HubInput};
 use crate::protocol::json::{is_null, members, string};
 use crate::protocol::{EVENT_BYTES_MAX, Encoding, Reason, UserBroadcast, is_relayable};
 use crate::route::{OPTIONAL_PREFIX, Topic, WIRE_PREFIX};
@@ -78,30 +78,28 @@ pub(super) async fn batch(State(shared): State<Arc<Shared>>, request: Request) -
         let (head, body) = request.into_parts();
         let caller = authenticate(&shared, &head).await?;
         let body = read(&shared, &head, body).await?;
-        let publications = parse_batch(&shared, &body)?;
-        let count = u32::try_from(publications.len()).unwrap_or(u32::MAX);
-        let burst = shared.limits.client_messages_burst;
+        let broadcasts = parse_batch(&shared, &body)?;
+        let count = u32::try_from(broadcasts.len()).unwrap_or(u32::MAX);
+        let burst = shared.admission.message_rate.burst;
         if count > burst && caller.credential.role() != Role::ServiceRole && is_limited(&shared) {
             let text = "Too many messages to broadcast, please reduce the batch size";
             return Err(Refusal::message(StatusCode::TOO_MANY_REQUESTS, text));
         }
         let rates = admit(&shared, &caller, count)?;
-        let mut publications = publications;
+        let mut broadcasts = broadcasts;
         // Asked once for a request and topic.
         let mut known = HashMap::new();
         let mut are_denials = true;
-        for publication in publications.iter_mut().filter(|publication| is_policed(publication)) {
-            match ask_policies(&shared, &caller, publication, &mut known).await {
+        for broadcast in broadcasts.iter_mut().filter(|broadcast| is_policed(broadcast)) {
+            match ask_policies(&shared, &caller, broadcast, &mut known).await {
                 Ok(()) => {}
                 Err(PolicyError::NotInstalled) => are_denials = false,
                 Err(error) => return Err(unanswered(error)),
             }
         }
-        let topics: Vec<_> = publications
-            .iter()
-            .map(|publication| (publication.topic.clone(), is_policed(publication)))
-            .collect();
-        let outcomes = publish(&shared, caller.credential, publications).await?;
+        let topics: Vec<_> =
+            broadcasts.iter().map(|broadcast| (broadcast.topic.clone(), is_policed(broadcast))).collect();
+        let outcomes = publish(&shared, caller.credential, broadcasts).await?;
         let mut dropped = Vec::new();
         let mut first = None;
         for (index, (outcome, (topic, is_policed))) in outcomes.into_iter().zip(&topics).enumerate() {
@@ -152,13 +150,13 @@ pub(super) async fn single(
         }
         let private = query.iter().any(|(name, value)| name == "private" && value == "true");
         let broadcast = UserBroadcast { event, encoding, payload };
-        let mut publication = Publication { topic, also, private, broadcast, id: None, is_granted: false };
+        let mut broadcast = HttpBroadcast { topic, also, private, broadcast, id: None, is_granted: false };
         let rates = admit(&shared, &caller, 1)?;
-        if is_policed(&publication) {
-            let asked = ask_policies(&shared, &caller, &mut publication, &mut HashMap::new()).await;
+        if is_policed(&broadcast) {
+            let asked = ask_policies(&shared, &caller, &mut broadcast, &mut HashMap::new()).await;
             asked.map_err(unanswered)?;
         }
-        for outcome in publish(&shared, caller.credential, vec![publication]).await? {
+        for outcome in publish(&shared, caller.credential, vec![broadcast]).await? {
             outcome.map_err(refusal)?;
         }
         Ok((StatusCode::ACCEPTED, rates).into_response())
@@ -173,8 +171,8 @@ fn told(shared: &Shared, refusal: Refusal) -> Response {
 }
 
 /// Whether policies decide about a message.
-fn is_policed(publication: &Publication) -> bool {
-    publication.private && publication.topic.organization().is_none()
+fn is_policed(broadcast: &HttpBroadcast) -> bool {
+    broadcast.private && broadcast.topic.organization().is_none()
 }
 
 /// Asks the policies about a message that they decide about. If it may mean two channels and one is allowed, that one is
@@ -182,16 +180,16 @@ fn is_policed(publication: &Publication) -> bool {
 async fn ask_policies(
     shared: &Shared,
     caller: &Caller,
-    publication: &mut Publication,
+    broadcast: &mut HttpBroadcast,
     known: &mut HashMap<Topic, bool>,
 ) -> Result<(), PolicyError> {
-    publication.is_granted = is_granted(shared, caller, &publication.topic, known).await?;
-    let Some(also) = publication.also.take() else { return Ok(()) };
+    broadcast.is_granted = is_granted(shared, caller, &broadcast.topic, known).await?;
+    let Some(also) = broadcast.also.take() else { return Ok(()) };
     if is_granted(shared, caller, &also, known).await.unwrap_or_default() {
-        if publication.is_granted {
-            publication.also = Some(also);
+        if broadcast.is_granted {
+            broadcast.also = Some(also);
         } else {
-            (publication.topic, publication.is_granted) = (also, true);
+            (broadcast.topic, broadcast.is_granted) = (also, true);
         }
     }
     Ok(())
@@ -262,9 +260,20 @@ async fn authenticate(shared: &Shared, head: &Parts) -> Result<Caller, Refusal> 
     };
     let origin = shared.origin(&head.extensions, &head.headers);
     for candidate in candidates.into_iter().flatten() {
-        if let Ok(credential) = shared.admission.verifier.connect(Some(candidate)).await {
-            let headers = Headers::of(&head.headers, |_| true);
-            return Ok(Caller { credential, headers, origin });
+        // What cannot be sent anyway is not worth the check of a signature.
+        let token = Fingerprint::of_token(candidate);
+        if token.is_some_and(|token| shared.admission.rates.is_spent(token, Instant::now())) {
+            return Err(over_rate(shared));
+        }
+        match shared.admission.connect(origin, Some(candidate)).await {
+            Ok(credential) => {
+                let headers = Headers::of(&head.headers, |_| true);
+                return Ok(Caller { credential, headers, origin });
+            }
+            Err(error @ ConnectError::TooManyRefused) => {
+                return Err(Refusal::message(error.status(), &error.to_string()));
+            }
+            Err(_) => {}
         }
     }
     Err(Refusal::message(StatusCode::UNAUTHORIZED, "Unauthorized"))
@@ -280,7 +289,7 @@ fn bearer(header: &str) -> Option<&str> {
 /// connections, nor a relay that stops.
 async fn read(shared: &Shared, head: &Parts, body: Body) -> Result<Bytes, Refusal> {
     let mut reading = head.extensions.get::<Connected>().map(|connected| connected.seat.reading());
-    let mut body = Limited::new(body, shared.limits.body_bytes_max);
+    let mut body = Limited::new(body, shared.lobby.limits().body_bytes_max);
     let body = async {
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -292,7 +301,7 @@ async fn read(shared: &Shared, head: &Parts, body: Body) -> Result<Bytes, Refusa
         }
         Ok::<_, axum::BoxError>(bytes.freeze())
     };
-    let deadline = Duration::from_secs(shared.limits.body_seconds);
+    let deadline = shared.lobby.limits().body;
     let body = tokio::select! {
         biased;
         body = tokio::time::timeout(deadline, body) => body,
@@ -330,14 +339,14 @@ fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
 
 /// Whether rates are limited at all.
 fn is_limited(shared: &Shared) -> bool {
-    shared.limits.client_messages_per_second > 0
+    shared.admission.message_rate.per_second > 0
 }
 
 type RateHeaders = [(&'static str, String); 3];
 
 /// Charges the caller. The application's own servers are not limited.
 fn admit(shared: &Shared, caller: &Caller, messages: u32) -> Result<RateHeaders, Refusal> {
-    let (per_second, burst) = (shared.limits.client_messages_per_second, shared.limits.client_messages_burst);
+    let MessageRate { per_second, burst } = shared.admission.message_rate;
     let headers = |remaining: u32| {
         [
             ("x-rate-rolling", burst.saturating_sub(remaining).to_string()),
@@ -352,26 +361,29 @@ fn admit(shared: &Shared, caller: &Caller, messages: u32) -> Result<RateHeaders,
     let fresh = || RateLimit::new(per_second, burst, now);
     let allowance = shared.admission.rates.admit(&caller.credential, caller.origin, fresh, messages, now);
     if !allowance.is_admitted {
-        shared.metrics.drop_message("over_rate");
-        let text = "You have exceeded your rate limit";
-        return Err(Refusal::message(StatusCode::TOO_MANY_REQUESTS, text));
+        return Err(over_rate(shared));
     }
     Ok(headers(allowance.remaining))
+}
+
+fn over_rate(shared: &Shared) -> Refusal {
+    shared.sockets.messages_dropped.count("over_rate");
+    Refusal::message(StatusCode::TOO_MANY_REQUESTS, "You have exceeded your rate limit")
 }
 
 async fn publish(
     shared: &Shared,
     credential: Credential,
-    publications: Vec<Publication>,
+    broadcasts: Vec<HttpBroadcast>,
 ) -> Result<Vec<Result<(), Reason>>, Refusal> {
     let (outcomes, told) = oneshot::channel();
-    let publish = Publish { credential, publications, outcomes };
+    let publish = HttpBroadcasts { credential, broadcasts, outcomes };
     shared.hub.send(HubInput::Publish(publish)).await.map_err(|_| stopping())?;
     told.await.map_err(|_| stopping())
 }
 
 /// Reads `{"messages": [{"topic", "event", "payload", "private"?, "id"?}, …]}`.
-fn parse_batch(shared: &Shared, body: &[u8]) -> Result<Vec<Publication>, Refusal> {
+fn parse_batch(shared: &Shared, body: &[u8]) -> Result<Vec<HttpBroadcast>, Refusal> {
     let malformed = || Refusal::message(StatusCode::BAD_REQUEST, "Malformed JSON");
     let body = str::from_utf8(body).map_err(|_| malformed())?;
     if !is_relayable(body.as_bytes()) {
@@ -387,7 +399,7 @@ fn parse_batch(shared: &Shared, body: &[u8]) -> Result<Vec<Publication>, Refusal
     if messages.is_empty() {
         return Err(Refusal::invalid(json!({ "messages": [BLANK] })));
     }
-    let mut publications = Vec::with_capacity(messages.len());
+    let mut broadcasts = Vec::with_capacity(messages.len());
     let mut errors = Vec::with_capacity(messages.len());
     for message in messages {
         let names = ["topic", "event", "payload", "private", "id"];
@@ -395,15 +407,15 @@ fn parse_batch(shared: &Shared, body: &[u8]) -> Result<Vec<Publication>, Refusal
             return Err(Refusal::invalid(json!({ "messages": [INVALID] })));
         };
         match parse_message(shared, fields) {
-            Ok(publication) => {
-                publications.push(publication);
+            Ok(broadcast) => {
+                broadcasts.push(broadcast);
                 errors.push(Map::new());
             }
             Err(found) => errors.push(found),
         }
     }
-    if publications.len() == errors.len() {
-        Ok(publications)
+    if broadcasts.len() == errors.len() {
+        Ok(broadcasts)
     } else {
         Err(Refusal::invalid(json!({ "messages": errors })))
     }
@@ -444,7 +456,7 @@ fn shortened(text: &str) -> String {
 fn parse_message(
     shared: &Shared,
     [topic, event, payload, private, id]: [Option<&RawValue>; 5],
-) -> Result<Publication, Map<String, Value>> {
+) -> Result<HttpBroadcast, Map<String, Value>> {
     let mut errors = Map::new();
     let mut wrong = |name: &str, problem: &str| drop(errors.insert(name.to_owned(), json!([problem])));
     let mut text = |name: &str, value: Option<&RawValue>| {
@@ -472,7 +484,7 @@ fn parse_message(
             wrong("payload", INVALID);
             None
         }
-        Some(payload) if payload.get().len() > shared.limits.payload_bytes_max => {
+        Some(payload) if payload.get().len() > shared.hub_settings.payload_bytes_max => {
             wrong("payload", "Payload size exceeds tenant limit");
             None
         }
@@ -496,7 +508,7 @@ fn parse_message(
         text
     });
     if let Some((topic, _)) = &topic
-        && !(private || shared.public_channels || topic.organization().is_some())
+        && !(private || shared.hub_settings.public_channels || topic.organization().is_some())
     {
         wrong(
             "topic",
@@ -506,7 +518,7 @@ fn parse_message(
     match (topic, event, payload) {
         (Some((topic, also)), Some(event), Some(payload)) if errors.is_empty() => {
             let broadcast = UserBroadcast { event, encoding: Encoding::Json, payload };
-            Ok(Publication { topic, also, private, broadcast, id, is_granted: false })
+            Ok(HttpBroadcast { topic, also, private, broadcast, id, is_granted: false })
         }
         _ => Err(errors),
     }

@@ -9,6 +9,21 @@ use std::net::{IpAddr, Ipv6Addr};
 use axum::http::HeaderMap;
 use axum::http::header::FORWARDED;
 
+use crate::config::units;
+
+/// The proxies in front of the relay.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Connections")]
+pub struct ProxySettings {
+    /// Proxies in front of the relay, each of which appends to X-Forwarded-For. 0: an address is the connection's.
+    #[arg(long, env = "CAMPFIRE_TRUSTED_PROXIES", default_value_t = 0, value_parser = units::count::<usize>)]
+    pub trusted_proxies: usize,
+
+    /// Header that these proxies write. `Forwarded` is also read where a request has no X-Forwarded-For.
+    #[arg(long, env = "CAMPFIRE_FORWARDED_HEADER", value_enum, default_value_t = ForwardedHeader::XForwardedFor)]
+    pub forwarded_header: ForwardedHeader,
+}
+
 /// Which header the proxies in front of the relay write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ForwardedHeader {

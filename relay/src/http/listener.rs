@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, Un
 use tokio_util::either::Either;
 use tracing::info;
 
-use crate::config::{Group, ListenAddress, Mode};
+use super::listen_address::{Group, ListenAddress, Mode};
 
 /// Connections that may wait to be accepted, unless the system allows fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 4_096;
@@ -19,6 +19,52 @@ const BACKLOG: u32 = 4_096;
 /// What the system takes of us and has not sent: of a client that does not read it would be up to 4 MiB
 /// (`net.ipv4.tcp_wmem`), which no bound of the relay's counts. What is on its way is not bounded by this.
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
+
+/// Where the relay is to be reached.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Serving")]
+pub struct ListenSettings {
+    /// Addresses to serve on, comma-separated: HOST:PORT or unix:PATH.
+    #[arg(long, env = "CAMPFIRE_LISTEN", default_value = "127.0.0.1:8080", value_delimiter = ',')]
+    pub listen: Vec<ListenAddress>,
+
+    /// Addresses that serve /healthz, /readyz and /metrics alone, comma-separated; these paths are then nowhere else.
+    #[arg(long, env = "CAMPFIRE_METRICS_LISTEN", value_delimiter = ',')]
+    pub metrics_listen: Vec<ListenAddress>,
+
+    /// Permissions of the unix sockets, in octal as for chmod: 660. Unset: as the umask has it.
+    #[arg(long, env = "CAMPFIRE_UNIX_MODE")]
+    pub unix_mode: Option<Mode>,
+
+    /// Group of the unix sockets, by name or number. Unset: the relay's own.
+    #[arg(long, env = "CAMPFIRE_UNIX_GROUP")]
+    pub unix_group: Option<Group>,
+}
+
+/// What is bound, by what it serves.
+pub(crate) struct Listeners {
+    pub(crate) clients: Vec<Listener>,
+    /// Health and metrics alone; if there are none, the others serve these too.
+    pub(crate) metrics: Vec<Listener>,
+}
+
+impl ListenSettings {
+    /// Binds all addresses.
+    pub(crate) async fn bind(&self) -> Result<Listeners> {
+        let bind = async |addresses: &[ListenAddress], setting: &str| {
+            let mut listeners = Vec::new();
+            for address in addresses {
+                let (mode, group) = (self.unix_mode, self.unix_group.as_ref());
+                listeners.push(Listener::bind(address, setting, mode, group).await?);
+            }
+            anyhow::Ok(listeners)
+        };
+        Ok(Listeners {
+            clients: bind(&self.listen, "CAMPFIRE_LISTEN").await?,
+            metrics: bind(&self.metrics_listen, "CAMPFIRE_METRICS_LISTEN").await?,
+        })
+    }
+}
 
 /// A bound address.
 pub enum Listener {
@@ -30,7 +76,7 @@ pub(super) type Stream = Either<TcpStream, UnixStream>;
 
 impl Listener {
     /// Binds an address. `setting` is named if that fails; mode and group are a unix socket's.
-    pub async fn bind(
+    async fn bind(
         address: &ListenAddress,
         setting: &str,
         mode: Option<Mode>,

@@ -10,20 +10,43 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::metrics::HttpMetrics;
 use crate::admission::Origin;
-use crate::metrics::Metrics;
+use crate::config::units;
 
 /// Bounds on connections before the upgrade.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Connections")]
 pub struct LobbyLimits {
+    /// Connections at once that are no WebSocket (yet); beyond it the one that has been silent for longest is closed.
+    /// Lowered to what the open-file limit leaves.
+    #[arg(long = "max-connections", env = "CAMPFIRE_MAX_CONNECTIONS", default_value_t = 1_024, value_parser = units::some::<usize>)]
     pub connections_max: usize,
-    /// 0: any number.
+
+    /// The same for one address; from this machine, and behind trusted proxies, any number. 0: no limit.
+    #[arg(id = "CONNECTIONS_PER_IP_MAX", long = "max-connections-per-ip", env = "CAMPFIRE_MAX_CONNECTIONS_PER_IP", default_value_t = 256, value_parser = units::count::<usize>)]
     pub connections_per_origin_max: usize,
-    /// What bodies may take together while the rest of them is waited for.
-    pub bodies_bytes_max: usize,
+
+    /// Seconds in which a connection has to send the header of its first request.
+    #[arg(id = "HEADER_SECONDS", long = "header-seconds", env = "CAMPFIRE_HEADER_SECONDS", default_value = "30", value_parser = units::some_seconds)]
     pub header: Duration,
+
+    /// Seconds in which the body of a request has to be there.
+    #[arg(id = "BODY_SECONDS", long = "body-seconds", env = "CAMPFIRE_BODY_SECONDS", default_value = "30", value_parser = units::some_seconds)]
     pub body: Duration,
+
+    /// Seconds for which a connection may wait between an answer and the next request.
+    #[arg(id = "KEEP_ALIVE_SECONDS", long = "keep-alive-seconds", env = "CAMPFIRE_KEEP_ALIVE_SECONDS", default_value = "30", value_parser = units::some_seconds)]
     pub keep_alive: Duration,
+
+    /// Largest body of a broadcast over HTTP, in bytes; the default is that of Supabase Realtime.
+    #[arg(long = "max-body-bytes", env = "CAMPFIRE_MAX_BODY_BYTES", default_value_t = 8_000_000, value_parser = units::bytes::<usize>, help_heading = "Limits")]
+    pub body_bytes_max: usize,
+
+    /// Bytes that bodies may take together while the rest of them has yet to come; beyond it the one that is waited for
+    /// longest is given up.
+    #[arg(long = "max-bodies-bytes", env = "CAMPFIRE_MAX_BODIES_BYTES", default_value_t = 64 << 20, value_parser = units::bytes::<usize>, help_heading = "Limits")]
+    pub bodies_bytes_max: usize,
 }
 
 /// What the relay waits for.
@@ -40,7 +63,7 @@ pub(super) enum Awaited {
 /// All such connections.
 pub(crate) struct Lobby {
     limits: LobbyLimits,
-    metrics: Metrics,
+    metrics: HttpMetrics,
     seats: Mutex<Seats>,
     freed: Notify,
 }
@@ -78,8 +101,15 @@ pub(super) struct Phase {
 }
 
 impl Lobby {
-    pub(crate) fn new(limits: LobbyLimits, metrics: Metrics) -> Arc<Self> {
+    pub(crate) fn new(limits: LobbyLimits, metrics: HttpMetrics) -> Arc<Self> {
+        // One is always allowed, however large.
+        let limits =
+            LobbyLimits { bodies_bytes_max: limits.bodies_bytes_max.max(limits.body_bytes_max), ..limits };
         Arc::new(Self { limits, metrics, seats: Mutex::default(), freed: Notify::new() })
+    }
+
+    pub(super) fn limits(&self) -> &LobbyLimits {
+        &self.limits
     }
 
     /// Connections that are here now.
@@ -208,7 +238,7 @@ impl Seat {
     #[cfg(test)]
     pub(super) fn for_tests() -> Arc<Self> {
         let limits = tests::limits(1, 0);
-        let lobby = Lobby::new(limits, Metrics::default());
+        let lobby = Lobby::new(limits, HttpMetrics::default());
         lobby.seat(&mut lobby.lock(), Origin::Local)
     }
 }
@@ -265,6 +295,7 @@ mod tests {
             connections_max,
             connections_per_origin_max,
             bodies_bytes_max: 1_000,
+            body_bytes_max: 1_000,
             header: second,
             body: second * 2,
             keep_alive: second * 3,
@@ -272,7 +303,7 @@ mod tests {
     }
 
     fn lobby(connections_max: usize, connections_per_origin_max: usize) -> Arc<Lobby> {
-        Lobby::new(limits(connections_max, connections_per_origin_max), Metrics::default())
+        Lobby::new(limits(connections_max, connections_per_origin_max), HttpMetrics::default())
     }
 
     fn enter(lobby: &Arc<Lobby>, host: u8) -> Option<Arc<Seat>> {

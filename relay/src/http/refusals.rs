@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use axum::http::{Extensions, HeaderMap};
 use tracing::info;
 
-use super::Shared;
 use super::peer;
 use super::seldom::Seldom;
+use super::{ProxySettings, Shared};
 use crate::admission::Origin;
-use crate::metrics::Reason;
 
 /// At most one line for each reason in this time.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -33,9 +32,8 @@ impl Refusals {
 impl Shared {
     /// Whom a request is counted with.
     pub(super) fn origin(&self, extensions: &Extensions, headers: &HeaderMap) -> Origin {
-        let limits = &self.limits;
-        let (origin, doubt) =
-            peer::origin(extensions, headers, limits.trusted_proxies, limits.forwarded_header);
+        let ProxySettings { trusted_proxies, forwarded_header } = self.proxies;
+        let (origin, doubt) = peer::origin(extensions, headers, trusted_proxies, forwarded_header);
         if let Some(doubt) = doubt
             && let Some(others) = self.refusals.admit("origin", "untold")
         {
@@ -49,7 +47,7 @@ impl Shared {
 
     /// Counts a refused handshake, and logs it.
     pub(super) fn note_refused_handshake(&self, reason: &'static str, text: &str, origin: Origin) {
-        self.metrics.handshakes_refused.get_or_create(&Reason { reason }).inc();
+        self.metrics.handshakes_refused.count(reason);
         if let Some(others) = self.refusals.admit("handshake", reason) {
             // A token's own words may stand in it.
             let text: String = text.chars().take(100).collect();
@@ -59,7 +57,7 @@ impl Shared {
 
     /// Counts a refused request to broadcast, and logs it.
     pub(super) fn note_refused_request(&self, reason: &'static str) {
-        self.metrics.requests_refused.get_or_create(&Reason { reason }).inc();
+        self.metrics.requests_refused.count(reason);
         if let Some(others) = self.refusals.admit("request", reason) {
             info!(reason, others, "request to broadcast refused");
         }

@@ -45,13 +45,13 @@ pub(crate) async fn serve(listener: Listener, router: Router, shared: Arc<Shared
             Ok((stream, address)) => {
                 pause = PAUSES.0;
                 // Behind proxies a connection is a proxy's: only requests tell clients apart.
-                let is_proxied = shared.limits.trusted_proxies > 0;
+                let is_proxied = shared.proxies.trusted_proxies > 0;
                 let origin = if is_proxied { Origin::Local } else { Origin::of_connection(address) };
                 if let Some(seat) = shared.lobby.enter(origin).await {
                     connections.spawn(drive(stream, address, seat, router.clone(), Arc::clone(&shared)));
                     continue;
                 }
-                shared.metrics.close_connection("full");
+                shared.metrics.connections_closed.count("full");
                 if let Some(others) = full.admit(Instant::now()) {
                     info!(
                         others,
@@ -132,7 +132,7 @@ async fn drive(
             }
             () = seat.evicted() => {
                 if seat.gives_way() {
-                    shared.metrics.close_connection("evicted");
+                    shared.metrics.connections_closed.count("evicted");
                     shared.note_closed("evicted");
                     return;
                 }
@@ -148,7 +148,7 @@ async fn drive(
             () = deadline.as_mut() => {
                 if let Some((awaited, until)) = seat.awaited() && until <= Instant::now() {
                     let reason = awaited.label();
-                    shared.metrics.close_connection(reason);
+                    shared.metrics.connections_closed.count(reason);
                     shared.note_closed(reason);
                     return;
                 }

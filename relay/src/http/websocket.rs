@@ -34,13 +34,11 @@ pub(super) async fn upgrade(
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let key = header("x-api-key").or(query.get("apikey").map(String::as_str));
-    let credential = match shared.admission.verifier.connect(key).await {
+    let credential = match shared.admission.connect(origin, key).await {
         Ok(credential) => credential,
         Err(error) => return refuse(error.status(), error.label(), &error.to_string()),
     };
-    let limits = &shared.limits;
-    let addresses = &shared.admission.addresses;
-    let place = match addresses.take(origin, limits.sockets_max, limits.sockets_per_ip_max) {
+    let place = match shared.admission.addresses.take(origin, shared.admission.address_limits) {
         Ok(place) => place,
         Err(full) => {
             let reason = match full {

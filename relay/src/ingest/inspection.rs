@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use tracing::{info, warn};
 
 use super::Status;
-use crate::metrics::Metrics;
+use super::metrics::IngestMetrics;
 use crate::sql::{self, Installation, SqlError};
 
 /// The part of the time that may go into looking: many thousand tables take their time.
@@ -35,7 +35,7 @@ impl Inspection {
         &mut self,
         sql: &Client,
         publications: &[String],
-        metrics: &Metrics,
+        metrics: &IngestMetrics,
         status: &watch::Sender<Status>,
     ) -> Result<(), SqlError> {
         let began = Instant::now();

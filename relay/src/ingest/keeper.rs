@@ -40,10 +40,10 @@ impl<'a> Keeper<'a> {
 
     /// Runs beside the stream, until the slot holds back more than it may, or rows would be missing in silence.
     pub(super) async fn run(mut self) -> SqlError {
-        let config = &self.ingest.config;
+        let heartbeat = self.ingest.settings.heartbeat;
         let mut health = interval(HEALTH_INTERVAL);
         health.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let beat_every = Duration::from_secs(config.heartbeat_seconds.max(1));
+        let beat_every = heartbeat.max(Duration::from_secs(1));
         let mut beat = interval_at(Instant::now() + beat_every, beat_every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut maintenance = interval(MAINTENANCE_INTERVAL);
@@ -53,7 +53,7 @@ impl<'a> Keeper<'a> {
             let done = tokio::select! {
                 _ = health.tick() => self.look().await,
                 _ = maintenance.tick() => self.maintain().await,
-                _ = beat.tick(), if config.heartbeat_seconds > 0 => {
+                _ = beat.tick(), if !heartbeat.is_zero() => {
                     let brought = self.transactions.load(Ordering::Relaxed);
                     // A commit moves the slot as well as a heartbeat would.
                     if brought == std::mem::replace(&mut seen, brought) { self.beat().await } else { Ok(()) }
@@ -99,7 +99,8 @@ impl<'a> Keeper<'a> {
     }
 
     async fn look(&mut self) -> Result<(), SqlError> {
-        let WalConfig { slot_name, publications, database, .. } = &self.ingest.wal;
+        let WalConfig { settings, publications, database, .. } = &self.ingest.wal;
+        let slot_name = &settings.slot_name;
         if let Some(publication) = wal::publication_gone(self.sql().await?, slot_name, publications).await? {
             let database = database.database().to_owned();
             return Err(WalError::PublicationMissing { publication, database }.into());
@@ -116,7 +117,7 @@ impl<'a> Keeper<'a> {
                 safe_wal_bytes, "slot is about to be lost: it holds back more than max_slot_wal_keep_size"
             );
         }
-        let limit = self.ingest.config.slot_max_bytes;
+        let limit = self.ingest.settings.slot_max_bytes;
         if limit > 0 && retained_bytes > limit {
             let slot_name = slot_name.clone();
             return Err(WalError::SlotTooLarge { slot_name, retained_bytes, limit }.into());

@@ -10,10 +10,10 @@ use tracing::{debug, info, trace, warn};
 use super::catalog::Catalog;
 use super::history::KnownRoutes;
 use super::keyring::Keyring;
+use super::metrics::IngestMetrics;
 use super::routing::{Routing, Turn};
 use crate::decode::{Change, ChangeKind, Decoded, Decoder, Transaction};
 use crate::fanout::HubChange;
-use crate::metrics::{Metrics, Reason};
 use crate::postgres::{Lsn, Timestamp};
 use crate::route::{
     ControlChange, DatabaseTag, Misaddress, Position, RealtimeMessage, Refused, Routed, Router, SignedMessage,
@@ -22,7 +22,7 @@ use crate::sql::SqlError;
 use crate::wal::{Attachment, WalFrame};
 
 pub(super) struct Translator<'a> {
-    metrics: &'a Metrics,
+    metrics: &'a IngestMetrics,
     pub(super) attachment: &'a Attachment,
     decoder: Decoder,
     router: Router,
@@ -37,7 +37,7 @@ pub(super) struct Translator<'a> {
 
 impl<'a> Translator<'a> {
     pub(super) fn new(
-        metrics: &'a Metrics,
+        metrics: &'a IngestMetrics,
         attachment: &'a Attachment,
         router: Router,
         routing: Routing,
@@ -155,7 +155,7 @@ impl<'a> Translator<'a> {
                     Refused::Forged => "forged",
                     Refused::Malformed => "malformed",
                 };
-                self.metrics.messages_refused.get_or_create(&Reason { reason }).inc();
+                self.metrics.messages_refused.count(reason);
                 debug!(%xid, %refused, "a logical message is not believed");
             }
         }

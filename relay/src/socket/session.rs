@@ -22,10 +22,8 @@ use super::message::{Broken, Message};
 use super::unfinished::{Claim, Unfinished};
 use super::wire::{ReadError, Wire};
 use super::{Handshake, Sockets};
-use crate::admission::RateLimit;
-use crate::cli::Limits;
-use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, OutboxLimits, SocketId, Stall};
-use crate::metrics::Reason;
+use crate::admission::{MessageRate, RateLimit};
+use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, SocketId, Stall};
 use crate::protocol::{self, Incoming, JoinPayload, Payload, PresenceCall, Ref, access_token};
 use crate::route::{Topic, strip_wire_prefix};
 
@@ -82,9 +80,8 @@ impl Session {
     /// Serves the socket until either side ends it.
     pub(super) async fn run(mut self, stream: TokioIo<Upgraded>) {
         let mut wire = Wire::new(stream);
-        let Limits { outbox_bytes_max: bytes_max, outbox_frames_max: frames_max, .. } = self.sockets.limits;
-        let limits = OutboxLimits { bytes_max, frames_max };
-        let outbox = Arc::new(Outbox::new(limits, Arc::clone(&self.sockets.unread)));
+        let outbox = Outbox::new(self.sockets.settings.outbox, Arc::clone(&self.sockets.unread));
+        let outbox = Arc::new(outbox);
         let hub = &self.sockets.hub.clone();
         let connect = ClientInput::Connect { vsn: self.handshake.vsn, outbox: Arc::clone(&outbox) };
         if hub.send(HubInput::Client(self.id, connect)).await.is_err() {
@@ -113,7 +110,7 @@ impl Session {
                 reason.label()
             }
         };
-        self.sockets.metrics.sockets_closed.get_or_create(&Reason { reason }).inc();
+        self.sockets.metrics.sockets_closed.count(reason);
         debug!(reason, "socket closed");
     }
 
@@ -123,11 +120,10 @@ impl Session {
         outbox: &Arc<Outbox>,
         hub: &mpsc::Sender<HubInput>,
     ) -> End {
-        let limits = self.sockets.limits.clone();
-        let idle = Duration::from_secs(limits.idle_seconds);
-        let mut rate =
-            RateLimit::new(limits.client_messages_per_second, limits.client_messages_burst, Instant::now());
-        let mut excess = RateLimit::new(limits.client_messages_per_second, EXCESS_MAX, Instant::now());
+        let idle = self.sockets.settings.idle;
+        let MessageRate { per_second, burst } = self.sockets.admission.message_rate;
+        let mut rate = RateLimit::new(per_second, burst, Instant::now());
+        let mut excess = RateLimit::new(per_second, EXCESS_MAX, Instant::now());
         let mut heard_at = Instant::now();
         // Never further away than the idle time, so that it goes off before anything has lasted that long.
         let timer = tokio::time::sleep(idle);
@@ -286,7 +282,7 @@ impl Session {
                 ClientInput::Join(Box::new(join))
             }
             ("phx_join", Payload::Json(payload)) => {
-                let payload = JoinPayload::parse(&payload, self.sockets.presence_default);
+                let payload = JoinPayload::parse(&payload, self.sockets.settings.presence_default);
                 return Some(self.join(wire_topic, join_ref, reference, payload));
             }
             ("phx_leave", _) => ClientInput::Leave { wire_topic, join_ref, reference },
@@ -305,7 +301,7 @@ impl Session {
                 ClientInput::Presence { wire_topic, reference, call, within_rate }
             }
             _ if !within_rate => {
-                self.sockets.metrics.drop_message("over_rate");
+                self.sockets.messages_dropped.count("over_rate");
                 return None;
             }
             _ => ClientInput::Other { wire_topic, reference },
@@ -324,7 +320,7 @@ impl Session {
         let is_private = payload.as_ref().is_ok_and(|payload| payload.private);
         let policed = policed_name(&wire_topic).filter(|_| is_private);
         self.policed.retain(|topic| *topic != wire_topic);
-        if policed.is_some() && self.policed.len() < self.sockets.limits.channels_per_socket_max {
+        if policed.is_some() && self.policed.len() < self.sockets.hub_settings.channels_per_socket_max {
             self.policed.push(Arc::clone(&wire_topic));
         }
         let (id, admission) = (self.id, Arc::clone(&self.sockets.admission));
@@ -396,7 +392,7 @@ impl Session {
             }
             Err(error) => {
                 trace!(%error, "malformed frame dropped");
-                self.sockets.metrics.drop_message("malformed");
+                self.sockets.messages_dropped.count("malformed");
                 None
             }
         }
@@ -442,9 +438,9 @@ struct Intake {
 
 impl Intake {
     fn new(id: SocketId, sockets: &Sockets, outbox: Arc<Outbox>) -> Self {
-        let limits = &sockets.limits;
-        let payload = limits.org_payload_bytes_max.max(limits.presence_bytes_max);
-        let large = limits.frame_bytes_max;
+        let hub = &sockets.hub_settings;
+        let payload = hub.org_payload_bytes_max.max(hub.presence.payload_bytes_max);
+        let large = sockets.settings.frame_bytes_max;
         let bytes_max = (large.min(payload.saturating_add(ENVELOPE_BYTES)), large);
         let unfinished = Arc::clone(&sockets.unfinished);
         Self { id, outbox, unfinished, bytes_max, claim: None, claimed: 0, amid_since: None }

@@ -18,7 +18,7 @@ use super::control::{bad_answer, parse_snapshot, routes};
 use super::error::SqlError;
 use crate::auth::Credential;
 use crate::decode;
-use crate::fanout::{SnapshotRow, SnapshotRows};
+use crate::fanout::{RowEvent, RowsRead};
 use crate::postgres::{Lsn, Snapshot, Timestamp, quote_identifier};
 use crate::protocol::Encoding;
 use crate::route::{Operation, Route, Scope, Topic};
@@ -107,7 +107,7 @@ pub(super) async fn read_sent(
     limit: usize,
     mut bytes_left: usize,
     timeout: Duration,
-) -> Result<SnapshotRows, RowsError> {
+) -> Result<RowsRead, RowsError> {
     begin(client, Mode::Snapshot, timeout).await?;
     let (snapshot, lsn) = look(client).await?;
     let seconds = since.unix_micros().clamp(0, UNIX_MICROS_MAX) as f64 / 1e6;
@@ -126,19 +126,14 @@ pub(super) async fn read_sent(
         };
         bytes_left = bytes_left.checked_sub(payload.len()).ok_or(RowsError::TooLarge)?;
         let payload = payload.to_vec().into();
-        rows.push(SnapshotRow {
-            id: Some(row.get(0)),
-            event: row.get::<_, &str>(1).into(),
-            encoding,
-            payload,
-        });
+        rows.push(RowEvent { id: Some(row.get(0)), event: row.get::<_, &str>(1).into(), encoding, payload });
     }
     client.batch_execute("commit").await?;
-    Ok(SnapshotRows { snapshot, lsn, rows })
+    Ok(RowsRead { snapshot, lsn, rows })
 }
 
 /// Reads the rows of a conversation's channel, or of an organization's conversations.
-pub(super) async fn read_latest(client: &Client, query: RowsQuery<'_>) -> Result<SnapshotRows, RowsError> {
+pub(super) async fn read_latest(client: &Client, query: RowsQuery<'_>) -> Result<RowsRead, RowsError> {
     begin(client, Mode::Snapshot, query.timeout).await?;
     let (snapshot, lsn) = look(client).await?;
     let shapes = shapes(client).await?;
@@ -174,7 +169,7 @@ pub(super) async fn read_latest(client: &Client, query: RowsQuery<'_>) -> Result
         return Err(error);
     }
     client.batch_execute("commit").await?;
-    Ok(SnapshotRows { snapshot, lsn, rows })
+    Ok(RowsRead { snapshot, lsn, rows })
 }
 
 /// Whether the organization is one of another installation than that: then no rows are all there are.
@@ -308,7 +303,7 @@ impl<'a> Selection<'a> {
     }
 
     /// The rows as the stream would tell them, oldest first.
-    async fn read(&self, client: &Client, bytes_left: &mut usize) -> Result<Vec<SnapshotRow>, RowsError> {
+    async fn read(&self, client: &Client, bytes_left: &mut usize) -> Result<Vec<RowEvent>, RowsError> {
         // The values come as text, as in the stream, and so without types: those are asked for.
         let statement = client.prepare(&self.sql).await?;
         let mut fields = Vec::with_capacity(self.columns.len());
@@ -327,7 +322,7 @@ impl<'a> Selection<'a> {
             let payload = payload(&fields, &row);
             *bytes_left = bytes_left.checked_sub(payload.len()).ok_or(RowsError::TooLarge)?;
             let event = std::sync::Arc::clone(&event);
-            rows.push(SnapshotRow { id: None, event, encoding: Encoding::Json, payload: payload.into() });
+            rows.push(RowEvent { id: None, event, encoding: Encoding::Json, payload: payload.into() });
         }
         rows.reverse();
         Ok(rows)

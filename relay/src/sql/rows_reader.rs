@@ -17,8 +17,9 @@ use super::error::SqlError;
 use super::rows::{RowsError, RowsQuery, read_latest, read_sent};
 use super::sessions::Sessions;
 use super::turns::{Full, Place, TurnLimits, Turns};
-use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRows, SocketId};
-use crate::metrics::Metrics;
+use crate::config::units;
+use crate::fanout::{HubInput, RowsFailure, RowsRead, RowsRequest, RowsWanted, SocketId};
+use crate::metrics::{Registry, Seconds};
 use crate::postgres::{Lsn, Purpose};
 use crate::route::Topic;
 use crate::wal;
@@ -26,11 +27,46 @@ use crate::wal;
 /// The part of the memory for rows that one snapshot may take.
 const SHARE_OF_BYTES: usize = 16;
 
+/// What reading rows may cost.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Replay and snapshots")]
+pub struct RowsSettings {
+    /// SQL sessions that read the rows of joins with `snapshot`.
+    #[arg(id = "SNAPSHOT_SESSIONS", long = "snapshot-sessions", env = "CAMPFIRE_SNAPSHOT_SESSIONS", default_value_t = 4, value_parser = units::some::<u16>)]
+    pub sessions: u16,
+
+    /// Joins with `snapshot` that may wait for a session; beyond it they are refused with SnapshotUnavailable.
+    #[arg(id = "SNAPSHOT_QUEUE", long = "snapshot-queue", env = "CAMPFIRE_SNAPSHOT_QUEUE", default_value_t = 256, value_parser = units::some::<u16>)]
+    pub queue: u16,
+
+    /// Seconds that a snapshot may take, the wait for a session included.
+    #[arg(id = "SNAPSHOT_SECONDS", long = "snapshot-seconds", env = "CAMPFIRE_SNAPSHOT_SECONDS", default_value = "5", value_parser = units::some_seconds)]
+    pub timeout: Duration,
+}
+
+/// What reading rows takes.
+#[derive(Clone, Debug, Default)]
+pub struct RowsMetrics {
+    snapshot_seconds: Seconds,
+}
+
+impl RowsMetrics {
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let Self { snapshot_seconds } = &metrics;
+        registry.register(
+            "snapshot_seconds",
+            "From a join to the rows of its snapshot",
+            snapshot_seconds.0.clone(),
+        );
+        metrics
+    }
+}
+
 /// The task that answers requests for snapshots.
 pub struct RowsReader {
-    pub requests: mpsc::Receiver<SnapshotRequest>,
+    pub requests: mpsc::Receiver<RowsRequest>,
     pub answering: Answering,
-    pub limits: TurnLimits,
     pub stop: CancellationToken,
 }
 
@@ -39,9 +75,8 @@ pub struct RowsReader {
 pub struct Answering {
     pub sessions: Arc<Sessions>,
     pub hub: mpsc::Sender<HubInput>,
-    pub metrics: Metrics,
-    /// From the join to its rows.
-    pub timeout: Duration,
+    pub metrics: RowsMetrics,
+    pub settings: RowsSettings,
     /// Memory for the rows of all snapshots that sockets have yet to read.
     pub bytes_max: usize,
     /// End LSN of what the hub has applied.
@@ -54,8 +89,10 @@ type Asker = (SocketId, Topic);
 impl RowsReader {
     /// Runs until stopped.
     pub async fn run(self) {
-        let Self { mut requests, answering, limits, stop } = self;
-        let turns = Turns::<Asker>::new(limits);
+        let Self { mut requests, answering, stop } = self;
+        let RowsSettings { sessions: at_once, queue, .. } = answering.settings;
+        let crowd = usize::from(at_once) + usize::from(queue);
+        let turns = Turns::<Asker>::new(TurnLimits { at_once: at_once.into(), crowd });
         let mut answers = JoinSet::new();
         loop {
             tokio::select! {
@@ -75,12 +112,12 @@ impl RowsReader {
 
 impl Answering {
     /// Answers one request, unless it is taken back before it has its turn.
-    async fn answer(&self, request: SnapshotRequest, place: Result<Place<Asker>, Full>) {
-        let left = || self.timeout.saturating_sub(request.requested_at.elapsed());
+    async fn answer(&self, request: RowsRequest, place: Result<Place<Asker>, Full>) {
+        let left = || self.settings.timeout.saturating_sub(request.requested_at.elapsed());
         let turn = async {
             match tokio::time::timeout(left(), place?.turn()).await {
                 Ok(turn) => Ok(turn?),
-                Err(_) => Err(SnapshotFailure::Timeout),
+                Err(_) => Err(RowsFailure::Timeout),
             }
         };
         let turn = tokio::select! {
@@ -91,28 +128,28 @@ impl Answering {
         let outcome = match turn {
             Ok(_turn) => match tokio::time::timeout(left(), self.read(&request, left())).await {
                 Ok(outcome) => outcome.map_err(|error| failure(&error)),
-                Err(_) => Err(SnapshotFailure::Timeout),
+                Err(_) => Err(RowsFailure::Timeout),
             },
             Err(failure) => Err(failure),
         };
-        if outcome.as_ref().err() != Some(&SnapshotFailure::Busy) {
+        if outcome.as_ref().err() != Some(&RowsFailure::Busy) {
             self.metrics.snapshot_seconds.0.observe(request.requested_at.elapsed().as_secs_f64());
         }
         if !request.cancelled.is_cancelled() {
-            let SnapshotRequest { socket, ticket, .. } = request;
-            self.hub.send(HubInput::Snapshot { socket, ticket, outcome }).await.ok();
+            let RowsRequest { socket, ticket, .. } = request;
+            self.hub.send(HubInput::Rows { socket, ticket, outcome }).await.ok();
         }
     }
 
     /// A session is good for the next one only if nothing went wrong with it.
-    async fn read(&self, request: &SnapshotRequest, left: Duration) -> Result<SnapshotRows, RowsError> {
+    async fn read(&self, request: &RowsRequest, left: Duration) -> Result<RowsRead, RowsError> {
         let began = Instant::now();
         let session = self.sessions.take(Purpose::Rows).await.map_err(SqlError::from)?;
         let bytes_max = self.bytes_max / SHARE_OF_BYTES;
         let timeout = left.saturating_sub(began.elapsed());
         let rows = match request.wanted {
             RowsWanted::Latest { rows_max } => {
-                let SnapshotRequest { topic, credential, .. } = request;
+                let RowsRequest { topic, credential, .. } = request;
                 let query = RowsQuery { topic, rows_max, credential, bytes_max, timeout };
                 read_latest(&session, query).await?
             }
@@ -140,23 +177,23 @@ impl Answering {
     }
 }
 
-impl From<Full> for SnapshotFailure {
+impl From<Full> for RowsFailure {
     fn from(_: Full) -> Self {
         Self::Busy
     }
 }
 
-fn failure(error: &RowsError) -> SnapshotFailure {
+fn failure(error: &RowsError) -> RowsFailure {
     match error {
-        RowsError::TooLarge => SnapshotFailure::TooLarge,
-        RowsError::Timeout => SnapshotFailure::Timeout,
+        RowsError::TooLarge => RowsFailure::TooLarge,
+        RowsError::Timeout => RowsFailure::Timeout,
         RowsError::Sql(error @ (SqlError::Privilege(_) | SqlError::ExtensionMissing)) => {
             warn!(%error, "the database refused a snapshot");
-            SnapshotFailure::Query
+            RowsFailure::Query
         }
         RowsError::Sql(error) => {
             debug!(%error, "a snapshot could not be read");
-            SnapshotFailure::Query
+            RowsFailure::Query
         }
     }
 }

@@ -9,7 +9,7 @@ use super::registry::{self, Registered};
 use super::slot::{self, Slot};
 use super::stream::{StreamSettings, spawn};
 use super::timeline;
-use super::{Attachment, WalConfig, WalError, WalStream};
+use super::{Attachment, OnLostSlot, WalConfig, WalError, WalStream};
 use crate::postgres::{Connection, Lsn, PostgresError, answered, quote_identifier, quote_literal};
 
 /// What IDENTIFY_SYSTEM tells.
@@ -26,26 +26,27 @@ struct System {
 pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, WalStream), WalError> {
     let server = slot::server(sql).await?;
     let publications = publication::find(sql, config, &server.database).await?;
-    let mut existing = slot::find(sql, &config.slot_name).await?;
+    let mut existing = slot::find(sql, &config.settings.slot_name).await?;
     if let Some(slot) = &existing {
         slot.check(&server.database)?;
     }
-    let registered = registry::find(sql, &config.slot_name).await?;
+    let registered = registry::find(sql, &config.settings.slot_name).await?;
     let slot_replaced = existing.is_none() && registered.is_some();
-    if slot_replaced && !config.may_replace_slot {
-        return Err(WalError::SlotDropped { slot_name: config.slot_name.clone() });
+    if slot_replaced && config.settings.on_lost_slot == OnLostSlot::Stop {
+        return Err(WalError::SlotDropped { slot_name: config.settings.slot_name.clone() });
     }
 
-    let mut connection = Connection::open(&config.database, config.frame_bytes_max, config.excerpt).await?;
+    let mut connection =
+        Connection::open(&config.database, config.settings.frame_bytes_max, config.excerpt).await?;
     let system = answered(&config.database, "IDENTIFY_SYSTEM", identify(&mut connection)).await?;
 
     let slot_created =
         existing.is_none() && slot::create(&mut connection, config, sql, server.version_num).await?;
     if slot_created {
-        info!(slot = %config.slot_name, "slot created");
+        info!(slot = %config.settings.slot_name, "slot created");
     }
     if existing.is_none() {
-        existing = slot::find(sql, &config.slot_name).await?;
+        existing = slot::find(sql, &config.settings.slot_name).await?;
     }
     let Some(slot) = existing else {
         // Somebody dropped it in the very moment; the next attempt makes it anew.
@@ -53,11 +54,17 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
     };
 
     if slot_created {
-        if let Err(error) =
-            registry::write(sql, &config.slot_name, &system.identifier, system.timeline, &publications).await
+        if let Err(error) = registry::write(
+            sql,
+            &config.settings.slot_name,
+            &system.identifier,
+            system.timeline,
+            &publications,
+        )
+        .await
         {
             // A slot that nobody knows would hold WAL for ever.
-            slot::drop(&mut connection, &config.slot_name).await?;
+            slot::drop(&mut connection, &config.settings.slot_name).await?;
             return Err(error.into());
         }
     } else {
@@ -65,8 +72,14 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         if registered.is_none_or(|row| {
             publications.iter().any(|publication| !row.publications.contains_key(&publication.name))
         }) {
-            registry::write(sql, &config.slot_name, &system.identifier, system.timeline, &publications)
-                .await?;
+            registry::write(
+                sql,
+                &config.settings.slot_name,
+                &system.identifier,
+                system.timeline,
+                &publications,
+            )
+            .await?;
         }
     }
 
@@ -80,14 +93,16 @@ pub async fn attach(config: &WalConfig, sql: &Client) -> Result<(Attachment, Wal
         None => return Err(WalError::Stopped),
         Some(Ok(frames)) => frames,
         Some(Err(error)) => {
-            return Err(slot::explain_refusal(sql, &config.slot_name, &server.database, error).await);
+            return Err(slot::explain_refusal(sql, &config.settings.slot_name, &server.database, error).await);
         }
     };
     // Looked at again, now that nobody else can move it: whoever advanced it just before START_REPLICATION would
     // otherwise make a loss that nobody notices.
-    let Some(slot) = slot::find(sql, &config.slot_name).await? else { return Err(WalError::StreamEnded) };
+    let Some(slot) = slot::find(sql, &config.settings.slot_name).await? else {
+        return Err(WalError::StreamEnded);
+    };
     let settings = StreamSettings::new(config, sender_timeout, slot.confirmed_flush_lsn);
-    info!(slot = %config.slot_name, lsn = %slot.confirmed_flush_lsn, "attached");
+    info!(slot = %config.settings.slot_name, lsn = %slot.confirmed_flush_lsn, "attached");
     let attachment = Attachment {
         system_identifier: system.identifier.parse().map_err(|_| bad_answer("IDENTIFY_SYSTEM"))?,
         timeline: system.timeline,
@@ -109,7 +124,7 @@ fn check_registered(
     system: &System,
     publications: &[Publication],
 ) -> Result<(), WalError> {
-    let slot_name = &config.slot_name;
+    let slot_name = &config.settings.slot_name;
     let Some(registered) = registered else {
         warn!(
             slot = %slot_name, lsn = %slot.confirmed_flush_lsn,
@@ -166,7 +181,7 @@ fn start_command(config: &WalConfig) -> String {
     let publications: Vec<String> = config.publications.iter().map(|name| quote_identifier(name)).collect();
     format!(
         "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, messages 'true')",
-        quote_identifier(&config.slot_name),
+        quote_identifier(&config.settings.slot_name),
         Lsn::INVALID,
         quote_literal(&publications.join(",")),
     )

@@ -25,7 +25,7 @@ pub(super) async fn find(
                  coalesce((select age(p.xmin) > age(s.catalog_xmin) from pg_replication_slots s
                            where s.slot_name = $2::text), false)
              from pg_publication p where p.pubname = any($1::text[])",
-            &[&config.publications, &config.slot_name],
+            &[&config.publications, &config.settings.slot_name],
         )
         .await?;
     let mut found: Vec<Publication> = rows

@@ -132,13 +132,13 @@ pub(super) async fn create(
     let failover = if version_num >= FAILOVER_VERSION { ", FAILOVER true" } else { "" };
     let command = format!(
         "CREATE_REPLICATION_SLOT {} LOGICAL pgoutput (SNAPSHOT 'nothing'{failover})",
-        quote_identifier(&config.slot_name)
+        quote_identifier(&config.settings.slot_name)
     );
     let pid = connection.pid;
     let mut create = pin!(connection.query(&command));
-    let limit = config.create_slot_timeout;
+    let limit = config.settings.create_slot_timeout;
     let given_up = |blocker| WalError::CreateSlotTimeout {
-        slot_name: config.slot_name.clone(),
+        slot_name: config.settings.slot_name.clone(),
         timeout: limit,
         blocker,
     };

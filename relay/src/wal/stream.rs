@@ -109,9 +109,9 @@ impl StreamSettings {
             .map_or(config.status_interval, |limit| config.status_interval.min(limit / 3))
             .max(STATUS_INTERVAL_MIN);
         StreamSettings {
-            slot_name: config.slot_name.clone(),
+            slot_name: config.settings.slot_name.clone(),
             window: config.window,
-            window_wal_bytes: config.window_wal_bytes,
+            window_wal_bytes: config.settings.window_wal_bytes,
             confirmed_flush_lsn,
             status_interval,
             // It has to be asked a few times before.

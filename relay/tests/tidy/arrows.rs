@@ -86,10 +86,21 @@ impl File {
 }
 
 impl Tree {
+    /// The files below a folder, without the crate's roots and what only tests use.
     pub(crate) fn read(source: &Path) -> Self {
-        let mut files = BTreeMap::new();
-        read_folder(source, &[], &mut files);
-        let mut tree = Self { files };
+        let mut texts = Vec::new();
+        read_folder(source, &[], &mut texts);
+        Self::of(texts)
+    }
+
+    /// Files by their modules.
+    fn of(texts: Vec<(Vec<String>, String)>) -> Self {
+        let file = |(module, text): (Vec<String>, String)| {
+            let name = format!("relay/src/{}.rs", module.join("/"));
+            let tokens = without_tests(tokens(&text));
+            (module, File { name, tokens, passed_on: BTreeMap::new() })
+        };
+        let mut tree = Self { files: texts.into_iter().map(file).collect() };
         let passed_on: Vec<_> =
             tree.files.keys().map(|module| (module.clone(), tree.passed_on(module))).collect();
         for (module, names) in passed_on {
@@ -145,22 +156,21 @@ impl Tree {
     }
 }
 
-fn read_folder(folder: &Path, module: &[String], files: &mut BTreeMap<Vec<String>, File>) {
+fn read_folder(folder: &Path, module: &[String], texts: &mut Vec<(Vec<String>, String)>) {
     for entry in fs::read_dir(folder).expect("a folder of sources") {
         let path = entry.expect("a folder that can be read").path();
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
         // What tests name is theirs to choose.
-        if ["tests", "testing"].contains(&name.as_str()) {
+        let is_of_tests = ["tests", "testing"].contains(&name.as_str());
+        let is_crate_root = module.is_empty() && ["lib", "main"].contains(&name.as_str());
+        let child = [module, &[name]].concat();
+        if is_of_tests || is_crate_root {
             continue;
         }
-        let child = [module, std::slice::from_ref(&name)].concat();
         if path.is_dir() {
-            read_folder(&path, &child, files);
-        } else if !(module.is_empty() && ["lib", "main"].contains(&name.as_str())) {
-            let text = fs::read_to_string(&path).expect("a source file");
-            let tokens = without_tests(tokens(&text));
-            let name = format!("relay/src/{}.rs", child.join("/"));
-            files.insert(child, File { name, tokens, passed_on: BTreeMap::new() });
+            read_folder(&path, &child, texts);
+        } else {
+            texts.push((child, fs::read_to_string(&path).expect("a source file")));
         }
     }
 }
@@ -309,4 +319,57 @@ fn branches(
         at += 1;
     }
     at
+}
+
+#[test]
+fn arrows_and_circles_are_found() {
+    let file = |module: &str, text: &str| (module.split('/').map(str::to_owned).collect(), text.to_owned());
+    let tree = Tree::of(vec![
+        file(
+            "wal",
+            r#"
+            mod slot;
+            mod stream;
+            pub use slot::{Slot, drop_slot};
+            use crate::{decode, postgres::{Lsn as Position, Xid}};
+            // crate::http
+            const TEXT: &str = "\" crate::http";
+            fn quote<'a>(sign: &'a char) -> bool { *sign == '"' || *sign == '\'' }
+            pub struct Wal(stream::Stream);
+            #[cfg(test)]
+            mod tests { use crate::http::Shared; fn f() { if true {} } }
+            fn last() { crate::socket::open::<u8>(); }
+            "#,
+        ),
+        file("wal/slot", "use super::{Wal, stream::Stream};"),
+        file("wal/stream", "use super::Slot;"),
+        file("decode", ""),
+        file("postgres", "mod lsn; pub use self::lsn::Lsn; pub struct Xid;"),
+        file("postgres/lsn", "pub struct Lsn;"),
+        file("socket", ""),
+        file("http", ""),
+    ]);
+    let arrows = tree.arrows();
+    let told: Vec<String> = arrows
+        .iter()
+        .map(|Arrow { file, line, path, target }| format!("{file}:{line} {} {target}", path.join("::")))
+        .map(|arrow| arrow.replace("relay/src/", ""))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "wal.rs:5 decode decode.rs",
+            "wal.rs:5 postgres::Lsn postgres/lsn.rs",
+            "wal.rs:5 postgres::Xid postgres.rs",
+            "wal.rs:9 wal::stream::Stream wal/stream.rs",
+            "wal.rs:12 socket::open socket.rs",
+            "wal/slot.rs:1 wal::Wal wal.rs",
+            "wal/slot.rs:1 wal::stream::Stream wal/stream.rs",
+            "wal/stream.rs:1 wal::Slot wal/slot.rs",
+        ]
+    );
+    // What slot.rs names of wal.rs, of which it is a part, is none.
+    let circles = circles(&arrows);
+    let files: Vec<&str> = circles.iter().flatten().map(|arrow| arrow.file.as_str()).collect();
+    assert_eq!(files, ["relay/src/wal/slot.rs", "relay/src/wal/stream.rs"]);
 }

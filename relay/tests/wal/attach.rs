@@ -208,7 +208,8 @@ async fn making_a_slot_gives_up_on_an_open_transaction_and_leaves_nothing() {
     let writer = cluster.sql().await;
     writer.batch_execute("begin; insert into notes values (1, 'a')").await.expect("open");
     let writer_pid: i32 = writer.query_one("select pg_backend_pid()", &[]).await.expect("a pid").get(0);
-    let config = WalConfig { create_slot_timeout: Duration::from_millis(700), ..cluster.wal(&["campfire"]) };
+    let mut config = cluster.wal(&["campfire"]);
+    config.settings.create_slot_timeout = Duration::from_millis(700);
     let error = refusal(&config, &sql).await;
     let WalError::CreateSlotTimeout { blocker: Blocker::Backend { pid, .. }, .. } = &error else {
         panic!("{error}")
@@ -226,7 +227,8 @@ async fn servers_without_room_are_told_apart() {
         Cluster::boot_with(&["max_wal_senders = 1", "max_replication_slots = 1"], NOTES).await;
     let config = cluster.wal(&["campfire"]);
     let reader = Reader::attach(&config, &sql).await;
-    let other = WalConfig { slot_name: "campfire_2".to_owned(), ..config };
+    let mut other = config;
+    other.settings.slot_name = "campfire_2".to_owned();
     let error = refusal(&other, &sql).await;
     assert!(matches!(error, WalError::Postgres(PostgresError::TooManyConnections(_))), "{error}");
     assert!(error.is_retryable());

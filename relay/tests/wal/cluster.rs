@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{env, fs, process, thread};
 
 use campfire_relay::postgres::{self, Conninfo, Purpose};
-use campfire_relay::wal::WalConfig;
+use campfire_relay::wal::{WalConfig, WalSettings};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -89,16 +89,17 @@ impl Cluster {
     /// A slot that confirms at once.
     pub(crate) fn wal(&self, publications: &[&str]) -> WalConfig {
         WalConfig {
+            settings: WalSettings {
+                frame_bytes_max: 64 << 20,
+                create_slot_timeout: DEADLINE,
+                window_wal_bytes: u64::MAX,
+                ..WalSettings::default()
+            },
             database: self.database("postgres"),
-            slot_name: "campfire".to_owned(),
             publications: publications.iter().map(|&name| name.to_owned()).collect(),
             window: Duration::ZERO,
             status_interval: Duration::from_secs(10),
-            frame_bytes_max: 64 << 20,
             excerpt: campfire_relay::decode::excerpt,
-            create_slot_timeout: DEADLINE,
-            window_wal_bytes: u64::MAX,
-            may_replace_slot: true,
             stop: CancellationToken::new(),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use campfire_relay::postgres::{Lsn, PostgresError};
-use campfire_relay::wal::{self, HolderWatch, WalConfig, WalError};
+use campfire_relay::wal::{self, HolderWatch, OnLostSlot, WalConfig, WalError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +23,8 @@ async fn a_stop_takes_back_a_slot_that_is_being_made() {
     let (writer, watcher) = (cluster.sql().await, cluster.sql().await);
     writer.batch_execute("begin; insert into notes values (1, 'a')").await.expect("open");
     let stop = CancellationToken::new();
-    let create_slot_timeout = Duration::from_secs(3600);
-    let config = WalConfig { stop: stop.clone(), create_slot_timeout, ..cluster.wal(&["campfire"]) };
+    let mut config = WalConfig { stop: stop.clone(), ..cluster.wal(&["campfire"]) };
+    config.settings.create_slot_timeout = Duration::from_secs(3600);
     let stopping = async {
         eventually("the slot is being made", async || {
             let waits =
@@ -127,12 +127,12 @@ async fn keepalives_confirm_what_is_not_published() {
 #[tokio::test]
 async fn too_much_wal_cuts_the_window_short() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
-    let config = WalConfig {
+    let mut config = WalConfig {
         window: Duration::from_secs(300),
-        window_wal_bytes: 2_000_000,
         status_interval: Duration::from_millis(100),
         ..cluster.wal(&["campfire"])
     };
+    config.settings.window_wal_bytes = 2_000_000;
     let mut reader = Reader::attach(&config, &sql).await;
     sql.batch_execute("insert into notes values (1, 'kept')").await.expect("inserted");
     let kept = reader.transaction().await;
@@ -162,7 +162,8 @@ async fn a_dropped_slot_is_replaced_only_where_that_is_allowed() {
     reader.stream.close().await;
     eventually_free(&sql).await;
     sql.batch_execute("select pg_drop_replication_slot('campfire')").await.expect("dropped");
-    let careful = WalConfig { may_replace_slot: false, ..config.clone() };
+    let mut careful = config.clone();
+    careful.settings.on_lost_slot = OnLostSlot::Stop;
     let error = wal::attach(&careful, &sql).await.err().expect("refused");
     assert!(matches!(error, WalError::SlotDropped { .. }) && !error.is_retryable(), "{error}");
     assert!(Reader::attach(&config, &sql).await.attachment.slot_replaced);

@@ -37,9 +37,9 @@ fn with(cluster: &Cluster, database: Conninfo) -> WalConfig {
 async fn every_password_method_lets_the_right_password_in() {
     let (cluster, sql) = boot().await;
     for user in ["scram", "md5", "clear"] {
-        let config = with(&cluster, cluster.tcp(user, Some("se cret")));
-        let reader =
-            Reader::attach(&WalConfig { slot_name: format!("campfire_{user}"), ..config }, &sql).await;
+        let mut config = with(&cluster, cluster.tcp(user, Some("se cret")));
+        config.settings.slot_name = format!("campfire_{user}");
+        let reader = Reader::attach(&config, &sql).await;
         reader.stream.close().await;
     }
 }

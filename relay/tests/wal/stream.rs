@@ -1,7 +1,7 @@
 //! The connection under stress: stalled consumers, silent and vanished servers.
 
 use campfire_relay::postgres::PostgresError;
-use campfire_relay::wal::{self, WalConfig, WalError};
+use campfire_relay::wal::{self, WalError};
 
 use crate::cluster::{Cluster, eventually_free, eventually_heard};
 use crate::reader::Reader;
@@ -98,7 +98,8 @@ async fn a_terminated_walsender_says_so() {
 #[tokio::test]
 async fn a_message_above_the_limit_is_an_error_and_not_an_allocation() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
-    let config = WalConfig { frame_bytes_max: 100_000, ..cluster.wal(&["campfire"]) };
+    let mut config = cluster.wal(&["campfire"]);
+    config.settings.frame_bytes_max = 100_000;
     let mut reader = Reader::attach(&config, &sql).await;
     sql.batch_execute("insert into notes values (1, repeat('x', 50000)), (2, repeat('x', 200000))")
         .await
@@ -115,7 +116,8 @@ async fn a_message_above_the_limit_is_an_error_and_not_an_allocation() {
 #[tokio::test]
 async fn a_long_message_of_any_role_is_no_error_and_counts_as_the_same_change() {
     let (cluster, sql) = Cluster::boot(NOTES).await;
-    let config = WalConfig { frame_bytes_max: 100_000, ..cluster.wal(&["campfire"]) };
+    let mut config = cluster.wal(&["campfire"]);
+    config.settings.frame_bytes_max = 100_000;
     let mut reader = Reader::attach(&config, &sql).await;
     sql.batch_execute(
         "select pg_logical_emit_message(false, 'loose', repeat('x', 300000));

@@ -22,6 +22,12 @@ impl Server {
             library_dir: below(&self.library_dir),
             ..self.clone()
         };
+        // First: what is there gets no link, by which the machine's own would be written.
+        std::fs::create_dir_all(&server.extension_dir)?;
+        for (name, script) in scripts {
+            let path = server.extension_dir.join(name);
+            std::fs::write(&path, script).with_context(|| path.display().to_string())?;
+        }
         link_entries(&self.extension_dir, &server.extension_dir)?;
         link_entries(&self.library_dir, &server.library_dir)?;
         link_entries(&self.bin, &server.bin)?;
@@ -33,9 +39,7 @@ impl Server {
             std::fs::remove_file(&to).with_context(|| to.display().to_string())?;
             std::fs::copy(&from, &to).with_context(|| from.display().to_string())?;
         }
-        for (name, script) in scripts {
-            let path = server.extension_dir.join(name);
-            std::fs::write(&path, script).with_context(|| path.display().to_string())?;
+        for (name, _) in scripts {
             server.give_library(name)?;
         }
         Ok(server)

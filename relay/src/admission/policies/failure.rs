@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 use tracing::{info, warn};
 
+use super::metrics::PolicyMetrics;
 use super::question::Question;
-use crate::metrics::Metrics;
 use crate::protocol::Reason;
 
 /// How often one cause is logged; the causes that are told apart.
@@ -224,7 +224,7 @@ struct Complaint {
 }
 
 impl Complaints {
-    pub(super) fn tell(&self, metrics: &Metrics, question: &Question, failure: &Failure) {
+    pub(super) fn tell(&self, metrics: &PolicyMetrics, question: &Question, failure: &Failure) {
         metrics.policy_failures.inc();
         let Some(Told { cause, detail, hint }) = &failure.told else {
             info!(topic = question.topic, "lost the session that evaluated the policies");

@@ -16,7 +16,7 @@ fn policies() -> Arc<Policies> {
         timeout: Duration::from_secs(5),
         denial_age_max: Duration::from_secs(10),
     };
-    Policies::new(Sessions::new(database, limits.sessions), limits, Metrics::default())
+    Policies::new(Sessions::new(database, limits.sessions), limits, PolicyMetrics::default())
 }
 
 fn headers() -> Headers {

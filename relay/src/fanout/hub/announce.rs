@@ -1,4 +1,4 @@
-//! What channels are told of the stream: that it runs, and that events are missing from it.
+//! Announcements to channels: that the database streams, who is there, and that events are missing.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ impl Hub {
         }
     }
 
-    /// What follows a join as soon as the channel is live, in the reference's order: that the database streams, who is
-    /// there; and to a widget, whether an agent is.
+    /// Tells the channels of a socket that are live what follows a join, in the reference's order: that the database
+    /// streams, and who is there. Widgets are then told whether an agent is online.
     pub(super) fn tell_what_is_due(&mut self, id: SocketId) {
         let is_ready = self.is_ready;
         let waits = |channel: &&mut Channel| channel.is_live() && channel.replication_due.is_some();

@@ -1,7 +1,7 @@
-//! What comes from Postgres: changes in commit order, over as many turns as they take.
+//! Changes from Postgres, applied in commit order, in several turns if they are many.
 
-use super::{Hub, Unapplied};
-use crate::fanout::input::{HubChange, HubInput};
+use super::Hub;
+use crate::fanout::input::HubChange;
 use crate::fanout::room::RoomKey;
 use crate::fanout::window::Kept;
 use crate::protocol::{Broadcast, BroadcastPayload, Encoding};
@@ -12,17 +12,6 @@ use crate::route::{Event, RealtimeMessage};
 const TURN_WORK_MAX: usize = 8_192;
 
 impl Hub {
-    /// Begins with what came from Postgres. Changes may take further turns, which follow before anything else from there.
-    pub(super) fn begin(&mut self, input: HubInput) {
-        match input {
-            HubInput::Changes { changes, applied } => {
-                self.unapplied = Some(Unapplied { changes: changes.into_iter(), applied });
-                self.go_on();
-            }
-            other => self.apply(other),
-        }
-    }
-
     /// Applies changes that wait, as many as one turn may take.
     pub(super) fn go_on(&mut self) {
         let Some(mut unapplied) = self.unapplied.take() else { return };

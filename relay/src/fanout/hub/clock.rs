@@ -1,4 +1,4 @@
-//! What is over by the clock.
+//! The clock: tokens, replays, presences and typing indicators that end with time.
 
 use std::time::{Instant, SystemTime};
 
@@ -9,7 +9,7 @@ use crate::postgres::Timestamp;
 use crate::protocol::Reason;
 
 impl Hub {
-    /// Ends what is over by the clock: tokens, typing indicators.
+    /// Ends everything whose time is over.
     pub(super) fn tick(&mut self, now: Instant, wall: SystemTime) {
         self.end_tokens(wall);
         let millis = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();

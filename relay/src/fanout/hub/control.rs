@@ -1,4 +1,4 @@
-//! Control state and the history itself: what moves them, and which channels that ends.
+//! Attachments to the database and changes of control state, and the channels that end by them.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::auth::Identity;
 use crate::fanout::agents::{Affected, Agent};
 use crate::fanout::channel::Channel;
 use crate::fanout::room::RoomKey;
-use crate::fanout::rows::SnapshotFailure;
+use crate::fanout::rows::RowsFailure;
 use crate::postgres::{Lsn, Snapshot, Xid};
 use crate::protocol::Reason;
 use crate::route::{ControlChange, DatabaseTag, Position, Topic};
@@ -32,7 +32,7 @@ impl Hub {
         }
         self.window.learn_id(snapshot.xmax(), is_elsewhere && loss.is_some());
         if let Some(cause) = loss {
-            self.fail_pending(SnapshotFailure::Loss);
+            self.fail_pending(RowsFailure::Loss);
             self.announce_loss(cause, |_| true);
         } else if is_elsewhere {
             self.leave_history();
@@ -88,7 +88,7 @@ impl Hub {
             // that were here.
             ControlChange::RoutedAnewUntilHere => {
                 self.window.start_at(self.window.head());
-                self.fail_pending(SnapshotFailure::Loss);
+                self.fail_pending(RowsFailure::Loss);
                 self.announce_loss("routes have changed in what was not read", |_| true);
             }
             ControlChange::AllConversationsGone => {
@@ -104,7 +104,7 @@ impl Hub {
     /// Nothing that was streamed is missing in the history that begins, but rows that were read ahead of the stream may
     /// be, and others may get the ids of their transactions.
     fn leave_history(&mut self) {
-        self.fail_pending(SnapshotFailure::Loss);
+        self.fail_pending(RowsFailure::Loss);
         self.announce_loss("the new primary may not have the rows of your snapshot", Channel::has_cut);
         self.forget_snapshots(self.passed);
     }

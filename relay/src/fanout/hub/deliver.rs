@@ -1,4 +1,4 @@
-//! The one way out: whatever is queued for a socket is queued here, and nowhere else.
+//! The one way out: every frame that is queued for a socket is queued by this file.
 //!
 //! What goes to a room is encoded once for each of its groups. A frame that the window can give again is *offered*: a
 //! socket without room for it goes on from the window. Everything else is *pushed*: a socket without room for it is
@@ -17,7 +17,7 @@ use crate::fanout::room::{Gate, Group, Hears, Member, RoomKey};
 use crate::fanout::roster::Difference;
 use crate::fanout::socket_id::SocketId;
 use crate::postgres::Xid;
-use crate::protocol::{Broadcast, Envelope, Frame, Reason, Ref, encode_broadcast, unmatched_topic};
+use crate::protocol::{Broadcast, Envelope, Frame, Reason, Ref, encode_broadcast};
 use crate::route::Position;
 
 /// What is delivered to a room.
@@ -25,7 +25,7 @@ use crate::route::Position;
 enum Matter {
     /// An event of this transaction.
     Event { xid: Xid, /* by the window */ is_kept: bool },
-    /// What is said once.
+    /// No event of the database: it is sent once, and the window does not keep it.
     Ephemeral,
 }
 
@@ -40,7 +40,7 @@ impl Matter {
     }
 }
 
-/// What a delivery came to.
+/// The outcome of a delivery.
 #[derive(Debug, Default)]
 struct Delivery {
     /// Members that were looked at, whether or not they got something.
@@ -63,7 +63,7 @@ impl Delivery {
         }
     }
 
-    /// Queues what the window has too.
+    /// Queues a frame that the window can give again.
     fn offer(&mut self, id: SocketId, wire_topic: &Arc<str>, outbox: &Outbox, frame: Frame) {
         match outbox.offer(frame, Share::ThreeQuarters) {
             Offered::Queued => self.delivered += 1,
@@ -73,7 +73,7 @@ impl Delivery {
     }
 }
 
-/// Queues something out of the window for a socket that goes on from there.
+/// Queues a frame out of the window, for a channel that goes on from there.
 pub(super) fn offer_again(outbox: &Outbox, frame: Frame) -> Offered {
     outbox.offer(frame, Share::Portion)
 }
@@ -87,7 +87,7 @@ impl Hub {
         }
     }
 
-    /// The same of many; sockets are forgotten when all frames are queued.
+    /// The same for many frames. Sockets are forgotten once all frames are queued.
     pub(super) fn push_all(&mut self, frames: Vec<(SocketId, Frame)>) {
         let mut delivery = Delivery::default();
         for (id, frame) in frames {
@@ -129,7 +129,7 @@ impl Hub {
         lagging.iter().for_each(|(id, wire_topic)| self.lag(*id, wire_topic, sent));
     }
 
-    /// Delivers what the relay itself says once.
+    /// Delivers an ephemeral broadcast of the relay itself.
     pub(super) fn deliver_ephemeral(
         &mut self,
         room: &RoomKey,
@@ -140,8 +140,8 @@ impl Hub {
         self.settle(delivery, false);
     }
 
-    /// Delivers what a client sent, unless that is more than the whole relay may carry a second: then, as in the
-    /// reference, the receivers' channels end.
+    /// Delivers a client's broadcast. If the whole relay carries more events a second than it may, the receivers' channels
+    /// end instead, as in the reference.
     pub(super) fn deliver_of_client<'b>(
         &mut self,
         room: &RoomKey,
@@ -230,8 +230,8 @@ impl Hub {
         delivery
     }
 
-    /// Counts a delivery, forgets the sockets that could not take it, and keeps it for those that are not that far;
-    /// `is_expendable`: what has to wait may be lost.
+    /// Counts a delivery, forgets the sockets that could not take it, and holds it back for channels that go on from the
+    /// window. `is_expendable`: what is held back may be lost.
     fn settle(&mut self, delivery: Delivery, is_expendable: bool) {
         self.metrics.deliveries.inc_by(delivery.delivered);
         for id in delivery.closed {
@@ -242,8 +242,8 @@ impl Hub {
         }
     }
 
-    /// Keeps something that is no event until the events before it have been sent. There is room for a quarter of an
-    /// outbox: then the oldest gives way that may be lost, and if there is none, the socket is closed.
+    /// Holds a frame that is no event back until the events before it have been sent. There is room for a quarter of an
+    /// outbox: beyond it, the oldest frame that may be lost is dropped, and if there is none, the socket is closed.
     fn hold(&mut self, id: SocketId, wire_topic: &str, frame: Frame, is_expendable: bool) {
         let after = self.window.head();
         let Some(socket) = self.sockets.get_mut(&id) else { return };
@@ -266,26 +266,12 @@ impl Hub {
         match oldest.min_by_key(|(after, ..)| *after) {
             Some((_, index, queue)) => {
                 queue.remove(index);
-                self.metrics.drop_message("lagging");
+                self.metrics.client_messages_dropped.count("lagging");
             }
             None => {
                 outbox.overflow();
                 self.disconnect(id);
             }
         }
-    }
-
-    /// The channel that a push names; without one the push is answered with an error.
-    pub(super) fn channel_or_reply(
-        &mut self,
-        id: SocketId,
-        wire_topic: &str,
-        reference: &Ref,
-    ) -> Option<&Channel> {
-        if self.channel(id, wire_topic).is_none() {
-            let vsn = self.sockets.get(&id)?.vsn;
-            self.push(id, unmatched_topic(vsn, wire_topic, reference));
-        }
-        self.channel(id, wire_topic)
     }
 }

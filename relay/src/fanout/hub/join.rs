@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::Hub;
-use super::admission::fingerprint;
+use super::admit::fingerprint;
 use super::replay::replay_response;
 use crate::fanout::attendance::Attendance;
 use crate::fanout::channel::{Channel, Stage};
@@ -29,8 +29,7 @@ impl Hub {
                 let credential = join.credential.clone().map_err(Reason::from)?;
                 let topic = channel.room.topic.clone();
                 let reference = join.reference.clone();
-                let pending =
-                    self.request_snapshot(id, reference, topic, wanted, credential, join.address)?;
+                let pending = self.request_rows(id, reference, topic, wanted, credential, join.address)?;
                 channel.stage = Stage::Pending(Box::new(pending));
             }
             Ok((channel, opening))
@@ -73,7 +72,7 @@ impl Hub {
             }
             Err(reason) => {
                 debug!(socket_id = id.0, %reason, "join refused");
-                self.metrics.refuse_join(reason.label());
+                self.metrics.joins_refused.count(reason.label());
                 self.push(id, envelope.reply_error(&join.reference, &reason));
             }
         }

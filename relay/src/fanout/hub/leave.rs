@@ -1,4 +1,4 @@
-//! How channels end: left by the client, ended by us, or gone with their socket.
+//! Ends of channels: the client leaves, the relay closes the channel, or the socket is gone.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,7 +43,7 @@ impl Hub {
         let Some(socket) = self.sockets.get(&id) else { return };
         let envelope = Envelope { vsn: socket.vsn, topic: wire_topic, join_ref: &channel.join_ref };
         if let Stage::Pending(pending) = &channel.stage {
-            self.metrics.refuse_join(reason.label());
+            self.metrics.joins_refused.count(reason.label());
             return self.push(id, envelope.reply_error(&pending.reference, reason));
         }
         self.push(id, envelope.system(SystemStatus::Error, &reason.message()));

@@ -8,7 +8,7 @@ use crate::fanout::socket_id::SocketId;
 /// Sockets that go on with their replays in one turn, where they had to wait for memory.
 const FED_AT_ONCE: usize = 16;
 
-/// Who takes nothing for so long gives memory up to those that wait for some.
+/// A socket that takes nothing for so long is closed, if others wait for memory.
 const READS_WITHIN: Duration = Duration::from_secs(1);
 
 impl Hub {

@@ -66,7 +66,7 @@ impl Hub {
             // The channel has become somebody else's, by another token.
             self.roster.untrack(&channel.room, other, now);
         }
-        // Who tracks without having asked for presence hears of changes from here on, without a state.
+        // A channel that tracks without having asked for presence is told of changes from here on, but no state.
         if !channel.attendance.state_due {
             self.begin_to_hear(id, wire_topic);
         }

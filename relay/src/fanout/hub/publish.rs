@@ -3,39 +3,39 @@
 //! Decided in the hub's turn like those of channels, so that an agent who was deactivated sends nothing from there on.
 
 use super::Hub;
-use super::admission::Sender;
+use super::admit::Sender;
 use super::send::Admitted;
 use crate::auth::{Credential, Identity};
-use crate::fanout::input::{Publication, Publish};
+use crate::fanout::input::{HttpBroadcast, HttpBroadcasts};
 use crate::fanout::origin::Origin;
 use crate::fanout::room::RoomKey;
 use crate::protocol::Reason;
 
 impl Hub {
-    pub(super) fn publish(&mut self, publish: Publish) {
-        let Publish { credential, publications, outcomes } = publish;
-        let outcome = |publication| self.publish_one(&credential, publication);
-        let told = publications.into_iter().map(outcome).collect();
-        // Whoever asked may have gone meanwhile.
+    pub(super) fn publish(&mut self, publish: HttpBroadcasts) {
+        let HttpBroadcasts { credential, broadcasts, outcomes } = publish;
+        let outcome = |published| self.publish_one(&credential, published);
+        let told = broadcasts.into_iter().map(outcome).collect();
+        // The client may be gone by now.
         outcomes.send(told).ok();
     }
 
-    fn publish_one(&mut self, credential: &Credential, publication: Publication) -> Result<(), Reason> {
-        let Publication { topic, private, broadcast, is_granted, .. } = &publication;
+    fn publish_one(&mut self, credential: &Credential, published: HttpBroadcast) -> Result<(), Reason> {
+        let HttpBroadcast { topic, private, broadcast, is_granted, .. } = &published;
         let sender = Sender::Http { credential, topic, private: *private, is_granted: *is_granted };
         let outcome = self.admit_broadcast(sender, broadcast);
         match &outcome {
             Ok(identity) => {
                 self.metrics.client_messages.inc();
-                self.send_publication(*identity, publication);
+                self.send_published(*identity, published);
             }
-            Err(reason) => self.metrics.drop_message(reason.label()),
+            Err(reason) => self.metrics.client_messages_dropped.count(reason.label()),
         }
         outcome.map(drop)
     }
 
-    fn send_publication(&mut self, identity: Option<Identity>, publication: Publication) {
-        let Publication { topic, also, private, broadcast, id, .. } = publication;
+    fn send_published(&mut self, identity: Option<Identity>, published: HttpBroadcast) {
+        let HttpBroadcast { topic, also, private, broadcast, id, .. } = published;
         let meta = id.map(|id| serde_json::json!({ "id": id }).to_string());
         // The rooms of organizations' channels are neither public nor private, and have no other that may be meant.
         let (also, private) = if identity.is_some() { (None, false) } else { (also, private) };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Hub;
-use super::admission::fingerprint;
+use super::admit::fingerprint;
 use crate::auth::{Credential, Grants, TokenError};
 use crate::fanout::room::{Hears, RoomKey};
 use crate::fanout::socket_id::SocketId;

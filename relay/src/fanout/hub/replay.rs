@@ -14,7 +14,7 @@ use crate::fanout::room::Gate;
 use crate::fanout::shared_frames::SharedFrames;
 use crate::fanout::socket_id::SocketId;
 use crate::fanout::window::{Kept, Window};
-use crate::metrics;
+use crate::metrics::Completeness;
 use crate::protocol::{
     Broadcast, BroadcastPayload, Envelope, Frame, Ref, Vsn, encode_broadcast, heartbeat_reply,
 };
@@ -28,7 +28,7 @@ const ROW_META: &[u8] = br#"{"replayed":true,"snapshot":true}"#;
 impl Hub {
     /// Sends what the window holds, as far as there is room; the rest follows as the socket drains.
     pub(super) fn begin_replay(&mut self, id: SocketId, wire_topic: &str, complete: bool) {
-        self.metrics.replays.get_or_create(&metrics::Completeness { complete }).inc();
+        self.metrics.replays.get_or_create(&Completeness { complete }).inc();
         if !complete
             && let Some(socket) = self.sockets.get(&id)
             && let Some(channel) = socket.find(wire_topic)
@@ -190,7 +190,7 @@ impl<'a> Outlet<'a> {
         let start = self.cursor.position.max(window.floor_of(self.topic));
         if is_overtaken {
             let from_here = self.tag.map(|tag| start.id(tag).to_string()).unwrap_or_default();
-            if !self.offer(self.envelope().replay_incomplete(OVERTAKEN, &from_here)) {
+            if !self.queue(self.envelope().replay_incomplete(OVERTAKEN, &from_here)) {
                 return false;
             }
         }
@@ -200,7 +200,7 @@ impl<'a> Outlet<'a> {
             let meta = Some(meta.as_ref().map_or(ROW_META, |meta| meta.as_bytes()));
             let payload = BroadcastPayload::new(row.encoding, &row.payload);
             let frame = self.envelope().replayed(&Broadcast { event: &row.event, payload, meta });
-            if frame.is_some_and(|frame| !self.offer(frame)) {
+            if frame.is_some_and(|frame| !self.queue(frame)) {
                 return is_overtaken;
             }
             self.cursor.rows.pop_front();
@@ -228,7 +228,7 @@ impl<'a> Outlet<'a> {
         let Some((position, is_held)) = self.next_at() else { return true };
         if is_held {
             let frame = self.cursor.held.front().map(|held| Frame::clone(&held.frame));
-            let is_sent = frame.is_none_or(|frame| self.offer(frame));
+            let is_sent = frame.is_none_or(|frame| self.queue(frame));
             if is_sent {
                 self.cursor.held.pop_front();
             }
@@ -237,7 +237,7 @@ impl<'a> Outlet<'a> {
         let Some(kept) = self.events.as_mut().and_then(|events| events.peek().copied()) else { return true };
         let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.shows(kept));
         if !is_shown {
-            if self.encode(kept, shared).is_some_and(|frame| !self.offer(frame)) {
+            if self.encode(kept, shared).is_some_and(|frame| !self.queue(frame)) {
                 return false;
             }
             self.sent += 1;
@@ -259,7 +259,7 @@ impl<'a> Outlet<'a> {
         })
     }
 
-    fn offer(&mut self, frame: Frame) -> bool {
+    fn queue(&mut self, frame: Frame) -> bool {
         let offered = offer_again(self.outbox, frame);
         self.is_closed |= offered == Offered::Closed;
         offered == Offered::Queued

@@ -1,9 +1,9 @@
-//! What others see of the hub's state: gauges and watches. They are copies, and never read here.
+//! Gauges and watches: copies of the hub's state for others. The hub never reads them.
 
 use super::Hub;
 
 impl Hub {
-    /// What any input may have changed.
+    /// Sets the gauges of state that any input may change.
     pub(super) fn report(&self) {
         self.metrics.topics.set(gauge(self.rooms.len()));
         self.metrics.snapshot_bytes.set(gauge(self.rows_memory.bytes()));

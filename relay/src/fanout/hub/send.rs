@@ -1,10 +1,10 @@
-//! What clients send to the members of a channel, however it came to us.
+//! Broadcasts of clients, over a socket or HTTP, on their way to the members of a channel.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Hub;
-use super::admission::{Sender, is_typing};
+use super::admit::{Sender, is_typing};
 use crate::auth::Identity;
 use crate::fanout::origin::{Except, Origin};
 use crate::fanout::room::RoomKey;
@@ -46,7 +46,7 @@ impl Hub {
                 self.metrics.client_messages.inc();
                 self.send(&room, Admitted { origin, identity: *identity, broadcast, meta: None, echo });
             }
-            Err(reason) => self.metrics.drop_message(reason.label()),
+            Err(reason) => self.metrics.client_messages_dropped.count(reason.label()),
         }
         // Unlike the reference, which leaves a client that may not send to wait for its time-out.
         // Looked up again: delivering may have ended the sender's own socket.
@@ -104,7 +104,7 @@ impl Hub {
         }
     }
 
-    /// Says that somebody types no more, in place of the sender.
+    /// Sends `typing:stop` in place of the sender.
     pub(super) fn end_typing(&mut self, origin: &Origin, indicator: Indicator) {
         let Indicator { room, identity, payload, encoding } = indicator;
         let stop = UserBroadcast { event: "typing:stop".to_owned(), encoding, payload };

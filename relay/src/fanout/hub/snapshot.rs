@@ -20,17 +20,16 @@ use crate::fanout::channel::Stage;
 use crate::fanout::cursor::Cursor;
 use crate::fanout::cut::Cut;
 use crate::fanout::room::Gate;
-use crate::fanout::rows::{Pending, RowsWanted, SnapshotFailure, SnapshotRequest, SnapshotRow, SnapshotRows};
+use crate::fanout::rows::{Pending, RowEvent, RowsFailure, RowsRead, RowsRequest, RowsWanted};
 use crate::fanout::socket_id::SocketId;
 use crate::fanout::window::{Kept, Window};
-use crate::metrics;
 use crate::postgres::Lsn;
 use crate::protocol::{Reason, Ref};
 use crate::route::{Position, Topic};
 
 impl Hub {
     /// Asks for the rows of a join.
-    pub(super) fn request_snapshot(
+    pub(super) fn request_rows(
         &mut self,
         socket: SocketId,
         reference: Ref,
@@ -45,21 +44,16 @@ impl Hub {
         let cancels = CancellationToken::new().drop_guard();
         let cancelled = cancels.token().clone();
         let request =
-            SnapshotRequest { socket, ticket, topic, wanted, credential, payer, requested_at, cancelled };
-        self.snapshots.try_send(request).map_err(|_| {
-            self.count_failure(SnapshotFailure::Busy);
+            RowsRequest { socket, ticket, topic, wanted, credential, payer, requested_at, cancelled };
+        self.rows_requests.try_send(request).map_err(|_| {
+            self.count_failure(RowsFailure::Busy);
             wanted.unavailable()
         })?;
         Ok(Pending { ticket, wanted, reference, since: self.window.head(), _cancels: cancels })
     }
 
     /// Answers a join whose rows have come, or will not come. It may be gone: left, closed, joined anew.
-    pub(super) fn apply_snapshot(
-        &mut self,
-        id: SocketId,
-        ticket: u64,
-        outcome: Result<SnapshotRows, SnapshotFailure>,
-    ) {
+    pub(super) fn apply_rows(&mut self, id: SocketId, ticket: u64, outcome: Result<RowsRead, RowsFailure>) {
         let waits = |stage: &Stage| matches!(stage, Stage::Pending(pending) if pending.ticket == ticket);
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let Some(index) = socket.channels.iter().position(|channel| waits(&channel.stage)) else { return };
@@ -71,7 +65,7 @@ impl Hub {
         let answer = outcome.and_then(|read| {
             let undelivered = self.rows_memory.count(&read.rows);
             if self.rows_memory.bytes() > self.settings.snapshot_bytes_max {
-                Err(SnapshotFailure::TooLarge)
+                Err(RowsFailure::TooLarge)
             } else {
                 Ok((Answer::new(read, pending, &self.window, topic)?, undelivered))
             }
@@ -135,7 +129,7 @@ impl Hub {
     }
 
     /// Refuses all joins that wait: what they would get is not whole.
-    pub(super) fn fail_pending(&mut self, failure: SnapshotFailure) {
+    pub(super) fn fail_pending(&mut self, failure: RowsFailure) {
         let mut waiting = Vec::new();
         for (id, socket) in &self.sockets {
             for channel in &socket.channels {
@@ -150,15 +144,14 @@ impl Hub {
         }
     }
 
-    fn count_failure(&self, failure: SnapshotFailure) {
-        let reason = metrics::Reason { reason: failure.label() };
-        self.metrics.snapshots_refused.get_or_create(&reason).inc();
+    fn count_failure(&self, failure: RowsFailure) {
+        self.metrics.snapshots_refused.count(failure.label());
     }
 }
 
 /// What a join gets of its rows, and from where on of the window.
 struct Answer {
-    rows: Vec<SnapshotRow>,
+    rows: Vec<RowEvent>,
     position: Position,
     cut: Option<Arc<Cut>>,
     /// It is everything that there is.
@@ -168,18 +161,13 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(
-        read: SnapshotRows,
-        pending: &Pending,
-        window: &Window,
-        topic: &Topic,
-    ) -> Result<Self, SnapshotFailure> {
-        let SnapshotRows { snapshot, lsn, rows } = read;
+    fn new(read: RowsRead, pending: &Pending, window: &Window, topic: &Topic) -> Result<Self, RowsFailure> {
+        let RowsRead { snapshot, lsn, rows } = read;
         let floor = window.floor_of(topic);
         let complete = window.complements(&snapshot, topic);
         let has_gap = !complete && floor > pending.since;
         match pending.wanted {
-            RowsWanted::Latest { .. } if has_gap => Err(SnapshotFailure::Evicted),
+            RowsWanted::Latest { .. } if has_gap => Err(RowsFailure::Evicted),
             RowsWanted::Latest { .. } => {
                 let position = window.shown_up_to(topic, &snapshot);
                 let cut = Some(Arc::new(Cut { snapshot, lsn }));
@@ -191,7 +179,7 @@ impl Answer {
                 let windowed = window.after(topic, position);
                 let suffices = windowed.len() >= limit;
                 if has_gap && !suffices {
-                    return Err(SnapshotFailure::Evicted);
+                    return Err(RowsFailure::Evicted);
                 }
                 let (rows, are_all) = older_than_window(rows, windowed, limit);
                 let is_lossless = complete || suffices;
@@ -205,10 +193,10 @@ impl Answer {
 /// Of the rows that were sent to a channel those that its window lacks, so that with `windowed` they are at most
 /// `limit`, the newest; and whether that is all.
 fn older_than_window<'a>(
-    mut rows: Vec<SnapshotRow>,
+    mut rows: Vec<RowEvent>,
     windowed: impl ExactSizeIterator<Item = &'a Kept>,
     limit: usize,
-) -> (Vec<SnapshotRow>, bool) {
+) -> (Vec<RowEvent>, bool) {
     let room = limit.saturating_sub(windowed.len());
     let mut windowed: Vec<&Kept> = windowed.collect();
     rows.retain(|row| match row.id.and_then(|id| windowed.iter().position(|kept| kept.is_row(id))) {

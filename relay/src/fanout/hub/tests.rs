@@ -19,7 +19,7 @@ use self::world::*;
 use crate::auth::{Credential, Grants, Role, TokenError};
 use crate::fanout::{ClientInput, HubInput, OutboxLimits, SocketId};
 use crate::postgres::Lsn;
-use crate::protocol::{Encoding, UserBroadcast, Vsn};
+use crate::protocol::{Encoding, Reason, UserBroadcast, Vsn};
 use crate::route::{ControlChange, Event, Position, RealtimeMessage, Topic};
 
 #[test]
@@ -250,16 +250,39 @@ fn the_name_of_an_event_is_bounded_on_every_way_in() {
             world.send(sender, &channel, event, "{}");
             let told = world.take(sender);
             assert_eq!(told[0]["payload"]["response"]["reason"], refused, "{channel}");
-            let outcome = world.publish(credential.clone(), &channel, event);
+            let outcome = world.publish(credential.clone(), &channel, event, "{}");
             assert_eq!(outcome.map_err(|reason| reason.to_string()), Err(refused.to_owned()), "{channel}");
         }
         assert_eq!(world.heard(listener), [""; 0], "{channel}");
         if channel != widget().to_string() {
             world.send(sender, &channel, &longest, "{}");
             assert_eq!(world.heard(sender), ["phx_reply ok"]);
-            assert_eq!(world.publish(credential, &channel, &longest), Ok(()));
+            assert_eq!(world.publish(credential, &channel, &longest, "{}"), Ok(()));
             assert_eq!(world.heard(listener), [longest.clone(), longest.clone()]);
         }
+    }
+}
+
+#[test]
+fn a_broadcast_with_several_faults_is_refused_for_the_same_one_on_every_way_in() {
+    let too_long = format!("message:{}", "n".repeat(255));
+    let (large, larger) = ("x".repeat(2_001), "x".repeat(100_001));
+    for (channel, event, payload, expected) in [
+        (conversation().to_string(), &*too_long, &*large, Reason::EventNameTooLong),
+        (conversation().to_string(), "message:created", &large, Reason::PayloadTooLarge),
+        (conversation().to_string(), "typing:start", &large, Reason::PayloadTooLarge),
+        (conversation().to_string(), "message:created", "{}", Reason::EventNotAllowed),
+        ("lobby".to_owned(), &too_long, &larger, Reason::EventNameTooLong),
+        ("lobby".to_owned(), "message:created", &larger, Reason::PayloadTooLarge),
+    ] {
+        let mut world = World::new();
+        let sender = world.connect();
+        world.join_with(sender, &channel, r#"{"broadcast":{"ack":true}}"#, Ok(agent()));
+        world.take(sender);
+        world.send(sender, &channel, event, payload);
+        let told = world.take(sender).remove(0)["payload"]["response"]["reason"].take();
+        assert_eq!(told, expected.to_string(), "{channel}");
+        assert_eq!(world.publish(agent(), &channel, event, payload), Err(expected), "{channel}");
     }
 }
 

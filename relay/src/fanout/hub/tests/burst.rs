@@ -264,10 +264,7 @@ fn what_clients_say_to_a_channel_that_lags_is_bounded() {
     for number in 0..20 {
         world.send(sender, &conversation().to_string(), &format!("cursor {number}"), "{}");
     }
-    let dropped = |world: &World| {
-        let reason = crate::metrics::Reason { reason: "lagging" };
-        world.hub.metrics.client_messages_dropped.get_or_create(&reason).get()
-    };
+    let dropped = |world: &World| world.hub.metrics.client_messages_dropped.get("lagging");
     assert_eq!(dropped(&world), 17, "a quarter of the outbox waits, and what ends something is among it");
     let heard = world.read_all(socket);
     assert_eq!(heard[40..], ["typing:stop", "cursor 17", "cursor 18", "cursor 19"]);

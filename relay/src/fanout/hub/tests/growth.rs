@@ -102,13 +102,13 @@ fn a_snapshot_of_a_channel_with_a_long_history() {
         world.join_with(SocketId(0), &conversation().to_string(), config, Ok(agent()));
         let request = world.requests.try_recv().unwrap();
         let xmax = world.lsn + 1;
-        let rows = crate::fanout::SnapshotRows {
+        let rows = crate::fanout::RowsRead {
             snapshot: format!("{xmax}:{xmax}:").parse().unwrap(),
             lsn: Lsn(world.lsn),
             rows: vec![],
         };
         let (socket, ticket) = (request.socket, request.ticket);
-        world.hub.apply(HubInput::Snapshot { socket, ticket, outcome: Ok(rows) });
+        world.hub.apply(HubInput::Rows { socket, ticket, outcome: Ok(rows) });
         let reply = &world.take(SocketId(0))[0]["payload"]["response"]["replay"];
         assert_eq!((&reply["count"], &reply["complete"]), (&0.into(), &true.into()));
     });

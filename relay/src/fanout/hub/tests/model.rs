@@ -14,7 +14,7 @@ use super::super::replay::OVERTAKEN;
 use super::world::*;
 use crate::auth::{Credential, Role};
 use crate::fanout::{
-    ClientInput, HubInput, OutboxLimits, Publication, Publish, SnapshotFailure, SnapshotRow, SnapshotRows,
+    ClientInput, HttpBroadcast, HttpBroadcasts, HubInput, OutboxLimits, RowEvent, RowsFailure, RowsRead,
     SocketId, WindowLimits,
 };
 use crate::postgres::{Lsn, Timestamp};
@@ -183,7 +183,7 @@ struct Model {
     active: bool,
     clients: HashMap<(u8, u8), Client>,
     requests: Vec<(SocketId, u64, u8)>,
-    answers: Vec<(SocketId, u64, SnapshotRows)>,
+    answers: Vec<(SocketId, u64, RowsRead)>,
     /// What was streamed, in that order.
     order: Vec<u64>,
     /// Where the table behind the conversations' channels was emptied last.
@@ -435,13 +435,13 @@ impl Model {
         let xmin = hidden.first().copied().unwrap_or(next * 8);
         let snapshot = format!("{xmin}:{}:{}", next * 8, list.join(",")).parse().unwrap();
         let shown = |commit: &&Commit| commit.visible && !commit.is_dead && commit.topic == number;
-        let rows: Vec<SnapshotRow> = self
+        let rows: Vec<RowEvent> = self
             .commits
             .iter()
             .filter(shown)
             .map(|commit| super::snapshot::row(&commit.number.to_string()))
             .collect();
-        self.answers.push((socket, ticket, SnapshotRows { snapshot, lsn: Lsn(self.number * 8 + 1), rows }));
+        self.answers.push((socket, ticket, RowsRead { snapshot, lsn: Lsn(self.number * 8 + 1), rows }));
     }
 
     fn answer(&mut self, which: usize, fails: bool) {
@@ -449,8 +449,8 @@ impl Model {
             return;
         }
         let (socket, ticket, rows) = self.answers.remove(which % self.answers.len());
-        let outcome = if fails { Err(SnapshotFailure::Timeout) } else { Ok(rows) };
-        self.world.hub.apply(HubInput::Snapshot { socket, ticket, outcome });
+        let outcome = if fails { Err(RowsFailure::Timeout) } else { Ok(rows) };
+        self.world.hub.apply(HubInput::Rows { socket, ticket, outcome });
     }
 
     /// Reads all that a socket is sent, to the end of its replays.
@@ -478,7 +478,7 @@ impl Model {
         let (outcomes, _) = tokio::sync::oneshot::channel();
         let broadcast =
             UserBroadcast { event: format!("said {said}"), encoding: Encoding::Json, payload: "{}".into() };
-        let publication = Publication {
+        let broadcast = HttpBroadcast {
             topic: topic(number),
             also: None,
             private: false,
@@ -487,9 +487,9 @@ impl Model {
             is_granted: false,
         };
         let credential = Credential::ApiKey(Role::ServiceRole);
-        self.world.hub.apply(HubInput::Publish(Publish {
+        self.world.hub.apply(HubInput::Publish(HttpBroadcasts {
             credential,
-            publications: vec![publication],
+            broadcasts: vec![broadcast],
             outcomes,
         }));
     }

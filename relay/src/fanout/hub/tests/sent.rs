@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::snapshot::{reason, row, split};
 use super::world::*;
 use crate::auth::{Credential, Grants, Role};
-use crate::fanout::{HubInput, RowsWanted, SnapshotFailure, SnapshotRow, SnapshotRows, SocketId};
+use crate::fanout::{HubInput, RowEvent, RowsFailure, RowsRead, RowsWanted, SocketId};
 use crate::postgres::{Lsn, Timestamp};
 use crate::protocol::{Encoding, Frame, Vsn};
 use crate::route::{DatabaseTag, Event, Position, RealtimeMessage, Topic};
@@ -27,8 +27,8 @@ fn room() -> Topic {
 }
 
 /// A row of the table, as which it was sent.
-fn sent(number: u64) -> SnapshotRow {
-    SnapshotRow { id: Some(id(number)), ..row(&format!("at {number}")) }
+fn sent(number: u64) -> RowEvent {
+    RowEvent { id: Some(id(number)), ..row(&format!("at {number}")) }
 }
 
 impl World {
@@ -51,7 +51,7 @@ impl World {
 
     fn show_sent(&mut self, snapshot: &str, numbers: &[u64]) {
         let rows = numbers.iter().map(|number| sent(*number)).collect();
-        self.answer(Ok(SnapshotRows { snapshot: snapshot.parse().unwrap(), lsn: Lsn(0), rows }));
+        self.answer(Ok(RowsRead { snapshot: snapshot.parse().unwrap(), lsn: Lsn(0), rows }));
     }
 }
 
@@ -161,9 +161,9 @@ fn bytes_are_neither_told_to_1_0_0_nor_counted() {
     let (old, new) = (world.connect(), world.connect_with(Vsn::V2, limits));
     world.send_by_sql(true, false);
     world.send_by_sql(true, true);
-    let rows = || vec![SnapshotRow { encoding: Encoding::Binary, ..sent(2) }, sent(3)];
+    let rows = || vec![RowEvent { encoding: Encoding::Binary, ..sent(2) }, sent(3)];
     let show = |world: &mut World| {
-        world.answer(Ok(SnapshotRows { snapshot: "17:17:".parse().unwrap(), lsn: Lsn(0), rows: rows() }));
+        world.answer(Ok(RowsRead { snapshot: "17:17:".parse().unwrap(), lsn: Lsn(0), rows: rows() }));
     };
     world.ask_for(old, r#"{"since":1000}"#, READER);
     show(&mut world);
@@ -202,7 +202,7 @@ fn who_may_not_hear_broadcasts_gets_none_again() {
         assert_eq!(refused(frames), "UnableToReplayMessages: Replay params are not valid", "{replay}");
     }
     assert!(world.ask_for(socket, r#"{"since":1}"#, READER).is_empty());
-    world.answer(Err(SnapshotFailure::Query));
+    world.answer(Err(RowsFailure::Query));
     let expected = "UnableToReplayMessages: Realtime was unable to replay messages";
     assert_eq!(refused(world.take(socket)), expected);
     // What was public is no part of the private room's history.
@@ -258,7 +258,7 @@ struct Model {
     streamed: usize,
     /// Of each socket: since when it asked, and how many at most.
     joins: [Option<(u64, usize)>; 3],
-    answers: Vec<(SocketId, u64, SnapshotRows)>,
+    answers: Vec<(SocketId, u64, RowsRead)>,
 }
 
 impl Model {
@@ -315,7 +315,7 @@ impl Model {
                 self.stream();
                 if !self.answers.is_empty() {
                     let (socket, ticket, rows) = self.answers.remove(0);
-                    self.world.hub.apply(HubInput::Snapshot { socket, ticket, outcome: Ok(rows) });
+                    self.world.hub.apply(HubInput::Rows { socket, ticket, outcome: Ok(rows) });
                 }
             }
         }
@@ -333,10 +333,10 @@ impl Model {
         let is_shown = |(number, visible): &&(u64, bool)| {
             *visible && Timestamp::from_unix_millis(1000 * *number as i64) >= since
         };
-        let mut rows: Vec<SnapshotRow> =
+        let mut rows: Vec<RowEvent> =
             self.sent.iter().filter(is_shown).map(|(number, _)| sent(*number)).collect();
         rows.drain(..rows.len().saturating_sub(limit + 1));
-        let read = SnapshotRows { snapshot, lsn: Lsn(next - 8), rows };
+        let read = RowsRead { snapshot, lsn: Lsn(next - 8), rows };
         self.answers.push((request.socket, request.ticket, read));
     }
 

@@ -7,17 +7,15 @@ use serde_json::{Value, json};
 
 use super::world::*;
 use crate::auth::Credential;
-use crate::fanout::{
-    ClientInput, HubInput, OutboxLimits, SnapshotFailure, SnapshotRow, SnapshotRows, SocketId,
-};
+use crate::fanout::{ClientInput, HubInput, OutboxLimits, RowEvent, RowsFailure, RowsRead, SocketId};
 use crate::postgres::{Lsn, Xid};
 use crate::protocol::{Encoding, Vsn};
 use crate::route::{ControlChange, DatabaseTag, Position, Topic};
 
 const WANTS: &str = r#"{"broadcast":{"replay":{"snapshot":50}}}"#;
 
-pub(super) fn row(event: &str) -> SnapshotRow {
-    SnapshotRow { id: None, event: event.into(), encoding: Encoding::Json, payload: "{}".into() }
+pub(super) fn row(event: &str) -> RowEvent {
+    RowEvent { id: None, event: event.into(), encoding: Encoding::Json, payload: "{}".into() }
 }
 
 impl World {
@@ -26,14 +24,14 @@ impl World {
     }
 
     /// Answers the request that waits longest.
-    pub(super) fn answer(&mut self, outcome: Result<SnapshotRows, SnapshotFailure>) {
+    pub(super) fn answer(&mut self, outcome: Result<RowsRead, RowsFailure>) {
         let request = self.requests.try_recv().expect("a request waits");
-        self.hub.apply(HubInput::Snapshot { socket: request.socket, ticket: request.ticket, outcome });
+        self.hub.apply(HubInput::Rows { socket: request.socket, ticket: request.ticket, outcome });
     }
 
     fn show(&mut self, snapshot: &str, lsn: u64, rows: &[&str]) {
         let rows = rows.iter().map(|event| row(event)).collect();
-        self.answer(Ok(SnapshotRows { snapshot: snapshot.parse().unwrap(), lsn: Lsn(lsn), rows }));
+        self.answer(Ok(RowsRead { snapshot: snapshot.parse().unwrap(), lsn: Lsn(lsn), rows }));
     }
 
     fn head(&self) -> String {
@@ -133,15 +131,15 @@ fn without_rows_the_join_is_refused_and_may_be_tried_again() {
     let mut world = World::new();
     let socket = world.connect();
     let channel = conversation();
-    for failure in [SnapshotFailure::Timeout, SnapshotFailure::Query] {
+    for failure in [RowsFailure::Timeout, RowsFailure::Query] {
         world.ask(socket, &channel, agent());
         world.answer(Err(failure));
         assert_eq!(reason(&world.take(socket)), UNAVAILABLE);
     }
     world.ask(socket, &channel, agent());
-    let large = SnapshotRow { payload: vec![b' '; 20_000].into(), ..row("e") };
+    let large = RowEvent { payload: vec![b' '; 20_000].into(), ..row("e") };
     let snapshot: crate::postgres::Snapshot = "1:1:".parse().unwrap();
-    world.answer(Ok(SnapshotRows { snapshot, lsn: Lsn(0), rows: vec![large] }));
+    world.answer(Ok(RowsRead { snapshot, lsn: Lsn(0), rows: vec![large] }));
     assert_eq!(reason(&world.take(socket)), UNAVAILABLE);
     assert_eq!(world.hub.metrics.snapshot_bytes.get(), 0);
     world.ask(socket, &channel, agent());

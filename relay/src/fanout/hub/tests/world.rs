@@ -1,7 +1,7 @@
 //! A hub with clients around it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -9,10 +9,9 @@ use uuid::Uuid;
 
 use crate::auth::{ApiKeys, ClaimPaths, Credential, Grants, Keys, TokenError};
 use crate::fanout::{
-    ClientInput, Hub, HubChange, HubInput, HubSettings, Join, Outbox, OutboxLimits, PresenceLimits,
-    Publication, Publish, SnapshotRequest, SocketId, Unread, WindowLimits,
+    ClientInput, HttpBroadcast, HttpBroadcasts, Hub, HubChange, HubInput, HubMetrics, HubSettings, Join,
+    Outbox, OutboxLimits, PresenceLimits, RowsRequest, SocketId, Unread, WindowLimits,
 };
-use crate::metrics::Metrics;
 use crate::postgres::{Lsn, Timestamp, Xid};
 use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Reason, Ref, UserBroadcast, Vsn, Waiting};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
@@ -30,39 +29,34 @@ pub(super) struct World {
     pub(super) applied: Arc<watch::Sender<Lsn>>,
     pub(super) ready: watch::Receiver<bool>,
     /// What the hub asked of the database.
-    pub(super) requests: mpsc::Receiver<SnapshotRequest>,
+    pub(super) requests: mpsc::Receiver<RowsRequest>,
     pub(super) lsn: u64,
 }
 
 impl World {
     pub(super) fn new() -> Self {
+        let defaults = HubSettings::default();
         let settings = HubSettings {
             channels_per_socket_max: 3,
             sockets_per_token_max: 0,
-            events_per_second_max: 0,
             payload_bytes_max: 100_000,
             org_payload_bytes_max: 2_000,
-            typing_timeout: Duration::from_secs(5),
             public_channels: true,
             presence: PresenceLimits {
-                grace: Duration::from_secs(5),
                 calls_max: 5,
-                calls_time: Duration::from_secs(30),
                 payload_bytes_max: 1_000,
                 room_bytes_max: 100_000,
                 bytes_max: 600_000,
+                ..defaults.presence
             },
-            window: WindowLimits {
-                age_max: Duration::from_secs(300),
-                bytes_max: 1 << 20,
-                organization_bytes_max: 1 << 20,
-            },
+            window: WindowLimits { bytes_max: 1 << 20, organization_bytes_max: 1 << 20, ..defaults.window },
             snapshot_bytes_max: 10_000,
+            ..defaults
         };
         let applied = Arc::new(watch::Sender::new(Lsn::INVALID));
         let (ready_tx, ready) = watch::channel(false);
         let (snapshots, requests) = mpsc::channel(2);
-        let mut hub = Hub::new(settings, Metrics::default(), snapshots, Arc::clone(&applied), ready_tx);
+        let mut hub = Hub::new(settings, HubMetrics::default(), snapshots, Arc::clone(&applied), ready_tx);
         hub.apply(attached(vec![(ORG, USER, true)]));
         let unread = Unread::new(usize::MAX);
         Self { hub, outboxes: Vec::new(), unread, applied, ready, requests, lsn: 0 }
@@ -140,27 +134,32 @@ impl World {
         );
     }
 
-    /// A broadcast over HTTP, with an empty payload.
+    /// A broadcast over HTTP.
     pub(super) fn publish(
         &mut self,
         credential: Credential,
         channel: &str,
         event: &str,
+        payload: &str,
     ) -> Result<(), Reason> {
         let (outcomes, mut told) = oneshot::channel();
-        let publication = Publication {
+        let broadcast = HttpBroadcast {
             topic: Topic::parse(channel).unwrap(),
             also: None,
             private: false,
             broadcast: UserBroadcast {
                 event: event.to_owned(),
                 encoding: Encoding::Json,
-                payload: "{}".into(),
+                payload: payload.to_owned().into(),
             },
             id: None,
             is_granted: false,
         };
-        self.hub.apply(HubInput::Publish(Publish { credential, publications: vec![publication], outcomes }));
+        self.hub.apply(HubInput::Publish(HttpBroadcasts {
+            credential,
+            broadcasts: vec![broadcast],
+            outcomes,
+        }));
         told.try_recv().unwrap().remove(0)
     }
 

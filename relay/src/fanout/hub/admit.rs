@@ -1,5 +1,5 @@
-//! Who may open a channel, and who may send: the one place that decides, in one order, by claims, control state and
-//! nothing else.
+//! Admission: whether a client may open a channel, and whether it may send a broadcast. Both are decided here only, in one
+//! order, by the verified claims, the control state and the settings.
 
 use tracing::debug;
 
@@ -17,14 +17,15 @@ const TYPING_BYTES_MAX: usize = 1024;
 /// By what right a client sends a broadcast.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sender<'a> {
-    /// It has joined, and its join decided who it is.
+    /// It has joined the channel: the join decided who it is.
     Channel { channel: &'a Channel, within_rate: bool },
-    /// It asks over HTTP, where its rate was looked at. `is_granted`: the policies allow it, where they decide.
+    /// It asks over HTTP, where its rate was checked before. `is_granted`: the database's policies allow it, if they
+    /// decide.
     Http { credential: &'a Credential, topic: &'a Topic, private: bool, is_granted: bool },
 }
 
 impl Hub {
-    /// Whether a socket may use a token beside the others that do.
+    /// Whether one more socket may use a token.
     pub(super) fn admit_token(&self, token: Option<Fingerprint>, id: SocketId) -> Result<(), Reason> {
         let sockets_max = self.settings.sockets_per_token_max;
         match token.is_none_or(|token| self.token_use.admits(token, id, sockets_max)) {
@@ -33,7 +34,8 @@ impl Hub {
         }
     }
 
-    /// As whom a credential opens a topic, and by which grants, if it does; as nobody outside `org:`.
+    /// The identity under which a credential opens a topic, and the grants of the policies. Outside `org:` there is no
+    /// identity, elsewhere there are no grants.
     pub(super) fn authorize(
         &self,
         topic: &Topic,
@@ -51,7 +53,7 @@ impl Hub {
         }
         match (private, self.settings.public_channels) {
             (true, _) => {
-                // Who did not ask the policies has nothing from them.
+                // If the policies were not asked, they grant nothing.
                 let grants = grants.transpose()?.unwrap_or_default();
                 if grants.read_broadcast || (presence_enabled && grants.read_presence) {
                     Ok((None, Some(grants)))
@@ -64,7 +66,7 @@ impl Hub {
         }
     }
 
-    /// As whom a credential opens a channel of an organization.
+    /// The identity under which a credential opens a channel of an organization.
     fn identify(&self, topic: &Topic, credential: &Credential) -> Result<Identity, Reason> {
         let is_active = |organization, user| self.agents.is_active((organization, user));
         auth::authorize(topic, credential, is_active).map_err(|refusal| {
@@ -73,8 +75,8 @@ impl Hub {
         })
     }
 
-    /// As whom a client may send a broadcast, as nobody outside `org:`, or why it may not: it sends too fast, the event's
-    /// name is too long, it is not known there, the payload is too large, or it may not send that.
+    /// The identity under which a client may send a broadcast, None outside `org:`; or why it is refused. Checked in this
+    /// order: rate, length of the event's name, identity, size of the payload, right to send the event.
     pub(super) fn admit_broadcast(
         &self,
         sender: Sender<'_>,

@@ -103,6 +103,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_address_is_of_tcp_or_a_path() {
+        assert_eq!("0.0.0.0:80".parse(), Ok(ListenAddress::Tcp("0.0.0.0:80".into())));
+        assert_eq!("unix:/run/campfire.sock".parse(), Ok(ListenAddress::Unix("/run/campfire.sock".into())));
+        assert!(["8080", "unix:", ":80", "h:x"].iter().all(|text| text.parse::<ListenAddress>().is_err()));
+    }
+
+    #[test]
     fn modes_are_octal() {
         for (text, bits) in [("660", 0o660), ("0660", 0o660), ("0o666", 0o666), ("777", 0o777)] {
             assert_eq!(text.parse(), Ok(Mode(bits)), "{text}");
