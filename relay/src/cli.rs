@@ -39,9 +39,9 @@ pub enum Command {
     after_help = "Times are whole seconds, or have a unit: 300, 300s, 5m, 2h, 1d. Sizes are bytes, or have one: kB, MB and GB are powers of 1000, KiB, MiB and GiB of 1024."
 )]
 pub struct Config {
-    /// Postgres to read, as a libpq-style URL or key=value pairs, with sslmode up to verify-full; what it leaves out
-    /// is taken from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and their kin. The role is one made
-    /// by: create role relay login replication password '…' in role campfire_relay.
+    /// Postgres to read, as a libpq-style URL or key=value pairs, with sslmode up to verify-full. What it leaves out is
+    /// taken from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and similar variables of libpq. To make the
+    /// role: create role relay login replication password '…' in role campfire_relay.
     #[arg(
         long,
         env = "CAMPFIRE_DATABASE_URL",
@@ -61,15 +61,15 @@ pub struct Config {
     #[command(flatten)]
     pub http: HttpSettings,
 
-    /// Seconds in which SIGTERM spreads the closing of sockets and waits for them.
+    /// Seconds over which the relay closes its sockets after SIGTERM, and waits for them.
     #[arg(id = "SHUTDOWN_GRACE_SECONDS", long = "shutdown-grace-seconds", env = "CAMPFIRE_SHUTDOWN_GRACE_SECONDS", default_value = "10", value_parser = units::seconds, help_heading = "Serving")]
     pub shutdown_grace: Duration,
 
-    /// Which log lines to write, in the syntax of tracing's EnvFilter: `info`, `campfire_relay=debug`, …
+    /// Log lines to write, in the syntax of tracing's EnvFilter: `info`, `campfire_relay=debug`, …
     #[arg(long, env = "CAMPFIRE_LOG", default_value = "info", help_heading = "Serving")]
     pub log: String,
 
-    /// Shape of log lines, on standard error.
+    /// Format of log lines, on standard error.
     #[arg(long, env = "CAMPFIRE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Serving")]
     pub log_format: LogFormat,
 

@@ -11,12 +11,12 @@ use crate::config::units;
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_help_heading = "Connections")]
 pub struct AddressLimits {
-    /// Sockets at once; lowered to what the open-file limit leaves, with a warning.
+    /// Sockets that may be open at once; lowered to what the open-file limit leaves, with a warning.
     #[arg(long = "max-sockets", env = "CAMPFIRE_MAX_SOCKETS", default_value_t = 50_000, value_parser = units::count::<usize>)]
     pub sockets_max: usize,
 
-    /// Sockets at once from one address (of IPv6: one /64); from this machine any number, unless it is known to have
-    /// proxies (CAMPFIRE_TRUSTED_PROXIES). 0: no limit.
+    /// Sockets that may be open at once from one address (IPv6: one /64). Addresses of this machine have no limit
+    /// unless proxies are declared (CAMPFIRE_TRUSTED_PROXIES). 0: no limit.
     #[arg(long = "max-sockets-per-ip", env = "CAMPFIRE_MAX_SOCKETS_PER_IP", default_value_t = 1_000, value_parser = units::count::<usize>)]
     pub sockets_per_ip_max: usize,
 }

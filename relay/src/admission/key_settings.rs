@@ -20,19 +20,21 @@ pub struct KeySettings {
     #[arg(long, env = "CAMPFIRE_JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<Secret>,
 
-    /// Secrets that were replaced and whose tokens are still good, comma-separated. Prefer the environment variable.
+    /// Secrets that were replaced but whose tokens are still accepted, comma-separated. Prefer the environment
+    /// variable.
     #[arg(long, env = "CAMPFIRE_JWT_PREVIOUS_SECRETS", hide_env_values = true)]
     pub jwt_previous_secrets: Option<Secret>,
 
-    /// Published keys (a JWKS) that verify RS256, ES256, EdDSA and their kin by the token's kid: a path, or a URL.
+    /// Published keys (a JWKS) that verify RS256, ES256, EdDSA and similar signatures, chosen by the token's kid: a
+    /// path or a URL.
     #[arg(long, env = "CAMPFIRE_JWKS", hide_env_values = true)]
     pub jwks: Option<JwksSource>,
 
-    /// Seconds after which the published keys are read again. A token that names an unknown key has them read sooner.
+    /// Seconds after which the published keys are read again. If a token names an unknown key, they are read earlier.
     #[arg(id = "JWKS_REFRESH_SECONDS", long = "jwks-refresh-seconds", env = "CAMPFIRE_JWKS_REFRESH_SECONDS", default_value = "600", value_parser = units::some_seconds)]
     pub jwks_refresh: Duration,
 
-    /// Publishable keys with which sockets connect, comma-separated: KEY or KEY=ROLE (role anon unless named).
+    /// Publishable keys with which sockets connect, comma-separated: KEY or KEY=ROLE (role anon if none is named).
     #[arg(long, env = "CAMPFIRE_API_KEYS", hide_env_values = true)]
     pub api_keys: Option<Secret>,
 }

@@ -47,7 +47,7 @@ type Answer = Result<Findings, PolicyError>;
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_help_heading = "Keys and channels")]
 pub struct PolicyLimits {
-    /// SQL sessions that ask the policies on realtime.messages about private channels outside `org:`.
+    /// SQL sessions that evaluate the policies on realtime.messages, for private channels outside `org:`.
     #[arg(id = "POLICY_SESSIONS", long = "policy-sessions", env = "CAMPFIRE_POLICY_SESSIONS", default_value_t = 4, value_parser = units::some::<usize>)]
     pub sessions: usize,
 
@@ -55,11 +55,11 @@ pub struct PolicyLimits {
     #[arg(id = "POLICY_QUEUE", long = "policy-queue", env = "CAMPFIRE_POLICY_QUEUE", default_value_t = 1_000, value_parser = units::count::<usize>)]
     pub queue: usize,
 
-    /// Seconds that such a join may take, waiting included; clients give up after ten.
+    /// Seconds that such a join may take, including the wait; clients give up after ten.
     #[arg(id = "POLICY_SECONDS", long = "policy-seconds", env = "CAMPFIRE_POLICY_SECONDS", default_value = "5", value_parser = units::some_seconds)]
     pub timeout: Duration,
 
-    /// Seconds for which a no of the policies holds without being asked again. 0: they are asked each time.
+    /// Seconds for which a denial by the policies is cached. 0: the policies are evaluated each time.
     #[arg(id = "POLICY_DENIAL_SECONDS", long = "policy-denial-seconds", env = "CAMPFIRE_POLICY_DENIAL_SECONDS", default_value = "10", value_parser = units::seconds)]
     pub denial_age_max: Duration,
 }

@@ -21,11 +21,11 @@ enum Source {
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub struct MessageRate {
-    /// Messages a second that a socket may send, on average.
+    /// Messages per second that a socket may send, on average.
     #[arg(id = "CLIENT_MESSAGES_PER_SECOND", long = "client-messages-per-second", env = "CAMPFIRE_CLIENT_MESSAGES_PER_SECOND", default_value_t = 50, value_parser = units::count::<u32>)]
     pub per_second: u32,
 
-    /// Messages that a socket may send at once after being quiet.
+    /// Messages that a socket may send at once after a quiet period.
     #[arg(id = "CLIENT_MESSAGES_BURST", long = "client-messages-burst", env = "CAMPFIRE_CLIENT_MESSAGES_BURST", default_value_t = 100, value_parser = units::count::<u32>)]
     pub burst: u32,
 }

@@ -43,8 +43,8 @@ const QUIET_SHARE: usize = 8;
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_help_heading = "Replay and snapshots")]
 pub struct WindowLimits {
-    /// Seconds by which the position confirmed to Postgres trails what was delivered: what a restarted relay
-    /// reads again.
+    /// Seconds by which the position confirmed to Postgres trails what was delivered; a restarted relay reads this part
+    /// again.
     #[arg(id = "WINDOW_SECONDS", long = "window-seconds", env = "CAMPFIRE_WINDOW_SECONDS", default_value = "300", value_parser = units::seconds)]
     pub age_max: Duration,
 
@@ -53,7 +53,7 @@ pub struct WindowLimits {
     pub bytes_max: usize,
 
     // So that one's import does not evict another's history.
-    /// Bytes that one organization may take of the replay window.
+    /// Bytes of the replay window that one organization may take.
     #[arg(id = "WINDOW_ORG_BYTES", long = "window-org-bytes", env = "CAMPFIRE_WINDOW_ORG_BYTES", default_value_t = 64 << 20, value_parser = units::bytes::<usize>)]
     pub organization_bytes_max: usize,
 }

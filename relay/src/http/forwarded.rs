@@ -15,11 +15,12 @@ use crate::config::units;
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_help_heading = "Connections")]
 pub struct ProxySettings {
-    /// Proxies in front of the relay, each of which appends to X-Forwarded-For. 0: an address is the connection's.
+    /// Number of proxies in front of the relay, each of which appends to X-Forwarded-For. 0: a client's address is that
+    /// of its connection.
     #[arg(long, env = "CAMPFIRE_TRUSTED_PROXIES", default_value_t = 0, value_parser = units::count::<usize>)]
     pub trusted_proxies: usize,
 
-    /// Header that these proxies write. `Forwarded` is also read where a request has no X-Forwarded-For.
+    /// Header that these proxies write. `Forwarded` is also read if a request has no X-Forwarded-For.
     #[arg(long, env = "CAMPFIRE_FORWARDED_HEADER", value_enum, default_value_t = ForwardedHeader::XForwardedFor)]
     pub forwarded_header: ForwardedHeader,
 }

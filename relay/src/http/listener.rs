@@ -28,15 +28,16 @@ pub struct ListenSettings {
     #[arg(long, env = "CAMPFIRE_LISTEN", default_value = "127.0.0.1:8080", value_delimiter = ',')]
     pub listen: Vec<ListenAddress>,
 
-    /// Addresses that serve /healthz, /readyz and /metrics alone, comma-separated; these paths are then nowhere else.
+    /// Addresses that serve /healthz, /readyz and /metrics alone, comma-separated. If set, no other address serves
+    /// these paths.
     #[arg(long, env = "CAMPFIRE_METRICS_LISTEN", value_delimiter = ',')]
     pub metrics_listen: Vec<ListenAddress>,
 
-    /// Permissions of the unix sockets, in octal as for chmod: 660. Unset: as the umask has it.
+    /// Permissions of the unix sockets, in octal as for chmod: 660. If unset, the umask decides.
     #[arg(long, env = "CAMPFIRE_UNIX_MODE")]
     pub unix_mode: Option<Mode>,
 
-    /// Group of the unix sockets, by name or number. Unset: the relay's own.
+    /// Group of the unix sockets, by name or number. If unset, the relay's own.
     #[arg(long, env = "CAMPFIRE_UNIX_GROUP")]
     pub unix_group: Option<Group>,
 }

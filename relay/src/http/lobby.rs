@@ -18,24 +18,24 @@ use crate::config::units;
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_help_heading = "Connections")]
 pub struct LobbyLimits {
-    /// Connections at once that are no WebSocket (yet); beyond it the one that has been silent for longest is closed.
-    /// Lowered to what the open-file limit leaves.
+    /// Connections that may be open at once without being a WebSocket (yet); above that, the relay closes the one that
+    /// has been silent for longest. Lowered to what the open-file limit leaves.
     #[arg(long = "max-connections", env = "CAMPFIRE_MAX_CONNECTIONS", default_value_t = 1_024, value_parser = units::some::<usize>)]
     pub connections_max: usize,
 
-    /// The same for one address; from this machine, and behind trusted proxies, any number. 0: no limit.
+    /// The same for one address; no limit for this machine and behind trusted proxies. 0: no limit.
     #[arg(id = "CONNECTIONS_PER_IP_MAX", long = "max-connections-per-ip", env = "CAMPFIRE_MAX_CONNECTIONS_PER_IP", default_value_t = 256, value_parser = units::count::<usize>)]
     pub connections_per_origin_max: usize,
 
-    /// Seconds in which a connection has to send the header of its first request.
+    /// Seconds within which a connection must send the header of its first request.
     #[arg(id = "HEADER_SECONDS", long = "header-seconds", env = "CAMPFIRE_HEADER_SECONDS", default_value = "30", value_parser = units::some_seconds)]
     pub header: Duration,
 
-    /// Seconds in which the body of a request has to be there.
+    /// Seconds within which the body of a request must arrive.
     #[arg(id = "BODY_SECONDS", long = "body-seconds", env = "CAMPFIRE_BODY_SECONDS", default_value = "30", value_parser = units::some_seconds)]
     pub body: Duration,
 
-    /// Seconds for which a connection may wait between an answer and the next request.
+    /// Seconds that a connection may wait between an answer and the next request.
     #[arg(id = "KEEP_ALIVE_SECONDS", long = "keep-alive-seconds", env = "CAMPFIRE_KEEP_ALIVE_SECONDS", default_value = "30", value_parser = units::some_seconds)]
     pub keep_alive: Duration,
 
@@ -43,8 +43,8 @@ pub struct LobbyLimits {
     #[arg(long = "max-body-bytes", env = "CAMPFIRE_MAX_BODY_BYTES", default_value_t = 8_000_000, value_parser = units::bytes::<usize>, help_heading = "Limits")]
     pub body_bytes_max: usize,
 
-    /// Bytes that bodies may take together while the rest of them has yet to come; beyond it the one that is waited for
-    /// longest is given up.
+    /// Bytes that incomplete bodies may take together; above that, the relay gives up the one it has waited for
+    /// longest.
     #[arg(long = "max-bodies-bytes", env = "CAMPFIRE_MAX_BODIES_BYTES", default_value_t = 64 << 20, value_parser = units::bytes::<usize>, help_heading = "Limits")]
     pub bodies_bytes_max: usize,
 }

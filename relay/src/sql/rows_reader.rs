@@ -31,15 +31,15 @@ const SHARE_OF_BYTES: usize = 16;
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_help_heading = "Replay and snapshots")]
 pub struct RowsSettings {
-    /// SQL sessions that read the rows of joins with `snapshot`.
+    /// SQL sessions that read the rows for joins with `snapshot`.
     #[arg(id = "SNAPSHOT_SESSIONS", long = "snapshot-sessions", env = "CAMPFIRE_SNAPSHOT_SESSIONS", default_value_t = 4, value_parser = units::some::<u16>)]
     pub sessions: u16,
 
-    /// Joins with `snapshot` that may wait for a session; beyond it they are refused with SnapshotUnavailable.
+    /// Joins with `snapshot` that may wait for a session; more are refused with SnapshotUnavailable.
     #[arg(id = "SNAPSHOT_QUEUE", long = "snapshot-queue", env = "CAMPFIRE_SNAPSHOT_QUEUE", default_value_t = 256, value_parser = units::some::<u16>)]
     pub queue: u16,
 
-    /// Seconds that a snapshot may take, the wait for a session included.
+    /// Seconds that a snapshot may take, including the wait for a session.
     #[arg(id = "SNAPSHOT_SECONDS", long = "snapshot-seconds", env = "CAMPFIRE_SNAPSHOT_SECONDS", default_value = "5", value_parser = units::some_seconds)]
     pub timeout: Duration,
 }

@@ -18,12 +18,12 @@ const ACCOUNTS: usize = 4;
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_help_heading = "Presence")]
 pub struct PresenceLimits {
-    /// Seconds that a socket which broke may take to come back before its channels are told to have left.
+    /// Seconds that the client of a broken socket has to come back before its channels are told that it has left.
     #[arg(id = "PRESENCE_GRACE_SECONDS", long = "presence-grace-seconds", env = "CAMPFIRE_PRESENCE_GRACE_SECONDS", default_value = "5", value_parser = units::seconds)]
     pub grace: Duration,
 
-    /// Presence calls (track, untrack) that a channel may make within CAMPFIRE_PRESENCE_CALLS_SECONDS before it is
-    /// closed. 0: any number.
+    /// Presence calls (track, untrack) that a channel may make within CAMPFIRE_PRESENCE_CALLS_SECONDS before the relay
+    /// closes it. 0: no limit.
     #[arg(id = "PRESENCE_CALLS", long = "presence-calls", env = "CAMPFIRE_PRESENCE_CALLS", default_value_t = 20, value_parser = units::count::<u32>)]
     pub calls_max: u32,
 
@@ -31,17 +31,17 @@ pub struct PresenceLimits {
     #[arg(id = "PRESENCE_CALLS_SECONDS", long = "presence-calls-seconds", env = "CAMPFIRE_PRESENCE_CALLS_SECONDS", default_value = "30", value_parser = units::seconds)]
     pub calls_time: Duration,
 
-    /// Largest payload that a client may track, in bytes. The relay keeps it for as long as the client is present.
+    /// Largest payload that a client may track, in bytes. The relay keeps it as long as the client is present.
     #[arg(id = "PRESENCE_BYTES_MAX", long = "max-presence-bytes", env = "CAMPFIRE_MAX_PRESENCE_BYTES", default_value_t = 64 * 1024, value_parser = units::bytes::<usize>)]
     pub payload_bytes_max: usize,
 
-    /// Memory that all who are present on one channel may take, in bytes. Beyond it `track` is refused.
+    /// Memory that everyone present on one channel may take together, in bytes. Above that, `track` is refused.
     #[arg(id = "PRESENCE_ROOM_BYTES_MAX", long = "max-presence-room-bytes", env = "CAMPFIRE_MAX_PRESENCE_ROOM_BYTES", default_value_t = 16 << 20, value_parser = units::bytes::<usize>)]
     pub room_bytes_max: usize,
 
     // So that nobody fills it for others.
-    /// The same on all channels. An organization may take a quarter of it, and so may all channels outside org:
-    /// together.
+    /// The same for all channels together. An organization may take a quarter of it, and so may all channels outside
+    /// org: together.
     #[arg(id = "PRESENCE_TOTAL_BYTES_MAX", long = "max-presence-total-bytes", env = "CAMPFIRE_MAX_PRESENCE_TOTAL_BYTES", default_value_t = 256 << 20, value_parser = units::bytes::<usize>)]
     pub bytes_max: usize,
 }
