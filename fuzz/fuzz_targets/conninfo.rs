@@ -37,7 +37,10 @@ fuzz_target!(|text: &str| {
             assert!(is_stricter, "libpq refuses {text:?}, and the relay takes it: {error}");
         }
         (Err(error), Ok(theirs)) => {
-            assert!(is_stated(error, &text, theirs), "libpq takes {text:?}, and the relay refuses it: {error}");
+            assert!(
+                is_stated(error, &text, theirs),
+                "libpq takes {text:?}, and the relay refuses it: {error}"
+            );
         }
         (Err(_), Err(_)) => {}
     }

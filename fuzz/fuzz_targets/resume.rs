@@ -23,12 +23,12 @@ mod hub {
 
     use campfire_relay::auth::{Credential, Grants, Role};
     use campfire_relay::fanout::{
-        ClientInput, Hub, HubChange, HubInput, HubMetrics, HubSettings, Join, Outbox, OutboxLimits, SocketId, Unread,
-        WindowLimits,
+        ClientInput, Hub, HubChange, HubInput, HubMetrics, HubSettings, Join, Outbox, OutboxLimits, SocketId,
+        Unread, WindowLimits,
     };
-    use campfire_relay::protocol::{JoinPayload, Ref, Vsn};
-    use campfire_relay::route::{DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
     use campfire_relay::postgres::{Lsn, Timestamp, Xid};
+    use campfire_relay::protocol::{JoinPayload, Meta, Ref, Vsn};
+    use campfire_relay::route::{DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
     use tokio::sync::{mpsc, watch};
     use uuid::Uuid;
 
@@ -73,7 +73,7 @@ mod hub {
             position: Position { timeline: 1, commit_lsn: Lsn(n * 16), change: 0 },
             xid: Xid(n as u32),
             committed_at: Timestamp::from_unix_millis(1_800_000_000_000 + n as i64),
-            meta: Arc::from(b"{}".as_slice()),
+            meta: Meta::of_http("id"),
             routed: Routed {
                 events: vec![
                     event(Topic::channel_conversations(ORGANIZATION), None),

@@ -3,7 +3,7 @@
 #![no_main]
 
 use campfire_relay::protocol::{
-    Encoding, Frame, Incoming, JoinPayload, Payload, UserBroadcast, Vsn, access_token, encode_broadcast,
+    Encoding, Frame, Incoming, JoinPayload, Meta, Payload, UserBroadcast, Vsn, access_token, encode_broadcast,
 };
 use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
@@ -25,8 +25,8 @@ fuzz_target!(|text: &str| {
             }
             Payload::Broadcast(broadcast) => {
                 assert_eq!(broadcast.encoding, Encoding::Json);
-                let meta = br#"{"sender":{"type":"agent"}}"#;
-                for meta in [None, Some(meta.as_slice())] {
+                let meta = Meta::of_sender("agent", None);
+                for meta in [None, Some(&meta)] {
                     let stamped = broadcast.stamped(meta);
                     let Some(frame) = encode_broadcast(Vsn::V1, &incoming.topic, &stamped) else { continue };
                     check_sent(&frame, &incoming.topic, &broadcast);

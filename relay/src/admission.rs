@@ -16,6 +16,8 @@ mod refused_tokens;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 pub use self::addresses::AddressLimits;
 pub(crate) use self::addresses::{Addresses, Full, Place};
 pub use self::jwks::{Jwks, JwksError, JwksSource};
@@ -30,7 +32,28 @@ pub use self::rates::MessageRate;
 pub(crate) use self::rates::Rates;
 pub use self::refused_tokens::RefusedTokenRate;
 pub(crate) use self::refused_tokens::RefusedTokens;
-use crate::auth::{ConnectError, Credential};
+use crate::auth::{ClaimPaths, ConnectError, Credential};
+use crate::metrics::Registry;
+use crate::sql::Sessions;
+
+/// What decides who may come in.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AdmissionSettings {
+    #[command(flatten)]
+    pub keys: KeySettings,
+
+    #[command(flatten)]
+    pub policies: PolicyLimits,
+
+    #[command(flatten)]
+    pub addresses: AddressLimits,
+
+    #[command(flatten)]
+    pub message_rate: MessageRate,
+
+    #[command(flatten)]
+    pub refused_tokens: RefusedTokenRate,
+}
 
 /// All that admits sockets, requests and their messages.
 pub struct Admission {
@@ -45,6 +68,25 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// Checks the keys, and reads those that are published.
+    pub async fn build(
+        settings: &AdmissionSettings,
+        sessions: Arc<Sessions>,
+        claim_paths: watch::Receiver<ClaimPaths>,
+        registry: &mut Registry,
+    ) -> anyhow::Result<Self> {
+        let AdmissionSettings { keys, policies, addresses, message_rate, refused_tokens } = settings;
+        Ok(Self {
+            verifier: keys.build(claim_paths).await?,
+            policies: Policies::new(sessions, *policies, PolicyMetrics::new(registry)),
+            addresses: Addresses::default(),
+            address_limits: *addresses,
+            rates: Rates::default(),
+            message_rate: *message_rate,
+            refused_tokens: RefusedTokens::new(*refused_tokens),
+        })
+    }
+
     /// The credential of a socket or request with this key, which is not verified if too many from there were refused.
     pub(crate) async fn connect(
         &self,

@@ -4,7 +4,6 @@ mod door;
 mod vital;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -17,18 +16,16 @@ use tracing::{Instrument, info, info_span, warn};
 
 pub use self::door::Door;
 use self::vital::{VitalTask, VitalTasks};
-use crate::admission::{
-    AddressLimits, Addresses, Admission, Jwks, Policies, PolicyMetrics, Rates, RefusedTokens,
-};
+use crate::admission::{AddressLimits, Admission};
 use crate::auth::ClaimPaths;
 use crate::cli::{self, Config};
 use crate::decode;
-use crate::fanout::{Hub, HubMetrics, Unread};
+use crate::fanout::{Hub, HubMetrics};
 use crate::http::{self, HttpMetrics, Listener, Listeners, Lobby, LobbyLimits, Refusals, Shared, Strangers};
 use crate::ingest::{self, Ingest, IngestMetrics};
 use crate::metrics;
 use crate::postgres::Lsn;
-use crate::socket::{SocketMetrics, Sockets, Unfinished};
+use crate::socket::Sockets;
 use crate::sql::{Answering, RowsMetrics, RowsReader, Sessions};
 use crate::wal::WalConfig;
 
@@ -38,13 +35,9 @@ const CLIENT_INPUTS: usize = 1024;
 // A batch has up to 4,096 changes, routed about 1 KiB each: of a huge transaction these wait as well.
 const WAL_INPUTS: usize = 4;
 
-/// Time that a status update to Postgres may take to come round; the server's own limit is wal_sender_timeout.
-const STATUS_INTERVAL: Duration = Duration::from_secs(10);
-
 /// A relay that is bound and wired, not yet running.
 pub struct App {
     config: Arc<Config>,
-    jwks: Option<Arc<Jwks>>,
     shared: Arc<Shared>,
     hub: Hub,
     client_inputs: mpsc::Receiver<crate::fanout::HubInput>,
@@ -62,29 +55,33 @@ impl App {
         #[expect(clippy::disallowed_methods, reason = "libpq's variables complete the URL, once")]
         let database = cli::database(&config.database_url, |name| std::env::var(name).ok())
             .map_err(anyhow::Error::msg)?;
-        let (claim_paths, claim_paths_now) = watch::channel(ClaimPaths::default());
-        let verifier = config.keys.build(claim_paths_now).await?;
-        let jwks = verifier.jwks.clone();
-        let listeners = config.listen.bind().await?;
-
         let stop = CancellationToken::new();
         let mut registry = metrics::registry();
-        let hub_metrics = HubMetrics::new(&mut registry);
+        // As many as those who use them may use at once.
+        let sessions_max = config.admission.policies.sessions.saturating_add(config.rows.sessions.into());
+        let sessions = Sessions::new(database.clone(), sessions_max);
+        let (claim_paths, claim_paths_now) = watch::channel(ClaimPaths::default());
+        let mut admission =
+            Admission::build(&config.admission, Arc::clone(&sessions), claim_paths_now, &mut registry)
+                .await?;
+        let listeners = config.http.listen.bind().await?;
+        let (address_limits, lobby_limits) = within_open_files(admission.address_limits, config.http.lobby);
+        admission.address_limits = address_limits;
+        let admission = Arc::new(admission);
+
         let (clients, client_inputs) = mpsc::channel(CLIENT_INPUTS);
         let (wal, wal_inputs) = mpsc::channel(WAL_INPUTS);
         let (ready_tx, ready) = watch::channel(false);
         let applied = Arc::new(watch::Sender::new(Lsn::INVALID));
         // The reader only sorts them, and does not wait: what is too much is its to refuse.
         let (snapshots, snapshot_requests) = mpsc::channel(CLIENT_INPUTS);
-        let hub = Hub::new(config.hub, hub_metrics.clone(), snapshots, Arc::clone(&applied), ready_tx);
-        let (address_limits, lobby_limits) = within_open_files(config.addresses, config.lobby);
-        // As many as those who use them may use at once.
-        let sessions_max = config.policies.sessions + usize::from(config.rows.sessions);
-        let sessions = Sessions::new(database.clone(), sessions_max);
+        let hub_metrics = HubMetrics::new(&mut registry);
+        let messages_dropped = hub_metrics.client_messages_dropped.clone();
+        let hub = Hub::new(config.hub, hub_metrics, snapshots, Arc::clone(&applied), ready_tx);
         let rows_reader = RowsReader {
             requests: snapshot_requests,
             answering: Answering {
-                sessions: Arc::clone(&sessions),
+                sessions,
                 hub: clients.clone(),
                 metrics: RowsMetrics::new(&mut registry),
                 settings: config.rows,
@@ -93,38 +90,38 @@ impl App {
             },
             stop: stop.clone(),
         };
+        let sockets = Sockets::build(
+            config.sockets,
+            config.hub,
+            clients.clone(),
+            messages_dropped,
+            Arc::clone(&admission),
+            &mut registry,
+            stop.clone(),
+        );
         let (ingest_status, ingest_status_now) = watch::channel(ingest::Status::default());
-        let admission = Arc::new(Admission {
-            verifier,
-            policies: Policies::new(sessions, config.policies, PolicyMetrics::new(&mut registry)),
-            addresses: Addresses::default(),
-            address_limits,
-            rates: Rates::default(),
-            message_rate: config.message_rate,
-            refused_tokens: RefusedTokens::new(config.refused_tokens),
-        });
-        let sockets = Arc::new(Sockets {
-            hub: clients.clone(),
-            settings: config.sockets,
-            hub_settings: config.hub,
-            admission: Arc::clone(&admission),
-            metrics: SocketMetrics::new(&mut registry),
-            messages_dropped: hub_metrics.client_messages_dropped,
-            unread: Unread::new(config.sockets.unread_bytes_max),
-            // One is always allowed, however large.
-            unfinished: Unfinished::new(
-                config.sockets.unfinished_bytes_max.max(config.sockets.frame_bytes_max),
+        let ingest = Ingest {
+            settings: config.ingest.clone(),
+            public_channels: config.hub.public_channels,
+            wal: WalConfig::new(
+                config.wal.clone(),
+                database,
+                config.hub.window.age_max,
+                decode::excerpt,
+                stop.clone(),
             ),
-            tasks: TaskTracker::new(),
-            last_id: AtomicU64::new(0),
+            hub: wal,
+            applied,
+            metrics: IngestMetrics::new(&mut registry),
+            claim_paths,
+            status: ingest_status,
             stop: stop.clone(),
-        });
-        let ingest_metrics = IngestMetrics::new(&mut registry);
+        };
         let http_metrics = HttpMetrics::new(&mut registry);
         let shared = Arc::new(Shared {
             hub: clients,
             hub_settings: config.hub,
-            proxies: config.proxies,
+            proxies: config.http.proxies,
             admission,
             sockets,
             ready,
@@ -136,39 +133,7 @@ impl App {
             strangers: Arc::new(Strangers::default()),
             stop: stop.clone(),
         });
-        let publication = &config.wal.publication;
-        let wal_config = WalConfig {
-            database,
-            publications: vec![publication.clone(), format!("{publication}_control")],
-            window: config.hub.window.age_max,
-            status_interval: STATUS_INTERVAL,
-            excerpt: decode::excerpt,
-            settings: config.wal.clone(),
-            stop: stop.clone(),
-        };
-        let ingest = Ingest {
-            settings: config.ingest.clone(),
-            public_channels: config.hub.public_channels,
-            wal: wal_config,
-            hub: wal,
-            applied,
-            metrics: ingest_metrics,
-            claim_paths,
-            status: ingest_status,
-            stop: stop.clone(),
-        };
-        Ok(Self {
-            config,
-            jwks,
-            shared,
-            hub,
-            client_inputs,
-            wal_inputs,
-            ingest,
-            rows_reader,
-            listeners,
-            stop,
-        })
+        Ok(Self { config, shared, hub, client_inputs, wal_inputs, ingest, rows_reader, listeners, stop })
     }
 
     /// Runs until `signal` resolves, an error that only a person can mend, or the death of a task; then drains.
@@ -179,18 +144,8 @@ impl App {
 
     /// All that has to run. The hub is among them, and stops by a signal of its own.
     fn into_tasks(self) -> (Running, Vec<VitalTask>) {
-        let Self {
-            config,
-            jwks,
-            shared,
-            hub,
-            client_inputs,
-            wal_inputs,
-            ingest,
-            rows_reader,
-            listeners,
-            stop,
-        } = self;
+        let Self { config, shared, hub, client_inputs, wal_inputs, ingest, rows_reader, listeners, stop } =
+            self;
         let mut tasks = Vec::new();
         let mut add = |name: String, run: BoxFuture<'static, Result<()>>| tasks.push(VitalTask { name, run });
         let hub_stop = CancellationToken::new();
@@ -213,9 +168,9 @@ impl App {
         for listener in listeners.metrics {
             serve(listener, http::health_router(Arc::clone(&shared)));
         }
-        if let Some(jwks) = jwks {
-            let interval = config.keys.jwks_refresh;
-            let refreshing = jwks.run(interval, stop.clone()).map(Ok);
+        if let Some(jwks) = &shared.admission.verifier.jwks {
+            let interval = config.admission.keys.jwks_refresh;
+            let refreshing = Arc::clone(jwks).run(interval, stop.clone()).map(Ok);
             add("reader of published keys".to_owned(), refreshing.boxed());
         }
         connections.close();

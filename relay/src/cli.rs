@@ -9,10 +9,10 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use self::shown::{Shown, shown};
-use crate::admission::{AddressLimits, KeySettings, MessageRate, PolicyLimits, RefusedTokenRate};
+use crate::admission::AdmissionSettings;
 use crate::config::{Secret, units};
 use crate::fanout::HubSettings;
-use crate::http::{ListenSettings, LobbyLimits, ProxySettings};
+use crate::http::HttpSettings;
 use crate::ingest::IngestSettings;
 use crate::postgres::Conninfo;
 use crate::socket::SocketSettings;
@@ -59,7 +59,7 @@ pub struct Config {
     pub ingest: IngestSettings,
 
     #[command(flatten)]
-    pub listen: ListenSettings,
+    pub http: HttpSettings,
 
     /// Seconds over which the relay closes its sockets after SIGTERM, and waits for them.
     #[arg(id = "SHUTDOWN_GRACE_SECONDS", long = "shutdown-grace-seconds", env = "CAMPFIRE_SHUTDOWN_GRACE_SECONDS", default_value = "10", value_parser = units::seconds, help_heading = "Serving")]
@@ -74,31 +74,13 @@ pub struct Config {
     pub log_format: LogFormat,
 
     #[command(flatten)]
-    pub keys: KeySettings,
-
-    #[command(flatten)]
-    pub policies: PolicyLimits,
+    pub admission: AdmissionSettings,
 
     #[command(flatten)]
     pub hub: HubSettings,
 
     #[command(flatten)]
     pub rows: RowsSettings,
-
-    #[command(flatten)]
-    pub addresses: AddressLimits,
-
-    #[command(flatten)]
-    pub refused_tokens: RefusedTokenRate,
-
-    #[command(flatten)]
-    pub proxies: ProxySettings,
-
-    #[command(flatten)]
-    pub lobby: LobbyLimits,
-
-    #[command(flatten)]
-    pub message_rate: MessageRate,
 
     #[command(flatten)]
     pub sockets: SocketSettings,
@@ -154,7 +136,7 @@ mod tests {
     #[test]
     fn several_addresses_are_accepted() {
         let config = parse(&["--listen", "0.0.0.0:80,unix:/run/campfire.sock"]).unwrap();
-        assert_eq!(config.listen.listen.len(), 2);
+        assert_eq!(config.http.listen.listen.len(), 2);
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod window;
 pub use hub::Hub;
 pub use input::{ClientInput, HttpBroadcast, HttpBroadcasts, HubChange, HubInput, Join};
 pub use metrics::HubMetrics;
-pub use outbox::{CloseReason, Outbox, OutboxLimits};
+pub use outbox::{Outbox, OutboxLimits};
 pub use roster::PresenceLimits;
 pub use rows::{RowEvent, RowsFailure, RowsRead, RowsRequest, RowsWanted};
 pub use settings::HubSettings;

@@ -41,6 +41,19 @@ use crate::ingest;
 use crate::metrics::{Registry, render};
 use crate::socket::Sockets;
 
+/// How the edge is reached, and what it bears.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HttpSettings {
+    #[command(flatten)]
+    pub listen: ListenSettings,
+
+    #[command(flatten)]
+    pub proxies: ProxySettings,
+
+    #[command(flatten)]
+    pub lobby: LobbyLimits,
+}
+
 /// What every request may reach.
 pub struct Shared {
     pub hub: mpsc::Sender<HubInput>,
@@ -87,8 +100,8 @@ fn health() -> Router<Arc<Shared>> {
         .route("/metrics", get(scrape))
 }
 
-/// `degraded` is ready, too: whoever is not concerned is served, and a balancer that took the relay away would end that.
-/// Without names of tables, because anybody may ask.
+/// `degraded` is ready, too: clients that are not concerned are served, and a balancer that took the relay away would end
+/// that. Without names of tables, because anybody may ask.
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let ingest::Status { standing_by, problems } = *shared.ingest.borrow();
     // What is on its way out takes nobody new.

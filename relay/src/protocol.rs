@@ -6,10 +6,12 @@
 
 mod binary;
 mod broadcast;
+mod close;
 mod frame;
 mod incoming;
 mod join;
 pub(crate) mod json;
+mod meta;
 mod outgoing;
 mod presence;
 mod reason;
@@ -17,10 +19,12 @@ mod reference;
 mod vsn;
 
 pub use broadcast::{Broadcast, BroadcastPayload, EVENT_BYTES_MAX, Encoding, UserBroadcast};
+pub use close::CloseReason;
 pub use frame::{Account, Frame, Waiting};
 pub use incoming::{Incoming, Malformed, Payload, access_token};
 pub use join::JoinPayload;
 pub(crate) use json::is_relayable;
+pub use meta::Meta;
 pub use outgoing::{Envelope, SystemStatus, encode_broadcast, heartbeat_reply, unmatched_topic};
 pub use presence::PresenceCall;
 pub use reason::{Reason, Retry, Word};

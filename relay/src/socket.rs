@@ -20,29 +20,29 @@ use tracing::{Instrument, debug, info_span};
 pub use self::metrics::SocketMetrics;
 use self::session::Session;
 pub use self::settings::SocketSettings;
-pub use self::unfinished::Unfinished;
+use self::unfinished::Unfinished;
 use crate::admission::{Admission, Headers, Place};
 use crate::auth::Credential;
 use crate::fanout::{HubInput, HubSettings, SocketId, Unread};
-use crate::metrics::ByReason;
+use crate::metrics::{ByReason, Registry};
 use crate::protocol::Vsn;
 
 /// All sockets, and what each of them may reach.
 pub struct Sockets {
-    pub hub: mpsc::Sender<HubInput>,
-    pub settings: SocketSettings,
-    pub hub_settings: HubSettings,
-    pub admission: Arc<Admission>,
-    pub metrics: SocketMetrics,
+    hub: mpsc::Sender<HubInput>,
+    settings: SocketSettings,
+    hub_settings: HubSettings,
+    admission: Arc<Admission>,
+    pub(crate) metrics: SocketMetrics,
     /// Messages of clients dropped: the hub drops some, too.
-    pub messages_dropped: ByReason,
+    pub(crate) messages_dropped: ByReason,
     /// Memory of all sockets: what they have yet to read, and what they have begun to say.
-    pub unread: Arc<Unread>,
-    pub unfinished: Arc<Unfinished>,
+    pub(crate) unread: Arc<Unread>,
+    pub(crate) unfinished: Arc<Unfinished>,
     /// A task for each, from the answer to its handshake on.
-    pub tasks: TaskTracker,
-    pub last_id: AtomicU64,
-    pub stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    last_id: AtomicU64,
+    stop: CancellationToken,
 }
 
 /// What a handshake settles about a socket.
@@ -57,6 +57,31 @@ pub(crate) struct Handshake {
 }
 
 impl Sockets {
+    pub fn build(
+        settings: SocketSettings,
+        hub_settings: HubSettings,
+        hub: mpsc::Sender<HubInput>,
+        messages_dropped: ByReason,
+        admission: Arc<Admission>,
+        registry: &mut Registry,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            hub,
+            settings,
+            hub_settings,
+            admission,
+            metrics: SocketMetrics::new(registry),
+            messages_dropped,
+            unread: Unread::new(settings.unread_bytes_max),
+            // One is always allowed, however large.
+            unfinished: Unfinished::new(settings.unfinished_bytes_max.max(settings.frame_bytes_max)),
+            tasks: TaskTracker::new(),
+            last_id: AtomicU64::new(0),
+            stop,
+        })
+    }
+
     /// Serves a socket once its connection is no longer HTTP.
     pub(crate) fn open(self: &Arc<Self>, handshake: Handshake, upgrading: OnUpgrade) {
         let id = SocketId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1);

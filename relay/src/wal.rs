@@ -32,6 +32,9 @@ pub use settings::{OnLostSlot, WalSettings};
 pub use slot::drop_slot;
 pub use stream::{Batch, WalFrame, WalStream};
 
+/// Time that a status update to Postgres may take to come round; the server's own limit is wal_sender_timeout.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Where the stream comes from, and how it is kept.
 #[derive(Debug, Clone)]
 pub struct WalConfig {
@@ -46,6 +49,21 @@ pub struct WalConfig {
     pub excerpt: Excerpt,
     /// Ends the making of a slot, so that the server does not finish it alone.
     pub stop: CancellationToken,
+}
+
+impl WalConfig {
+    /// `window`: how long what was applied stays unconfirmed. `excerpt`: of a long message, what need not be read whole.
+    pub fn new(
+        settings: WalSettings,
+        database: Conninfo,
+        window: Duration,
+        excerpt: Excerpt,
+        stop: CancellationToken,
+    ) -> Self {
+        let publication = &settings.publication;
+        let publications = vec![publication.clone(), format!("{publication}_control")];
+        Self { settings, database, publications, window, status_interval: STATUS_INTERVAL, excerpt, stop }
+    }
 }
 
 /// What `attach` found.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use campfire_relay::fanout::{Hub, HubChange, HubInput, HubMetrics, HubSettings, WindowLimits};
 use campfire_relay::postgres::{Lsn, Timestamp, Xid};
+use campfire_relay::protocol::Meta;
 use campfire_relay::route::{DatabaseTag, Event, Position, RealtimeMessage, Routed, Topic};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -99,14 +100,13 @@ fn change(case: &Case, number: u64) -> HubChange {
         payload: vec![b'x'; case.payload_bytes].into_boxed_slice().into(),
         message,
     };
-    let meta = format!(
-        r#"{{"id":"beef.00000001.{number:016x}.00000000","committed_at":"2026-11-28T01:00:00.000000+00:00"}}"#
-    );
+    let committed_at = Timestamp::from_unix_millis(1_800_000_000_000 + number as i64);
+    let position = format!("beef.00000001.{number:016x}.00000000");
     HubChange {
         position: Position { timeline: 1, commit_lsn: Lsn(number * 16), change: 0 },
         xid: Xid(number as u32),
-        committed_at: Timestamp::from_unix_millis(1_800_000_000_000 + number as i64),
-        meta: Arc::from(meta.into_bytes()),
+        committed_at,
+        meta: Meta::of_event(&position, committed_at, None),
         routed: Routed {
             events: (case.topics)(number).into_iter().map(event).collect(),
             ..Routed::default()

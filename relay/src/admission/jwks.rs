@@ -148,8 +148,8 @@ impl Jwks {
         }
     }
 
-    /// For a token whose key is not known: reads the set, unless that was just done. Whoever comes while it is read
-    /// waits for that.
+    /// For a token whose key is not known: reads the set, unless that was just done. Further calls
+    /// while it is read wait for that reading.
     pub async fn reload_for_unknown_key(&self) {
         let mut read_at = self.read_at.lock().await;
         if read_at.is_some_and(|read_at| read_at.elapsed() < RELOAD_INTERVAL_MIN) {

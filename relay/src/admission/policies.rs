@@ -1,9 +1,9 @@
 //! Asks the database's policies on `realtime.messages` what a token may read and send on a private channel outside
 //! `org:`: in a transaction that becomes the caller, tries, and is rolled back.
 //!
-//! A storm of joins must not become a storm of queries: equal questions that are asked at once are one, sessions are
-//! few, and who waits too long is told so. A no is remembered for a moment; a yes only by the channel that it opens.
-//! Sessions are taken by turns, so that a crowd that asks much makes only itself wait.
+//! A storm of joins must not become a storm of queries: identical concurrent questions share one query, sessions are
+//! few, and a question that waits too long is refused. A denial is remembered for some seconds; a grant only by the
+//! channel that it opens. Sessions are taken by turns, so that an organization with many questions delays only its own.
 
 mod denials;
 mod failure;
@@ -37,7 +37,7 @@ use crate::sql::{Sessions, TurnLimits, Turns};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     pub grants: Grants,
-    /// One failed when it was asked about writing: then nothing may be written, and who may read still may.
+    /// Set if a policy failed when it was asked about writing: then nothing may be written; what may be read stays.
     pub write_failed: Option<Cause>,
 }
 
@@ -75,12 +75,12 @@ pub struct Policies {
     complaints: Complaints,
 }
 
-/// Questions that wait for their answer, by who asks: those of one account wait for one turn.
+/// Questions that wait for their answer, by account: those of one account wait for one turn.
 type Asking = HashMap<Key, HashMap<Account, Arc<Inquiry>>>;
 
 #[derive(Default)]
 struct Inquiry {
-    /// Held by the one who asks for all. Should it go away meanwhile, the next of those who wait asks instead.
+    /// Held by the asker that asks for all. If it goes away meanwhile, the next one asks instead.
     speaker: tokio::sync::Mutex<()>,
     answer: SetOnce<Answer>,
 }
@@ -176,7 +176,7 @@ impl Policies {
             let turn = place.turn().await.map_err(|_| PolicyError::Exhausted)?;
             has_turn = true;
             self.metrics.policy_questions.inc();
-            // In a task of its own: who asks may go away, and the session is busy for as long as the database is.
+            // In a task of its own: the asker may go away, and the session is busy for as long as the database is.
             let policies = Arc::clone(self);
             #[expect(
                 clippy::disallowed_methods,
@@ -215,7 +215,7 @@ impl Policies {
     }
 }
 
-/// One who asks; counted, and waited for, until dropped.
+/// A client that asks; counted until dropped.
 struct Asker<'a> {
     asking: &'a Mutex<Asking>,
     key: Key,

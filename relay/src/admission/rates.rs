@@ -1,4 +1,4 @@
-//! How fast each caller sends over HTTP.
+//! How fast each client sends over HTTP.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::config::units;
 
 /// Whose messages are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Caller {
+enum Source {
     Token(Fingerprint),
     /// Everybody there with an API key.
     Origin(Origin),
@@ -30,13 +30,13 @@ pub struct MessageRate {
     pub burst: u32,
 }
 
-/// How fast each caller sends over HTTP.
+/// How fast each of them sends.
 #[derive(Default)]
 pub(crate) struct Rates {
-    limits: Mutex<Buckets<Caller>>,
+    limits: Mutex<Buckets<Source>>,
 }
 
-/// What is left to a caller.
+/// What is left to a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Allowance {
     pub(crate) is_admitted: bool,
@@ -47,7 +47,7 @@ impl Rates {
     /// Whether whoever shows this token may send nothing now, be it genuine or not.
     pub(crate) fn is_spent(&self, token: Fingerprint, now: Instant) -> bool {
         let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        limits.get(&Caller::Token(token)).is_some_and(|limit| limit.remaining(now) == 0)
+        limits.get(&Source::Token(token)).is_some_and(|limit| limit.remaining(now) == 0)
     }
 
     /// Takes the worth of so many messages, if there is.
@@ -59,12 +59,12 @@ impl Rates {
         messages: u32,
         now: Instant,
     ) -> Allowance {
-        let caller = match credential {
-            Credential::Token(claims) => Caller::Token(claims.fingerprint),
-            Credential::ApiKey(_) => Caller::Origin(origin),
+        let source = match credential {
+            Credential::Token(claims) => Source::Token(claims.fingerprint),
+            Credential::ApiKey(_) => Source::Origin(origin),
         };
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let limit = limits.entry(caller, fresh, now);
+        let limit = limits.entry(source, fresh, now);
         let is_admitted = limit.admit_many(messages, now);
         Allowance { is_admitted, remaining: limit.remaining(now) }
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Role;
 use super::credential::Credential;
-use crate::protocol::Reason;
+use crate::protocol::{Meta, Reason};
 use crate::route::{Scope, Topic, is_reserved};
 
 /// As whom a channel of an organization was joined.
@@ -118,21 +118,19 @@ pub fn may_send(identity: &Identity, event: &str) -> Result<(), SendRefusal> {
 }
 
 impl Identity {
-    /// The metadata stamped on what a client sends: a JSON object. Senders are never believed about who they are.
-    pub fn sender_meta(&self) -> String {
-        match self {
-            Self::Agent { user, .. } => format!(r#"{{"sender":{{"type":"agent","id":"{user}"}}}}"#),
-            Self::Visitor { conversation, .. } => {
-                format!(r#"{{"sender":{{"type":"visitor","id":"{conversation}"}}}}"#)
-            }
-            Self::Service => r#"{"sender":{"type":"service","id":null}}"#.to_owned(),
+    /// What is stamped on what a client sends. Senders are never believed about who they are.
+    pub fn sender_meta(&self) -> Meta {
+        match *self {
+            Self::Agent { user, .. } => Meta::of_sender("agent", Some(user)),
+            Self::Visitor { conversation, .. } => Meta::of_sender("visitor", Some(conversation)),
+            Self::Service => Meta::of_sender("service", None),
         }
     }
 
     /// The same for visitors, who are not told which agent it was.
-    pub fn sender_meta_for_visitors(&self) -> String {
+    pub fn sender_meta_for_visitors(&self) -> Meta {
         match self {
-            Self::Agent { .. } => r#"{"sender":{"type":"agent","id":null}}"#.to_owned(),
+            Self::Agent { .. } => Meta::of_sender("agent", None),
             Self::Visitor { .. } | Self::Service => self.sender_meta(),
         }
     }
@@ -318,14 +316,20 @@ mod tests {
     #[test]
     fn senders_are_stamped() {
         let metas = identities().map(|identity| identity.sender_meta());
-        assert_eq!(metas[0], r#"{"sender":{"type":"agent","id":"00000000-0000-0000-0000-000000000005"}}"#);
-        assert_eq!(metas[1], r#"{"sender":{"type":"service","id":null}}"#);
-        assert_eq!(metas[2], r#"{"sender":{"type":"visitor","id":"00000000-0000-0000-0000-000000000003"}}"#);
+        assert_eq!(
+            metas[0].as_str(),
+            r#"{"sender":{"type":"agent","id":"00000000-0000-0000-0000-000000000005"}}"#
+        );
+        assert_eq!(metas[1].as_str(), r#"{"sender":{"type":"service","id":null}}"#);
+        assert_eq!(
+            metas[2].as_str(),
+            r#"{"sender":{"type":"visitor","id":"00000000-0000-0000-0000-000000000003"}}"#
+        );
         let for_visitors = identities().map(|identity| identity.sender_meta_for_visitors());
-        assert_eq!(for_visitors[0], r#"{"sender":{"type":"agent","id":null}}"#);
+        assert_eq!(for_visitors[0].as_str(), r#"{"sender":{"type":"agent","id":null}}"#);
         assert_eq!(for_visitors[1..], metas[1..]);
         for meta in metas.iter().chain(&for_visitors) {
-            assert!(meta.len() <= 255 && serde_json::from_str::<serde_json::Value>(meta).is_ok());
+            assert!(meta.as_str().len() <= 255, "fits into the header of a binary frame");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::rows::{RowsFailure, RowsRead};
 use super::socket_id::SocketId;
 use crate::auth::{Credential, Grants, TokenError};
 use crate::postgres::{Lsn, Snapshot, Timestamp, Xid};
-use crate::protocol::{JoinPayload, PresenceCall, Reason, Ref, UserBroadcast, Vsn};
+use crate::protocol::{JoinPayload, Meta, PresenceCall, Reason, Ref, UserBroadcast, Vsn};
 use crate::route::{DatabaseTag, Position, Routed, Topic};
 
 /// What the hub may be told.
@@ -57,8 +57,8 @@ pub struct HubChange {
     pub position: Position,
     pub xid: Xid,
     pub committed_at: Timestamp,
-    /// The `meta` of its events, as JSON text.
-    pub meta: Arc<[u8]>,
+    /// Of all its events.
+    pub meta: Meta,
     pub routed: Routed,
 }
 

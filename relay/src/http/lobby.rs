@@ -1,8 +1,8 @@
 //! Connections that are accepted and are no WebSocket yet, or never will be.
 //!
 //! They cost a file descriptor each, and anybody can open them. So they are bounded, in all and for each address, and
-//! each has a deadline while the relay waits for its client. Where a new one finds no room, the one that has been
-//! waited for longest makes room: who sends a request at once is served, however many others are silent.
+//! each has a deadline while the relay waits for its client. If a new one finds no room, the one that has been
+//! waited for longest makes room: a client that sends its request at once is served, however many others are silent.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

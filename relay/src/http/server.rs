@@ -138,7 +138,7 @@ async fn drive(
                 }
             }
             () = shared.stop.cancelled(), if !is_stopping => {
-                // Who is in the middle of a header has asked nothing yet.
+                // A client in the middle of a header has asked nothing yet.
                 if matches!(seat.awaited(), Some((Awaited::Header | Awaited::Next, _))) {
                     return;
                 }
@@ -163,7 +163,7 @@ fn next_look(seat: &Seat) -> Instant {
 }
 
 impl Awaited {
-    /// Why a connection was closed that was waited for in vain.
+    /// Why a connection was closed whose client did not send it in time.
     fn label(self) -> &'static str {
         match self {
             Self::Header => "header_timeout",

@@ -2,7 +2,6 @@
 //! the routes that are in force at each point of the stream.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::{debug, info, trace, warn};
@@ -14,9 +13,10 @@ use super::metrics::IngestMetrics;
 use super::routing::{Routing, Turn};
 use crate::decode::{Change, ChangeKind, Decoded, Decoder, Transaction};
 use crate::fanout::HubChange;
-use crate::postgres::{Lsn, Timestamp};
+use crate::postgres::Lsn;
+use crate::protocol::Meta;
 use crate::route::{
-    ControlChange, DatabaseTag, Misaddress, Position, RealtimeMessage, Refused, Routed, Router, SignedMessage,
+    ControlChange, DatabaseTag, Misaddress, Position, Refused, Routed, Router, SignedMessage,
 };
 use crate::sql::SqlError;
 use crate::wal::{Attachment, WalFrame};
@@ -119,8 +119,8 @@ impl<'a> Translator<'a> {
         for event in &routed.events {
             trace!(target: "campfire_relay::route", %id, event = %event.event, topic = %event.topic, "routed");
         }
-        let message = routed.events.iter().find_map(|event| event.message);
-        let meta = meta(&id, committed_at, message);
+        let message = routed.events.iter().find_map(|event| event.message.map(|message| message.id));
+        let meta = Meta::of_event(&id, committed_at, message);
         Ok(HubChange { position, xid, committed_at, meta, routed })
     }
 
@@ -188,17 +188,4 @@ impl<'a> Translator<'a> {
             self.unaddressed.insert(table);
         }
     }
-}
-
-/// The `meta` of an event, as JSON text. Applications know a row of `realtime.messages` by its own id; the position
-/// stands beside it.
-fn meta(position: &str, committed_at: Timestamp, message: Option<RealtimeMessage>) -> Arc<[u8]> {
-    let committed_at = committed_at.to_rfc3339();
-    let json = match message {
-        None => format!(r#"{{"id":"{position}","committed_at":"{committed_at}"}}"#),
-        Some(RealtimeMessage { id, .. }) => {
-            format!(r#"{{"id":"{id}","position":"{position}","committed_at":"{committed_at}"}}"#)
-        }
-    };
-    json.into_bytes().into()
 }

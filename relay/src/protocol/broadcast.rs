@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::json;
+use super::meta::Meta;
 use super::vsn::Vsn;
 
 /// Longest name of an event that a client or SQL may send: every member gets it. As long as the binary frames of 2.0.0
@@ -38,8 +39,8 @@ impl Encoding {
 pub struct Broadcast<'a> {
     pub event: &'a str,
     pub payload: BroadcastPayload<'a>,
-    /// A JSON object. None leaves it out.
-    pub meta: Option<&'a [u8]>,
+    /// None leaves it out.
+    pub meta: Option<&'a Meta>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +72,7 @@ impl UserBroadcast {
     }
 
     /// As it goes to others, with the metadata that the relay stamps on it.
-    pub fn stamped<'a>(&'a self, meta: Option<&'a [u8]>) -> Broadcast<'a> {
+    pub fn stamped<'a>(&'a self, meta: Option<&'a Meta>) -> Broadcast<'a> {
         Broadcast { event: &self.event, payload: BroadcastPayload::new(self.encoding, &self.payload), meta }
     }
 }

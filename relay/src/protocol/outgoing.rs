@@ -6,6 +6,7 @@
 use super::PHOENIX;
 use super::broadcast::{Broadcast, BroadcastPayload, Encoding};
 use super::frame::Frame;
+use super::meta::Meta;
 use super::reason::Reason;
 use super::reference::Ref;
 use super::vsn::Vsn;
@@ -50,7 +51,7 @@ pub fn encode_broadcast(vsn: Vsn, wire_topic: &str, broadcast: &Broadcast<'_>) -
             BroadcastPayload::Json(json) => (Encoding::Json, json),
             BroadcastPayload::Binary(bytes) => (Encoding::Binary, bytes),
         };
-        let metadata = meta.unwrap_or_default();
+        let metadata = meta.map_or("", Meta::as_str).as_bytes();
         if let Some(frame) = binary::encode_broadcast(wire_topic, event, metadata, encoding, bytes) {
             return Some(Frame::binary(frame));
         }
@@ -116,11 +117,6 @@ impl Envelope<'_> {
         self.message(self.join_ref, self.join_ref, "phx_close", &["{}"])
     }
 
-    /// Breaks the channel: clients rejoin after a second. The refs are as those of [`Envelope::close`].
-    pub fn error(&self) -> Frame {
-        self.message(self.join_ref, self.join_ref, "phx_error", &[r#"{"reason":"channel_crash"}"#])
-    }
-
     /// Everybody who is present, once a join, as a JSON object of key to metas.
     pub fn presence_state(&self, state: &str) -> Frame {
         self.message(self.join_ref, &Ref::Null, "presence_state", &[state])
@@ -156,17 +152,18 @@ impl Envelope<'_> {
     }
 }
 
-/// None if payload or metadata are not UTF-8, hence no JSON.
+/// None if the payload is not UTF-8, hence no JSON.
 fn encode_text(
     vsn: Vsn,
     join_ref: &Ref,
     wire_topic: &str,
     event: &str,
     payload: &[u8],
-    meta: Option<&[u8]>,
+    meta: Option<&Meta>,
 ) -> Option<Frame> {
     // The fixed parts have about 100 bytes; escapes may still make it grow.
-    let capacity = 128 + wire_topic.len() + event.len() + payload.len() + meta.map_or(0, <[u8]>::len);
+    let capacity =
+        128 + wire_topic.len() + event.len() + payload.len() + meta.map_or(0, |meta| meta.as_str().len());
     let mut text = Vec::with_capacity(capacity);
     match vsn {
         Vsn::V1 => text.extend_from_slice(br#"{"topic":"#),
@@ -185,7 +182,7 @@ fn encode_text(
     text.extend_from_slice(payload);
     if let Some(meta) = meta {
         text.extend_from_slice(br#","meta":"#);
-        text.extend_from_slice(meta);
+        text.extend_from_slice(meta.as_str().as_bytes());
     }
     match vsn {
         Vsn::V1 => text.extend_from_slice(br#"},"ref":null}"#),
@@ -255,11 +252,6 @@ mod tests {
             r#"{"topic":"realtime:room:7","event":"phx_close","payload":{},"ref":"4"}"#,
             r#"["4","4","realtime:room:7","phx_close",{}]"#,
         );
-        check(
-            |channel| channel.error(),
-            r#"{"topic":"realtime:room:7","event":"phx_error","payload":{"reason":"channel_crash"},"ref":"4"}"#,
-            r#"["4","4","realtime:room:7","phx_error",{"reason":"channel_crash"}]"#,
-        );
     }
 
     #[test]
@@ -296,12 +288,18 @@ mod tests {
         let expected = r#"{"topic":"realtime:r","event":"broadcast","payload":{"type":"broadcast","event":"e","payload":{"v": 1}},"ref":null}"#;
         check_text(Vsn::V1, &broadcast, "realtime:r", expected);
         let expected = r#"{"topic":"realtime:r","event":"broadcast","payload":{"type":"broadcast","event":"e","payload":{"v": 1},"meta":{"id":"a"}},"ref":null}"#;
-        check_text(Vsn::V1, &Broadcast { meta: Some(br#"{"id":"a"}"#), ..broadcast }, "realtime:r", expected);
+        check_text(
+            Vsn::V1,
+            &Broadcast { meta: Some(&r#"{"id":"a"}"#.into()), ..broadcast },
+            "realtime:r",
+            expected,
+        );
     }
 
     #[test]
     fn broadcasts_to_2_0_0_are_binary_and_text_when_a_field_is_too_long() {
-        let broadcast = Broadcast { event: "e", payload: BroadcastPayload::Json(b"1"), meta: Some(b"{}") };
+        let meta = "{}".into();
+        let broadcast = Broadcast { event: "e", payload: BroadcastPayload::Json(b"1"), meta: Some(&meta) };
         let frame = encode_broadcast(Vsn::V2, "realtime:r", &broadcast);
         assert_eq!(frame, Some(Frame::binary(Bytes::from_static(b"\x04\x0a\x01\x02\x01realtime:re{}1"))));
         let topic = format!("realtime:{}", "r".repeat(250));
@@ -324,8 +322,8 @@ mod tests {
         fn text_broadcasts_read_back(topic: String, event: String, payload: String, two: bool) {
             let payload_json = serde_json::to_vec(&payload).unwrap();
             let vsn = if two { Vsn::V2 } else { Vsn::V1 };
-            let meta = br#"{"id":"a"}"#;
-            let frame = encode_text(vsn, &Ref::Null, &topic, &event, &payload_json, Some(meta)).unwrap();
+            let meta = r#"{"id":"a"}"#.into();
+            let frame = encode_text(vsn, &Ref::Null, &topic, &event, &payload_json, Some(&meta)).unwrap();
             prop_assert!(frame.is_text());
             let body = json!({"type": "broadcast", "event": event, "payload": payload, "meta": {"id": "a"}});
             let expected = match vsn {

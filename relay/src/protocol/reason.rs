@@ -144,7 +144,8 @@ reasons! {
     SnapshotUnavailable: Code("SnapshotUnavailable"),
         "The snapshot could not be read now; join again in a moment", Later;
 
-    TooManyChannels: Code("ChannelRateLimitReached"), "Too many channels", Never;
+    /// The socket may leave some.
+    TooManyChannels: Code("ChannelRateLimitReached"), "Too many channels", Later;
     /// Only the relay may send events of this name, or this client may not send it here.
     EventNotAllowed: Code("EventNotAllowed"), "You may not send this event on this channel", Never;
     EventNameTooLong: Code("EventNameTooLong"), "The name of an event has at most 255 bytes", Never;

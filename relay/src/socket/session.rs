@@ -4,28 +4,30 @@
 //! spoke; who is joined to what is the hub's. Its hazard is a client that stops reading: reading from it goes on while
 //! it is written to, and a write gives way to the outbox overflowing, to a drain, and to the idle time.
 
+mod intake;
+mod step;
+
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, trace};
+use tracing::debug;
 
+use self::intake::Intake;
+use self::step::{Step, may_wait};
 use super::message::{Broken, Message};
-use super::unfinished::{Claim, Unfinished};
 use super::wire::{ReadError, Wire};
 use super::{Handshake, Sockets};
 use crate::admission::{MessageRate, RateLimit};
-use crate::fanout::{ClientInput, CloseReason, HubInput, Join, Outbox, SocketId, Stall};
-use crate::protocol::{self, Incoming, JoinPayload, Payload, PresenceCall, Ref, access_token};
-use crate::route::{Topic, strip_wire_prefix};
+use crate::fanout::{ClientInput, HubInput, Outbox, SocketId, Stall};
+use crate::protocol::CloseReason;
 
 /// How long a closing socket may take to accept the close frame, and what waits before it without moving.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,12 +37,6 @@ const DRAINED_PER_SECOND: i64 = 1_000;
 
 /// Messages over its rate that a socket may have refused before it is closed. They are forgiven as fast as it may send.
 const EXCESS_MAX: u32 = 1_000;
-
-/// A channel takes one new token in this time; the next one waits.
-const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What a message may have beside its payload: a topic, an event's name, a token.
-const ENVELOPE_BYTES: usize = 64 * 1024;
 
 /// What a session needs to know of its socket.
 pub(super) struct Session {
@@ -64,12 +60,6 @@ enum End {
     Client(Option<u16>),
     /// The connection is gone.
     Lost(&'static str),
-}
-
-/// What becomes of a message: told to the hub at once, or after something has been looked up.
-enum Step {
-    Tell(HubInput),
-    Wait(BoxFuture<'static, HubInput>),
 }
 
 impl Session {
@@ -254,165 +244,6 @@ impl Session {
             }
         }
     }
-
-    /// What the hub is to be told.
-    fn step(&mut self, incoming: Incoming, within_rate: bool) -> Option<Step> {
-        let Incoming { join_ref, reference, topic, event, payload } = incoming;
-        if topic == protocol::PHOENIX {
-            let heartbeat = HubInput::Client(self.id, ClientInput::Heartbeat { reference });
-            return (event == "heartbeat").then_some(Step::Tell(heartbeat));
-        }
-        let wire_topic: Arc<str> = topic.into();
-        let input = match (event.as_str(), payload) {
-            ("phx_join", Payload::Json(_)) if !within_rate => {
-                let payload = Err(protocol::Reason::TooManyJoins);
-                let credential = Ok(self.handshake.credential.clone());
-                let address = self.handshake.place.address();
-                let grants = None;
-                let join = Join {
-                    wire_topic,
-                    join_ref,
-                    reference,
-                    payload,
-                    credential,
-                    grants,
-                    address,
-                    within_rate,
-                };
-                ClientInput::Join(Box::new(join))
-            }
-            ("phx_join", Payload::Json(payload)) => {
-                let payload = JoinPayload::parse(&payload, self.sockets.settings.presence_default);
-                return Some(self.join(wire_topic, join_ref, reference, payload));
-            }
-            ("phx_leave", _) => ClientInput::Leave { wire_topic, join_ref, reference },
-            ("access_token", Payload::Json(payload)) => match access_token(&payload) {
-                // supabase-js pushes its key where it has no token of its own, also over one that was set by hand.
-                Some(token) if !self.sockets.admission.verifier.is_api_key(&token) => {
-                    return Some(self.renew(wire_topic, reference, token));
-                }
-                _ => ClientInput::Other { wire_topic, reference },
-            },
-            ("broadcast", Payload::Broadcast(broadcast)) => {
-                ClientInput::Broadcast { wire_topic, reference, broadcast, within_rate }
-            }
-            ("presence", Payload::Json(payload)) => {
-                let call = PresenceCall::parse(&payload);
-                ClientInput::Presence { wire_topic, reference, call, within_rate }
-            }
-            _ if !within_rate => {
-                self.sockets.messages_dropped.count("over_rate");
-                return None;
-            }
-            _ => ClientInput::Other { wire_topic, reference },
-        };
-        Some(Step::Tell(HubInput::Client(self.id, input)))
-    }
-
-    /// A channel runs with its own token, or with what the socket connected with.
-    fn join(
-        &mut self,
-        wire_topic: Arc<str>,
-        join_ref: Ref,
-        reference: Ref,
-        payload: Result<JoinPayload, protocol::Reason>,
-    ) -> Step {
-        let is_private = payload.as_ref().is_ok_and(|payload| payload.private);
-        let policed = policed_name(&wire_topic).filter(|_| is_private);
-        self.policed.retain(|topic| *topic != wire_topic);
-        if policed.is_some() && self.policed.len() < self.sockets.hub_settings.channels_per_socket_max {
-            self.policed.push(Arc::clone(&wire_topic));
-        }
-        let (id, admission) = (self.id, Arc::clone(&self.sockets.admission));
-        let Handshake { credential: connection, headers, place, .. } = &self.handshake;
-        let (connection, headers, address) = (connection.clone(), headers.clone(), place.address());
-        let decide = async move {
-            let token = payload.as_ref().ok().and_then(|payload| payload.access_token.as_deref());
-            let credential = admission.verifier.join(&connection, token).await;
-            let grants = admission.policies.grants(policed.as_deref(), &credential, &headers, address).await;
-            let join = Join {
-                wire_topic,
-                join_ref,
-                reference,
-                payload,
-                credential,
-                grants,
-                address,
-                within_rate: true,
-            };
-            HubInput::Client(id, ClientInput::Join(Box::new(join)))
-        };
-        Step::Wait(decide.boxed())
-    }
-
-    /// A channel gets another token. What comes too soon after the one before waits, as each may be a question to the
-    /// database.
-    fn renew(&mut self, wire_topic: Arc<str>, reference: Ref, token: String) -> Step {
-        let due = self.next_renewal(&wire_topic);
-        let (id, admission) = (self.id, Arc::clone(&self.sockets.admission));
-        let policed = policed_name(&wire_topic).filter(|_| self.policed.contains(&wire_topic));
-        let Handshake { credential: connection, headers, place, .. } = &self.handshake;
-        let (connection, headers, address) = (connection.clone(), headers.clone(), place.address());
-        let decide = async move {
-            let credential = admission.verifier.join(&connection, Some(&token)).await;
-            let grants = admission.policies.grants(policed.as_deref(), &credential, &headers, address).await;
-            HubInput::Client(id, ClientInput::AccessToken { wire_topic, reference, credential, grants })
-        };
-        let step = Step::Wait(decide.boxed());
-        match due {
-            Some(due) => step.at(due),
-            None => step,
-        }
-    }
-
-    /// Takes note that a topic gets a token. Tells when it may, unless at once.
-    fn next_renewal(&mut self, wire_topic: &Arc<str>) -> Option<Instant> {
-        let now = Instant::now();
-        self.renewed.retain(|(_, next)| *next > now);
-        let before = self.renewed.iter().position(|(topic, _)| *topic == *wire_topic);
-        let due = before.map(|index| self.renewed.swap_remove(index).1);
-        self.renewed.push((Arc::clone(wire_topic), due.unwrap_or(now) + RENEWAL_INTERVAL));
-        due
-    }
-
-    /// Malformed frames are dropped and counted, and the socket is kept, as Phoenix does.
-    fn parse(&self, message: Message, intake: &mut Intake) -> Option<Incoming> {
-        let parsed = match message {
-            Message::Text(text) => Incoming::parse_text(self.handshake.vsn, &text),
-            Message::Binary(bytes) => Incoming::parse_binary(self.handshake.vsn, &bytes),
-            Message::Ping(_) | Message::Pong | Message::Close(_) => return None,
-        };
-        let claim = intake.claim.take();
-        match parsed {
-            Ok(mut incoming) => {
-                if let (Payload::Broadcast(broadcast), Some(claim)) = (&mut incoming.payload, claim) {
-                    broadcast.payload = claim.finish(std::mem::take(&mut broadcast.payload));
-                }
-                Some(incoming)
-            }
-            Err(error) => {
-                trace!(%error, "malformed frame dropped");
-                self.sockets.messages_dropped.count("malformed");
-                None
-            }
-        }
-    }
-}
-
-/// The name of a channel whose private form policies decide about; None on an organization's and on what is no
-/// channel. Canonical, as the hub's room: with `bcast:` in front it is the same channel, and the same question.
-fn policed_name(wire_topic: &str) -> Option<String> {
-    let topic = Topic::parse(strip_wire_prefix(wire_topic)?).ok()?;
-    topic.organization().is_none().then(|| topic.to_string())
-}
-
-/// Whether a message that comes too soon waits instead of being refused: losing it would harm the client, or cost the
-/// relay more than a moment.
-fn may_wait(incoming: &Incoming) -> bool {
-    match incoming.topic.as_str() {
-        protocol::PHOENIX => incoming.event == "heartbeat",
-        _ => matches!(incoming.event.as_str(), "phx_leave" | "access_token"),
-    }
 }
 
 /// What came first.
@@ -422,67 +253,11 @@ enum Turn {
     Read(Result<Message, ReadError>),
 }
 
-/// Reads messages, and bounds what unfinished ones take.
-struct Intake {
-    id: SocketId,
-    outbox: Arc<Outbox>,
-    unfinished: Arc<Unfinished>,
-    /// Largest message before a channel outside `org:` is joined, and afterwards.
-    bytes_max: (usize, usize),
-    /// The memory of the message that has begun, if it has any.
-    claim: Option<Claim>,
-    claimed: usize,
-    /// Since when more of a message is waited for.
-    amid_since: Option<Instant>,
-}
-
-impl Intake {
-    fn new(id: SocketId, sockets: &Sockets, outbox: Arc<Outbox>) -> Self {
-        let hub = &sockets.hub_settings;
-        let payload = hub.org_payload_bytes_max.max(hub.presence.payload_bytes_max);
-        let large = sockets.settings.frame_bytes_max;
-        let bytes_max = (large.min(payload.saturating_add(ENVELOPE_BYTES)), large);
-        let unfinished = Arc::clone(&sockets.unfinished);
-        Self { id, outbox, unfinished, bytes_max, claim: None, claimed: 0, amid_since: None }
-    }
-
-    fn poll(&mut self, wire: &mut Connection, cx: &mut Context<'_>) -> Poll<Result<Message, ReadError>> {
-        let (small, large) = self.bytes_max;
-        let read = wire.poll_read(cx, if self.outbox.takes_large() { large } else { small });
-        if !wire.is_amid_message() {
-            self.amid_since = None;
-        } else if read.is_pending() {
-            let since = *self.amid_since.get_or_insert_with(Instant::now);
-            let bytes = wire.unfinished_bytes();
-            if bytes > 0 && (bytes != self.claimed || self.claim.is_none()) {
-                let claim = || self.unfinished.claim(since, self.id, &self.outbox);
-                self.claim.get_or_insert_with(claim).grow(bytes);
-                self.claimed = bytes;
-            }
-        }
-        read
-    }
-}
-
 /// Resolves when the relay stops, later for some sockets than for others.
 async fn drain(stop: &CancellationToken, sockets: prometheus_client::metrics::gauge::Gauge) {
     stop.cancelled().await;
     let spread = Duration::from_millis((sockets.get().max(0) * 1000 / DRAINED_PER_SECOND) as u64);
     tokio::time::sleep(spread.mul_f64(rand::random())).await;
-}
-
-impl Step {
-    /// The same, and not before this moment.
-    fn at(self, due: Instant) -> Self {
-        let later = async move {
-            tokio::time::sleep_until(due.into()).await;
-            match self {
-                Self::Tell(input) => input,
-                Self::Wait(input) => input.await,
-            }
-        };
-        Self::Wait(later.boxed())
-    }
 }
 
 impl End {

@@ -1,7 +1,7 @@
 //! Memory that messages of clients take until they are whole and the hub has taken them, over all sockets.
 //!
 //! Anybody can begin a large message and never end it. If all of them together take too much, the socket that has been
-//! waited for longest is closed: who sends a message in one go is not in the way.
+//! waited for longest is closed: a client that sends a message in one go is not affected.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::fanout::{CloseReason, Outbox, SocketId};
+use crate::fanout::{Outbox, SocketId};
+use crate::protocol::CloseReason;
 
 /// All messages that are not whole, or that wait for the hub.
 #[derive(Debug)]
-pub struct Unfinished {
+pub(crate) struct Unfinished {
     bytes_max: usize,
     state: Mutex<State>,
 }
@@ -39,12 +40,12 @@ struct Whole {
 }
 
 impl Unfinished {
-    pub fn new(bytes_max: usize) -> Arc<Self> {
+    pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
         Arc::new(Self { bytes_max, state: Mutex::default() })
     }
 
     /// Memory taken now.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
     }
 

@@ -46,7 +46,7 @@ pub(crate) async fn become_caller(
     ];
     let (names, values): (Vec<&str>, Vec<&str>) = settings.iter().chain(&caller).copied().unzip();
     let set = "select pg_catalog.set_config(name, value, true)
-               from pg_catalog.unnest($1::text[], $2::text[]) as setting (name, value)";
+               from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) as setting (name, value)";
     session.execute(set, &[&names, &values]).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Ordinary SQL: what the relay must know of the database before and while it streams.
+//! Control state and whatever else the relay must know of the database before and while it streams.
 
 use tokio_postgres::{Client, IsolationLevel};
 use tracing::warn;
@@ -159,8 +159,8 @@ pub async fn message_keys(sql: &Client, database_oid: u32) -> Result<MessageKeys
     Ok(MessageKeys::new(database_oid, rows.iter().map(|row| (row.get(0), row.get(1)))))
 }
 
-/// Tells the database whether anybody can join public channels, so that it can warn who sends to one. After the slot was
-/// registered.
+/// Tells the database whether public channels can be joined, so that it can warn SQL that sends to one. The slot has to
+/// be registered.
 pub async fn tell_public_channels(sql: &Client, slot_name: &str, are_allowed: bool) -> Result<(), SqlError> {
     // A synchronous standby that is away must not keep the relay from its stream.
     let tell = "with waiting as materialized (select set_config('synchronous_commit', 'local', true))

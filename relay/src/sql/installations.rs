@@ -57,7 +57,7 @@ pub async fn installations(sql: &Client, control: &str) -> Result<Vec<Installati
 }
 
 impl Installation {
-    /// Its agents, where they can be read. Who is not read is nobody's agent: access is never a guess.
+    /// Its agents, if they can be read. A user that is not read is no agent: access is never a guess.
     pub(super) async fn read_agents(
         &self,
         transaction: &mut Transaction<'_>,
@@ -108,7 +108,7 @@ impl Installation {
 
 /// What `campfire.check_publication()` says of these publications: each problem, and SQL that mends it.
 pub async fn problems(sql: &Client, publications: &[String]) -> Result<Vec<(String, String)>, SqlError> {
-    // It looks at partitions, and would wait for whoever alters one.
+    // It looks at partitions, and would wait for a transaction that alters one.
     let bound = "select pg_catalog.set_config('statement_timeout', '5s', false)";
     let unbound = "reset statement_timeout";
     sql.execute(bound, &[]).await?;

@@ -1,8 +1,8 @@
 //! The rows of a channel, and what exactly the transaction that read them saw.
 //!
-//! Those of an organization's channel are read with the role and the claims of whoever joins, so that row-level security
-//! decides which there are. Which columns, and under which event, the routes say, as they stand in the same snapshot.
-//! Those of a private channel are messages that SQL has sent there; whom the policies let join may have them.
+//! Those of an organization's channel are read with the role and the claims of the client that joins, so that row-level
+//! security decides which there are. Routes, as they stand in the same snapshot, say which columns and under which event.
+//! Those of a private channel are messages that SQL has sent there; a client that policies let join may have them.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

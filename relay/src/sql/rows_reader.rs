@@ -1,8 +1,8 @@
-//! Reads the rows of joins that ask for a snapshot, in a few SQL sessions of their own.
+//! Reads the rows of joins that ask for a snapshot.
 //!
-//! The hub asks and goes on; the answer is an input like any other. However many join at once, no more statements run
-//! than there are sessions, and who waits too long is refused rather than kept. Sessions are taken by turns, one at a
-//! time for a socket and channel; what nobody waits for any more is not read.
+//! The hub asks and goes on; the answer is an input like any other. However many clients join at once, no more
+//! statements run than there are sessions, and a join that waits too long is refused. Sessions are taken by turns, one at
+//! a time for a socket and channel; rows for which no join waits any longer are not read.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

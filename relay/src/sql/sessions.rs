@@ -1,8 +1,8 @@
 //! The SQL sessions that serve what clients ask for: one bounded pool, whatever they ask.
 //!
 //! A session is kept open between uses. It is on loan to one user at a time, and comes back only if that user says that
-//! nothing is left behind in it: what is cut off in the middle is closed instead. Whose turn it is at a session is
-//! decided before ([`Turns`](super::Turns)); here nobody waits as long as all users keep to their shares.
+//! nothing is left behind in it: one that is cut off in the middle of something is closed instead. Whose turn it is at a
+//! session is decided before ([`Turns`](super::Turns)); here nothing waits as long as all users keep to their shares.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 
 use crate::postgres::{self, Conninfo, PostgresError, Purpose};
 
-/// All such sessions, those on loan and those that nobody uses now.
+/// All such sessions: those on loan, and those that are idle.
 pub struct Sessions {
     database: Conninfo,
     loans: Arc<Semaphore>,
@@ -29,9 +29,10 @@ pub struct Lease {
 }
 
 impl Sessions {
-    /// No more than `sessions_max` are ever open.
+    /// No more than `sessions_max` are open, besides those that are being closed.
     pub fn new(database: Conninfo, sessions_max: usize) -> Arc<Self> {
-        Arc::new(Self { database, loans: Arc::new(Semaphore::new(sessions_max)), idle: Mutex::default() })
+        let loans = Arc::new(Semaphore::new(sessions_max.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { database, loans, idle: Mutex::default() })
     }
 
     /// Lends a session: one that is idle, or else a new one.

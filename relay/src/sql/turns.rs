@@ -1,7 +1,7 @@
-//! Turns at what only a few may do at once. They go round by account, and within an account by member: however much one
-//! has waiting, somebody else waits for one turn of each account before it.
+//! Turns at what only a few may do at once, such as using a session. They go round by account, and within an account by
+//! member: however much one account has waiting, another waits for one turn of each account before it.
 //!
-//! Where all places are taken, a newcomer gets one of the account that has most of them, unless that is its own.
+//! If all places are taken, a newcomer gets one of the account that has most of them, unless that is its own.
 
 #[cfg(test)]
 mod tests;
@@ -24,14 +24,14 @@ pub struct TurnLimits {
     pub crowd: usize,
 }
 
-/// Who waits, and who has a turn. Of those that name the same `W` one at a time has it.
+/// All that wait for a turn or have one. Of those that name the same `W` one at a time has it.
 pub struct Turns<W: Clone + Eq + Hash> {
     limits: TurnLimits,
     state: Mutex<State<W>>,
 }
 
 struct State<W: Clone + Eq + Hash> {
-    /// Who is next comes first; only those who wait are here.
+    /// The next one comes first. Only accounts that wait are here.
     accounts: IndexMap<Account, Members<W>>,
     waiting: usize,
     taken: usize,
@@ -48,7 +48,7 @@ struct Waiting<W: Clone + Eq + Hash> {
     call: oneshot::Sender<Turn<W>>,
 }
 
-/// A place among those who wait; given up when dropped.
+/// A place in the queue; given up when dropped.
 pub struct Place<W: Clone + Eq + Hash> {
     turns: Arc<Turns<W>>,
     payer: Payer,
@@ -63,7 +63,7 @@ pub struct Turn<W: Clone + Eq + Hash> {
     what: W,
 }
 
-/// There is no room, or not any more: somebody who has less waiting has the place.
+/// There is no room, or no longer: an account that has less waiting got the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -114,7 +114,7 @@ impl<W: Clone + Eq + Hash> Turns<W> {
 }
 
 impl<W: Clone + Eq + Hash> State<W> {
-    /// Takes a turn for whoever is next, if there is one. Account and member go to the end of their rows.
+    /// Takes a turn for the next one, if there is one. Account and member go to the end of their queues.
     fn next(&mut self, at_once: usize) -> Option<(Account, Waiting<W>)> {
         if self.taken >= at_once {
             return None;
@@ -144,8 +144,8 @@ impl<W: Clone + Eq + Hash> State<W> {
         Some((account, waiting))
     }
 
-    /// Takes a place from whoever has most of them: the newest of the member that has most in the account that has
-    /// most. False if the newcomer would then have no fewer.
+    /// Takes a place from the account that has most of them: the newest of the member that has most
+    /// there. False if the newcomer would then have no fewer.
     fn make_room(&mut self, newcomer: Payer) -> bool {
         let count = |members: &Members<W>| members.values().map(VecDeque::len).sum::<usize>();
         let own = self.accounts.get(&newcomer.account);

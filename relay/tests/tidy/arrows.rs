@@ -163,7 +163,7 @@ fn read_folder(folder: &Path, module: &[String], texts: &mut Vec<(Vec<String>, S
         // What tests name is theirs to choose.
         let is_of_tests = ["tests", "testing"].contains(&name.as_str());
         let is_crate_root = module.is_empty() && ["lib", "main"].contains(&name.as_str());
-        let child = [module, &[name]].concat();
+        let child = [module, std::slice::from_ref(&name)].concat();
         if is_of_tests || is_crate_root {
             continue;
         }

@@ -1,12 +1,14 @@
 import { type Backoff, delay } from './backoff.js'
 import { Bookmark, isPosition, parseReplayReply } from './position.js'
+import { type Retry, retryOf } from './refusals.js'
 import type { Meta, StockBroadcast, StockChannel, StockRealtime } from './stock.js'
 import { moment } from './token.js'
 
 /**
  * `idle`: not yet subscribed. `joining`: the first join is on its way. `joined`: events
  * flow. `reconnecting`: the connection or the channel was lost and will be back by itself.
- * `refused`: the relay said no, the error says why; tried again, ever more slowly.
+ * `refused`: the relay said no, the error says why; tried again, ever more slowly, if that may
+ * help.
  * `closed`: unsubscribed.
  */
 export type Status = 'idle' | 'joining' | 'joined' | 'reconnecting' | 'refused' | 'closed'
@@ -163,7 +165,7 @@ export class CampfireChannel {
     const { realtime } = this.#host
     // channel() would hand out somebody else's.
     if (realtime.getChannels().some(({ topic }) => topic === `realtime:${this.name}`)) {
-      this.#retry('refused', new Error(`${this.name} is already open on this client`))
+      this.#retry('refused', new Error(`${this.name} is already open on this client`), 'later')
       return
     }
     const stock = realtime.channel(this.name, {
@@ -233,7 +235,7 @@ export class CampfireChannel {
     } else if (refusal !== null) {
       // The stock client would ask again with the same token, and at a fixed pace.
       this.#drop()
-      this.#retry('refused', error ?? new Error(refusal))
+      this.#retry('refused', error ?? new Error(refusal), retryOf(refusal))
     } else {
       // The connection: the stock client brings it back and joins again by itself, with
       // the payload that it is given here. Meanwhile the token may have grown old.
@@ -243,12 +245,14 @@ export class CampfireChannel {
     }
   }
 
-  #retry(status: Status, error: Error): void {
-    const wait = delay(this.#attempt, this.#host.backoff)
-    const refusedAt = moment()
-    this.#attempt += 1
+  #retry(status: Status, error: Error, retry: Retry = 'token'): void {
     clearTimeout(this.#retryTimer)
-    this.#retryTimer = setTimeout(() => void this.#open(refusedAt), wait)
+    if (retry !== 'never') {
+      const wait = delay(this.#attempt, this.#host.backoff)
+      const tokenNotBefore = retry === 'token' ? moment() : -Infinity
+      this.#attempt += 1
+      this.#retryTimer = setTimeout(() => void this.#open(tokenNotBefore), wait)
+    }
     this.#setStatus(status, error)
   }
 

@@ -9,7 +9,7 @@ use crate::auth::{Credential, Identity};
 use crate::fanout::input::{HttpBroadcast, HttpBroadcasts};
 use crate::fanout::origin::Origin;
 use crate::fanout::room::RoomKey;
-use crate::protocol::Reason;
+use crate::protocol::{Meta, Reason};
 
 impl Hub {
     pub(super) fn publish(&mut self, publish: HttpBroadcasts) {
@@ -36,13 +36,13 @@ impl Hub {
 
     fn send_published(&mut self, identity: Option<Identity>, published: HttpBroadcast) {
         let HttpBroadcast { topic, also, private, broadcast, id, .. } = published;
-        let meta = id.map(|id| serde_json::json!({ "id": id }).to_string());
+        let meta = id.as_deref().map(Meta::of_http);
         // The rooms of organizations' channels are neither public nor private, and have no other that may be meant.
         let (also, private) = if identity.is_some() { (None, false) } else { (also, private) };
         for topic in std::iter::once(topic).chain(also) {
             let origin = Origin::Http { topic: topic.clone(), identity };
-            let meta = meta.as_deref().map(str::as_bytes);
-            let admitted = Admitted { origin, identity, broadcast: &broadcast, meta, echo: true };
+            let admitted =
+                Admitted { origin, identity, broadcast: &broadcast, meta: meta.as_ref(), echo: true };
             self.send(&RoomKey { topic, private }, admitted);
         }
     }

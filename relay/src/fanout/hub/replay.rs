@@ -16,14 +16,11 @@ use crate::fanout::socket_id::SocketId;
 use crate::fanout::window::{Kept, Window};
 use crate::metrics::Completeness;
 use crate::protocol::{
-    Broadcast, BroadcastPayload, Envelope, Frame, Ref, Vsn, encode_broadcast, heartbeat_reply,
+    Broadcast, BroadcastPayload, Envelope, Frame, Meta, Ref, Vsn, encode_broadcast, heartbeat_reply,
 };
 use crate::route::{DatabaseTag, Position, Topic};
 
 pub(super) const OVERTAKEN: &str = "events are missing before this point; fetch them anew";
-
-/// The `meta` of a snapshot's row: it has neither id nor position.
-const ROW_META: &[u8] = br#"{"replayed":true,"snapshot":true}"#;
 
 impl Hub {
     /// Sends what the window holds, as far as there is room; the rest follows as the socket drains.
@@ -196,10 +193,10 @@ impl<'a> Outlet<'a> {
         }
         self.cursor.position = start;
         while let Some(row) = self.cursor.rows.front() {
-            let meta = row.id.map(|id| format!(r#"{{"id":"{id}","replayed":true}}"#));
-            let meta = Some(meta.as_ref().map_or(ROW_META, |meta| meta.as_bytes()));
+            let meta = row.id.map_or_else(Meta::of_row, Meta::of_message);
             let payload = BroadcastPayload::new(row.encoding, &row.payload);
-            let frame = self.envelope().replayed(&Broadcast { event: &row.event, payload, meta });
+            let broadcast = Broadcast { event: &row.event, payload, meta: Some(&meta) };
+            let frame = self.envelope().replayed(&broadcast);
             if frame.is_some_and(|frame| !self.queue(frame)) {
                 return is_overtaken;
             }
@@ -250,7 +247,7 @@ impl<'a> Outlet<'a> {
     fn encode(&self, kept: &Kept, shared: &mut SharedFrames) -> Option<Frame> {
         let payload = BroadcastPayload::new(kept.encoding, &kept.payload);
         if self.cursor.is_replay {
-            let meta = replayed_meta(&kept.meta);
+            let meta = kept.meta.replayed();
             return self.envelope().replayed(&Broadcast { event: &kept.event, payload, meta: Some(&meta) });
         }
         shared.get(kept.position, self.vsn, self.wire_topic, || {
@@ -277,10 +274,4 @@ pub(super) fn replay_response(
     format!(
         r#"{{"postgres_changes":[],"replay":{{"complete":{complete},"position":"{head}","count":{count}}}}}"#
     )
-}
-
-/// The meta of an event that is sent again.
-fn replayed_meta(meta: &[u8]) -> Vec<u8> {
-    let open = meta.strip_suffix(b"}").unwrap_or(meta);
-    [open, br#","replayed":true}"#].concat()
 }

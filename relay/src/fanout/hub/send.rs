@@ -10,7 +10,7 @@ use crate::fanout::origin::{Except, Origin};
 use crate::fanout::room::RoomKey;
 use crate::fanout::socket_id::SocketId;
 use crate::fanout::typing::Indicator;
-use crate::protocol::{Envelope, Ref, UserBroadcast};
+use crate::protocol::{Envelope, Meta, Ref, UserBroadcast};
 
 /// A broadcast that was admitted.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Admitted<'a> {
     pub(super) identity: Option<Identity>,
     pub(super) broadcast: &'a UserBroadcast,
     /// What is stamped on it outside `org:`, as a JSON object.
-    pub(super) meta: Option<&'a [u8]>,
+    pub(super) meta: Option<&'a Meta>,
     /// The sender asked for its own messages.
     pub(super) echo: bool,
 }
@@ -122,7 +122,7 @@ impl Hub {
         let visitors_stamp = identity.sender_meta_for_visitors();
         let stamped = |visitor: bool| {
             let stamp = if visitor { &visitors_stamp } else { &stamp };
-            broadcast.stamped(Some(stamp.as_bytes()))
+            broadcast.stamped(Some(stamp))
         };
         self.deliver_of_client(room, stamped, except);
     }

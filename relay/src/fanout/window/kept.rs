@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::memory::{entry_bytes, heap_bytes, shared_bytes};
 use crate::fanout::tight_queue::TightQueue;
 use crate::postgres::Xid;
-use crate::protocol::Encoding;
+use crate::protocol::{Encoding, Meta};
 use crate::route::{Event, Position, RealtimeMessage, Topic};
 
 /// Memory taken by an event besides its payload and its `meta`, in bytes: the entry itself, its place in the order, and
@@ -26,8 +26,7 @@ pub(in crate::fanout) struct Kept {
     pub(in crate::fanout) event: Arc<str>,
     pub(in crate::fanout) encoding: Encoding,
     pub(in crate::fanout) payload: Bytes,
-    /// The `meta` object as JSON text.
-    pub(in crate::fanout) meta: Arc<[u8]>,
+    pub(in crate::fanout) meta: Meta,
     /// The row of `realtime.messages` that it is.
     pub(super) row: Option<Uuid>,
     bytes: u32,
@@ -43,7 +42,7 @@ impl Kept {
         position: Position,
         xid: Xid,
         event: &Event,
-        meta: &Arc<[u8]>,
+        meta: &Meta,
         sharers: usize,
     ) -> Self {
         let Event { event, payload, message, .. } = event;
@@ -54,15 +53,17 @@ impl Kept {
         let row = message.map(|message| message.id);
         // Names of routes are the routes' own.
         let of_row = row.map_or(0, |_| shared_bytes(event.len()) + ROW_BYTES);
-        let bytes =
-            EVENT_BYTES + heap_bytes(payload.len()) + shared_bytes(meta.len()) / sharers.max(1) + of_row;
+        let bytes = EVENT_BYTES
+            + heap_bytes(payload.len())
+            + shared_bytes(meta.as_str().len()) / sharers.max(1)
+            + of_row;
         Self {
             position,
             xid,
             event: Arc::clone(event),
             encoding,
             payload: payload.clone(),
-            meta: Arc::clone(meta),
+            meta: meta.clone(),
             row,
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             binaries: 0,

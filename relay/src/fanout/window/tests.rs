@@ -38,7 +38,7 @@ fn commit(window: &mut Window, lsn: u64, topic: &Topic, bytes: usize) {
     window.advance(at(lsn), seconds(lsn as i64));
     let payload = vec![b'x'; bytes].into();
     let event = Event { topic: topic.clone(), event: "e".into(), payload, message: None };
-    let meta = b"{}".as_slice().into();
+    let meta = "{}".into();
     window.keep(topic, Kept::new(at(lsn), Xid(lsn as u32), &event, &meta, 1));
 }
 
@@ -222,7 +222,7 @@ fn rows_are_found_where_they_are_and_serializations_counted() {
         let message = Some(RealtimeMessage { id: row(lsn % 500), private: true, binary: lsn % 3 == 0 });
         let event =
             Event { topic: topic.clone(), event: "e".into(), payload: vec![b'x'; 10].into(), message };
-        let meta = b"{}".as_slice().into();
+        let meta = "{}".into();
         window.keep(&topic, Kept::new(at(lsn), Xid(lsn as u32), &event, &meta, 1));
     }
     let kept = lsns(&window, &topic, at(0));
@@ -262,7 +262,7 @@ fn a_snapshot_is_complemented_from_where_it_may_lack_something() {
     for (lsn, xid) in [(10, 10), (20, 12), (30, 11), (40, 15), (50, 14), (60, 16)] {
         window.advance(at(lsn), seconds(lsn as i64));
         let event = Event { topic: topic(1), event: "e".into(), payload: "{}".into(), message: None };
-        window.keep(&topic(1), Kept::new(at(lsn), Xid(xid), &event, &b"{}".as_slice().into(), 1));
+        window.keep(&topic(1), Kept::new(at(lsn), Xid(xid), &event, &"{}".into(), 1));
     }
     let check = |snapshot: &str, expected| {
         assert_eq!(window.shown_up_to(&topic(1), &snapshot.parse().unwrap()), expected, "{snapshot}");

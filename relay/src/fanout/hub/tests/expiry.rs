@@ -18,7 +18,7 @@ fn event(lsn: u64, name: &str) -> HubInput {
         position,
         xid: Xid(lsn as u32),
         committed_at: Timestamp::from_unix_millis(0),
-        meta: b"{}".as_slice().into(),
+        meta: "{}".into(),
         routed: Routed { events: vec![event], ..Routed::default() },
     };
     HubInput::Changes { changes: vec![change], applied: Some(Lsn(lsn)) }

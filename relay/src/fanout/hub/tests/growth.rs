@@ -256,7 +256,7 @@ async fn a_burst_into_a_large_room_leaves_turns_to_others() {
         position: Position { timeline: 1, commit_lsn: Lsn(8 * number), change: 0 },
         xid: crate::postgres::Xid(number as u32),
         committed_at: crate::postgres::Timestamp::from_unix_millis(1_000),
-        meta: Arc::from(b"{}".as_slice()),
+        meta: "{}".into(),
         routed: crate::route::Routed {
             events: vec![Event {
                 topic: conversation(),

@@ -13,7 +13,9 @@ use crate::fanout::{
     Outbox, OutboxLimits, PresenceLimits, RowsRequest, SocketId, Unread, WindowLimits,
 };
 use crate::postgres::{Lsn, Timestamp, Xid};
-use crate::protocol::{Encoding, Frame, Incoming, JoinPayload, Reason, Ref, UserBroadcast, Vsn, Waiting};
+use crate::protocol::{
+    Encoding, Frame, Incoming, JoinPayload, Meta, Reason, Ref, UserBroadcast, Vsn, Waiting,
+};
 use crate::route::{ControlChange, DatabaseTag, Event, Position, Routed, Topic};
 
 pub(super) const ORG: Uuid = Uuid::from_u128(0xa);
@@ -199,7 +201,7 @@ impl World {
     ) {
         let row = events.iter().find_map(|event| event.message).map(|message| message.id.to_string());
         let id = row.unwrap_or_else(|| format!("{:x}", position.commit_lsn.0));
-        let meta = format!(r#"{{"id":"{id}"}}"#).into_bytes().into();
+        let meta = Meta::of_http(&id);
         let routed = Routed { events, control, ..Routed::default() };
         let committed_at = Timestamp::from_unix_millis(1_000 * position.commit_lsn.0 as i64);
         let changes = vec![HubChange { position, xid, committed_at, meta, routed }];
