@@ -87,6 +87,7 @@ async fn all_works(scene: &Scene) -> Result<()> {
         config["broadcast"]["replay"] = json!({"since": 1});
         let send = |n: i32| format!("select realtime.send('{{\"n\": {n}}}', 'e', '{room}')");
         scene.database.batch_execute(&send(1)).await?;
+        scene.settle().await?;
         let reply = socket.try_join(&room, Some(&scene.agent()), config).await?;
         ensure!(reply.is_ok() && reply.response["replay"]["count"] == 1, "{reply:?}");
         ensure!(socket.expect(&room, "e").await?.payload["n"] == 1);
