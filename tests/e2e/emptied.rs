@@ -177,6 +177,7 @@ async fn rows_that_name_no_channel_are_logged_once_a_table() {
         scene.database.batch_execute(rows).await?;
         let event = socket.expect("shop:b7", "shop:opened").await?;
         ensure!(event.payload["name"] == "here", "{event:?}");
+        scene.relay.wait_for_log("names no channel").await;
         let lines = scene.relay.log_of("campfire_relay::ingest::translator");
         let told: Vec<_> = lines
             .iter()

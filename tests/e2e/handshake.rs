@@ -73,7 +73,7 @@ async fn refused_handshakes_are_counted_by_reason_and_logged_now_and_then() {
         ensure!(counted(&scene.relay, "too_many_sockets").await? >= 1);
         ensure!(counted(&standby, "not_ready").await? >= 1);
         // One line each, not one for each attempt.
-        is_logged_seldom(&scene.relay, "key_or_token_refused", began, Duration::from_secs(10))?;
+        is_logged_seldom(&scene.relay, "key_or_token_refused", began, Duration::from_secs(10)).await?;
         ensure!(!scene.relay.log_text().contains(&stale), "a token is in the log");
         let body = json!({"messages": []});
         ensure!(scene.relay.post("/api/broadcast", &[("apikey", "wrong")], &body).await?.status == 401);

@@ -27,7 +27,13 @@ pub(crate) async fn with_scene(test: impl AsyncFnOnce(&mut Scene) -> Result<()>)
 }
 
 /// A text is in the log, and not more often than once in an interval, since the test began with it.
-pub(crate) fn is_logged_seldom(relay: &Relay, text: &str, began: Instant, interval: Duration) -> Result<()> {
+pub(crate) async fn is_logged_seldom(
+    relay: &Relay,
+    text: &str,
+    began: Instant,
+    interval: Duration,
+) -> Result<()> {
+    relay.wait_for_log(text).await;
     let lines = relay.log().iter().filter(|line| line.contains(text)).count();
     let elapsed = began.elapsed();
     let most = 1 + (elapsed.as_secs() / interval.as_secs()) as usize;
