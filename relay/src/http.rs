@@ -1,5 +1,7 @@
 //! The edge that speaks HTTP: health, metrics, and the upgrade to a WebSocket.
 
+mod bearer;
+mod body;
 mod broadcast;
 mod cors;
 mod forwarded;
@@ -26,6 +28,8 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::bearer::bearer;
+pub(crate) use self::body::BodyError;
 pub use self::forwarded::{ForwardedHeader, ProxySettings};
 pub(crate) use self::listener::Listeners;
 pub use self::listener::{ListenSettings, Listener};
@@ -75,8 +79,8 @@ pub struct Shared {
     pub stop: CancellationToken,
 }
 
-/// All routes. WebSockets answer at the hosted and at the bare path.
-pub fn router(shared: Arc<Shared>, with_health: bool) -> Router {
+/// All routes, and those that others have made. WebSockets answer at the hosted and at the bare path.
+pub fn router(shared: Arc<Shared>, with_health: bool, others: Router) -> Router {
     let router = Router::new()
         .route("/realtime/v1/api/broadcast", post(broadcast::batch))
         .route("/api/broadcast", post(broadcast::batch))
@@ -85,7 +89,7 @@ pub fn router(shared: Arc<Shared>, with_health: bool) -> Router {
         .route("/realtime/v1/websocket", any(websocket::upgrade))
         .route("/socket/websocket", any(websocket::upgrade));
     let router = if with_health { router.merge(health()) } else { router };
-    router.layer(middleware::from_fn(cors::cors)).with_state(shared)
+    router.with_state(shared).merge(others).layer(middleware::from_fn(cors::cors))
 }
 
 /// What monitoring asks for, and nothing that clients need.

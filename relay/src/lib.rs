@@ -49,6 +49,9 @@ pub mod socket;
 // The edge that speaks HTTP.
 pub mod http;
 
+// What widget and dashboard ask over HTTP.
+pub mod api;
+
 // What the relay is told at its start.
 pub mod cli;
 
