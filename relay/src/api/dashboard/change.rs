@@ -51,6 +51,7 @@ fn told<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Opti
 #[utoipa::path(
     patch,
     path = "/api/dashboard/conversations/{id}",
+    operation_id = "dashboardChangeConversation",
     tag = "dashboard",
     params(("id" = Uuid, Path, description = "The conversation"), OrganizationQuery),
     request_body = Change,

@@ -114,6 +114,7 @@ impl Priority {
 #[utoipa::path(
     get,
     path = "/api/dashboard/conversations/{id}",
+    operation_id = "dashboardGetConversation",
     tag = "dashboard",
     params(("id" = Uuid, Path, description = "The conversation"), OrganizationQuery),
     responses((status = OK, description = "The conversation", body = Answer))

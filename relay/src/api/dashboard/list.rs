@@ -75,6 +75,7 @@ pub(super) struct List {
 #[utoipa::path(
     get,
     path = "/api/dashboard/conversations",
+    operation_id = "dashboardListConversations",
     tag = "dashboard",
     params(OrganizationQuery, Filter, PageQuery),
     responses((status = OK, description = "A page", body = List))

@@ -71,6 +71,7 @@ struct Channels {
 #[utoipa::path(
     get,
     path = "/api/dashboard/me",
+    operation_id = "dashboardMe",
     tag = "dashboard",
     params(OrganizationQuery),
     responses((status = OK, description = "What a dashboard has to know", body = Me))

@@ -75,8 +75,8 @@ pub(super) struct DashboardPage {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = NewAgentMessage)]
 pub(super) struct NewMessage {
-    /// Its length in bytes is bounded by CAMPFIRE_MAX_MESSAGE_BYTES.
-    #[schema(min_length = 1)]
+    /// Its length in bytes is bounded by CAMPFIRE_MAX_MESSAGE_BYTES. Spaces around it and control characters are left out.
+    #[schema(min_length = 1, pattern = r"[^\s\u0000-\u001f\u007f]")]
     content: String,
     /// Chosen by the sender. If the message is sent again with the same key, it is still one.
     client_key: Option<Uuid>,
@@ -127,6 +127,7 @@ impl SenderType {
 #[utoipa::path(
     get,
     path = "/api/dashboard/conversations/{id}/messages",
+    operation_id = "dashboardListMessages",
     tag = "dashboard",
     params(("id" = Uuid, Path, description = "The conversation"), OrganizationQuery, PageQuery),
     responses((status = OK, description = "A page of messages", body = DashboardPage))
@@ -169,6 +170,7 @@ async fn read_page(
 #[utoipa::path(
     post,
     path = "/api/dashboard/conversations/{id}/messages",
+    operation_id = "dashboardWriteMessage",
     tag = "dashboard",
     params(("id" = Uuid, Path, description = "The conversation"), OrganizationQuery),
     request_body = NewMessage,
@@ -190,7 +192,7 @@ pub(super) async fn write(
     if staff.is_agent() && (sender_type.is_some() || sender_name.is_some()) {
         return Err(Code::SenderNotAllowed.into());
     }
-    let content = text::content(&content, api.settings.message_bytes_max)?.to_owned();
+    let content = text::content(&content, api.settings.message_bytes_max)?;
     let name = text::optional("senderName", sender_name)?;
     let kind = sender_type.unwrap_or(SenderType::Agent);
     let (status, message) = staff

@@ -77,6 +77,7 @@ pub(super) async fn receipts(
 #[utoipa::path(
     post,
     path = "/api/dashboard/conversations/{id}/read",
+    operation_id = "dashboardRead",
     tag = "dashboard",
     params(("id" = Uuid, Path, description = "The conversation"), OrganizationQuery),
     request_body = ReadRequest,
