@@ -4,6 +4,7 @@
 //! is broadcast here: what is written reaches everybody through the write-ahead log.
 
 mod caller;
+mod dashboard;
 mod database;
 mod error;
 mod messages;
