@@ -121,6 +121,7 @@ impl App {
         let shared = Arc::new(Shared {
             hub: clients,
             hub_settings: config.hub,
+            dashboard: config.http.dashboard.clone(),
             proxies: config.http.proxies,
             admission,
             sockets,

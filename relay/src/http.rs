@@ -36,6 +36,7 @@ pub(crate) use self::opening::Strangers;
 pub(crate) use self::refusals::Refusals;
 pub(crate) use self::server::{receive, serve};
 use crate::admission::Admission;
+use crate::api::{DashboardSettings, assets};
 use crate::fanout::{HubInput, HubSettings};
 use crate::ingest;
 use crate::metrics::{Registry, render};
@@ -52,12 +53,16 @@ pub struct HttpSettings {
 
     #[command(flatten)]
     pub lobby: LobbyLimits,
+
+    #[command(flatten)]
+    pub dashboard: DashboardSettings,
 }
 
 /// What every request may reach.
 pub struct Shared {
     pub hub: mpsc::Sender<HubInput>,
     pub hub_settings: HubSettings,
+    pub dashboard: DashboardSettings,
     pub proxies: ProxySettings,
     pub admission: Arc<Admission>,
     pub sockets: Arc<Sockets>,
@@ -83,7 +88,9 @@ pub fn router(shared: Arc<Shared>, with_health: bool) -> Router {
         .route("/realtime/v1/api/broadcast/{topic}/events/{event}", post(broadcast::single))
         .route("/api/broadcast/{topic}/events/{event}", post(broadcast::single))
         .route("/realtime/v1/websocket", any(websocket::upgrade))
-        .route("/socket/websocket", any(websocket::upgrade));
+        .route("/socket/websocket", any(websocket::upgrade))
+        .merge(assets::widget())
+        .merge(assets::dashboard(&shared.dashboard));
     let router = if with_health { router.merge(health()) } else { router };
     router.layer(middleware::from_fn(cors::cors)).with_state(shared)
 }

@@ -46,6 +46,9 @@ pub mod ingest;
 // 5: outboxes to sockets.
 pub mod socket;
 
+// What pages are given.
+pub mod api;
+
 // The edge that speaks HTTP.
 pub mod http;
 

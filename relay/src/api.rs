@@ -1,0 +1,5 @@
+//! What the relay serves to pages.
+
+pub mod assets;
+
+pub use self::assets::DashboardSettings;
