@@ -14,6 +14,8 @@ pub(crate) struct Tally {
     pub(crate) failed: u64,
     /// What ran, for the summary.
     parts: Vec<Part>,
+    /// What tests that failed said last.
+    words: Vec<String>,
 }
 
 /// A line of the summary.
@@ -23,11 +25,12 @@ struct Part {
     passed: u64,
     failed: u64,
     took: Duration,
+    words: Vec<String>,
 }
 
 impl Tally {
     fn of(passed: u64, failed: u64) -> Self {
-        Self { passed, failed, parts: Vec::new() }
+        Self { passed, failed, ..Self::default() }
     }
 
     /// A program that passes or fails as a whole.
@@ -56,10 +59,12 @@ impl Tally {
         self.passed += tally.passed;
         self.failed += tally.failed;
         let what = what.to_owned();
-        self.parts.push(Part { what, passed: tally.passed, failed: tally.failed, took });
+        let words = if tally.failed > 0 { tally.words.clone() } else { Vec::new() };
+        self.parts.push(Part { what, passed: tally.passed, failed: tally.failed, took, words });
     }
 
-    /// The summary: each part with its time, then what failed. The last line is what CI reads.
+    /// The summary: each part with its time, then what failed and why. The last line is what CI reads, and often only the
+    /// end of the output is kept.
     pub(crate) fn print(&self) {
         println!("\n{}", self.summary());
     }
@@ -77,6 +82,7 @@ impl Tally {
         lines.push(format!("{all:>13}  in all"));
         for part in self.parts.iter().filter(|part| part.failed > 0) {
             lines.push(format!("FAILED: {}: {} failed", part.what, part.failed));
+            lines.extend(part.words.iter().map(|line| format!("  {line}")));
         }
         lines.push(format!("{} passed, {} failed", self.passed, self.failed));
         lines.join("\n")
@@ -93,7 +99,9 @@ impl Tally {
 /// as one failure.
 pub(crate) fn watch(command: &mut Command, read: fn(&str) -> Option<Tally>) -> Result<Tally> {
     let mut sum = Tally::default();
+    let mut panics = Panics::default();
     let succeeded = step::stream(command, |line| {
+        panics.read(line);
         if let Some(tally) = read(line) {
             sum.passed += tally.passed;
             sum.failed += tally.failed;
@@ -103,7 +111,31 @@ pub(crate) fn watch(command: &mut Command, read: fn(&str) -> Option<Tally>) -> R
         anyhow::bail!("`{}` failed before it reported a count", step::show(command));
     }
     anyhow::ensure!(sum.passed + sum.failed > 0, "`{}` ran no test", step::show(command));
+    sum.words = panics.lines;
     Ok(sum)
+}
+
+/// What the panics of Rust's tests say: the first lines of each.
+#[derive(Default)]
+struct Panics {
+    lines: Vec<String>,
+    /// Lines of the current panic that are still wanted.
+    wanted: usize,
+}
+
+impl Panics {
+    /// Lines of one panic, and of all of a runner, that the summary repeats.
+    const LINES_MAX: (usize, usize) = (6, 60);
+
+    fn read(&mut self, line: &str) {
+        if line.starts_with("thread '") && line.contains(" panicked at ") {
+            self.wanted = Self::LINES_MAX.0;
+        }
+        if self.wanted > 0 && self.lines.len() < Self::LINES_MAX.1 {
+            self.wanted -= 1;
+            self.lines.push(line.chars().take(500).collect());
+        }
+    }
 }
 
 /// `test result: ok. 3 passed; 0 failed; …`
@@ -248,6 +280,34 @@ FAILED: lints: 1 failed
         // A run inside another is counted once: by its last line.
         let counted: Vec<Tally> = summary.lines().filter_map(xtask).collect();
         assert_eq!(counted, [Tally::of(12, 1)]);
+    }
+
+    #[test]
+    fn the_summary_repeats_what_panics_said() {
+        let mut panics = Panics::default();
+        let output = "test a ... FAILED
+---- a stdout ----
+thread 'a' (4711) panicked at tests/e2e/scene.rs:62:9:
+drop table: no event came
+1
+2
+3
+4
+5";
+        output.lines().for_each(|line| panics.read(line));
+        let failed = Tally { words: panics.lines, ..Tally::of(0, 1) };
+        let mut tally = Tally::default();
+        tally.add("e2e", &failed, Duration::from_secs(1));
+        let summary = tally.summary();
+        let end = "FAILED: e2e: 1 failed
+  thread 'a' (4711) panicked at tests/e2e/scene.rs:62:9:
+  drop table: no event came
+  1
+  2
+  3
+  4
+0 passed, 1 failed";
+        assert!(summary.ends_with(end), "{summary}");
     }
 
     #[test]
