@@ -1,11 +1,11 @@
 // Times, names and links as people read them. Pure.
 
-const CLOCK = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', hour12: false })
+const CLOCK = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' })
 const WEEKDAY = new Intl.DateTimeFormat('en', { weekday: 'short' })
 const DAY = new Intl.DateTimeFormat('en', { day: 'numeric', month: 'short' })
 const DAY_AND_YEAR = new Intl.DateTimeFormat('en', { day: 'numeric', month: 'short', year: 'numeric' })
 const LONG_DAY = new Intl.DateTimeFormat('en', { weekday: 'long', day: 'numeric', month: 'long' })
-const FULL = new Intl.DateTimeFormat('en', { dateStyle: 'long', timeStyle: 'medium' })
+const FULL = new Intl.DateTimeFormat('en', { dateStyle: 'long', timeStyle: 'short', hourCycle: 'h23' })
 
 const DAY_MS = 86_400_000
 

@@ -23,7 +23,7 @@ export function App({ desk, isPasted, onOpen, onBack, onSignOut, onChange }: {
     void desk.attend()
   })
   return (
-    <div class={`desk${thread ? ' with-thread' : ''}${thread && isDetailed ? ' with-details' : ''}`}>
+    <div data-live={desk.connection.isLive} class={`desk${thread ? ' with-thread' : ''}${thread && isDetailed ? ' with-details' : ''}`}>
       <div class="side">
         <header class="bar">
           <h2 class="organization">{desk.me.organization.name}</h2>
