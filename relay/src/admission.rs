@@ -12,9 +12,10 @@ mod policies;
 mod rate_limit;
 mod rates;
 mod refused_tokens;
+mod request_rates;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -32,7 +33,9 @@ pub use self::rates::MessageRate;
 pub(crate) use self::rates::Rates;
 pub use self::refused_tokens::RefusedTokenRate;
 pub(crate) use self::refused_tokens::RefusedTokens;
-use crate::auth::{ClaimPaths, ConnectError, Credential};
+pub use self::request_rates::RequestRate;
+pub(crate) use self::request_rates::RequestRates;
+use crate::auth::{ClaimPaths, Claims, ConnectError, Credential};
 use crate::metrics::Registry;
 use crate::sql::Sessions;
 
@@ -102,5 +105,21 @@ impl Admission {
             self.refused_tokens.note(origin, token, connected.is_ok(), Instant::now());
         }
         connected
+    }
+
+    /// What a token says that may have expired, `late` ago at most. With it another one can be had, and nothing else.
+    pub(crate) fn read_late(
+        &self,
+        origin: Origin,
+        token: &str,
+        late: Duration,
+    ) -> Result<Claims, ConnectError> {
+        let now = Instant::now();
+        if !self.refused_tokens.may_be_verified(origin, token, now) {
+            return Err(ConnectError::TooManyRefused);
+        }
+        let claims = self.verifier.read_late(token, late);
+        self.refused_tokens.note(origin, token, claims.is_ok(), now);
+        claims.map_err(ConnectError::Token)
     }
 }

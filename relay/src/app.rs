@@ -17,6 +17,7 @@ use tracing::{Instrument, info, info_span, warn};
 pub use self::door::Door;
 use self::vital::{VitalTask, VitalTasks};
 use crate::admission::{AddressLimits, Admission};
+use crate::api::{self, Api, ApiMetrics};
 use crate::auth::ClaimPaths;
 use crate::cli::{self, Config};
 use crate::decode;
@@ -39,6 +40,7 @@ const WAL_INPUTS: usize = 4;
 pub struct App {
     config: Arc<Config>,
     shared: Arc<Shared>,
+    api: Option<Arc<Api>>,
     hub: Hub,
     client_inputs: mpsc::Receiver<crate::fanout::HubInput>,
     wal_inputs: mpsc::Receiver<crate::fanout::HubInput>,
@@ -58,7 +60,9 @@ impl App {
         let stop = CancellationToken::new();
         let mut registry = metrics::registry();
         // As many as those who use them may use at once.
-        let sessions_max = config.admission.policies.sessions.saturating_add(config.rows.sessions.into());
+        let shares =
+            [config.admission.policies.sessions, config.rows.sessions.into(), config.api.sessions_max()];
+        let sessions_max = shares.into_iter().fold(0, usize::saturating_add);
         let sessions = Sessions::new(database.clone(), sessions_max);
         let (claim_paths, claim_paths_now) = watch::channel(ClaimPaths::default());
         let mut admission =
@@ -81,7 +85,7 @@ impl App {
         let rows_reader = RowsReader {
             requests: snapshot_requests,
             answering: Answering {
-                sessions,
+                sessions: Arc::clone(&sessions),
                 hub: clients.clone(),
                 metrics: RowsMetrics::new(&mut registry),
                 settings: config.rows,
@@ -118,10 +122,10 @@ impl App {
             stop: stop.clone(),
         };
         let http_metrics = HttpMetrics::new(&mut registry);
+        let api_metrics = ApiMetrics::new(&mut registry);
         let shared = Arc::new(Shared {
             hub: clients,
             hub_settings: config.hub,
-            dashboard: config.http.dashboard.clone(),
             proxies: config.http.proxies,
             admission,
             sockets,
@@ -134,7 +138,11 @@ impl App {
             strangers: Arc::new(Strangers::default()),
             stop: stop.clone(),
         });
-        Ok(Self { config, shared, hub, client_inputs, wal_inputs, ingest, rows_reader, listeners, stop })
+        let api = config.api.is_on.then(|| {
+            let signing_secret = config.admission.keys.signing_secret();
+            Api::new(Arc::clone(&shared), sessions, config.api.clone(), signing_secret, api_metrics)
+        });
+        Ok(Self { config, shared, api, hub, client_inputs, wal_inputs, ingest, rows_reader, listeners, stop })
     }
 
     /// Runs until `signal` resolves, an error that only a person can mend, or the death of a task; then drains.
@@ -145,8 +153,18 @@ impl App {
 
     /// All that has to run. The hub is among them, and stops by a signal of its own.
     fn into_tasks(self) -> (Running, Vec<VitalTask>) {
-        let Self { config, shared, hub, client_inputs, wal_inputs, ingest, rows_reader, listeners, stop } =
-            self;
+        let Self {
+            config,
+            shared,
+            api,
+            hub,
+            client_inputs,
+            wal_inputs,
+            ingest,
+            rows_reader,
+            listeners,
+            stop,
+        } = self;
         let mut tasks = Vec::new();
         let mut add = |name: String, run: BoxFuture<'static, Result<()>>| tasks.push(VitalTask { name, run });
         let hub_stop = CancellationToken::new();
@@ -162,7 +180,8 @@ impl App {
             let serving = http::serve(listener, router, Arc::clone(&shared), connections.clone());
             add(name, serving.map(Ok).boxed());
         };
-        let router = http::router(Arc::clone(&shared), listeners.metrics.is_empty());
+        let api = api.map_or_else(axum::Router::new, api::router);
+        let router = http::router(Arc::clone(&shared), listeners.metrics.is_empty(), api);
         for listener in listeners.clients {
             serve(listener, router.clone());
         }

@@ -10,14 +10,18 @@ mod authorization;
 mod credential;
 mod key_set;
 mod payer;
+mod proof;
 mod token;
+mod visitor_token;
 
 pub use api_key::{ApiKeyError, ApiKeys};
 pub use authorization::{Identity, JoinRefusal, SendRefusal, authorize, may_send};
 pub use credential::{ConnectError, Credential};
 pub use key_set::{KeySet, KeySetError, SECRET_BYTES_MIN};
 pub use payer::{Account, Payer};
+pub use proof::{Proof, ProofError};
 pub use token::{ClaimPaths, Claims, Fingerprint, Keys, TokenError};
+pub use visitor_token::{VisitorToken, VisitorTokens};
 
 /// What the database's policies allow on a private channel outside `org:`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

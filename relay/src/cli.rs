@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub use self::shown::{Shown, shown};
 use crate::admission::AdmissionSettings;
+use crate::api::ApiSettings;
 use crate::config::{Secret, units};
 use crate::fanout::HubSettings;
 use crate::http::HttpSettings;
@@ -75,6 +76,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub admission: AdmissionSettings,
+
+    #[command(flatten)]
+    pub api: ApiSettings,
 
     #[command(flatten)]
     pub hub: HubSettings,

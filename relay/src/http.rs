@@ -1,5 +1,7 @@
 //! The edge that speaks HTTP: health, metrics, and the upgrade to a WebSocket.
 
+mod bearer;
+mod body;
 mod broadcast;
 mod cors;
 mod forwarded;
@@ -26,6 +28,8 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::bearer::bearer;
+pub(crate) use self::body::BodyError;
 pub use self::forwarded::{ForwardedHeader, ProxySettings};
 pub(crate) use self::listener::Listeners;
 pub use self::listener::{ListenSettings, Listener};
@@ -36,7 +40,6 @@ pub(crate) use self::opening::Strangers;
 pub(crate) use self::refusals::Refusals;
 pub(crate) use self::server::{receive, serve};
 use crate::admission::Admission;
-use crate::api::{DashboardSettings, assets};
 use crate::fanout::{HubInput, HubSettings};
 use crate::ingest;
 use crate::metrics::{Registry, render};
@@ -53,16 +56,12 @@ pub struct HttpSettings {
 
     #[command(flatten)]
     pub lobby: LobbyLimits,
-
-    #[command(flatten)]
-    pub dashboard: DashboardSettings,
 }
 
 /// What every request may reach.
 pub struct Shared {
     pub hub: mpsc::Sender<HubInput>,
     pub hub_settings: HubSettings,
-    pub dashboard: DashboardSettings,
     pub proxies: ProxySettings,
     pub admission: Arc<Admission>,
     pub sockets: Arc<Sockets>,
@@ -80,19 +79,17 @@ pub struct Shared {
     pub stop: CancellationToken,
 }
 
-/// All routes. WebSockets answer at the hosted and at the bare path.
-pub fn router(shared: Arc<Shared>, with_health: bool) -> Router {
+/// All routes, and those that others have made. WebSockets answer at the hosted and at the bare path.
+pub fn router(shared: Arc<Shared>, with_health: bool, others: Router) -> Router {
     let router = Router::new()
         .route("/realtime/v1/api/broadcast", post(broadcast::batch))
         .route("/api/broadcast", post(broadcast::batch))
         .route("/realtime/v1/api/broadcast/{topic}/events/{event}", post(broadcast::single))
         .route("/api/broadcast/{topic}/events/{event}", post(broadcast::single))
         .route("/realtime/v1/websocket", any(websocket::upgrade))
-        .route("/socket/websocket", any(websocket::upgrade))
-        .merge(assets::widget())
-        .merge(assets::dashboard(&shared.dashboard));
+        .route("/socket/websocket", any(websocket::upgrade));
     let router = if with_health { router.merge(health()) } else { router };
-    router.layer(middleware::from_fn(cors::cors)).with_state(shared)
+    router.with_state(shared).merge(others).layer(middleware::from_fn(cors::cors))
 }
 
 /// What monitoring asks for, and nothing that clients need.

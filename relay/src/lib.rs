@@ -46,11 +46,11 @@ pub mod ingest;
 // 5: outboxes to sockets.
 pub mod socket;
 
-// What pages are given.
-pub mod api;
-
 // The edge that speaks HTTP.
 pub mod http;
+
+// What widget and dashboard ask over HTTP, and their files.
+pub mod api;
 
 // What the relay is told at its start.
 pub mod cli;

@@ -235,7 +235,7 @@ fn metrics_keep_their_names() {
 }
 
 const METRICS: &str = "
-    accept_failures applied_lsn changes changes_skipped channels channels_lagged client_messages
+    accept_failures api_requests api_seconds applied_lsn changes changes_skipped channels channels_lagged client_messages
     client_messages_dropped connections connections_closed deliveries events events_collided
     events_unaddressed events_unheard handshakes_refused joins_refused messages_refused
     policy_askers policy_failures policy_questions presence_bytes presence_differences presences

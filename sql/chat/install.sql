@@ -3,7 +3,7 @@
 create function campfire.install(schema name default 'public') returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  names constant name[] := '{organizations,agents,conversations,messages,realtime_conversations,read_receipts}';
+  names constant name[] := '{organizations,organization_secrets,agents,visitors,conversations,messages,realtime_conversations,read_receipts}';
   types constant name[] := '{conversation_status,conversation_priority}';
   current_version constant text := (select extversion from pg_extension where extname = 'campfire');
   installed_version text;

@@ -5,11 +5,13 @@ create function campfire.install_rights() returns void
 language plpgsql as $$
 begin
   grant usage on type conversation_status, conversation_priority to anon, authenticated, service_role, campfire_relay;
-  revoke all on table organizations, agents, conversations, messages, realtime_conversations, read_receipts
+  revoke all on table organizations, organization_secrets, agents, visitors, conversations, messages, realtime_conversations, read_receipts
     from public, anon, authenticated, service_role, campfire_relay;
 
   alter table organizations enable row level security;
+  alter table organization_secrets enable row level security;
   alter table agents enable row level security;
+  alter table visitors enable row level security;
   alter table conversations enable row level security;
   alter table messages enable row level security;
   alter table realtime_conversations enable row level security;
@@ -52,7 +54,7 @@ begin
     and reader_type = 'visitor' and reader_id = (select campfire.claim_conversation()));
 
   -- Agents: their organization, as long as they are active there.
-  grant select on organizations, agents, conversations, messages, realtime_conversations, read_receipts to authenticated;
+  grant select on organizations, agents, visitors, conversations, messages, realtime_conversations, read_receipts to authenticated;
   grant update (customer_name, customer_email, status, priority, assignee_id, assignment_metadata, customer, metadata,
       ai_metadata, tags, updated_at)
     on conversations to authenticated;
@@ -66,6 +68,8 @@ begin
   create policy organizations_agent_select on organizations for select to authenticated using (
     id = (select campfire.agent_organization('agents'::regclass)));
   create policy agents_agent_select on agents for select to authenticated using (
+    organization_id = (select campfire.agent_organization('agents'::regclass)));
+  create policy visitors_agent_select on visitors for select to authenticated using (
     organization_id = (select campfire.agent_organization('agents'::regclass)));
   create policy conversations_agent_select on conversations for select to authenticated using (
     organization_id = (select campfire.agent_organization('agents'::regclass)));
@@ -91,17 +95,29 @@ begin
   create policy realtime_conv_update on realtime_conversations for update using (false);
 
   -- Server code.
-  grant select, insert, update, delete on organizations, agents, conversations, messages, read_receipts to service_role;
+  grant select, insert, update, delete on organizations, agents, visitors, conversations, messages, read_receipts to service_role;
   grant select on realtime_conversations to service_role;
+  -- It may replace secrets, and reads none.
+  grant select (id, organization_id, valid_from, valid_until),
+        insert (organization_id, secret, valid_from, valid_until),
+        update (valid_from, valid_until),
+        delete
+    on organization_secrets to service_role;
   create policy organizations_service on organizations to service_role using (true);
+  create policy organization_secrets_service on organization_secrets to service_role using (true);
   create policy agents_service on agents to service_role using (true);
+  create policy visitors_service on visitors to service_role using (true);
   create policy conversations_service on conversations to service_role using (true);
   create policy messages_service on messages to service_role using (true);
   create policy realtime_conv_select_service on realtime_conversations for select to service_role using (true);
   create policy read_receipts_service on read_receipts to service_role using (true);
 
-  -- The relay itself: who is an agent, and whether active.
+  -- The relay itself: who is an agent, and whether active; and the secrets by which it verifies identities. What else it
+  -- reads and writes for the widget it may as a member of service_role: the organization, and to whom a conversation
+  -- belongs. A function that worked as the owner could keep nothing from it.
   grant select (organization_id, user_id, display_name, active) on agents to campfire_relay;
+  grant select (organization_id, secret, valid_from, valid_until) on organization_secrets to campfire_relay;
+  create policy organization_secrets_relay_select on organization_secrets for select to campfire_relay using (true);
   create policy agents_relay_select on agents for select to campfire_relay using (true);
 end
 $$;
@@ -120,13 +136,13 @@ begin
         when 'anon'::regrole then 'a visitor, in the conversation of the claims'
         when 'authenticated'::regrole then 'an active agent, in the organization of the claims'
         when 'service_role'::regrole then 'server code, everywhere'
-        when 'campfire_relay'::regrole then 'the relay, which admits agents by this table'
+        when 'campfire_relay'::regrole then 'the relay, which admits agents or verifies identities by this table'
         else 'nobody: the mirror is written by the trigger, as its owner'
       end as purpose
     from pg_policy as p
     where p.polrelid = any (array(
       select to_regclass(format('%I.%I', schema, t))
-      from unnest('{organizations,agents,conversations,messages,realtime_conversations,read_receipts}'::name[]) as t))
+      from unnest('{organizations,organization_secrets,agents,visitors,conversations,messages,realtime_conversations,read_receipts}'::name[]) as t))
   loop
     execute format('comment on policy %I on %s is %L', made.polname, made.relation, 'campfire: ' || made.purpose || '.');
   end loop;

@@ -14,10 +14,25 @@ begin
     name text not null,
     widget_enabled boolean not null default true,
     allowed_origins text[] not null default '{}',
+    require_identity boolean not null default false,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
   );
   comment on table organizations is 'campfire: the tenants. An organization that has conversations cannot be deleted.';
+  comment on column organizations.require_identity is
+    'campfire: whether the widget is for verified identities alone.';
+
+  create table organization_secrets (
+    id uuid primary key default gen_random_uuid(),
+    organization_id uuid not null references organizations (id) on delete cascade,
+    secret text not null check (octet_length(secret) between 32 and 1024),
+    valid_from timestamptz not null default now(),
+    valid_until timestamptz
+  );
+  comment on table organization_secrets is
+    'campfire: with what an organization''s own server signs the identities of its customers. While secrets are replaced, two are valid.';
+  create index organization_secrets_by_organization on organization_secrets (organization_id);
+  comment on index organization_secrets_by_organization is 'campfire: an organization''s secrets.';
 
   create table agents (
     organization_id uuid not null references organizations (id) on delete cascade,
@@ -32,6 +47,21 @@ begin
   comment on table agents is
     'campfire: users who may act for an organization. user_id is the sub of the agent''s token; an inactive agent sees nothing.';
 
+  create table visitors (
+    id uuid primary key default gen_random_uuid(),
+    organization_id uuid not null references organizations (id) on delete cascade,
+    external_id text not null,
+    name text,
+    email text,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    unique (organization_id, external_id),
+    -- What conversations refer to.
+    unique (organization_id, id)
+  );
+  comment on table visitors is
+    'campfire: customers whose identity was verified. external_id is how the organization''s own server calls one.';
+
   create table conversations (
     id uuid primary key default gen_random_uuid(),
     organization_id uuid not null references organizations (id) on delete restrict,
@@ -41,6 +71,7 @@ begin
     status conversation_status not null default 'open',
     priority conversation_priority not null default 'normal',
     assignee_id uuid,
+    visitor_id uuid,
     assignment_metadata jsonb not null default '{}',
     customer jsonb not null default '{}',
     metadata jsonb not null default '{}',
@@ -51,13 +82,19 @@ begin
     -- What messages and receipts refer to, so that none can name one organization and another's conversation.
     unique (organization_id, id),
     foreign key (organization_id, assignee_id) references agents (organization_id, user_id)
-      on update cascade on delete set null (assignee_id)
+      on update cascade on delete set null (assignee_id),
+    foreign key (organization_id, visitor_id) references visitors (organization_id, id)
+      on update cascade on delete set null (visitor_id)
   );
   comment on table conversations is 'campfire: conversations of customers with an organization. Its scalar mirror is realtime_conversations.';
   create index conversations_by_update on conversations (organization_id, updated_at desc, id);
   comment on index conversations_by_update is 'campfire: an organization''s conversations, latest first.';
   create index conversations_by_assignee on conversations (organization_id, assignee_id) where assignee_id is not null;
   comment on index conversations_by_assignee is 'campfire: an agent''s conversations.';
+  create index conversations_by_visitor on conversations (organization_id, visitor_id) where visitor_id is not null;
+  comment on index conversations_by_visitor is 'campfire: a verified customer''s conversations.';
+  comment on column conversations.visitor_id is
+    'campfire: the verified customer to whom the conversation belongs; null if nobody has proven to be one. Written by the relay.';
 
   create table messages (
     id uuid primary key default gen_random_uuid(),

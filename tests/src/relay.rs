@@ -22,7 +22,8 @@ use crate::watchdog::Watchdog;
 use crate::{layout, port, server};
 
 /// What bounds the relay's wait for somebody else.
-const PATIENCE: [&str; 5] = [
+const PATIENCE: [&str; 6] = [
+    "CAMPFIRE_API_SECONDS",
     "CAMPFIRE_CREATE_SLOT_SECONDS",
     "CAMPFIRE_IDLE_SECONDS",
     "CAMPFIRE_POLICY_SECONDS",

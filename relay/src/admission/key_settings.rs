@@ -25,6 +25,11 @@ pub struct KeySettings {
     #[arg(long, env = "CAMPFIRE_JWT_PREVIOUS_SECRETS", hide_env_values = true)]
     pub jwt_previous_secrets: Option<Secret>,
 
+    /// Secret with which the relay signs the tokens of visitors where there is no CAMPFIRE_JWT_SECRET, at least 32 bytes.
+    /// Tokens signed with it are accepted. Prefer the environment variable.
+    #[arg(long, env = "CAMPFIRE_SIGNING_KEY", hide_env_values = true)]
+    pub signing_key: Option<Secret>,
+
     /// Published keys (a JWKS) that verify RS256, ES256, EdDSA and similar signatures, chosen by the token's kid: a
     /// path or a URL.
     #[arg(long, env = "CAMPFIRE_JWKS", hide_env_values = true)]
@@ -52,11 +57,20 @@ impl KeySettings {
         Ok(Verifier { keys, api_keys, jwks, claim_paths })
     }
 
+    /// What signs tokens of visitors, if anything does.
+    pub fn signing_secret(&self) -> Option<&str> {
+        let secrets = [&self.jwt_secret, &self.signing_key].into_iter().flatten();
+        secrets.map(Secret::expose).find(|secret| !secret.is_empty())
+    }
+
     /// The keys that verify tokens; those that are published come later.
     fn keys(&self) -> Result<Keys> {
         let secret = self.jwt_secret.as_ref().map_or("", |secret| secret.expose());
         let previous = self.jwt_previous_secrets.as_ref().map_or("", |secrets| secrets.expose());
-        check_secret("CAMPFIRE_JWT_SECRET", secret).map_err(anyhow::Error::msg)?;
+        let signing = self.signing_key.as_ref().map_or("", |secret| secret.expose());
+        for (setting, secret) in [("CAMPFIRE_JWT_SECRET", secret), ("CAMPFIRE_SIGNING_KEY", signing)] {
+            check_secret(setting, secret).map_err(anyhow::Error::msg)?;
+        }
         // These may be short: otherwise nobody could replace a short secret without logging everybody out.
         let short =
             previous.split(',').map(str::trim).filter(|secret| check_secret("", secret).is_err()).count();
@@ -66,14 +80,16 @@ impl KeySettings {
                 "CAMPFIRE_JWT_PREVIOUS_SECRETS has secrets short enough to be guessed from a token: remove them once the last token signed with them has expired"
             );
         }
-        let secrets = std::iter::once(secret).chain(previous.split(',').map(str::trim));
-        let secrets: Vec<&[u8]> = secrets.filter(|secret| !secret.is_empty()).map(str::as_bytes).collect();
-        if secrets.is_empty() && self.jwks.is_none() {
+        let theirs = std::iter::once(secret).chain(previous.split(',').map(str::trim));
+        let theirs = theirs.filter(|secret| !secret.is_empty()).map(str::as_bytes);
+        if theirs.clone().next().is_none() && self.jwks.is_none() {
             bail!(
                 "no key verifies tokens: set CAMPFIRE_JWT_SECRET to the secret with which your application signs them, or CAMPFIRE_JWKS to its published keys"
             );
         }
-        Ok(Keys::from_secrets(secrets))
+        // Last: only visitors have tokens of ours.
+        let ours = Some(signing.as_bytes()).filter(|secret| !secret.is_empty());
+        Ok(Keys::from_secrets(theirs.chain(ours)))
     }
 }
 

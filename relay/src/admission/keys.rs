@@ -1,12 +1,12 @@
 //! Verifies what clients show: API keys and tokens become credentials, by secrets and by published keys.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
 use super::jwks::Jwks;
-use crate::auth::{ApiKeys, ClaimPaths, ConnectError, Credential, Keys, TokenError};
+use crate::auth::{ApiKeys, ClaimPaths, Claims, ConnectError, Credential, Keys, TokenError};
 
 /// All that a verification depends on. It waits only for published keys.
 pub struct Verifier {
@@ -48,7 +48,12 @@ impl Verifier {
         }
     }
 
-    fn claim_paths(&self) -> ClaimPaths {
+    /// What a token says that may have expired, `late` ago at most, by the keys that are known.
+    pub(crate) fn read_late(&self, token: &str, late: Duration) -> Result<Claims, TokenError> {
+        self.keys.verify_late(token, &self.claim_paths(), SystemTime::now(), late)
+    }
+
+    pub(crate) fn claim_paths(&self) -> ClaimPaths {
         self.claim_paths.borrow().clone()
     }
 

@@ -25,7 +25,7 @@ impl App {
         let Self { shared, hub, client_inputs, wal_inputs, .. } = self;
         #[expect(clippy::disallowed_methods, reason = "a door fails every join once this has ended")]
         tokio::spawn(hub.run(client_inputs, wal_inputs, CancellationToken::new()));
-        let router = http::router(Arc::clone(&shared), true);
+        let router = http::router(Arc::clone(&shared), true, Router::new());
         Door { shared, router }
     }
 }

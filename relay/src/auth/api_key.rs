@@ -9,7 +9,7 @@ use super::Role;
 /// The keys that the configuration names, each with its role.
 #[derive(Clone, Default)]
 pub struct ApiKeys {
-    keys: Vec<(Box<[u8]>, Role)>,
+    keys: Vec<(Box<str>, Role)>,
 }
 
 /// The list of keys is not understood. Says where, never what: it is a list of secrets.
@@ -33,7 +33,7 @@ impl ApiKeys {
         Ok(Self { keys })
     }
 
-    fn parse_entry(number: usize, entry: &str) -> Result<(Box<[u8]>, Role), ApiKeyError> {
+    fn parse_entry(number: usize, entry: &str) -> Result<(Box<str>, Role), ApiKeyError> {
         let (key, role) = match entry.rsplit_once('=') {
             // Base64 may end in its padding.
             Some((_, "")) | None => (entry, Role::Anon),
@@ -44,18 +44,23 @@ impl ApiKeys {
         if key.is_empty() {
             return Err(ApiKeyError::Empty(number));
         }
-        Ok((key.as_bytes().into(), role))
+        Ok((key.into(), role))
     }
 
     /// The role of a key, if it is one. The time taken tells nothing about how much of a key was right.
     pub fn role(&self, key: &str) -> Option<Role> {
         let mut found = None;
         for (known, role) in &self.keys {
-            if bool::from(known.ct_eq(key.as_bytes())) {
+            if bool::from(known.as_bytes().ct_eq(key.as_bytes())) {
                 found = Some(*role);
             }
         }
         found
+    }
+
+    /// The first key with which anybody may connect.
+    pub fn publishable(&self) -> Option<&str> {
+        self.keys.iter().find(|(_, role)| *role == Role::Anon).map(|(key, _)| &**key)
     }
 }
 
@@ -80,6 +85,13 @@ mod tests {
         check("a, b=service_role ,c = authenticated", "c", Some(Role::Authenticated));
         check("YWJj==", "YWJj==", Some(Role::Anon));
         check("YWJj===anon", "YWJj==", Some(Role::Anon));
+    }
+
+    #[test]
+    fn what_is_told_to_everybody_is_a_key_of_visitors() {
+        let publishable = |list| ApiKeys::parse(list).unwrap().publishable().map(str::to_owned);
+        assert_eq!(publishable("a=service_role,b,c").as_deref(), Some("b"));
+        assert_eq!((publishable("a=service_role"), publishable("")), (None, None));
     }
 
     #[test]

@@ -150,6 +150,17 @@ impl Keys {
     /// Checks a token and reads its claims. It is expired at the second it names, and valid [`NOT_BEFORE_LEEWAY`]
     /// earlier than it names.
     pub fn verify(&self, token: &str, paths: &ClaimPaths, now: SystemTime) -> Result<Claims, TokenError> {
+        self.verify_late(token, paths, now, Duration::ZERO)
+    }
+
+    /// The same of a token that may have expired, `late` ago at most.
+    pub fn verify_late(
+        &self,
+        token: &str,
+        paths: &ClaimPaths,
+        now: SystemTime,
+        late: Duration,
+    ) -> Result<Claims, TokenError> {
         let token = cleaned(token);
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
@@ -177,7 +188,7 @@ impl Keys {
         }
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| TokenError::Malformed)?;
         let claims = serde_json::from_slice::<Box<RawValue>>(&claims).map_err(|_| TokenError::Malformed)?;
-        Claims::read(claims, paths, now, Fingerprint::of(message))
+        Claims::read(claims, paths, now, late, Fingerprint::of(message))
     }
 }
 
@@ -193,19 +204,18 @@ impl Claims {
         raw: Box<RawValue>,
         paths: &ClaimPaths,
         now: SystemTime,
+        late: Duration,
         fingerprint: Fingerprint,
     ) -> Result<Self, TokenError> {
         let [role, exp, iat, nbf, sub] =
             json::members(raw.get(), ["role", "exp", "iat", "nbf", "sub"]).ok_or(TokenError::ClaimInvalid)?;
         let [role, exp, iat, nbf] =
             [role, exp, iat, nbf].map(|claim| claim.filter(|claim| !json::is_null(claim)));
-        let number =
-            |claim: &RawValue| serde_json::from_str::<f64>(claim.get()).map_err(|_| TokenError::ClaimInvalid);
         iat.map(number).transpose()?;
         let not_before = nbf.map(number).transpose()?.map(moment);
         let expires_at = exp.map(number).transpose()?.map(moment);
         if let Some(expires_at) = expires_at {
-            check_expiry(expires_at, now)?;
+            check_expiry(expires_at + late, now)?;
         }
         if let Some(not_before) = not_before {
             check_begun(not_before, now)?;
@@ -259,13 +269,13 @@ fn cleaned(token: &str) -> Cow<'_, str> {
 }
 
 /// How a token is signed.
-struct Header {
-    algorithm: Algorithm,
+pub(super) struct Header {
+    pub(super) algorithm: Algorithm,
     kid: Option<String>,
 }
 
 impl Header {
-    fn read(header: &str) -> Result<Self, TokenError> {
+    pub(super) fn read(header: &str) -> Result<Self, TokenError> {
         let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| TokenError::Malformed)?;
         let header = str::from_utf8(&header).map_err(|_| TokenError::Malformed)?;
         let [algorithm, kid, critical, encoded] =
@@ -292,19 +302,23 @@ fn shortened(mut kid: String) -> Box<str> {
     kid.into()
 }
 
+pub(super) fn number(claim: &RawValue) -> Result<f64, TokenError> {
+    serde_json::from_str(claim.get()).map_err(|_| TokenError::ClaimInvalid)
+}
+
 /// Fractions of a second are rounded, as the reference does.
-fn moment(seconds: f64) -> SystemTime {
+pub(super) fn moment(seconds: f64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs_f64(seconds.round().clamp(0.0, EXPIRY_MAX))
 }
 
-fn check_expiry(expires_at: SystemTime, now: SystemTime) -> Result<(), TokenError> {
+pub(super) fn check_expiry(expires_at: SystemTime, now: SystemTime) -> Result<(), TokenError> {
     match now.duration_since(expires_at) {
         Ok(passed) => Err(TokenError::Expired { seconds_ago: passed.as_secs() }),
         Err(_) => Ok(()),
     }
 }
 
-fn check_begun(not_before: SystemTime, now: SystemTime) -> Result<(), TokenError> {
+pub(super) fn check_begun(not_before: SystemTime, now: SystemTime) -> Result<(), TokenError> {
     match not_before.duration_since(now) {
         Ok(early) if early > NOT_BEFORE_LEEWAY => Err(TokenError::NotYetValid { seconds: early.as_secs() }),
         _ => Ok(()),

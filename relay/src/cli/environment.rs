@@ -65,12 +65,12 @@ fn nearest<'s>(name: &str, settings: &'s [String]) -> Option<&'s str> {
             words.sort_unstable();
             words.join("_")
         };
-        // So are those that go on where the other ends.
+        // So are those that go on where the other ends, if a little less.
         let goes_on = |long: &str, short: &str| {
             long.strip_prefix(short).is_some_and(|rest| rest.starts_with('_') && rest.len() > 1)
         };
         if goes_on(&name, setting) || goes_on(setting, &name) {
-            return 1;
+            return 2;
         }
         let as_written = strsim::damerau_levenshtein(&name, setting);
         as_written.min(1 + strsim::damerau_levenshtein(&sorted(&name), &sorted(setting)))

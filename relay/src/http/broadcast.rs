@@ -16,15 +16,14 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::BytesMut;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use self::message::{channels, parse_batch};
 use self::refusal::{Refusal, refusal, stopping, unanswered};
 use super::Shared;
-use super::peer::Connected;
+use super::bearer::bearer;
+use super::body::BodyError;
 use crate::admission::{Headers, MessageRate, Origin, PolicyError, RateLimit};
 use crate::auth::{ConnectError, Credential, Fingerprint, Role};
 use crate::fanout::{HttpBroadcast, HttpBroadcasts, HubInput};
@@ -218,44 +217,14 @@ async fn authenticate(shared: &Shared, head: &Parts) -> Result<Publisher, Refusa
     Err(Refusal::message(StatusCode::UNAUTHORIZED, "Unauthorized"))
 }
 
-/// The token of `Bearer TOKEN`; None unless it is exactly that.
-fn bearer(header: &str) -> Option<&str> {
-    let (scheme, token) = header.split_once(' ')?;
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' ')).then_some(token)
-}
-
-/// The body, if it is there in time. Nobody waits for a body that never comes: neither the relay's places for
-/// connections, nor a relay that stops.
+/// The body, if it is there in time.
 async fn read(shared: &Shared, head: &Parts, body: Body) -> Result<Bytes, Refusal> {
-    let mut reading = head.extensions.get::<Connected>().map(|connected| connected.seat.reading());
-    let mut body = Limited::new(body, shared.lobby.limits().body_bytes_max);
-    let body = async {
-        let mut bytes = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame?.into_data() else { continue };
-            if let Some(reading) = &mut reading {
-                reading.received(data.len());
-            }
-            bytes.extend_from_slice(&data);
-        }
-        Ok::<_, axum::BoxError>(bytes.freeze())
-    };
-    let deadline = shared.lobby.limits().body;
-    let body = tokio::select! {
-        biased;
-        body = tokio::time::timeout(deadline, body) => body,
-        () = shared.stop.cancelled() => return Err(stopping()),
-    };
-    let Ok(body) = body else {
-        return Err(Refusal::message(StatusCode::REQUEST_TIMEOUT, "Request body took too long"));
-    };
-    match body {
-        Ok(body) => Ok(body),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Refusal::message(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large"))
-        }
-        Err(_) => Err(Refusal::message(StatusCode::BAD_REQUEST, "Request body could not be read")),
-    }
+    shared.read_body(head, body, usize::MAX).await.map_err(|error| match error {
+        BodyError::Stopping => stopping(),
+        BodyError::TookTooLong => Refusal::message(StatusCode::REQUEST_TIMEOUT, "Request body took too long"),
+        BodyError::TooLarge => Refusal::message(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large"),
+        BodyError::Unreadable => Refusal::message(StatusCode::BAD_REQUEST, "Request body could not be read"),
+    })
 }
 
 /// None: no content type. Parameters such as `charset` mean nothing to JSON.

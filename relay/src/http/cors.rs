@@ -8,10 +8,11 @@ use axum::response::{IntoResponse, Response};
 
 /// What is allowed where a browser does not say which headers it wants to send.
 const USUAL_HEADERS: &str =
-    "authorization, apikey, content-type, x-client-info, traceparent, tracestate, baggage";
+    "authorization, apikey, content-type, x-client-info, x-request-id, traceparent, tracestate, baggage";
 
 /// Headers of answers that scripts may read, besides those that they always may.
-const READABLE_HEADERS: &str = "x-rate-rolling, x-rate-limit, x-rate-limit-remaining, retry-after";
+const READABLE_HEADERS: &str =
+    "x-rate-rolling, x-rate-limit, x-rate-limit-remaining, x-request-id, retry-after";
 
 /// Around everything, so that also what no route answers can be read.
 pub(super) async fn cors(request: Request, next: Next) -> Response {
@@ -33,8 +34,8 @@ fn preflight(asked: &HeaderMap) -> Response {
     const PRIVATE_ALLOWED: HeaderName = HeaderName::from_static("access-control-allow-private-network");
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
-    headers
-        .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
+    let methods = "GET, HEAD, POST, PATCH, OPTIONS";
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
     for wanted in asked.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS) {
         headers.append(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
     }

@@ -31,7 +31,7 @@ impl Refusals {
 
 impl Shared {
     /// Whom a request is counted with.
-    pub(super) fn origin(&self, extensions: &Extensions, headers: &HeaderMap) -> Origin {
+    pub(crate) fn origin(&self, extensions: &Extensions, headers: &HeaderMap) -> Origin {
         let ProxySettings { trusted_proxies, forwarded_header } = self.proxies;
         let (origin, doubt) = peer::origin(extensions, headers, trusted_proxies, forwarded_header);
         if let Some(doubt) = doubt

@@ -1,6 +1,11 @@
 //! Postgres' clock: microseconds since 2000-01-01 00:00 UTC.
 
+use std::error::Error;
 use std::fmt;
+
+use bytes::BytesMut;
+use serde::{Serialize, Serializer};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
@@ -32,6 +37,11 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            i64::MAX => return f.write_str("infinity"),
+            i64::MIN => return f.write_str("-infinity"),
+            _ => {}
+        }
         let seconds = self.0.div_euclid(MICROS_PER_SECOND);
         let micros = self.0.rem_euclid(MICROS_PER_SECOND);
         let days = seconds.div_euclid(SECONDS_PER_DAY);
@@ -40,6 +50,30 @@ impl fmt::Display for Timestamp {
         let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
     }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl FromSql<'_> for Timestamp {
+    fn from_sql(_: &Type, raw: &[u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(i64::from_be_bytes(raw.try_into()?)))
+    }
+
+    accepts!(TIMESTAMPTZ);
+}
+
+impl ToSql for Timestamp {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&self.0.to_be_bytes());
+        Ok(IsNull::No)
+    }
+
+    accepts!(TIMESTAMPTZ);
+    to_sql_checked!();
 }
 
 /// Year, month and day of a count of days since 0000-03-01 in the proleptic Gregorian calendar. Years that start in
@@ -71,6 +105,8 @@ mod tests {
         check(1, "2000-01-01T00:00:00.000001Z");
         check(-1, "1999-12-31T23:59:59.999999Z");
         check(848_699_511_123_456, "2026-11-22T21:51:51.123456Z");
+        check(i64::MAX, "infinity");
+        check(i64::MIN, "-infinity");
     }
 
     #[test]

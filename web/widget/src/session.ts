@@ -192,16 +192,24 @@ export class Session {
       const grant = await this.#withToken((token) => this.#api.identify(token, signed!))
       if (era === this.#era) this.#granted(grant)
     } catch (error) {
-      this.#report(error)
+      if (era !== this.#era || !(error instanceof ApiError) || error.code !== 'identity_conflict') return this.#report(error)
+      // Somebody else used this browser before, and did not log out: their conversation is not for this visitor.
+      this.#forget()
+      this.#identity = identity
+      this.#resume()
     }
   }
 
   /** The visitor logs out: this browser forgets the conversation. */
   reset(): void {
+    this.#context = {}
+    this.#forget()
+  }
+
+  #forget(): void {
     this.#visitor += 1
     this.#opening = null
     this.#identity = null
-    this.#context = {}
     this.#mayKeep = false
     this.#memory.forget()
     this.outbox.clear()
@@ -280,13 +288,15 @@ export class Session {
       // Another tab may have begun one while this one waited.
       const token = this.#grant?.token ?? this.#memory.load()?.token
       try {
-        return await this.#auth(token)
+        return await this.#auth(token, token === undefined)
       } catch (error) {
-        if (!(error instanceof ApiError) || !GONE.has(error.code) || token === undefined) throw error
+        if (!(error instanceof ApiError) || token === undefined) throw error
+        if (error.code === 'identity_required' && this.#identity !== null) return this.#auth(token, true)
+        if (!GONE.has(error.code)) throw error
         if (visitor !== this.#visitor) throw left()
         this.#begone(error)
         // What is unsent goes to a new one.
-        if (this.outbox.pending.length > 0 || this.#identity !== null) return this.#auth(undefined)
+        if (this.outbox.pending.length > 0 || this.#identity !== null) return this.#auth(undefined, true)
         throw error
       }
     })
@@ -295,9 +305,10 @@ export class Session {
     return grant
   }
 
-  async #auth(token: string | undefined): Promise<Grant> {
+  /** A token is enough to go on, so that an identity that was signed long ago does no harm. */
+  async #auth(token: string | undefined, withIdentity: boolean): Promise<Grant> {
     const { name, email, ...context } = this.#context
-    const identity = token === undefined ? await this.#signed() : null
+    const identity = withIdentity ? await this.#signed() : null
     const request: AuthRequest = {
       organizationId: this.#options.organization,
       ...(token !== undefined && { token }),

@@ -56,6 +56,8 @@ export class Widget implements ViewHost {
     this.#render()
     if (this.#isReady) return
     this.#isReady = true
+    // It was opened before it could be seen.
+    if (this.state.isOpen) this.#view?.focus()
     this.#emitter.emit('ready', { locale: this.#language })
   }
 

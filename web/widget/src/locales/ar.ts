@@ -11,7 +11,7 @@ const ar: Locale = {
   code: 'ar',
   dir: 'rtl',
   title: 'تحدث معنا',
-  greeting: 'مرحبًا 👋 كيف يمكننا مساعدتك؟',
+  greeting: 'مرحبًا! كيف يمكننا مساعدتك؟',
   open: 'فتح المحادثة',
   close: 'إغلاق المحادثة',
   unread: (count) =>

@@ -4,7 +4,7 @@ const de: Locale = {
   code: 'de',
   dir: 'ltr',
   title: 'Chatten Sie mit uns',
-  greeting: 'Hallo 👋 Wie können wir helfen?',
+  greeting: 'Hallo! Wie können wir helfen?',
   open: 'Chat öffnen',
   close: 'Chat schließen',
   unread: (count) => (count === 1 ? '1 ungelesene Nachricht' : `${count} ungelesene Nachrichten`),

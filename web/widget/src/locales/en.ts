@@ -4,7 +4,7 @@ const en: Locale = {
   code: 'en',
   dir: 'ltr',
   title: 'Chat with us',
-  greeting: 'Hi there 👋 How can we help?',
+  greeting: 'Hi there! How can we help?',
   open: 'Open chat',
   close: 'Close chat',
   unread: (count) => (count === 1 ? '1 unread message' : `${count} unread messages`),

@@ -4,7 +4,7 @@ const es: Locale = {
   code: 'es',
   dir: 'ltr',
   title: 'Chatea con nosotros',
-  greeting: '¡Hola! 👋 ¿En qué podemos ayudarte?',
+  greeting: '¡Hola! ¿En qué podemos ayudarte?',
   open: 'Abrir el chat',
   close: 'Cerrar el chat',
   unread: (count) => (count === 1 ? '1 mensaje sin leer' : `${count} mensajes sin leer`),

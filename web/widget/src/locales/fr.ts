@@ -4,7 +4,7 @@ const fr: Locale = {
   code: 'fr',
   dir: 'ltr',
   title: 'Discutez avec nous',
-  greeting: 'Bonjour 👋 Comment pouvons-nous vous aider ?',
+  greeting: 'Bonjour ! Comment pouvons-nous vous aider ?',
   open: 'Ouvrir le chat',
   close: 'Fermer le chat',
   unread: (count) => (count <= 1 ? `${count} message non lu` : `${count} messages non lus`),

@@ -16,7 +16,7 @@ export class Composer {
   constructor(host: ComposerHost, locale: Locale) {
     this.#host = host
     this.#input = h('textarea', {
-      rows: '1', dir: 'auto', placeholder: locale.placeholder, 'aria-label': locale.placeholder,
+      rows: '1', placeholder: locale.placeholder, 'aria-label': locale.placeholder,
       enterkeyhint: 'send', autocomplete: 'off',
       input: () => this.#changed(),
       keydown: (event: KeyboardEvent) => this.#pressed(event),
@@ -70,6 +70,8 @@ export class Composer {
 
   #fit(): void {
     this.#button.disabled = this.#input.value.trim() === ''
+    // The placeholder is in the widget's language, what is written in the visitor's.
+    this.#input.dir = this.#input.value === '' ? '' : 'auto'
     this.#input.style.height = 'auto'
     if (this.#input.value !== '') this.#input.style.height = `${this.#input.scrollHeight}px`
   }

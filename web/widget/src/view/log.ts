@@ -11,6 +11,8 @@ import { h, setText } from './dom.js'
 /** Messages of one sender that follow each other faster are one group: one name, one time. */
 const GROUP_MS = 5 * 60_000
 
+const TOO_LONG = new Set(['invalid', 'too_large'])
+
 interface Item {
   key: string
   at: number
@@ -23,6 +25,8 @@ interface Entry {
   element: HTMLElement
   bubble: HTMLElement
   meta: HTMLElement
+  /** Its text changes, it is never added: what goes on with a message is no news to a screen reader. */
+  status: HTMLElement
   /** What the elements show now. */
   content: string
   state: string
@@ -123,9 +127,9 @@ export class Log {
     }
     element.append(bubble, meta)
     const date = new Date(at)
-    meta.append(h('time', { datetime: date.toISOString(), title: date.toLocaleString(this.#locale.code) },
-      this.#time.format(date)))
-    return { element, bubble, meta, content: '', state: '' }
+    const status = h('span', { class: 'status' })
+    meta.append(h('time', { datetime: date.toISOString() }, this.#time.format(date)), status)
+    return { element, bubble, meta, status, content: '', state: '' }
   }
 
   #show(entry: Entry, { row, pending }: Item): void {
@@ -136,25 +140,33 @@ export class Log {
         href === null ? document.createTextNode(text)
           : h('a', { href, target: '_blank', rel: 'noopener noreferrer nofollow ugc' }, text)))
     }
+    setText(entry.status, pending ? this.#stateOf(pending) : row!.id === this.#receipt?.id ? this.#receipt.text : '')
     const state = pending?.state ?? 'stored'
     if (entry.state === state) return
-    const hasFailed = entry.state === 'failed'
     entry.state = state
     entry.element.classList.toggle('pending', state === 'sending' || state === 'waiting')
     entry.element.classList.toggle('failed', state === 'failed')
-    for (const element of [...entry.meta.children].slice(1)) element.remove()
-    if (!pending || state === 'stored') return
-    const { key, error } = pending
-    const text = state === 'sending' ? this.#locale.sending : state === 'waiting' ? this.#locale.waiting
-      : error instanceof ApiError && error.code === 'invalid' ? this.#locale.tooLong : this.#locale.failed
-    // What failed is news to a screen reader, what goes on is not.
-    entry.meta.append(h('span', { class: 'state', ...(state === 'failed' && !hasFailed && { role: 'alert' }) }, text))
-    if (state === 'failed') {
-      entry.meta.append(
-        h('button', { type: 'button', click: () => this.#session.outbox.retry(key) }, this.#locale.retry),
-        h('button', { type: 'button', click: () => this.#session.outbox.remove(key) }, this.#locale.discard),
-      )
-    }
+    for (const button of entry.meta.querySelectorAll('button')) button.remove()
+    if (!pending || state !== 'failed') return
+    const { key } = pending
+    entry.meta.append(
+      h('button', { type: 'button', click: () => this.#session.outbox.retry(key) }, this.#locale.retry),
+      h('button', { type: 'button', click: () => this.#session.outbox.remove(key) }, this.#locale.discard),
+    )
+  }
+
+  #stateOf({ state, error }: Pending): string {
+    if (state === 'sending') return this.#locale.sending
+    if (state === 'waiting') return this.#locale.waiting
+    return error instanceof ApiError && TOO_LONG.has(error.code) ? this.#locale.tooLong : this.#locale.failed
+  }
+
+  /** Under the newest message, if it is the visitor's own: whether it was read. */
+  get #receipt(): { id: string; text: string } | null {
+    const { thread, outbox } = this.#session
+    const last = thread.messages.at(-1)
+    if (last?.sender_type !== 'visitor' || outbox.pending.length > 0) return null
+    return { id: last.id, text: thread.seen?.id === last.id ? this.#locale.seen : this.#locale.sent }
   }
 
   /** Puts the elements in order, and moves none that is in its place. */

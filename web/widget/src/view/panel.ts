@@ -29,7 +29,6 @@ export class Panel {
   readonly #hint: HTMLElement
   readonly #earlier: HTMLButtonElement
   readonly #newest: HTMLButtonElement
-  readonly #receipt: HTMLElement
   readonly #typing: HTMLElement
   #hintTimer: ReturnType<typeof setTimeout> | undefined
 
@@ -51,14 +50,13 @@ export class Panel {
     this.#earlier = h('button', { class: 'earlier', type: 'button', click: () => void this.#loadEarlier() }, locale.earlier)
     this.#newest = h('button', { class: 'newest', type: 'button', click: () => this.#toEnd() }, icon('down'), locale.newest)
     this.#newest.hidden = true
-    this.#receipt = h('p', { class: 'receipt' })
     this.#typing = h('div', { class: 'typing', role: 'status' })
     const title = options.title ?? locale.title
     this.#scroll = h('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': locale.log, scroll: () => this.#scrolled() },
       h('div', { class: 'welcome' },
         h('span', { class: 'avatar big', 'aria-hidden': 'true' }, icon('chat')),
         h('p', { dir: 'auto' }, options.greeting ?? locale.greeting)),
-      this.#earlier, this.#log.element, this.#receipt, this.#typing)
+      this.#earlier, this.#log.element, this.#typing)
     this.element = h('section', { class: 'panel', id: 'panel', role: 'dialog', 'aria-labelledby': 'title', tabindex: '-1' },
       h('header', {},
         h('div', { class: 'titles' },
@@ -94,7 +92,6 @@ export class Panel {
     const added = this.#log.update()
     this.#showPresence()
     this.#showHint()
-    this.#showReceipt()
     this.#showTyping()
     this.#earlier.hidden = this.#session.thread.cursor === null
     this.#scroll.classList.toggle('loading', this.#session.isLoading)
@@ -145,13 +142,6 @@ export class Panel {
     }
     if (text === '' || this.#hint.textContent !== '') show()
     else this.#hintTimer = setTimeout(show, HINT_AFTER_MS)
-  }
-
-  #showReceipt(): void {
-    const { thread, outbox } = this.#session
-    const last = thread.messages.at(-1)
-    const isOurs = last?.sender_type === 'visitor' && outbox.pending.length === 0
-    setText(this.#receipt, !isOurs ? '' : thread.seen?.id === last.id ? this.#locale.seen : this.#locale.sent)
   }
 
   #showTyping(): void {
