@@ -142,6 +142,26 @@ async fn what_becomes_of_one_installation_stops_no_other(scene: &mut Scene) -> R
     Ok(())
 }
 
+/// Postgres answers null if it is asked for rights on a table that its snapshot shows and that has gone meanwhile.
+#[scene_test]
+async fn an_installation_that_is_dropped_while_it_is_looked_at_has_no_agents(
+    scene: &mut Scene,
+) -> Result<()> {
+    for text in [TOLD, NO_AGENTS] {
+        scene.relay.expect_log(text);
+    }
+    second_installation(scene).await?;
+    let looking = scene.cluster.connect().await?;
+    looking.batch_execute("begin isolation level repeatable read; select from pg_class limit 1").await?;
+    let drop = "alter event trigger campfire_guard_drop disable; drop schema chat cascade;
+                alter event trigger campfire_guard_drop enable;";
+    scene.database.batch_execute(drop).await?;
+    let found = campfire_relay::sql::installations(&looking, "campfire_control").await?;
+    let dropped = found.iter().find(|installation| installation.schema == "chat");
+    ensure!(dropped.context("the snapshot shows it")?.agents.is_none(), "{found:?}");
+    Ok(())
+}
+
 /// An installation that is made, damaged, mended and forgotten while the relay runs.
 #[scene_test]
 async fn agents_come_and_go_with_their_installation(scene: &mut Scene) -> Result<()> {

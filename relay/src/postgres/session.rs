@@ -86,7 +86,7 @@ async fn open(conninfo: &Conninfo, attempt: &Attempt, purpose: Purpose) -> Resul
     client.batch_execute(settings::PIN_WHAT_THERE_IS).await?;
     if conninfo.hosts.len() > 1 {
         let row = client.query_one("select pg_catalog.pg_is_in_recovery()", &[]).await?;
-        if row.get(0) {
+        if row.try_get(0)? {
             return Err(PostgresError::Standby);
         }
     }

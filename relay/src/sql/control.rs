@@ -1,6 +1,7 @@
 //! Control state and whatever else the relay must know of the database before and while it streams.
 
-use tokio_postgres::{Client, IsolationLevel};
+use tokio_postgres::types::FromSql;
+use tokio_postgres::{Client, IsolationLevel, Row};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -17,8 +18,8 @@ pub async fn check_role(sql: &Client) -> Result<(), SqlError> {
                         pg_catalog.pg_has_role(session_user, oid, 'MEMBER'), pg_catalog.pg_has_role(session_user, oid, 'USAGE')
                  from pg_catalog.pg_roles where rolname = 'campfire_relay'";
     let Some(row) = sql.query_opt(query, &[]).await? else { return Ok(()) };
-    let (user, quoted): (String, String) = (row.get(0), row.get(1));
-    match (row.get(2), row.get(3)) {
+    let (user, quoted): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    match (row.try_get(2)?, row.try_get(3)?) {
         (_, true) => Ok(()),
         (true, false) => Err(SqlError::NotRelayRole {
             user,
@@ -44,15 +45,14 @@ pub async fn check_publications(sql: &Client, publications: &[String]) -> Result
                      where pubname = $1::text::name)
              from campfire.publication_refusal($1::text::name)";
         if let Some(row) = sql.query(query, &[publication]).await?.first() {
-            let (is_anything_managed, exists): (bool, bool) = (row.get(2), row.get(3));
+            let (is_anything_managed, exists): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
             if !is_anything_managed && !exists {
                 return Err(SqlError::NothingPublished);
             }
-            let text = |column| row.get::<_, Option<String>>(column).unwrap_or_default().replace('\n', " ");
             return Err(SqlError::UnfitPublication {
                 publication: publication.clone(),
-                problem: text(0),
-                fix: text(1),
+                problem: line(row, 0)?,
+                fix: line(row, 1)?,
             });
         }
     }
@@ -90,7 +90,7 @@ pub async fn load_control(sql: &mut Client, control_publication: &str) -> Result
         .start()
         .await?;
     let snapshot = transaction.query_one("select pg_catalog.pg_current_snapshot()::text", &[]).await?;
-    let snapshot = parse_snapshot(snapshot.get(0))?;
+    let snapshot = parse_snapshot(snapshot.try_get(0)?)?;
     let (routes, unusable) = routes(transaction.client()).await?;
     for problem in unusable {
         warn!(problem, "route is unusable and is left out");
@@ -105,9 +105,9 @@ pub async fn load_control(sql: &mut Client, control_publication: &str) -> Result
     }
     let mut claim_paths = ClaimPaths::default();
     for row in transaction.query("select name::text, value from campfire.settings", &[]).await? {
-        match row.get(0) {
-            "claim_organization" => claim_paths.organization = row.get(1),
-            "claim_conversation" => claim_paths.conversation = row.get(1),
+        match row.try_get(0)? {
+            "claim_organization" => claim_paths.organization = row.try_get(1)?,
+            "claim_conversation" => claim_paths.conversation = row.try_get(1)?,
             _ => {}
         }
     }
@@ -123,7 +123,7 @@ pub(super) async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), Sq
                  from campfire.routes where enabled order by id";
     let (mut routes, mut unusable) = (Vec::new(), Vec::new());
     for row in sql.query(query, &[]).await? {
-        match route(&row) {
+        match route(&row)? {
             Ok(route) => routes.push(route),
             Err(problem) => unusable.push(problem),
         }
@@ -150,13 +150,13 @@ pub async fn domains(sql: &Client) -> Result<Domains, SqlError> {
          select step.domain, step.base
          from step join pg_catalog.pg_type on pg_type.oid = step.base where pg_type.typtype <> 'd'";
     let rows = sql.query(query, &[]).await?;
-    Ok(Domains::new(rows.iter().map(|row| (row.get(0), row.get(1)))))
+    Ok(Domains::new(pairs(&rows)?))
 }
 
 /// The keys under which the extension signs its messages.
 pub async fn message_keys(sql: &Client, database_oid: u32) -> Result<MessageKeys, SqlError> {
     let rows = sql.query("select id::bigint, key from campfire.broadcast_keys", &[]).await?;
-    Ok(MessageKeys::new(database_oid, rows.iter().map(|row| (row.get(0), row.get(1)))))
+    Ok(MessageKeys::new(database_oid, pairs(&rows)?))
 }
 
 /// Tells the database whether public channels can be joined, so that it can warn SQL that sends to one. The slot has to
@@ -185,25 +185,44 @@ pub async fn maintain_supabase_api(sql: &Client) -> Result<Vec<SupabaseProblem>,
          select campfire.maintain_supabase_api(); commit";
     sql.batch_execute(maintain).await?;
     let problems = sql.query("select problem, fix from campfire.check_supabase_api()", &[]).await?;
-    Ok(problems.iter().map(|row| SupabaseProblem { problem: row.get(0), fix: row.get(1) }).collect())
+    Ok(pairs(&problems)?.into_iter().map(|(problem, fix)| SupabaseProblem { problem, fix }).collect())
 }
 
-fn route(row: &tokio_postgres::Row) -> Result<Route, String> {
-    let id = row.get(0);
-    let unusable = |problem: String| format!("route {id}: {problem}");
-    Ok(Route {
+/// The route, or what is wrong with it.
+fn route(row: &Row) -> Result<Result<Route, String>, tokio_postgres::Error> {
+    let id = row.try_get(0)?;
+    let (operation, channel): (&str, &str) = (row.try_get(3)?, row.try_get(5)?);
+    let unusable = |problem: String| Ok(Err(format!("route {id}: {problem}")));
+    let Some(operation) = Operation::parse(operation) else {
+        return unusable(format!("unknown operation {operation:?}"));
+    };
+    let channel = match Template::parse(channel) {
+        Ok(channel) => channel,
+        Err(error) => return unusable(error.to_string()),
+    };
+    Ok(Ok(Route {
         id,
-        schema: row.get(1),
-        table: row.get(2),
-        relation: row.get(9),
-        operation: Operation::parse(row.get(3)).ok_or_else(|| {
-            let operation: &str = row.get(3);
-            unusable(format!("unknown operation {operation:?}"))
-        })?,
-        on_move: row.get(4),
-        channel: Template::parse(row.get(5)).map_err(|error| unusable(error.to_string()))?,
-        event: row.get(6),
-        columns: row.get(7),
-        when_changed: row.get(8),
-    })
+        schema: row.try_get(1)?,
+        table: row.try_get(2)?,
+        relation: row.try_get(9)?,
+        operation,
+        on_move: row.try_get(4)?,
+        channel,
+        event: row.try_get(6)?,
+        columns: row.try_get(7)?,
+        when_changed: row.try_get(8)?,
+    }))
+}
+
+/// The first two columns of each row.
+pub(super) fn pairs<'a, A: FromSql<'a>, B: FromSql<'a>>(
+    rows: &'a [Row],
+) -> Result<Vec<(A, B)>, tokio_postgres::Error> {
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// A column's text on one line; nothing if it is null.
+pub(super) fn line(row: &Row, column: usize) -> Result<String, tokio_postgres::Error> {
+    let text: Option<String> = row.try_get(column)?;
+    Ok(text.unwrap_or_default().replace('\n', " "))
 }

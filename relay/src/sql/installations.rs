@@ -1,10 +1,11 @@
 //! The installations of the chat tables, and what the extension finds wrong with them and with everything else that is
 //! published. Whatever has become of one of them must not keep the relay from serving the others.
 
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, Row, Transaction};
 use tracing::warn;
 use uuid::Uuid;
 
+use super::control::line;
 use super::error::SqlError;
 use crate::postgres::quote_identifier;
 
@@ -37,8 +38,9 @@ pub async fn installations(sql: &Client, control: &str) -> Result<Vec<Installati
                      select bool_and(pg_catalog.has_column_privilege(t.relation, c, 'select'))
                      from unnest('{organization_id,user_id,active}'::text[]) as c) then t.relation::oid end end,
              i.installed_at::text,
-             case when t.published @> '{display_name}'
-                 then pg_catalog.has_column_privilege(t.relation, 'display_name', 'select') else false end
+             -- Null if the table is dropped while this is asked.
+             coalesce(case when t.published @> '{display_name}'
+                 then pg_catalog.has_column_privilege(t.relation, 'display_name', 'select') end, false)
          from campfire.installations as i
          left join pg_catalog.pg_namespace as n on n.nspname = i.schema_name
          left join campfire.standard_tables($1::text::name, true) as t
@@ -47,13 +49,15 @@ pub async fn installations(sql: &Client, control: &str) -> Result<Vec<Installati
          left join pg_catalog.pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = t.relation
          order by 1";
     let rows = sql.query(query, &[&control]).await?;
-    let installation = |row: &tokio_postgres::Row| Installation {
-        schema: row.get(0),
-        agents: row.get(1),
-        made_at: row.get(2),
-        has_names: row.get(3),
+    let installation = |row: &Row| {
+        Ok(Installation {
+            schema: row.try_get(0)?,
+            agents: row.try_get(1)?,
+            made_at: row.try_get(2)?,
+            has_names: row.try_get(3)?,
+        })
     };
-    Ok(rows.iter().map(installation).collect())
+    rows.iter().map(installation).collect()
 }
 
 impl Installation {
@@ -87,7 +91,7 @@ impl Installation {
             Err(error) => return Err(error.into()),
         };
         savepoint.commit().await?;
-        let agent = |row: &tokio_postgres::Row| {
+        let agent = |row: &Row| {
             Ok(Agent {
                 organization: row.try_get(0)?,
                 user: row.try_get(1)?,
@@ -116,8 +120,5 @@ pub async fn problems(sql: &Client, publications: &[String]) -> Result<Vec<(Stri
          cross join lateral campfire.check_publication(p.name::name) where problem is not null order by 1";
     let rows = sql.query(query, &[&publications]).await?;
     sql.batch_execute(unbound).await?;
-    let text = |row: &tokio_postgres::Row, column: usize| {
-        row.get::<_, Option<String>>(column).unwrap_or_default().replace('\n', " ")
-    };
-    Ok(rows.iter().map(|row| (text(row, 0), text(row, 1))).collect())
+    rows.iter().map(|row| Ok((line(row, 0)?, line(row, 1)?))).collect()
 }

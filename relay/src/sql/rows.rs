@@ -95,8 +95,8 @@ async fn look(client: &Client) -> Result<(Snapshot, Lsn), RowsError> {
     // asynchronous commit is seen before it is flushed.
     let seen = "select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text";
     let seen = client.query_one(seen, &[]).await?;
-    let lsn = seen.get::<_, &str>(1).parse().map_err(|_| bad_answer())?;
-    Ok((parse_snapshot(seen.get(0))?, lsn))
+    let lsn = seen.try_get::<_, &str>(1)?.parse().map_err(|_| bad_answer())?;
+    Ok((parse_snapshot(seen.try_get(0)?)?, lsn))
 }
 
 /// Reads the newest messages that SQL has sent to a private channel since then, at most `limit`.
@@ -119,14 +119,16 @@ pub(super) async fn read_sent(
     pin_mut!(answer);
     let mut rows = Vec::new();
     while let Some(row) = answer.try_next().await? {
-        let (encoding, payload) = match (row.get::<_, Option<&str>>(2), row.get::<_, Option<&[u8]>>(3)) {
-            // Binary wins, as it does live.
-            (_, Some(bytes)) => (Encoding::Binary, bytes),
-            (json, None) => (Encoding::Json, json.unwrap_or("null").as_bytes()),
-        };
+        let (encoding, payload) =
+            match (row.try_get::<_, Option<&str>>(2)?, row.try_get::<_, Option<&[u8]>>(3)?) {
+                // Binary wins, as it does live.
+                (_, Some(bytes)) => (Encoding::Binary, bytes),
+                (json, None) => (Encoding::Json, json.unwrap_or("null").as_bytes()),
+            };
         bytes_left = bytes_left.checked_sub(payload.len()).ok_or(RowsError::TooLarge)?;
         let payload = payload.to_vec().into();
-        rows.push(RowEvent { id: Some(row.get(0)), event: row.get::<_, &str>(1).into(), encoding, payload });
+        let event = row.try_get::<_, &str>(1)?.into();
+        rows.push(RowEvent { id: Some(row.try_get(0)?), event, encoding, payload });
     }
     client.batch_execute("commit").await?;
     Ok(RowsRead { snapshot, lsn, rows })
@@ -187,8 +189,11 @@ async fn is_known_elsewhere(
         let exists = format!("select exists (select from {schema}.agents where organization_id = $1)");
         client.batch_execute("savepoint installation").await?;
         match client.query_one(&exists, &[&organization]).await {
-            Ok(row) if row.get(0) => return Ok(true),
-            Ok(_) => {}
+            Ok(row) => {
+                if row.try_get(0)? {
+                    return Ok(true);
+                }
+            }
             Err(_) => client.batch_execute("rollback to installation").await?,
         }
     }
@@ -210,8 +215,8 @@ async fn shapes(client: &Client) -> Result<Vec<(String, Shape)>, RowsError> {
          group by i.number, i.schema_name, c.relname order by i.number";
     let mut shapes: Vec<(String, Shape)> = Vec::new();
     for row in client.query(query, &[]).await? {
-        let (schema, table): (String, String) = (row.get(0), row.get(1));
-        let columns = row.get::<_, Vec<String>>(2).into_iter().collect();
+        let (schema, table): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let columns = row.try_get::<_, Vec<String>>(2)?.into_iter().collect();
         match shapes.last_mut().filter(|(known, _)| *known == schema) {
             Some((_, shape)) => drop(shape.insert(table, columns)),
             None => shapes.push((schema, HashMap::from([(table, columns)]))),

@@ -26,10 +26,11 @@ pub async fn health(sql: &Client, slot_name: &str) -> Result<Option<Health>, Pos
             &[&slot_name],
         )
         .await?;
-    Ok(row.map(|row| Health {
-        retained_bytes: row.get::<_, i64>(0).unsigned_abs(),
-        wal_status: row.get(1),
-        safe_wal_bytes: row.get(2),
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Health {
+        retained_bytes: row.try_get::<_, i64>(0)?.unsigned_abs(),
+        wal_status: row.try_get(1)?,
+        safe_wal_bytes: row.try_get(2)?,
     }))
 }
 
@@ -40,7 +41,7 @@ pub async fn send_heartbeat(sql: &Client) -> Result<Lsn, PostgresError> {
     let query = "select pg_logical_emit_message(true, 'campfire.heartbeat', '')::text,
                         set_config('synchronous_commit', 'local', true)";
     let row = sql.query_one(query, &[]).await?;
-    Ok(row.get::<_, &str>(0).parse::<Lsn>()?)
+    Ok(row.try_get::<_, &str>(0)?.parse::<Lsn>()?)
 }
 
 /// Warns, at the first attach, of settings under which a relay that is down fills the disk, or loses its slot.
@@ -55,7 +56,7 @@ pub async fn warn_of_missing_bounds(sql: &Client) -> Result<(), PostgresError> {
         )
         .await?;
     let (is_unbounded, is_unguarded, idle_timeout): (bool, bool, Option<i64>) =
-        (row.get(0), row.get(1), row.get(2));
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     if is_unbounded && is_unguarded {
         warn!(
             "nothing bounds the WAL that the slot holds back while no relay runs; in postgresql.conf, add campfire to \

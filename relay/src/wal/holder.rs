@@ -40,12 +40,15 @@ impl HolderWatch {
              from pg_replication_slots s join pg_stat_replication r on r.pid = s.active_pid
                  join pg_stat_activity a on a.pid = s.active_pid
              where s.slot_name = $1::text";
-        let look = sql.query_opt(query, &[&slot_name]).await?.map(|row| Look {
-            pid: row.get(0),
-            reply_time: row.get(1),
-            sent_lsn: row.get(2),
-            is_waiting: row.get(3),
-        });
+        let look = match sql.query_opt(query, &[&slot_name]).await? {
+            Some(row) => Some(Look {
+                pid: row.try_get(0)?,
+                reply_time: row.try_get(1)?,
+                sent_lsn: row.try_get(2)?,
+                is_waiting: row.try_get(3)?,
+            }),
+            None => None,
+        };
         let silence = self.silence(look.clone(), Instant::now());
         let Some(pid) = look.map(|look| look.pid).filter(|_| silence >= limit) else { return Ok(None) };
         self.silent_since = None;

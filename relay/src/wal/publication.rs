@@ -1,6 +1,6 @@
 //! The publications that the slot is read with, as SQL tells of them.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use super::{WalConfig, WalError};
 
@@ -28,15 +28,15 @@ pub(super) async fn find(
             &[&config.publications, &config.settings.slot_name],
         )
         .await?;
-    let mut found: Vec<Publication> = rows
-        .iter()
-        .map(|row| Publication {
-            name: row.get(0),
-            oid: row.get(1),
-            xmin: row.get(2),
-            older_than_slot: row.get(3),
+    let publication = |row: &Row| {
+        Ok(Publication {
+            name: row.try_get(0)?,
+            oid: row.try_get(1)?,
+            xmin: row.try_get(2)?,
+            older_than_slot: row.try_get(3)?,
         })
-        .collect();
+    };
+    let mut found = rows.iter().map(publication).collect::<Result<Vec<_>, tokio_postgres::Error>>()?;
     let missing = |name: &String| !found.iter().any(|publication| &publication.name == name);
     if let Some(name) = config.publications.iter().find(|name| missing(name)) {
         return Err(WalError::PublicationMissing {

@@ -22,10 +22,10 @@ pub(super) async fn find(sql: &Client, slot_name: &str) -> Result<Option<Registe
             &[&slot_name],
         )
         .await?;
-    Ok(row.map(|row| {
-        let (names, oids): (Vec<String>, Vec<u32>) = (row.get(1), row.get(2));
-        Registered { system_identifier: row.get(0), publications: names.into_iter().zip(oids).collect() }
-    }))
+    let Some(row) = row else { return Ok(None) };
+    let (names, oids): (Vec<String>, Vec<u32>) = (row.try_get(1)?, row.try_get(2)?);
+    let publications = names.into_iter().zip(oids).collect();
+    Ok(Some(Registered { system_identifier: row.try_get(0)?, publications }))
 }
 
 /// A publication that is not there any more, or not the one that the slot is read with. Up to Postgres 17 the stream
@@ -44,7 +44,7 @@ pub async fn publication_gone(
             &[&slot_name, &publications],
         )
         .await?;
-    Ok(row.map(|row| row.get(0)))
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
 /// Also over a row of an earlier slot of that name.

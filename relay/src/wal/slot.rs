@@ -39,9 +39,11 @@ pub(super) async fn server(sql: &Client) -> Result<Server, WalError> {
             &[],
         )
         .await?;
-    let (version_num, in_recovery, wal_level): (i32, bool, String) = (row.get(0), row.get(1), row.get(2));
-    let (database, user, database_oid): (String, String, u32) = (row.get(3), row.get(4), row.get(5));
-    let (may_replicate, is_installed): (bool, bool) = (row.get(6), row.get(7));
+    let (version_num, in_recovery, wal_level): (i32, bool, String) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let (database, user, database_oid): (String, String, u32) =
+        (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    let (may_replicate, is_installed): (bool, bool) = (row.try_get(6)?, row.try_get(7)?);
     if in_recovery {
         return Err(PostgresError::Standby.into());
     }
@@ -79,14 +81,14 @@ pub(super) async fn find(sql: &Client, slot_name: &str) -> Result<Option<Slot>, 
         )
         .await?;
     let Some(row) = row else { return Ok(None) };
-    let confirmed: Option<&str> = row.get(6);
+    let confirmed: Option<&str> = row.try_get(6)?;
     Ok(Some(Slot {
-        name: row.get(0),
-        plugin: row.get(1),
-        database: row.get(2),
-        two_phase: row.get::<_, Option<bool>>(3).unwrap_or(false),
-        active_pid: row.get(4),
-        wal_status: row.get(5),
+        name: row.try_get(0)?,
+        plugin: row.try_get(1)?,
+        database: row.try_get(2)?,
+        two_phase: row.try_get::<_, Option<bool>>(3)?.unwrap_or(false),
+        active_pid: row.try_get(4)?,
+        wal_status: row.try_get(5)?,
         confirmed_flush_lsn: confirmed.map_or(Ok(Lsn::INVALID), str::parse)?,
     }))
 }
@@ -225,13 +227,12 @@ async fn blocker(sql: &Client, own_pid: i32) -> Result<Blocker, PostgresError> {
             &[&own_pid],
         )
         .await?;
-    Ok(row.map_or(Blocker::Unknown, |row| {
-        let seconds: Option<f64> = row.get(2);
-        let open_for = Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default();
-        match (row.get(0), row.get(1)) {
-            (Some(pid), _) => Blocker::Backend { pid, open_for },
-            (None, Some(gid)) => Blocker::PreparedTransaction { gid },
-            (None, None) => Blocker::Unknown,
-        }
-    }))
+    let Some(row) = row else { return Ok(Blocker::Unknown) };
+    let seconds: Option<f64> = row.try_get(2)?;
+    let open_for = Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default();
+    Ok(match (row.try_get(0)?, row.try_get(1)?) {
+        (Some(pid), _) => Blocker::Backend { pid, open_for },
+        (None, Some(gid)) => Blocker::PreparedTransaction { gid },
+        (None, None) => Blocker::Unknown,
+    })
 }

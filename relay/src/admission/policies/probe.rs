@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::Findings;
@@ -50,7 +50,9 @@ async fn try_all(client: &Client, question: &Question) -> Result<Probed, Failure
         )
         .await
         .map_err(at(Step::Probe))?;
-    let probes: Vec<(String, Uuid)> = probes.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let pair = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+    let probes: Vec<(String, Uuid)> =
+        probes.iter().map(pair).collect::<Result<_, _>>().map_err(at(Step::Probe))?;
     let settings = [("realtime.topic", &*question.topic), ("request.headers", &*question.headers)];
     let became = sql::become_caller(client, &question.credential, &settings).await;
     became.map_err(at(Step::Become))?;
@@ -59,7 +61,7 @@ async fn try_all(client: &Client, question: &Question) -> Result<Probed, Failure
     let visible = client.query("select id from realtime.messages where id = any($1)", &[&ids]).await;
     let read = Step::Read { granted: may_select };
     let visible: Vec<Uuid> = match visible {
-        Ok(rows) => rows.iter().map(|row| row.get(0)).collect(),
+        Ok(rows) => rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(at(read))?,
         // The role may not select at all: as good as no policy.
         Err(error) if is_denial(read, &error) => {
             return Ok(Probed { grants: Grants::default(), write_failure: None });
@@ -98,7 +100,7 @@ async fn table_grants(client: &Client) -> Result<(bool, bool), tokio_postgres::E
                   from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
                   where n.nspname = 'realtime' and c.relname = 'messages'";
     let row = client.query_one(grants, &[]).await?;
-    Ok((row.get(0), row.get(1)))
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// Without RETURNING, which would need the right to read.
