@@ -82,7 +82,8 @@ pub(crate) fn check_assets() -> Result<()> {
     let node = node::ensure()?;
     build_helper(&node)?;
     step::run(node.command("web/dashboard").arg("scripts/check.js"))?;
-    step::run(node.command("web/widget").args(["scripts/bundle.js", "--check"]))
+    step::run(node.command("web/widget").args(["scripts/bundle.js", "--check"]))?;
+    step::run(node.command("web/widget").arg("scripts/size.js"))
 }
 
 /// Node's own test runner on tests/clients, against a relay started for it.
@@ -99,7 +100,7 @@ pub(crate) fn stock(server: &Server) -> Result<Tally> {
     })
 }
 
-/// The helper and the dashboard in the Chromium of the distribution.
+/// The helper, the dashboard and the widget in the Chromium of the distribution.
 pub(crate) fn browser(server: &Server) -> Result<Tally> {
     const DIR: &str = "tests/browser";
     let node = node::ensure()?;
@@ -115,6 +116,7 @@ pub(crate) fn browser(server: &Server) -> Result<Tally> {
         command.args(["--test", "--test-reporter=spec", "--test-force-exit"]);
         // One after another: some measure how long the page is busy.
         command.args(["--test-concurrency=1", "content_policy.test.js"]).args(suites(DIR, "dashboard")?);
+        command.args(suites(DIR, "widget")?);
         environment(&mut command, server, &cluster, &relay);
         command.env("CAMPFIRE_CHROMIUM", chromium);
         tally::watch(&mut command, tally::node)

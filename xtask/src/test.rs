@@ -46,7 +46,7 @@ enum Part {
     E2e,
     /// Unmodified supabase-js and realtime (Python) against the relay
     Clients,
-    /// The client helper and the dashboard in Chromium
+    /// The client helper, the dashboard and the widget in Chromium
     Browser,
     /// One minute of faults, checked by an oracle, and a test of the checker itself
     Chaos,

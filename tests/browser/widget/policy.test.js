@@ -113,6 +113,12 @@ test('markup in every text field stays text', LIMIT, async (t) => {
   assert.equal(await tab.page.evaluate(() => globalThis.pwned), undefined)
 })
 
+test('a policy that names the relay instead of a nonce is enough', LIMIT, async (t) => {
+  const tab = await open(t, { policy: policyFor(relay).replace(/'nonce-[^']*'/, relay), attributes: 'data-locale="es"' })
+  await tab.open()
+  assert.equal(await tab.widget.locator('h2').textContent(), 'Chatea con nosotros')
+})
+
 test('the tag is all that a page needs, also where the body comes later', LIMIT, async (t) => {
   const pages = { '/': `<p>before</p>${tag().replace(' async', '')}<p>after</p>` }
   const tab = await open(t, { pages })
