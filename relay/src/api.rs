@@ -28,9 +28,9 @@ use axum::routing::{any, get};
 use tokio::time::Instant;
 use tracing::{Instrument, info, info_span};
 
+pub use self::assets::DashboardSettings;
 use self::database::Database;
 use self::error::{ApiError, Code};
-pub use self::assets::DashboardSettings;
 pub use self::metrics::ApiMetrics;
 pub use self::settings::ApiSettings;
 use crate::admission::RequestRates;
