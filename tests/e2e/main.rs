@@ -6,6 +6,7 @@
 mod agent_status;
 mod api_identity;
 mod api_widget;
+mod assets;
 mod authorization_cut;
 mod broadcast;
 mod burst;
