@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod api;
 mod bench;
 mod chaos;
 mod chroot;
@@ -23,6 +24,7 @@ mod order;
 mod page;
 mod pgrx;
 mod program;
+mod python;
 mod release;
 mod runtimes;
 mod script;
