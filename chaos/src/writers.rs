@@ -298,6 +298,8 @@ impl Writer {
             "status = 'pending'",
             "status = 'open'",
             "priority = 'high'",
+            "assignee_id = (select user_id from agents as a where a.organization_id = conversations.organization_id
+                            order by random() limit 1)",
             "customer_name = 'Vera \"the\" visitor\\ ' || chr(9) || random()",
             "metadata = '{\"internal\": 1}'",
             "updated_at = clock_timestamp()",

@@ -14,12 +14,15 @@ values ('00000000-0000-4000-8000-0000000000e1', '00000000-0000-4000-8000-0000000
 create table b_ids (what text, id uuid);
 insert into b_ids values
   ('organization', '00000000-0000-4000-8000-00000000000b'), ('agent', '00000000-0000-4000-8000-0000000000b1'),
+  ('visitor', '00000000-0000-4000-8000-0000000000b2'),
   ('conversation', '00000000-0000-4000-8000-0000000000d1'), ('message', '00000000-0000-4000-8000-0000000000f1');
 create procedure make_b() language sql as $$
   insert into organizations (id, name, allowed_origins) values ('00000000-0000-4000-8000-00000000000b', 'B', '{https://b.example}');
   insert into agents (organization_id, user_id, display_name) values ('00000000-0000-4000-8000-00000000000b', '00000000-0000-4000-8000-0000000000b1', 'Bob');
-  insert into conversations (id, organization_id, customer_name, assignee_id)
-  values ('00000000-0000-4000-8000-0000000000d1', '00000000-0000-4000-8000-00000000000b', 'Ben', '00000000-0000-4000-8000-0000000000b1');
+  insert into organization_secrets (organization_id, secret) values ('00000000-0000-4000-8000-00000000000b', repeat('b', 32));
+  insert into visitors (id, organization_id, external_id, name) values ('00000000-0000-4000-8000-0000000000b2', '00000000-0000-4000-8000-00000000000b', '7', 'Bea');
+  insert into conversations (id, organization_id, customer_name, assignee_id, visitor_id)
+  values ('00000000-0000-4000-8000-0000000000d1', '00000000-0000-4000-8000-00000000000b', 'Ben', '00000000-0000-4000-8000-0000000000b1', '00000000-0000-4000-8000-0000000000b2');
   insert into messages (id, organization_id, conversation_id, content, sender_type)
   values ('00000000-0000-4000-8000-0000000000f1', '00000000-0000-4000-8000-00000000000b', '00000000-0000-4000-8000-0000000000d1', 'secret', 'agent');
   insert into read_receipts (conversation_id, organization_id, reader_type, reader_id, last_read_message_id)
@@ -120,7 +123,7 @@ create table arguments (type regtype, value text);
 insert into arguments
 select 'uuid'::regtype, quote_literal(id) from b_ids
 union all select 'text'::regtype, quote_literal(v) from unnest('{org:00000000-0000-4000-8000-00000000000b,org:00000000-0000-4000-8000-00000000000b:conv:00000000-0000-4000-8000-0000000000d1,org_id,claim_organization}'::text[]) as v
-union all select 'regclass'::regtype, quote_literal(v) from unnest('{organizations,agents,conversations,messages,realtime_conversations,read_receipts}'::text[]) as v
+union all select 'regclass'::regtype, quote_literal(v) from unnest('{organizations,organization_secrets,agents,visitors,conversations,messages,realtime_conversations,read_receipts}'::text[]) as v
 union all values ('name'::regtype, $$'campfire'$$), ('regtype', $$'jsonb'$$), ('jsonb', $$'{}'$$), ('boolean', 'true'),
   ('bigint', '1'), ('integer', '1'), ('text[]', 'null'), ('name[]', $$'{id,organization_id}'$$);
 insert into attempts (role, attempt)

@@ -49,7 +49,14 @@ pub struct Api {
     rates: RequestRates,
     metrics: ApiMetrics,
     /// None: nobody can be given a token.
-    visitor_tokens: Option<VisitorTokens>,
+    visitor_keys: Option<VisitorKeys>,
+}
+
+/// What widgets are given.
+struct VisitorKeys {
+    tokens: VisitorTokens,
+    /// With which their sockets connect.
+    api_key: String,
 }
 
 impl Api {
@@ -61,16 +68,19 @@ impl Api {
         signing_secret: Option<&str>,
         metrics: ApiMetrics,
     ) -> Arc<Self> {
-        let visitor_tokens = signing_secret
+        let tokens = signing_secret
             .map(|secret| VisitorTokens::new(secret.as_bytes(), settings.visitor_token_lifetime));
-        if visitor_tokens.is_none() {
+        let api_key = edge.admission.verifier.api_keys.publishable();
+        let visitor_keys =
+            tokens.zip(api_key).map(|(tokens, api_key)| VisitorKeys { tokens, api_key: api_key.to_owned() });
+        if visitor_keys.is_none() {
             info!(
-                "widgets get no tokens: set CAMPFIRE_SIGNING_KEY to a secret, as of `openssl rand -base64 48`, or CAMPFIRE_API=off"
+                "the API serves no widgets: they need a key of role anon in CAMPFIRE_API_KEYS, and CAMPFIRE_SIGNING_KEY where there is no CAMPFIRE_JWT_SECRET"
             );
         }
         let database = Arc::new(Database::new(sessions, &settings));
         let rates = RequestRates::new(settings.rate);
-        Arc::new(Self { edge, database, settings, rates, metrics, visitor_tokens })
+        Arc::new(Self { edge, database, settings, rates, metrics, visitor_keys })
     }
 }
 

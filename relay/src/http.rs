@@ -38,6 +38,7 @@ pub use self::lobby::LobbyLimits;
 pub use self::metrics::HttpMetrics;
 pub(crate) use self::opening::Strangers;
 pub(crate) use self::refusals::Refusals;
+pub(crate) use self::seldom::Seldom;
 pub(crate) use self::server::{receive, serve};
 use crate::admission::Admission;
 use crate::fanout::{HubInput, HubSettings};

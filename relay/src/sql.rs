@@ -2,6 +2,7 @@
 //! of clients.
 
 mod caller;
+mod columns;
 mod control;
 mod error;
 mod installations;

@@ -113,6 +113,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn tokens_of_visitors_are_signed_with_what_there_is() {
+        let [ours, theirs] = [Some("o".repeat(32)), Some("t".repeat(32))];
+        let signed_with = |jwt_secret: &Option<String>, signing_key: &Option<String>| {
+            let secret = |text: &Option<String>| text.as_ref().and_then(|text| text.parse().ok());
+            let settings = KeySettings {
+                jwt_secret: secret(jwt_secret),
+                signing_key: secret(signing_key),
+                ..crate::config::defaults()
+            };
+            (settings.signing_secret().map(str::to_owned), settings.keys().is_ok())
+        };
+        assert_eq!(signed_with(&theirs, &None), (theirs.clone(), true));
+        assert_eq!(signed_with(&theirs, &ours), (theirs.clone(), true));
+        // Nobody else's token could be verified.
+        assert_eq!(signed_with(&None, &ours), (ours.clone(), false));
+        assert_eq!(signed_with(&None, &None), (None, false));
+        assert_eq!(signed_with(&theirs, &Some("short".to_owned())).1, false);
+    }
+
+    #[test]
     fn short_secrets_are_refused() {
         let error = check_secret("CAMPFIRE_JWT_SECRET", "12345").unwrap_err();
         assert!(

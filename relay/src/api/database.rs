@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::error::{ApiError, Code};
 use super::settings::ApiSettings;
 use crate::auth::{Credential, Payer};
+use crate::http::Seldom;
 use crate::postgres::{self, Purpose, quote_identifier};
 use crate::sql::{self, Full, Lease, Mode, Sessions, TurnLimits, Turns};
 
@@ -27,6 +28,8 @@ pub(super) struct Database {
     timeout: Duration,
     /// Quoted.
     schema: Arc<str>,
+    /// Bounds the log lines of what should not happen, and that somebody may cause again and again.
+    failures: Seldom,
 }
 
 /// An open transaction. It begins as the relay's own, and is the caller's once that is said.
@@ -90,6 +93,7 @@ impl Database {
             turns: Turns::new(limits),
             timeout: settings.timeout,
             schema: quote_identifier(&settings.schema).into(),
+            failures: Seldom::every(Duration::from_secs(10)),
         }
     }
 
@@ -135,7 +139,7 @@ impl Database {
         match (done, ended) {
             (Ok(done), Ok(())) => Ok(done),
             (Err(Failure::Refused(error)), _) => Err(error),
-            (Err(Failure::Sql(error)), _) | (Ok(_), Err(error)) => Err(answer(&error)),
+            (Err(Failure::Sql(error)), _) | (Ok(_), Err(error)) => Err(self.answer(&error)),
         }
     }
 
@@ -150,26 +154,29 @@ impl Database {
                 Ok(()) => return Ok(Transaction { session, schema: Arc::clone(&self.schema) }),
                 // One that was idle when the server went away. A new one cannot be had if it is still away.
                 Err(error) if error.is_closed() => {}
-                Err(error) => return Err(answer(&error)),
+                Err(error) => return Err(self.answer(&error)),
             }
         }
     }
-}
 
-/// What the client is told of an error of the database: nothing that it says.
-fn answer(error: &tokio_postgres::Error) -> ApiError {
-    let Some(state) = error.code() else {
-        debug!(error = postgres::cause(error), "lost the database");
-        return Code::Unavailable.into();
-    };
-    let code = code_of(state);
-    let cause = postgres::cause(error);
-    match code {
-        Code::Internal => error!(error = cause, "request failed"),
-        Code::Invalid | Code::Refused => debug!(error = cause, "request refused"),
-        _ => info!(error = cause, "request failed"),
+    /// What the client is told of an error of the database: nothing that it says.
+    fn answer(&self, error: &tokio_postgres::Error) -> ApiError {
+        let Some(state) = error.code() else {
+            debug!(error = postgres::cause(error), "lost the database");
+            return Code::Unavailable.into();
+        };
+        let code = code_of(state);
+        if matches!(code, Code::Invalid | Code::Refused) {
+            debug!(error = postgres::cause(error), "request refused");
+        } else if let Some(others) = self.failures.admit(Instant::now().into_std()) {
+            let (cause, answer) = (postgres::cause(error), code.name());
+            match code {
+                Code::Internal => error!(others, error = cause, "requests failed"),
+                _ => info!(others, error = cause, answer, "requests failed"),
+            }
+        }
+        code.into()
     }
-    code.into()
 }
 
 fn code_of(state: &SqlState) -> Code {

@@ -131,7 +131,7 @@ codes! {
         Some("Try again after the seconds in retry-after.");
     NotInstalled SERVICE_UNAVAILABLE "not_installed" "The schema has no installation of this version"
         Some("Run select campfire.install(); there, or set CAMPFIRE_API_SCHEMA.");
-    NotConfigured SERVICE_UNAVAILABLE "not_configured" "The relay has no key for visitors"
+    NotConfigured SERVICE_UNAVAILABLE "not_configured" "The relay has no keys for visitors"
         Some("Set CAMPFIRE_API_KEYS, and CAMPFIRE_SIGNING_KEY if there is no CAMPFIRE_JWT_SECRET.");
 }
 
@@ -202,6 +202,26 @@ mod tests {
         assert_eq!(names.len(), Code::ALL.len());
         let is_word = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
         assert!(names.iter().all(is_word), "{names:?}");
+    }
+
+    #[test]
+    fn each_code_is_documented_with_its_status() {
+        let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/api.md");
+        let docs = std::fs::read_to_string(docs).expect("the docs");
+        let (_, table) = docs.split_once("| status | code | when |\n").expect("the table of codes");
+        let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+        let documented: Vec<(String, String)> = rows
+            .map(|row| {
+                let mut cells = row.split('|').skip(1).map(|cell| cell.trim().trim_matches('`').to_owned());
+                (cells.next().unwrap_or_default(), cells.next().unwrap_or_default())
+            })
+            .collect();
+        let mut known: Vec<_> = Code::ALL
+            .iter()
+            .map(|code| (code.status().as_u16().to_string(), code.name().to_owned()))
+            .collect();
+        known.sort_by(|(one, _), (other, _)| one.cmp(other));
+        assert_eq!(documented, known);
     }
 
     #[test]

@@ -14,8 +14,9 @@ use crate::postgres::Timestamp;
 pub(super) const LIMIT_DEFAULT: u32 = 50;
 pub(super) const LIMIT_MAX: u32 = 200;
 
-/// Contents of all messages of a page, in bytes; the first is always there.
-pub(super) const CONTENT_BYTES_MAX: i64 = 4 << 20;
+/// Contents of all messages of a page, in bytes; the first is always there. As many pages may wait to be read as there
+/// are connections.
+pub(super) const CONTENT_BYTES_MAX: i64 = 256 << 10;
 
 /// Which page of a list.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// A gate in front of one kind of log line.
 #[derive(Debug)]
-pub(super) struct Seldom {
+pub(crate) struct Seldom {
     interval: Duration,
     state: Mutex<State>,
 }
@@ -18,12 +18,12 @@ struct State {
 
 impl Seldom {
     /// At most one line in this time.
-    pub(super) const fn every(interval: Duration) -> Self {
+    pub(crate) const fn every(interval: Duration) -> Self {
         Self { interval, state: Mutex::new(State { written_at: None, left_out: 0 }) }
     }
 
     /// The number of lines left out since the last, if one may be written now.
-    pub(super) fn admit(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.written_at.is_some_and(|written_at| now.duration_since(written_at) < self.interval) {
             state.left_out += 1;

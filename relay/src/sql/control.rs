@@ -1,10 +1,10 @@
 //! Control state and whatever else the relay must know of the database before and while it streams.
 
-use tokio_postgres::types::FromSql;
 use tokio_postgres::{Client, IsolationLevel, Row};
 use tracing::warn;
 use uuid::Uuid;
 
+use super::columns::{line, pairs};
 use super::error::SqlError;
 use super::installations::{Installation, installations};
 use crate::auth::ClaimPaths;
@@ -212,17 +212,4 @@ fn route(row: &Row) -> Result<Result<Route, String>, tokio_postgres::Error> {
         columns: row.try_get(7)?,
         when_changed: row.try_get(8)?,
     }))
-}
-
-/// The first two columns of each row.
-pub(super) fn pairs<'a, A: FromSql<'a>, B: FromSql<'a>>(
-    rows: &'a [Row],
-) -> Result<Vec<(A, B)>, tokio_postgres::Error> {
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
-}
-
-/// A column's text on one line; nothing if it is null.
-pub(super) fn line(row: &Row, column: usize) -> Result<String, tokio_postgres::Error> {
-    let text: Option<String> = row.try_get(column)?;
-    Ok(text.unwrap_or_default().replace('\n', " "))
 }

@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Row, Transaction};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::control::line;
+use super::columns::line;
 use super::error::SqlError;
 use crate::postgres::quote_identifier;
 

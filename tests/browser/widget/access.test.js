@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { after, before, test } from 'node:test'
-import { agentClaims, answer, launch, newVisitor, openSite, organization, shoot, sqlAs, Tab } from './support.js'
+import { agentClaims, answer, launch, newVisitor, openSite, organization, shoot, sql, sqlAs, Tab } from './support.js'
 
 const LIMIT = { timeout: 300_000 }
 
@@ -125,7 +125,11 @@ test('older messages come on request, and are no news', LIMIT, async (t) => {
   await tab.open()
   await tab.say('hello')
   await tab.sent()
+  await tab.connected()
   const conversation = await tab.conversation()
+  // Read, so that no older ones are fetched to count what is unread.
+  await answer(conversation, 'read')
+  await tab.until(() => sql(`select count(*) from read_receipts where conversation_id = '${conversation}'`), (count) => count === '1', 'read')
   await sqlAs({ ...agentClaims(), role: 'service_role' }, `insert into messages (organization_id, conversation_id, content, sender_type, created_at)
     select '${organization}', '${conversation}', 'old ' || n, 'visitor', now() - interval '1 day' + n * interval '1 second' from generate_series(1, 70) n`)
   await tab.page.reload()
@@ -139,7 +143,7 @@ test('older messages come on request, and are no news', LIMIT, async (t) => {
   })
   const top = await tab.widget.locator('.bubble').first().textContent()
   await tab.widget.locator('.earlier').click()
-  await tab.until(() => tab.bubbles(), (bubbles) => bubbles.length === 71, 'all')
+  await tab.until(() => tab.bubbles(), (bubbles) => bubbles.length === 72, 'all')
   assert.equal(await tab.widget.locator('.earlier').isHidden(), true)
   // What the visitor was looking at is where it was.
   assert.ok(await tab.widget.locator('.bubble', { hasText: top }).first().evaluate((element) => {

@@ -21,10 +21,10 @@ async function newContext(t) {
     globalThis.WebSocket = class extends WebSocket {
       constructor(...parameters) {
         super(...parameters)
-        all.push(this)
+        all.push(new WeakRef(this))
       }
     }
-    globalThis.sockets = () => ({ made: all.length, open: all.filter(({ readyState }) => readyState <= 1).length })
+    globalThis.sockets = () => ({ made: all.length, open: all.filter((socket) => socket.deref()?.readyState <= 1).length })
   })
   return context
 }

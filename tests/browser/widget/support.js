@@ -76,7 +76,9 @@ export class Tab {
   static async open(t, context, url, { isStrict = true } = {}) {
     const tab = new Tab()
     tab.page = await context.newPage()
+    tab.page.setDefaultTimeout(DEADLINE_MS)
     tab.problems = []
+    if (process.env.CAMPFIRE_TEST_CONSOLE) tab.page.on('console', (message) => console.log(message.text()))
     tab.page.on('pageerror', (error) => tab.problems.push(error.stack ?? error.message))
     t.after(async () => {
       if (isStrict && !tab.page.isClosed()) {
@@ -135,6 +137,7 @@ export class Tab {
   /** Waits until nothing is on its way. */
   async sent() {
     await this.until(() => this.widget.locator('.pending').count(), (count) => count === 0, 'all is sent')
+    assert.deepEqual(await this.widget.locator('.failed').allTextContents(), [])
   }
 
   async connected() {

@@ -1,7 +1,7 @@
 // The stream of one conversation: the stock client of supabase, and the helper that makes it resume.
-import { RealtimeClient } from '@supabase/realtime-js'
 import { type Campfire, type CampfireChannel, type CampfireEvent, createCampfire } from 'campfire-client'
 import { ApiError, type Grant } from './api.js'
+import { Line } from './line.js'
 import type { ConversationRow, MessageRow, ReceiptRow } from './rows.js'
 import { TypingIn, TypingOut } from './typing.js'
 
@@ -27,15 +27,13 @@ export interface LiveHost {
 /** A heartbeat that is not answered in this time makes the stream stale; after as long again it is made anew. */
 const ANSWER_MS = 6_000
 
-/** The socket's own tries, up to half as much more: a relay that restarts sends everybody away at once. */
-const RECONNECT_MS = [500, 1_000, 2_000, 5_000]
-const reconnectAfterMs = (tries: number) => (RECONNECT_MS[tries - 1] ?? 10_000) * (1 + Math.random() / 2)
-
 export class Live {
   readonly #host: LiveHost
-  readonly #client: RealtimeClient
-  readonly #campfire: Campfire
-  readonly #channel: CampfireChannel
+  readonly #line: Line
+  readonly #name: string
+  readonly #positions: Map<string, string>
+  #campfire: Campfire | null = null
+  #channel: CampfireChannel | null = null
   readonly #typingOut: TypingOut
   readonly #typingIn: TypingIn
   #state: LiveState = 'connecting'
@@ -47,22 +45,10 @@ export class Live {
 
   constructor(relay: string, grant: Grant, positions: Map<string, string>, host: LiveHost) {
     this.#host = host
-    this.#client = new RealtimeClient(`${relay.replace(/^http/, 'ws')}/realtime/v1`, {
-      params: { apikey: grant.apiKey },
-      reconnectAfterMs,
-      heartbeatCallback: (status) => this.#beat(status),
-    })
-    this.#campfire = createCampfire(this.#client, {
-      getToken: async () => (this.#usedToken = await host.getToken()),
-      onIncomplete: () => host.incomplete(),
-      storage: {
-        getItem: (key) => positions.get(key) ?? null,
-        setItem: (key, position) => void positions.set(key, position),
-      },
-    })
-    this.#channel = this.#campfire.channel(grant.channels.widget)
-      .on('*', (event) => this.#receive(event))
-    this.#typingOut = new TypingOut((event) => void this.#channel.send(event))
+    this.#line = Line.of(relay, grant.apiKey)
+    this.#name = grant.channels.widget
+    this.#positions = positions
+    this.#typingOut = new TypingOut((event) => void this.#channel?.send(event))
     this.#typingIn = new TypingIn(() => host.changed())
   }
 
@@ -78,19 +64,31 @@ export class Live {
     return token === this.#usedToken
   }
 
-  start(): void {
+  async start(): Promise<void> {
     this.#setState('connecting')
+    await this.#line.free()
+    if (this.#isClosed) return
+    const host = this.#host
+    const positions = this.#positions
+    this.#line.beat = (status) => this.#beat(status)
+    this.#campfire = createCampfire(this.#line.client, {
+      getToken: async () => (this.#usedToken = await host.getToken()),
+      onIncomplete: () => host.incomplete(),
+      storage: {
+        getItem: (key) => positions.get(key) ?? null,
+        setItem: (key, position) => void positions.set(key, position),
+      },
+    })
+    this.#channel = this.#campfire.channel(this.#name).on('*', (event) => this.#receive(event))
     this.#channel.subscribe((status, error) => {
       if (this.#isClosed) return
       if (status === 'joined') {
         this.#setState('connected')
-        this.#host.joined()
+        host.joined()
       } else if (status === 'reconnecting' || status === 'refused') {
         this.#typingIn.clear()
         this.#setState(navigator.onLine === false ? 'offline' : 'reconnecting')
-        if (error && /content policy/.test(error.message)) {
-          this.#host.error(new ApiError('connection_forbidden', error.message))
-        }
+        if (error && /content policy/.test(error.message)) host.error(new ApiError('connection_forbidden', error.message))
       }
     })
   }
@@ -102,7 +100,7 @@ export class Live {
   /** Asks the relay for a sign of life. If the last question is still open after its time, the socket is dropped. */
   probe(): void {
     if (this.#state === 'offline') this.#setState('reconnecting')
-    if (this.#answerTimer === undefined) void this.#client.sendHeartbeat()
+    if (this.#answerTimer === undefined) void this.#line.client.sendHeartbeat()
   }
 
   offline(): void {
@@ -115,7 +113,7 @@ export class Live {
     clearTimeout(this.#answerTimer)
     this.#typingOut.close()
     this.#typingIn.clear()
-    void this.#campfire.close().finally(() => this.#client.disconnect())
+    if (this.#campfire) this.#line.release(this.#campfire.close())
   }
 
   #receive({ event, payload, meta, replayed }: CampfireEvent): void {
@@ -147,7 +145,7 @@ export class Live {
     this.#answerTimer = undefined
     if (this.#isClosed) return
     if (status === 'sent') this.#answerTimer = setTimeout(() => this.#unanswered(), ANSWER_MS)
-    else if (status === 'ok' && this.#channel.status === 'joined') this.#setState('connected')
+    else if (status === 'ok' && this.#channel?.status === 'joined') this.#setState('connected')
   }
 
   #unanswered(): void {
@@ -155,7 +153,7 @@ export class Live {
     this.#answerTimer = setTimeout(() => {
       this.#answerTimer = undefined
       // While one is unanswered, the stock client takes another for the end of the connection, and makes a new one.
-      void this.#client.sendHeartbeat()
+      void this.#line.client.sendHeartbeat()
     }, ANSWER_MS)
   }
 

@@ -283,26 +283,29 @@ export class Session {
   async #authorize(): Promise<Grant> {
     const visitor = this.#visitor
     const left = () => new ApiError('reset', 'the visitor has left the conversation')
-    const grant = await alone(`campfire:${this.#options.organization}`, async () => {
+    return alone(`campfire:${this.#options.organization}`, async () => {
       if (visitor !== this.#visitor) throw left()
       // Another tab may have begun one while this one waited.
-      const token = this.#grant?.token ?? this.#memory.load()?.token
-      try {
-        return await this.#auth(token, token === undefined)
-      } catch (error) {
-        if (!(error instanceof ApiError) || token === undefined) throw error
-        if (error.code === 'identity_required' && this.#identity !== null) return this.#auth(token, true)
-        if (!GONE.has(error.code)) throw error
-        if (visitor !== this.#visitor) throw left()
-        this.#begone(error)
-        // What is unsent goes to a new one.
-        if (this.outbox.pending.length > 0 || this.#identity !== null) return this.#auth(undefined, true)
-        throw error
-      }
+      const grant = await this.#authOrBegin(this.#grant?.token ?? this.#memory.load()?.token, visitor)
+      if (visitor !== this.#visitor) throw left()
+      // Kept before another tab looks.
+      this.#granted(grant)
+      return grant
     })
-    if (visitor !== this.#visitor) throw left()
-    this.#granted(grant)
-    return grant
+  }
+
+  async #authOrBegin(token: string | undefined, visitor: number): Promise<Grant> {
+    try {
+      return await this.#auth(token, token === undefined)
+    } catch (error) {
+      if (!(error instanceof ApiError) || token === undefined || visitor !== this.#visitor) throw error
+      if (error.code === 'identity_required' && this.#identity !== null) return this.#auth(token, true)
+      if (!GONE.has(error.code)) throw error
+      this.#begone(error)
+      // What is unsent goes to a new one.
+      if (this.outbox.pending.length > 0 || this.#identity !== null) return this.#auth(undefined, true)
+      throw error
+    }
   }
 
   /** A token is enough to go on, so that an identity that was signed long ago does no harm. */
@@ -413,7 +416,7 @@ export class Session {
       changed: () => this.#events.changed(),
     })
     this.#live = live
-    live.start()
+    void live.start()
     // A network that lets no sockets through must not hide what was said.
     setTimeout(() => {
       if (this.#live === live && !this.thread.isLoaded) this.#fetch()

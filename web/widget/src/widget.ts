@@ -22,6 +22,8 @@ export class Widget implements ViewHost {
   #sound: Sound | null = null
   #locale: Locale = english
   #language = 'en'
+  /** Of setLocale(). */
+  #wish: string | null = null
   #root: ShadowRoot | null = null
   #view: View | null = null
   #listening: AbortController | null = null
@@ -51,7 +53,7 @@ export class Widget implements ViewHost {
     this.#root = root
     this.#listen()
     this.session.start()
-    if (!this.#isReady) await this.#speak(this.options.locale ?? document.documentElement.lang)
+    if (!this.#isReady) await this.#speak(this.#wish ?? this.options.locale ?? document.documentElement.lang)
     if (this.#root !== root) return
     this.#render()
     if (this.#isReady) return
@@ -94,6 +96,7 @@ export class Widget implements ViewHost {
         return this.session.reset()
       case 'setLocale':
         if (typeof first !== 'string') return this.#refuse("setLocale() takes a language, such as 'de'")
+        this.#wish = first
         void this.#speak(first).then(() => this.#render())
         return
       case 'setContext':

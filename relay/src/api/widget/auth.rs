@@ -20,7 +20,7 @@ use crate::admission::Origin;
 use crate::api::Api;
 use crate::api::database::{Failure, Transaction};
 use crate::api::error::{ApiError, Code};
-use crate::api::text::optional;
+use crate::api::text::{optional, storable};
 use crate::auth::{Account, ConnectError, Credential, Payer, Proof, Role};
 use crate::sql::Mode;
 
@@ -65,6 +65,7 @@ struct Wish {
     post,
     path = "/api/widget/auth",
     tag = "widget",
+    operation_id = "widgetAuth",
     security(()),
     request_body = AuthRequest,
     responses(
@@ -112,7 +113,7 @@ fn wish(api: &Api, origin: Origin, page: PageOrigin, request: AuthRequest) -> Re
         identity,
         name: optional("name", name)?,
         email: optional("email", email)?,
-        context: context.map(Value::Object),
+        context: context.map(|context| storable(Value::Object(context))),
         fresh: (id, credential),
     })
 }

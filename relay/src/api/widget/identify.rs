@@ -32,6 +32,7 @@ pub(super) struct IdentifyRequest {
     post,
     path = "/api/widget/identify",
     tag = "widget",
+    operation_id = "widgetIdentify",
     request_body = IdentifyRequest,
     responses((status = OK, description = "The conversation to go on with", body = Session))
 )]

@@ -86,8 +86,8 @@ pub(super) struct WidgetPage {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NewMessage {
-    /// Its length in bytes is bounded by CAMPFIRE_MAX_MESSAGE_BYTES.
-    #[schema(min_length = 1)]
+    /// Its length in bytes is bounded by CAMPFIRE_MAX_MESSAGE_BYTES. Spaces around it and control characters are left out.
+    #[schema(min_length = 1, pattern = r"[^\s\u0000-\u001f\u007f]")]
     content: String,
     /// Chosen by the sender. If the message is sent again with the same key, it is still one.
     client_key: Option<Uuid>,
@@ -106,6 +106,7 @@ pub(super) struct WrittenMessage {
     get,
     path = "/api/widget/messages",
     tag = "widget",
+    operation_id = "widgetListMessages",
     params(PageQuery),
     responses((status = OK, description = "A page of messages", body = WidgetPage))
 )]
@@ -168,6 +169,7 @@ async fn read_page(
     post,
     path = "/api/widget/messages",
     tag = "widget",
+    operation_id = "widgetWriteMessage",
     request_body = NewMessage,
     responses(
         (status = CREATED, description = "The new message", body = WrittenMessage),
@@ -178,7 +180,7 @@ pub(super) async fn write(State(api): State<Arc<Api>>, request: Request) -> Resu
     let (head, body) = request.into_parts();
     let visitor = api.caller(&head).await?.visitor()?;
     let NewMessage { content, client_key } = api.body(&head, body).await?;
-    let content = text::content(&content, api.settings.message_bytes_max)?.to_owned();
+    let content = text::content(&content, api.settings.message_bytes_max)?;
     let from = PageOrigin::of(&head.headers);
     let (payer, about) = (visitor.payer, visitor.conversation);
     let (status, message) = api

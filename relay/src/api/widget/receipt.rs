@@ -75,6 +75,7 @@ pub(super) async fn receipts(
     post,
     path = "/api/widget/read",
     tag = "widget",
+    operation_id = "widgetRead",
     request_body = ReadRequest,
     responses((status = OK, description = "The receipt as it is now", body = ReadAnswer))
 )]

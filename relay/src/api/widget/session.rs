@@ -6,8 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::api::Api;
 use crate::api::error::{ApiError, Code};
+use crate::api::{Api, VisitorKeys};
 use crate::auth::VisitorToken;
 use crate::postgres::Timestamp;
 use crate::route::Topic;
@@ -52,7 +52,7 @@ pub(super) struct Granted {
 impl Api {
     /// A fresh token for a conversation.
     pub(super) fn mint(&self, organization: Uuid, conversation: Uuid) -> Result<VisitorToken, ApiError> {
-        let tokens = self.visitor_tokens.as_ref().ok_or(Code::NotConfigured)?;
+        let VisitorKeys { tokens, .. } = self.visitor_keys.as_ref().ok_or(Code::NotConfigured)?;
         let paths = self.edge.admission.verifier.claim_paths();
         Ok(tokens.mint(&paths, organization, conversation, SystemTime::now()))
     }
@@ -60,14 +60,14 @@ impl Api {
     pub(super) fn session(&self, organization: Uuid, granted: Granted) -> Result<Session, ApiError> {
         let Granted { conversation, resumed, verified } = granted;
         let VisitorToken { text, expires_at } = self.mint(organization, conversation)?;
-        let api_key = self.edge.admission.verifier.api_keys.publishable().ok_or(Code::NotConfigured)?;
+        let VisitorKeys { api_key, .. } = self.visitor_keys.as_ref().ok_or(Code::NotConfigured)?;
         let expires_at = expires_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         Ok(Session {
             conversation_id: conversation,
             token: text,
             expires_at: Timestamp::from_unix_millis(i64::try_from(expires_at).unwrap_or(i64::MAX))
                 .to_rfc3339(),
-            api_key: api_key.to_owned(),
+            api_key: api_key.clone(),
             channels: Channels {
                 conversation: Topic::channel_conversation(organization, conversation).to_string(),
                 widget: Topic::channel_widget(organization, conversation).to_string(),

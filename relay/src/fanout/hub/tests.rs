@@ -295,7 +295,10 @@ fn typing_crosses_to_the_widget_and_is_ended_by_the_server() {
     world.send(visitor_socket, &widget().to_string(), "typing:start", "{}");
     assert_eq!(world.heard(agent_socket), ["typing:start"]);
     assert_eq!(world.heard(visitor_socket), [""; 0]);
-    world.hub.tick(Instant::now() + Duration::from_secs(6), SystemTime::UNIX_EPOCH);
+    let typing_timeout = world.hub.settings.typing_timeout;
+    world.hub.tick(Instant::now() + typing_timeout - Duration::from_secs(1), SystemTime::UNIX_EPOCH);
+    assert_eq!(world.heard(agent_socket), [""; 0]);
+    world.hub.tick(Instant::now() + typing_timeout, SystemTime::UNIX_EPOCH);
     assert_eq!(world.heard(agent_socket), ["typing:stop"]);
     world.hub.tick(Instant::now() + Duration::from_secs(60), SystemTime::UNIX_EPOCH);
     assert_eq!(world.heard(agent_socket), [""; 0]);

@@ -187,8 +187,5 @@ function isOneGroup(one: Item, other: Item): boolean {
     && new Date(one.at).toDateString() === new Date(other.at).toDateString()
 }
 
-/** The first character as a reader sees it, which may be several code points. */
-function initial(name: string): string {
-  const first = new Intl.Segmenter().segment(name.trim())[Symbol.iterator]().next()
-  return first.done ? '?' : first.value.segment.toLocaleUpperCase()
-}
+/** Not half of a character that has two code units. */
+const initial = (name: string) => ([...name.trim()][0] ?? '?').toLocaleUpperCase()

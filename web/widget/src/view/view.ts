@@ -89,7 +89,8 @@ export class View {
     this.#launcher.hidden = !options.launcher
     this.#launcher.setAttribute('aria-expanded', String(state.isOpen))
     const { unread } = session.thread
-    setText(this.#badge, unread === 0 ? '' : unread > 9 ? '9+' : String(unread))
+    // No text of the page's: the launcher's name has the whole number.
+    this.#badge.dataset.count = unread > 9 ? '9+' : String(unread)
     this.#badge.hidden = unread === 0
     const label = state.isOpen ? this.#locale.close : this.#locale.open
     const told = unread > 0 && !state.isOpen ? this.#locale.unread(unread) : ''

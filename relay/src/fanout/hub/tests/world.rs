@@ -1,7 +1,7 @@
 //! A hub with clients around it.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -43,6 +43,7 @@ impl World {
             sockets_per_token_max: 0,
             payload_bytes_max: 100_000,
             org_payload_bytes_max: 2_000,
+            typing_timeout: Duration::from_secs(7),
             public_channels: true,
             presence: PresenceLimits {
                 calls_max: 5,
