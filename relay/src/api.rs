@@ -5,6 +5,7 @@
 
 mod assets;
 mod caller;
+mod dashboard;
 mod database;
 mod error;
 mod messages;

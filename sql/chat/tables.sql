@@ -89,8 +89,11 @@ begin
   comment on table conversations is 'campfire: conversations of customers with an organization. Its scalar mirror is realtime_conversations.';
   create index conversations_by_update on conversations (organization_id, updated_at desc, id);
   comment on index conversations_by_update is 'campfire: an organization''s conversations, latest first.';
-  create index conversations_by_assignee on conversations (organization_id, assignee_id) where assignee_id is not null;
-  comment on index conversations_by_assignee is 'campfire: an agent''s conversations.';
+  -- By predicate, not by column: row-level security keeps comparisons of enums out of index conditions.
+  create index conversations_unresolved on conversations (organization_id, updated_at desc, id) where status in ('open', 'pending');
+  comment on index conversations_unresolved is 'campfire: an organization''s open and pending conversations, latest first.';
+  create index conversations_by_assignee on conversations (organization_id, assignee_id, updated_at desc, id) where assignee_id is not null;
+  comment on index conversations_by_assignee is 'campfire: an agent''s conversations, latest first.';
   create index conversations_by_visitor on conversations (organization_id, visitor_id) where visitor_id is not null;
   comment on index conversations_by_visitor is 'campfire: a verified customer''s conversations.';
   comment on column conversations.visitor_id is
@@ -120,6 +123,9 @@ begin
   alter table messages replica identity using index messages_replica_identity;
   create index messages_by_conversation on messages (conversation_id, created_at, id);
   comment on index messages_by_conversation is 'campfire: a conversation''s messages in order.';
+  create index messages_for_agents on messages (conversation_id, created_at, id) include (organization_id)
+    where sender_type in ('visitor', 'ai');
+  comment on index messages_for_agents is 'campfire: what agents have to read, for counting what they have not.';
 
   create table read_receipts (
     conversation_id uuid not null,

@@ -39,6 +39,12 @@ begin
     for each row when (new.updated_at < old.updated_at) execute function campfire.keep_updated_at();
   comment on trigger keep_updated_at_trigger on conversations is
     'campfire: keeps updated_at from going back.';
+  create trigger keep_read_receipt_trigger
+    before update of last_read_message_id, read_at on read_receipts
+    for each row when (new.last_read_message_id is distinct from old.last_read_message_id or new.read_at < old.read_at)
+    execute function campfire.keep_read_receipt();
+  comment on trigger keep_read_receipt_trigger on read_receipts is
+    'campfire: keeps a receipt from going back to an older message.';
 end
 $$;
 comment on function campfire.install_triggers() is 'Internal. The standard mirror and the triggers, made by campfire.install().';
@@ -51,6 +57,32 @@ begin
 end
 $$;
 comment on function campfire.keep_updated_at() is 'Trigger: keeps the old updated_at if an update would set it back.';
+
+create function campfire.keep_read_receipt() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  messages constant regclass := to_regclass(format('%I.messages', tg_table_schema));
+  goes_back boolean := false;
+begin
+  new.read_at := greatest(new.read_at, old.read_at);
+  -- The row is locked by now, so old is what the last of several devices has written. Messages are looked up with the
+  -- rights of the reader.
+  if messages is not null and new.last_read_message_id is distinct from old.last_read_message_id then
+    execute format(
+      'select (coalesce(n.created_at, $1), coalesce(n.id, $2)) < (coalesce(o.created_at, $3), coalesce(o.id, $2))
+       from (select) as one
+       left join %1$s as n on n.id = $4 and n.conversation_id = $6
+       left join %1$s as o on o.id = $5 and o.conversation_id = $6', messages)
+    into goes_back
+    using new.read_at, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid, old.read_at,
+      new.last_read_message_id, old.last_read_message_id, new.conversation_id;
+  end if;
+  return case when not goes_back then new end;
+end
+$$;
+comment on function campfire.keep_read_receipt() is
+  'Trigger before update on read_receipts: skips a row that would go back to an older message, in the order of (created_at, id): UPDATE 0, '
+  'nothing returned, no event. A receipt whose message does not exist, or no longer, stands at its read_at. read_at never goes back.';
 
 comment on function campfire.message_id(uuid, uuid) is
   'Id of the message with this client_key in this conversation: the UUIDv5 of the key, as text in lower case, in the namespace of the '

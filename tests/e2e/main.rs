@@ -4,8 +4,10 @@
 //! Run them by `cargo xtask test e2e`, which installs and builds what they need.
 
 mod agent_status;
+mod api_dashboard;
 mod api_identity;
 mod api_widget;
+mod assets;
 mod authorization_cut;
 mod broadcast;
 mod burst;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::node::{self, Node};
 use crate::tally::{self, Tally};
-use crate::{runtimes, step, system, up};
+use crate::{python, runtimes, step, system, up};
 
 /// Packages of tests/clients/versions, oldest first. The current release is that of tests/clients.
 const OLDER_JS: [&str; 7] = [
@@ -196,7 +196,7 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
         }
         let skipped = if every_client { 0 } else { PYTHON.len() - 1 };
         for version in &PYTHON[skipped..] {
-            let mut command = step::command(ensure_python(version)?);
+            let mut command = step::command(python::ensure("realtime", version)?);
             command.arg("tests/clients/python/conformance.py");
             environment(&mut command, server, &cluster, &relay);
             command.env("CAMPFIRE_CONFORMANCE", &results);
@@ -233,25 +233,6 @@ fn environment(command: &mut Command, server: &Server, cluster: &Cluster, relay:
         .env("CAMPFIRE_AGENT", AGENT.to_string())
         // Some start a relay of their own from its argv and environment, to kill it.
         .env("CAMPFIRE_RELAY_PID", relay.pid().to_string());
-}
-
-/// A Python that has this release of `realtime`, in an environment under the target directory.
-fn ensure_python(version: &str) -> Result<PathBuf> {
-    let dir = layout::target().join("tools").join(format!("realtime-{version}"));
-    let python = dir.join("bin/python");
-    // Written last: an interrupted installation is begun again.
-    let complete = dir.join("complete");
-    if complete.exists() {
-        return Ok(python);
-    }
-    let _ = std::fs::remove_dir_all(&dir);
-    let step = step::begin(format!("installing realtime {version} (pip)"));
-    step::run(step::command("python3").args(["-m", "venv"]).arg(&dir))?;
-    let package = format!("realtime=={version}");
-    step::run(step::command(&python).args(["-m", "pip", "install", "--quiet"]).arg(package))?;
-    std::fs::write(&complete, "")?;
-    step.done();
-    Ok(python)
 }
 
 /// What passed, as the suites note it: a line of JSON each.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod api;
 mod bench;
 mod chaos;
 mod chroot;
@@ -23,6 +24,7 @@ mod order;
 mod page;
 mod pgrx;
 mod program;
+mod python;
 mod release;
 mod runtimes;
 mod script;
@@ -32,6 +34,7 @@ mod tally;
 mod test;
 mod tool;
 mod up;
+mod visitors;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The commands of the campfire repository")]
@@ -42,7 +45,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start everything, serve a page with a widget and a dashboard, and print every event
+    /// Start everything, serve a page with the widget and the dashboard, and print every event
     Demo(demo::Arguments),
     /// Start Postgres with the extension and a relay, for development, until Ctrl-C
     Up(up::Arguments),

@@ -16,11 +16,11 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{chaos, clients, demo, deny, fresh, install, order, pgrx, program, release, step};
+use crate::{api, chaos, clients, demo, deny, fresh, install, order, pgrx, program, release, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Parts to run; default: formatting, lints, and every part but browser, script and fresh
+    /// Parts to run; default: formatting, lints, and every part but api, browser, script and fresh
     #[arg(value_enum)]
     parts: Vec<Part>,
     /// Major version of Postgres to test with; default: 15 if it is installed, else the
@@ -48,6 +48,8 @@ enum Part {
     Clients,
     /// The client helper, the dashboard and the widget in Chromium
     Browser,
+    /// The HTTP API, with requests made from the document that describes it
+    Api,
     /// One minute of faults, checked by an oracle, and a test of the checker itself
     Chaos,
     /// The extension's script, compared with the one that pgrx's own tool makes, and loaded in another order
@@ -139,27 +141,28 @@ impl Arguments {
         match part {
             // Too long for a plain run, and the same whatever version the rest is for.
             Part::Script | Part::Fresh => named || self.all() && self.pg.is_none(),
-            // Chromium is large.
-            Part::Browser => named || self.all(),
+            // Chromium is large, and whoever makes requests makes many.
+            Part::Browser | Part::Api => named || self.all(),
             _ => named || self.everything(),
         }
     }
 
     fn want_extension(&self) -> bool {
-        [Part::Regress, Part::E2e, Part::Clients, Part::Browser, Part::Chaos, Part::Script]
+        [Part::Regress, Part::E2e, Part::Clients, Part::Browser, Part::Api, Part::Chaos, Part::Script]
             .into_iter()
             .any(|part| self.wants(part))
     }
 
     /// What all of it needs of the system.
     fn needs(&self) -> Vec<Need> {
-        let needs: [(bool, &[Need]); 8] = [
+        let needs: [(bool, &[Need]); 9] = [
             (true, &[Need::Server]),
             (self.everything(), &[Need::Compile]),
             (self.want_extension(), &[Need::Extension(Profile::Debug)]),
             (self.wants(Part::Regress), &[Need::Regress]),
             (self.wants(Part::Clients), &[Need::Node, Need::Python]),
             (self.wants(Part::Browser), &[Need::Node, Need::Browser]),
+            (self.wants(Part::Api), &[Need::Python]),
             (self.wants(Part::Script), &[Need::Compile, Need::Pgrx]),
             (self.wants(Part::Fresh), &[Need::Debootstrap]),
         ];
@@ -187,8 +190,9 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
     if arguments.wants(Part::Script) {
         tally.attempt("the order of the extension's script", || order::try_opposite(server));
     }
-    let needs_relay =
-        [Part::E2e, Part::Clients, Part::Browser, Part::Chaos].into_iter().any(|part| arguments.wants(part));
+    let needs_relay = [Part::E2e, Part::Clients, Part::Browser, Part::Api, Part::Chaos]
+        .into_iter()
+        .any(|part| arguments.wants(part));
     if !needs_relay || !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {
         return;
     }
@@ -205,6 +209,9 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
     }
     if arguments.wants(Part::Browser) {
         tally.include("pages in a browser", || clients::browser(server));
+    }
+    if arguments.wants(Part::Api) {
+        tally.include("the API, by its own description", || api::fuzz(server));
     }
     if arguments.wants(Part::Chaos) {
         // Whoever names a part, or all, wants the whole of it.

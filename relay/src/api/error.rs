@@ -93,6 +93,12 @@ codes! {
         Some("Add the origin to allowed_origins of the organization.");
     RoleNotAllowed FORBIDDEN "role_not_allowed" "The token is not of a kind that may do this"
         Some("Widget routes take a visitor's token, dashboard routes an agent's or the service's.");
+    AgentInactive FORBIDDEN "agent_inactive" "The token's subject is no active agent of the organization"
+        Some("The table agents has a row for each agent; active has to be true.");
+    AgentRequired FORBIDDEN "agent_required" "Only agents have read receipts"
+        Some("Ask with an agent's token: service_role reads for nobody.");
+    SenderNotAllowed FORBIDDEN "sender_not_allowed" "Agents write under their own name"
+        Some("Leave out senderType and senderName: they are for service_role.");
     RouteNotFound NOT_FOUND "route_not_found" "There is no such route"
         Some("GET /openapi.json lists all.");
     OrganizationNotFound NOT_FOUND "organization_not_found" "There is no such organization, or its widget is off"
@@ -111,6 +117,8 @@ codes! {
         Some("The limit is set by CAMPFIRE_MAX_MESSAGE_BYTES.");
     Invalid UNPROCESSABLE_ENTITY "invalid" "A value is missing, or is not what it should be"
         None;
+    AssigneeInvalid UNPROCESSABLE_ENTITY "assignee_invalid" "The assignee is no active agent of the organization"
+        Some("GET /api/dashboard/me lists the agents; null is nobody.");
     Refused UNPROCESSABLE_ENTITY "refused" "The database refuses this"
         Some("A trigger or a constraint of the application does not allow it.");
     RateLimited TOO_MANY_REQUESTS "rate_limited" "There are too many requests"

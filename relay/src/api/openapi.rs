@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::Api;
 use super::error::ErrorAnswer;
-use super::widget;
+use super::{dashboard, widget};
 
 const BEARER: &str = "token";
 
@@ -21,7 +21,7 @@ const BEARER: &str = "token";
 pub(super) fn routes() -> (axum::Router<Arc<Api>>, OpenApi) {
     let info = Info::new("campfire", env!("CARGO_PKG_VERSION"));
     let document = OpenApiBuilder::new().info(info).build();
-    OpenApiRouter::with_openapi(document).merge(widget::routes()).split_for_parts()
+    OpenApiRouter::with_openapi(document).merge(widget::routes()).merge(dashboard::routes()).split_for_parts()
 }
 
 /// The document, with what is the same for all routes.

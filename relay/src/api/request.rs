@@ -5,8 +5,7 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::http::header;
 use axum::http::request::Parts;
-use serde::de::DeserializeOwned;
-use serde_json::error::Category;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::Api;
 use super::caller::Caller;
@@ -54,11 +53,24 @@ impl Api {
             BodyError::Unreadable => Code::Malformed,
             BodyError::Stopping => Code::Unavailable,
         })?;
-        serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
-            Category::Data => ApiError::invalid(error.to_string()),
-            Category::Io | Category::Syntax | Category::Eof => Code::Malformed.into(),
-        })
+        object(&bytes)
     }
+}
+
+/// What a JSON object says.
+fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // Fields in the order of the struct, in an array, would do for serde.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        serde_json::from_slice::<IgnoredAny>(bytes).map_err(|_| Code::Malformed)?;
+        return Err(ApiError::invalid("the body is no object"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        // A number where a word is expected is an error of syntax to serde_json.
+        match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Ok(_) => ApiError::invalid(error.to_string()),
+            Err(_) => Code::Malformed.into(),
+        }
+    })
 }
 
 /// What is told of a token that is not accepted.
@@ -68,5 +80,36 @@ fn token_problem(error: &ConnectError) -> ApiError {
         ConnectError::TooManyRefused => Code::RateLimited.into(),
         ConnectError::Token(TokenError::Expired { .. }) => Code::TokenExpired.into(),
         ConnectError::Token(_) => Code::TokenInvalid.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Wish {
+        size: Option<Size>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    enum Size {
+        Small,
+    }
+
+    #[test]
+    fn a_body_is_an_object_or_else_it_is_said_what_is_wrong() {
+        let read = |text: &str| object::<Wish>(text.as_bytes()).map_err(|error| error.code);
+        assert_eq!(read(" {\"size\": \"Small\"}\n"), Ok(Wish { size: Some(Size::Small) }));
+        assert_eq!(read("{}"), Ok(Wish { size: None }));
+        for text in ["[null]", " [\"Small\"]", "7", "null", "\"x\"", "{\"size\": 1}", "{\"size\": \"Large\"}"]
+        {
+            assert_eq!(read(text), Err(Code::Invalid), "{text}");
+        }
+        for text in ["", "{", "[", "[1}", "{\"size\"", "\u{7f}", "{} {}"] {
+            assert_eq!(read(text), Err(Code::Malformed), "{text}");
+        }
     }
 }

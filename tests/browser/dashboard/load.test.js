@@ -139,7 +139,7 @@ test('five thousand conversations: the list stays smooth and sorted while events
   assert.ok(await page.locator('.row').count() < 60, 'the page has only those in sight')
 
   const ids = (await sql(`select string_agg(id::text, ' ') from
-    (select id from conversations where customer_name like 'Many %' order by random() limit 200) some`)).split(' ')
+    (select id from conversations where customer_name like 'Many %' order by random() limit 200) chosen`)).split(' ')
   const longest = await longestTask(page, async () => {
     const writing = sql(`do $$ declare one uuid; begin
       foreach one in array '{${ids.join(',')}}'::uuid[] loop

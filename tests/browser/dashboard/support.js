@@ -103,7 +103,7 @@ export async function eventually(look, what) {
 export const unreadOf = (page, conversation) => page.evaluate((id) => {
   const row = document.querySelector(`.row[data-id="${id}"]`)
   if (!row) return null
-  return Number.parseInt(row.querySelector('.badge')?.textContent ?? '0', 10)
+  return Number.parseInt(row.querySelector('.badge .unseen')?.textContent ?? '0', 10)
 }, conversation)
 
 export const isUnread = (page, conversation, count) =>

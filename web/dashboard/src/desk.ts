@@ -6,8 +6,8 @@ import { Outbox } from './outbox.js'
 import type { Agent, Conversation, Me, Message, Receipt } from './rows.js'
 import { Thread, WINDOW } from './thread.js'
 
-/** Rows that the API is asked for one by one; for more, it is asked for the list. */
-const SINGLE_ROWS_MAX = 20
+/** Rows that the API is asked for one by one; for more, it is asked for the list. With GATHER_MS, far below its rates. */
+const SINGLE_ROWS_MAX = 3
 /** Events that come together are answered together. */
 const GATHER_MS = 250
 const OLDER_PAGE = 200

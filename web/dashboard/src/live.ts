@@ -54,13 +54,13 @@ export class Live {
   #present = new Set<string>()
   readonly #told = new Set<string>()
 
-  constructor(relay: URL, me: Me, getToken: () => Promise<string>, ports: LivePorts) {
+  constructor(relay: URL, apikey: string, me: Me, getToken: () => Promise<string>, ports: LivePorts) {
     this.#me = me
     this.#ports = ports
     const endpoint = new URL('realtime/v1', relay)
     endpoint.protocol = relay.protocol.replace('http', 'ws')
     this.#client = new RealtimeClient(endpoint.href, {
-      params: { apikey: me.apiKey },
+      params: { apikey },
       // A connection that is open in one direction only is noticed by them.
       heartbeatIntervalMs: 15_000,
     })

@@ -87,11 +87,16 @@ async function start(): Promise<void> {
     } else setTimeout(() => void start(), RETRY_MS)
     return paint()
   }
+  const { apiKey } = me
+  if (apiKey === null) {
+    problem = 'The relay has no API key with role anon: its operator has to set CAMPFIRE_API_KEYS.'
+    return paint()
+  }
   // As somebody else: nothing of what was here is theirs.
   if (desk && (desk.me.organization.id !== me.organization.id || desk.me.agent?.user_id !== me.agent?.user_id)) {
     return location.reload()
   }
-  desk ??= new Desk(api, me, (ports) => new Live(relay, me, renew, ports), paint)
+  desk ??= new Desk(api, me, (ports) => new Live(relay, apiKey, me, renew, ports), paint)
   follow()
   paint()
 }

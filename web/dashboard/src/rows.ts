@@ -63,7 +63,8 @@ export interface Me {
   organization: { id: string; name: string }
   agent: { user_id: string; display_name: string | null; email: string | null } | null
   agents: Agent[]
-  apiKey: string
+  /** With which sockets connect; null if the relay has none to give out. */
+  apiKey: string | null
   channels: { organization: string; conversations: string }
 }
 

@@ -23,10 +23,10 @@ export function App({ desk, isPasted, onOpen, onBack, onSignOut, onChange }: {
     void desk.attend()
   })
   return (
-    <div data-live={desk.connection.isLive} class={`desk${thread ? ' with-thread' : ''}${thread && isDetailed ? ' with-details' : ''}`}>
+    <main data-live={desk.connection.isLive} class={`desk${thread ? ' with-thread' : ''}${thread && isDetailed ? ' with-details' : ''}`}>
       <div class="side">
         <header class="bar">
-          <h2 class="organization">{desk.me.organization.name}</h2>
+          <h1>{desk.me.organization.name}</h1>
           <Online desk={desk} />
           {isPasted && <button type="button" class="plain small" onClick={onSignOut}>Sign out</button>}
         </header>
@@ -41,11 +41,11 @@ export function App({ desk, isPasted, onOpen, onBack, onSignOut, onChange }: {
           />
         )
         : (
-          <main class="nothing" aria-label="Conversation">
+          <section class="nothing" aria-label="Conversation">
             <Icon name="chat" />
-            <h1>No conversation open</h1>
+            <h2>No conversation open</h2>
             <p>Choose one from the list. <kbd>/</kbd> searches, arrow keys move, <kbd>Enter</kbd> opens.</p>
-          </main>
+          </section>
         )}
       {desk.notice && (
         <div class="notice" role="alert">
@@ -53,7 +53,7 @@ export function App({ desk, isPasted, onOpen, onBack, onSignOut, onChange }: {
           <button type="button" class="plain" aria-label="Dismiss" onClick={() => desk.putNoticeAway()}><Icon name="close" /></button>
         </div>
       )}
-    </div>
+    </main>
   )
 }
 

@@ -21,12 +21,12 @@ export function Conversation({ desk, thread, now, isDetailed, onDetails, onBack,
   const name = nameOf(row)
   return (
     <>
-      <main class="conversation" aria-label={`Conversation with ${name}`}>
+      <section class="conversation" aria-label={`Conversation with ${name}`}>
         <header class="bar">
           <button type="button" class="plain back" aria-label="Back to the list" onClick={onBack}><Icon name="back" /></button>
           <Avatar id={thread.conversation} name={name} />
           <div class="title">
-            <h1>{name}{row?.verified && <span class="verified" title="Verified identity"><Icon name="check" /></span>}</h1>
+            <h2>{name}{row?.verified && <span class="verified" title="Verified identity"><Icon name="check" /></span>}</h2>
             <p>{row?.customer_email ?? (row && !row.verified ? 'Identity not verified' : '')}</p>
           </div>
           <Viewers desk={desk} />
@@ -59,7 +59,7 @@ export function Conversation({ desk, thread, now, isDetailed, onDetails, onBack,
               <Reply key={`reply-${thread.conversation}`} desk={desk} thread={thread} />
             </>
           )}
-      </main>
+      </section>
       {isDetailed && row && <Details desk={desk} onClose={onDetails} />}
     </>
   )
@@ -152,7 +152,7 @@ function Details({ desk, onClose }: { desk: Desk; onClose: () => void }) {
   const agents = [...desk.agents.values()].filter(({ active, user_id }) => active || user_id === row.assignee_id)
   const read = desk.thread?.visitorRead
   return (
-    <aside class="details" id="details" aria-label="Details">
+    <section class="details" id="details" aria-label="Details">
       <header class="bar">
         <h2>Details</h2>
         <button type="button" class="plain" aria-label="Close details" onClick={onClose}><Icon name="close" /></button>
@@ -196,7 +196,7 @@ function Details({ desk, onClose }: { desk: Desk; onClose: () => void }) {
           <dd>{read ? fullTime(read.read_at) : 'Not yet'}</dd>
         </dl>
       </div>
-    </aside>
+    </section>
   )
 }
 

@@ -63,9 +63,10 @@ function Search({ desk }: { desk: Desk }) {
   return (
     <label class="search">
       <Icon name="search" />
-      <span class="unseen">Search conversations</span>
+      <span class="unseen">Search by name or email</span>
       <input
-        ref={field} type="search" placeholder="Search" autocomplete="off" aria-keyshortcuts="/"
+        ref={field} type="search" placeholder="Name or email" maxLength={255} autocomplete="off"
+        aria-keyshortcuts="/"
         onInput={({ currentTarget }) => search(currentTarget.value)}
       />
     </label>
@@ -204,7 +205,12 @@ function ConversationRow({ row, now, place, count, isOpen, isActive, assignee, o
         </div>
         <div class="line">
           <span class="preview">{message ? AUTHORS[message.sender_type] + message.content : 'No messages yet'}</span>
-          {isUnread && <span class="badge">{row.unread > 99 ? '99+' : row.unread}<span class="unseen"> unread</span></span>}
+          {isUnread && (
+            <span class="badge">
+              <span aria-hidden="true">{row.unread > 99 ? '99+' : row.unread}</span>
+              <span class="unseen">{row.unread} unread</span>
+            </span>
+          )}
         </div>
         <div class="line chips">
           {row.status !== 'open' && <span class={`chip ${row.status}`}>{row.status}</span>}

@@ -94,7 +94,7 @@ export function Messages({ desk, thread, now, onChange }: {
         const day = dayOf(message.created_at, now)
         const isNewDay = !before || dayOf(before.created_at, now) !== day
         const heading = isNewDay
-          ? [<h3 class="day" key={`day-${message.id}`}><span>{day}</span></h3>]
+          ? [<p class="day" key={`day-${message.id}`}>{day}</p>]
           : []
         return [...heading, (
           <Bubble
