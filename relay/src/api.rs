@@ -3,6 +3,7 @@
 //! Every statement runs in a transaction with the caller's role and claims, so that row-level security decides. Nothing
 //! is broadcast here: what is written reaches everybody through the write-ahead log.
 
+mod assets;
 mod caller;
 mod dashboard;
 mod database;
@@ -28,6 +29,7 @@ use axum::routing::{any, get};
 use tokio::time::Instant;
 use tracing::{Instrument, info, info_span};
 
+pub use self::assets::DashboardSettings;
 use self::database::Database;
 use self::error::{ApiError, Code};
 pub use self::metrics::ApiMetrics;
@@ -86,6 +88,7 @@ impl Api {
 pub fn router(api: Arc<Api>) -> Router {
     let (router, document) = openapi::routes();
     let document = openapi::text(document);
+    let pages = assets::widget().merge(assets::dashboard(&api.settings.dashboard));
     router
         .route("/openapi.json", get(async move || ([(header::CONTENT_TYPE, "application/json")], document)))
         .route("/api/widget/{*path}", any(async || ApiError::of(Code::RouteNotFound)))
@@ -93,6 +96,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .method_not_allowed_fallback(async || ApiError::of(Code::MethodNotAllowed))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), answer))
         .with_state(api)
+        .merge(pages)
 }
 
 /// Around all routes: every answer names its request, and is counted.

@@ -49,7 +49,7 @@ pub mod socket;
 // The edge that speaks HTTP.
 pub mod http;
 
-// What widget and dashboard ask over HTTP.
+// What widget and dashboard ask over HTTP, and their files.
 pub mod api;
 
 // What the relay is told at its start.

@@ -7,6 +7,7 @@ mod agent_status;
 mod api_dashboard;
 mod api_identity;
 mod api_widget;
+mod assets;
 mod authorization_cut;
 mod broadcast;
 mod burst;

@@ -59,6 +59,33 @@ pub(crate) fn helper() -> Result<Tally> {
     tally::watch(&mut command, tally::node)
 }
 
+/// What the relay embeds.
+const EMBEDDED: [&str; 2] = ["web/dashboard", "web/widget"];
+
+/// Unit tests of what the relay embeds.
+pub(crate) fn embedded() -> Result<Tally> {
+    let node = node::ensure()?;
+    build_helper(&node)?;
+    let mut sum = Tally::default();
+    for package in EMBEDDED {
+        let _ = std::fs::remove_dir_all(layout::repository().join(package).join("dist"));
+        step::run(node.command(package).arg("../node_modules/typescript/bin/tsc"))?;
+        let mut command = node.command(package);
+        command.args(["--test", "--test-reporter=spec", "--test-force-exit", "dist/test/"]);
+        sum.include(package, || tally::watch(&mut command, tally::node));
+    }
+    Ok(sum)
+}
+
+/// What is committed of it is what its sources give.
+pub(crate) fn check_assets() -> Result<()> {
+    let node = node::ensure()?;
+    build_helper(&node)?;
+    step::run(node.command("web/dashboard").arg("scripts/check.js"))?;
+    step::run(node.command("web/widget").args(["scripts/bundle.js", "--check"]))?;
+    step::run(node.command("web/widget").arg("scripts/size.js"))
+}
+
 /// Node's own test runner on tests/clients, against a relay started for it.
 pub(crate) fn stock(server: &Server) -> Result<Tally> {
     let node = node::ensure()?;
@@ -73,7 +100,7 @@ pub(crate) fn stock(server: &Server) -> Result<Tally> {
     })
 }
 
-/// The helper in the Chromium of the distribution.
+/// The helper, the dashboard and the widget in the Chromium of the distribution.
 pub(crate) fn browser(server: &Server) -> Result<Tally> {
     const DIR: &str = "tests/browser";
     let node = node::ensure()?;
@@ -84,13 +111,26 @@ pub(crate) fn browser(server: &Server) -> Result<Tally> {
     let chromium = system::browser().context("there is no Chromium: install the package chromium")?;
     let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
     up::block_on(async {
-        let relay = Relay::start(&cluster).await?;
+        let relay = Settings::of(&cluster)?.env("CAMPFIRE_DASHBOARD", "on").start().await?;
         let mut command = node.command(DIR);
-        command.args(["--test", "--test-reporter=spec", "--test-force-exit", "content_policy.test.js"]);
+        command.args(["--test", "--test-reporter=spec", "--test-force-exit"]);
+        // One after another: some measure how long the page is busy.
+        command.args(["--test-concurrency=1", "content_policy.test.js"]).args(suites(DIR, "dashboard")?);
+        command.args(suites(DIR, "widget")?);
         environment(&mut command, server, &cluster, &relay);
         command.env("CAMPFIRE_CHROMIUM", chromium);
         tally::watch(&mut command, tally::node)
     })
+}
+
+/// The test files in a folder of `dir`; not every Node takes a folder.
+fn suites(dir: &str, folder: &str) -> Result<Vec<String>> {
+    let files = std::fs::read_dir(layout::repository().join(dir).join(folder)).context(folder.to_owned())?;
+    let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let mut suites: Vec<String> =
+        names.filter(|name| name.ends_with(".test.js")).map(|name| format!("{folder}/{name}")).collect();
+    suites.sort_unstable();
+    Ok(suites)
 }
 
 /// The conformance suites: the current releases, or every pinned one, which also writes the table.

@@ -1,19 +1,23 @@
 //! `cargo xtask demo`: what the README promises in its first minute. Everything of
 //! `up`, then either a page to play with or, with `--once`, a run that checks itself.
 
+use std::collections::HashSet;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use campfire_tests::fence::Fence;
 use campfire_tests::socket::{Event, Vsn};
 use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, seed, token};
-use tokio_postgres::Client;
+use tokio::net::TcpListener;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::system::Need;
 use crate::up::{Interrupt, Stack, StackArguments};
-use crate::{node, page, program, step, up};
+use crate::{node, page, program, step, up, visitors};
+
+/// Conversations whose own channels are printed: two each, of the hundred that a socket may join.
+const FOLLOWED_MAX: usize = 45;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -25,6 +29,9 @@ pub(crate) struct Arguments {
     /// Port of the page; default: 8090, or a free port if that is taken
     #[arg(long)]
     port: Option<u16>,
+    /// Visitors who write by themselves
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, conflicts_with = "once")]
+    visitors: u32,
 }
 
 /// `cargo xtask demo`.
@@ -39,10 +46,20 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         let mut stack_arguments = arguments.stack.clone();
         // The terminal is for events; who wants the relay's log asks for it by --env.
         stack_arguments.env.insert(0, ("CAMPFIRE_LOG".to_owned(), "warn".to_owned()));
+        let listener = if arguments.once { None } else { Some(page::bind(arguments.port).await?) };
+        if let Some(listener) = &listener {
+            let origin = format!("http://{}", listener.local_addr()?);
+            let dashboard = [
+                ("CAMPFIRE_DASHBOARD", "on".to_owned()),
+                ("CAMPFIRE_DASHBOARD_SESSION", format!("{origin}{}", page::TOKEN)),
+                ("CAMPFIRE_DASHBOARD_FRAME_ANCESTORS", origin),
+            ];
+            stack_arguments.env.splice(0..0, dashboard.map(|(name, value)| (name.to_owned(), value)));
+        }
         let mut stack = Stack::start(prepared, up::DIRECTORY, &stack_arguments, None).await?;
         let result = tokio::select! {
             () = interrupt.wait() => Ok(()),
-            result = show(&mut stack, &arguments) => result,
+            result = show(&mut stack, listener, arguments.visitors) => result,
         };
         stack.stop().await?;
         result?;
@@ -70,27 +87,26 @@ pub(crate) fn check_once() -> Result<()> {
     })
 }
 
-async fn show(stack: &mut Stack, arguments: &Arguments) -> Result<()> {
-    if arguments.once { once(stack).await } else { page(stack, arguments.port).await }
+/// The page if there is a listener for it, else the run that checks itself.
+async fn show(stack: &mut Stack, listener: Option<TcpListener>, visitors: u32) -> Result<()> {
+    match listener {
+        Some(listener) => page(stack, listener, visitors).await,
+        None => once(stack).await,
+    }
 }
 
 /// Serves the page and prints events until something breaks.
-async fn page(stack: &mut Stack, port: Option<u16>) -> Result<()> {
-    let database = stack.cluster.connect().await?;
-    let conversation = vera(&database).await?;
-    let listener = page::bind(port).await?;
+async fn page(stack: &mut Stack, listener: TcpListener, visitors: u32) -> Result<()> {
     let address = format!("http://{}", listener.local_addr()?);
     let page = page::Page {
         relay: format!("http://{}", stack.address()),
         api_key: stack.cluster.credentials.api_key.clone(),
         jwt_secret: stack.cluster.credentials.jwt_secret.clone(),
-        database: stack.cluster.superuser_url(seed::DATABASE),
-        conversation,
     };
     let server = page::serve(listener, page);
+    let visitors = visitors::simulate(stack.address(), visitors);
 
     let mut watcher = Watcher::connect(stack).await?;
-    watcher.follow(conversation).await?;
     step::print_summary();
     println!("\n  the page is at {address}\n  Ctrl-C stops all of it\n");
     open_in_browser(&address);
@@ -98,24 +114,9 @@ async fn page(stack: &mut Stack, port: Option<u16>) -> Result<()> {
 
     tokio::select! {
         result = server => result.context("the page's server stopped"),
+        result = visitors => result.context("a visitor failed"),
         result = watcher.print_all() => result.context("the events stopped"),
         () = stack.relay_gone() => bail!("the relay has exited, so the demo ends"),
-    }
-}
-
-/// The visitor of earlier runs, or a new one.
-async fn vera(database: &Client) -> Result<Uuid> {
-    let name = "Vera Visitor";
-    let known = database
-        .query_opt(
-            "select id from conversations where organization_id = $1 and customer_name = $2
-             order by created_at desc limit 1",
-            &[&ORGANIZATION, &name],
-        )
-        .await?;
-    match known {
-        Some(row) => Ok(row.get(0)),
-        None => chat::open_conversation(database, ORGANIZATION, name).await,
     }
 }
 
@@ -143,6 +144,7 @@ struct Watcher {
     socket: Socket,
     agent: String,
     jwt_secret: String,
+    followed: HashSet<Uuid>,
 }
 
 impl Watcher {
@@ -153,10 +155,13 @@ impl Watcher {
         for channel in [chat::organization_channel(ORGANIZATION), chat::conversations_channel(ORGANIZATION)] {
             socket.join(&channel, &agent).await?;
         }
-        Ok(Self { socket, agent, jwt_secret: credentials.jwt_secret.clone() })
+        Ok(Self { socket, agent, jwt_secret: credentials.jwt_secret.clone(), followed: HashSet::new() })
     }
 
     async fn follow(&mut self, conversation: Uuid) -> Result<()> {
+        if self.followed.len() >= FOLLOWED_MAX || !self.followed.insert(conversation) {
+            return Ok(());
+        }
         let visitor = token::visitor(&self.jwt_secret, ORGANIZATION, conversation);
         let channel = chat::conversation_channel(ORGANIZATION, conversation);
         self.socket.join(&channel, &self.agent).await?;
@@ -164,8 +169,7 @@ impl Watcher {
         self.socket.join(&channel, &visitor).await
     }
 
-    /// Prints events, and follows conversations as they are made. A message that is
-    /// written in the very moment of a conversation's making may be missed on the
+    /// Prints events, and follows conversations as they are heard of. The message by which that happens is missed on the
     /// conversation's own channels: they are joined only then.
     async fn print_all(&mut self) -> Result<()> {
         loop {
@@ -174,9 +178,12 @@ impl Watcher {
                 continue;
             };
             print_event(&event);
-            let is_new = event.name == "conversation:created"
-                && event.channel == chat::organization_channel(ORGANIZATION);
-            if is_new && let Some(id) = event.payload["id"].as_str() {
+            let conversation = match event.name.as_str() {
+                "conversation:created" => &event.payload["id"],
+                "message:created" => &event.payload["conversation_id"],
+                _ => continue,
+            };
+            if let Some(id) = conversation.as_str() {
                 self.follow(id.parse()?).await?;
             }
         }

@@ -34,6 +34,7 @@ mod tally;
 mod test;
 mod tool;
 mod up;
+mod visitors;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The commands of the campfire repository")]
@@ -44,7 +45,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start everything, serve a page with a widget and a dashboard, and print every event
+    /// Start everything, serve a page with the widget and the dashboard, and print every event
     Demo(demo::Arguments),
     /// Start Postgres with the extension and a relay, for development, until Ctrl-C
     Up(up::Arguments),

@@ -46,7 +46,7 @@ enum Part {
     E2e,
     /// Unmodified supabase-js and realtime (Python) against the relay
     Clients,
-    /// The client helper in Chromium, under content policies
+    /// The client helper, the dashboard and the widget in Chromium
     Browser,
     /// The HTTP API, with requests made from the document that describes it
     Api,
@@ -202,11 +202,13 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
     if arguments.wants(Part::Clients) {
         let every_client = arguments.every_client || arguments.all();
         tally.include("the client helper", clients::helper);
+        tally.include("widget and dashboard", clients::embedded);
+        tally.attempt("what the relay embeds is what web/ gives", clients::check_assets);
         tally.include("stock clients", || clients::stock(server));
         tally.include("conformance of stock clients", || clients::conformance(server, every_client));
     }
     if arguments.wants(Part::Browser) {
-        tally.include("the client helper in a browser", || clients::browser(server));
+        tally.include("pages in a browser", || clients::browser(server));
     }
     if arguments.wants(Part::Api) {
         tally.include("the API, by its own description", || api::fuzz(server));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::assets::DashboardSettings;
 use crate::admission::RequestRate;
 use crate::config::units;
 
@@ -44,6 +45,9 @@ pub struct ApiSettings {
     /// Days after the end of a visitor's token in which it can still be exchanged for a new one.
     #[arg(id = "VISITOR_RESUME_DAYS", long = "visitor-resume-days", env = "CAMPFIRE_VISITOR_RESUME_DAYS", default_value_t = 30, value_parser = units::count::<u16>)]
     pub visitor_resume_days: u16,
+
+    #[command(flatten)]
+    pub dashboard: DashboardSettings,
 }
 
 impl ApiSettings {

@@ -1,0 +1,126 @@
+// What the page shows while the relay, the network or the tab is away, and after that.
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { OwnRelay } from '../../clients/relay.js'
+import {
+  addMessages, agentClaims, DEADLINE_MS, eventually, isUnread, launch, openConversation, openDashboard, openInList,
+  shoot, shownMessages, sql, visitorClaims, writeAs,
+} from './support.js'
+
+let browser
+let relay
+before(async () => {
+  browser = await launch()
+  relay = await OwnRelay.start(process.env.CAMPFIRE_RELAY_PID, 'dashboard')
+})
+after(async () => {
+  await browser?.close()
+  await relay?.kill9()
+  await sql(`select pg_drop_replication_slot('campfire_dashboard')`).catch(() => {})
+})
+
+const timeout = DEADLINE_MS * 2
+/** A page whose relay is away says so on the console; everything else is a fault. */
+const AWAY = [/Failed to load resource/, /WebSocket connection to/, /net::ERR/]
+
+const open = (t, options = {}) =>
+  openDashboard(t, browser, { claims: agentClaims(), at: relay.url, allowed: AWAY, ...options })
+
+/** What the conversation shows is what the database has, in order, each message once. */
+async function isWhole(page, conversation, what) {
+  const stored = async () => JSON.parse(await sql(
+    `select coalesce(json_agg(content order by created_at, id), '[]') from messages where conversation_id = '${conversation}'`,
+  ))
+  await eventually(async () => {
+    const [shown, expected] = [await shownMessages(page), await stored()]
+    return JSON.stringify(shown) === JSON.stringify(expected) || `${shown.join('|')} instead of ${expected.join('|')}`
+  }, what)
+}
+
+test('a relay that is killed and started again: nothing is lost or doubled, and unread is right', { timeout }, async (t) => {
+  const [conversation, other] = [await openConversation(), await openConversation()]
+  const page = await open(t)
+  await openInList(page, conversation)
+  for (const content of ['before 1', 'before 2']) await writeAs(visitorClaims(conversation), conversation, content)
+  await isWhole(page, conversation, 'before')
+
+  await relay.kill9()
+  // The agent goes on, and so do visitors.
+  for (const content of ['reply 1', 'reply 2']) {
+    await page.getByLabel('Reply').fill(content)
+    await page.keyboard.press('Enter')
+  }
+  await page.locator('.connection', { hasText: 'Reconnecting' }).waitFor()
+  await shoot(page, 'reconnecting')
+  for (const content of ['away 1', 'away 2', 'away 3']) {
+    await writeAs(visitorClaims(conversation), conversation, content)
+    await writeAs(visitorClaims(other), other, content)
+  }
+  await relay.run()
+
+  await page.locator('.desk[data-live=true]').waitFor({ timeout: DEADLINE_MS })
+  await eventually(async () => (await page.locator('.message.pending').count()) === 0, 'the replies are stored')
+  await isWhole(page, conversation, 'afterwards')
+  assert.equal((await shownMessages(page)).length, 7)
+  await isUnread(page, other, 3)
+  await isUnread(page, conversation, 0)
+  await writeAs(visitorClaims(conversation), conversation, 'after')
+  await isWhole(page, conversation, 'what comes then')
+})
+
+test('offline and back: what came meanwhile is there, once', { timeout }, async (t) => {
+  const conversation = await openConversation()
+  const page = await open(t)
+  await openInList(page, conversation)
+  await writeAs(visitorClaims(conversation), conversation, 'before')
+  await isWhole(page, conversation, 'before')
+  await page.context().setOffline(true)
+  for (let index = 0; index < 20; index += 1) await writeAs(visitorClaims(conversation), conversation, `away ${index}`)
+  await page.getByLabel('Reply').fill('written offline')
+  await page.keyboard.press('Enter')
+  await page.locator('.message.pending').waitFor()
+  await page.context().setOffline(false)
+  await eventually(async () => (await page.locator('.message.pending').count()) === 0, 'the reply is stored')
+  await isWhole(page, conversation, 'afterwards')
+})
+
+test('a tab that was frozen catches up', { timeout }, async (t) => {
+  const conversation = await openConversation()
+  const page = await open(t)
+  await openInList(page, conversation)
+  const session = await page.context().newCDPSession(page)
+  await session.send('Page.setWebLifecycleState', { state: 'frozen' })
+  for (let index = 0; index < 10; index += 1) await writeAs(visitorClaims(conversation), conversation, `frozen ${index}`)
+  await session.send('Page.setWebLifecycleState', { state: 'active' })
+  await isWhole(page, conversation, 'thawed')
+})
+
+test('a gap that the relay cannot fill is read from the API', { timeout }, async (t) => {
+  const [conversation, other] = [await openConversation(), await openConversation()]
+  await addMessages(conversation, 30)
+  const page = await open(t)
+  await openInList(page, conversation)
+  await relay.kill9()
+  // More than a page, and a relay that no longer has it: its slot is gone.
+  await addMessages(conversation, 300, `'gap ' || n`)
+  await addMessages(other, 3)
+  await eventually(async () => {
+    await sql(`select pg_drop_replication_slot('campfire_dashboard')`)
+    return true
+  }, 'the slot is dropped')
+  await relay.run()
+  await page.locator('.desk[data-live=true]').waitFor({ timeout: DEADLINE_MS })
+  await eventually(async () => (await shownMessages(page)).at(-1) === 'gap 300', 'the newest message shows')
+  const shown = await shownMessages(page)
+  assert.deepEqual(shown, Array.from({ length: shown.length }, (_, index) => `gap ${301 - shown.length + index}`))
+  await isUnread(page, other, 3)
+})
+
+test('a conversation that is deleted says so, and leaves the list', { timeout }, async (t) => {
+  const conversation = await openConversation()
+  const page = await open(t)
+  await openInList(page, conversation)
+  await sql(`delete from conversations where id = '${conversation}'`)
+  await page.getByText('This conversation was deleted.').waitFor()
+  assert.equal(await page.locator(`.row[data-id="${conversation}"]`).count(), 0)
+})
