@@ -121,6 +121,8 @@ async fn a_visitor_opens_a_conversation_and_goes_on_with_it(scene: &mut Scene) -
 #[scene_test]
 async fn a_message_of_a_visitor_reaches_both_sides_once(scene: &mut Scene) -> Result<()> {
     let visit = visit(scene).await?;
+    // Who joins now hears only of what comes after.
+    scene.settle().await?;
     let conv = chat::conversation_channel(ORGANIZATION, visit.conversation);
     let list_channel = chat::conversations_channel(ORGANIZATION);
     let mut dashboard = scene.dashboard(Vsn::V2, &[&list_channel]).await?;
