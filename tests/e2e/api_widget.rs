@@ -553,6 +553,26 @@ async fn an_api_that_is_off_is_not_there(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
+fn published_keys_alone(settings: Settings) -> Settings {
+    settings
+        .without("CAMPFIRE_JWT_SECRET")
+        .env("CAMPFIRE_JWKS", "http://127.0.0.1:9/keys")
+        .env("CAMPFIRE_SIGNING_KEY", &"s".repeat(32))
+}
+
+#[scene_test(published_keys_alone)]
+async fn where_there_is_no_secret_visitors_have_tokens_of_the_signing_key(scene: &mut Scene) -> Result<()> {
+    scene.relay.expect_log("cannot fetch the published keys yet");
+    let visit = visit(scene).await?;
+    ensure!(write(scene, &visit, &json!({"content": "x"})).await?.status == 201);
+    let mut socket = scene.socket(Vsn::V2).await?;
+    socket.join(&chat::conversation_channel(ORGANIZATION, visit.conversation), &visit.token).await?;
+    let forged = token::visitor(scene.secret(), ORGANIZATION, visit.conversation);
+    let response = ask(scene, "GET", "/api/widget/messages", Some(&forged), &Value::Null).await?;
+    check_error(&response, 401, "token_invalid")?;
+    Ok(())
+}
+
 fn without_a_key(settings: Settings) -> Settings {
     settings.without("CAMPFIRE_API_KEYS")
 }

@@ -54,3 +54,27 @@ fn error() -> Described {
     let description = "The request is not served; docs/api.md lists the codes";
     ResponseBuilder::new().description(description).content("application/json", content).build()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own_and_says_how_it_fails() {
+        let (_, document) = routes();
+        let document: Value = serde_json::from_slice(&text(document)).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let operations: Vec<_> = paths.values().flat_map(|item| item.as_object().unwrap().values()).collect();
+        let names: HashSet<_> =
+            operations.iter().map(|operation| operation["operationId"].as_str().unwrap()).collect();
+        assert!(names.len() == operations.len() && names.len() >= 5, "{names:?}");
+        for operation in operations {
+            let default = &operation["responses"]["default"]["$ref"];
+            assert_eq!(default, "#/components/responses/Error", "{operation}");
+        }
+    }
+}

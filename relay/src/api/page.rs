@@ -18,6 +18,10 @@ pub(super) const LIMIT_MAX: u32 = 200;
 /// are connections.
 pub(super) const CONTENT_BYTES_MAX: i64 = 256 << 10;
 
+/// 4714-11-24 BC, the first day that Postgres knows, and the year 294277, where it ends.
+const TIME_MIN: i64 = -211_813_488_000_000_000;
+const TIME_END: i64 = 9_223_371_331_200_000_000;
+
 /// Which page of a list.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -26,6 +30,7 @@ pub(super) struct PageQuery {
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub(super) limit: Option<u32>,
     /// `cursor` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]{32}$")]
     pub(super) cursor: Option<String>,
 }
 
@@ -64,7 +69,13 @@ impl Cursor {
     fn read(text: &str) -> Option<Self> {
         let bytes: [u8; 24] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
         let (time, id) = bytes.split_at(8);
-        let time = Timestamp(i64::from_be_bytes(time.try_into().ok()?));
+        // Postgres knows no others between these and infinity.
+        let time = match i64::from_be_bytes(time.try_into().ok()?) {
+            ..TIME_MIN => i64::MIN,
+            TIME_END.. => i64::MAX,
+            time => time,
+        };
+        let time = Timestamp(time);
         Some(Self { time, id: Uuid::from_slice(id).ok()? })
     }
 
@@ -83,10 +94,14 @@ mod tests {
 
     #[test]
     fn cursors_are_what_was_given_out_or_nothing() {
-        for time in [0, -1, i64::MAX, i64::MIN, 848_699_511_123_456] {
+        let bounds = [i64::MAX, i64::MIN, TIME_MIN, TIME_END - 1];
+        for time in bounds.into_iter().chain([0, -1, 848_699_511_123_456]) {
             let cursor = Cursor { time: Timestamp(time), id: Uuid::from_u128(7) };
             assert_eq!(Cursor::read(&cursor.to_text()), Some(cursor));
         }
+        let read = |time| Cursor::read(&Cursor { time: Timestamp(time), id: Uuid::nil() }.to_text());
+        assert_eq!(read(TIME_END).map(|cursor| cursor.time), Some(Timestamp(i64::MAX)));
+        assert_eq!(read(TIME_MIN - 1).map(|cursor| cursor.time), Some(Timestamp(i64::MIN)));
         let whole = Cursor { time: Timestamp(1), id: Uuid::nil() }.to_text();
         for text in ["", "a", &whole[1..], &format!("{whole}A"), "é", &"*".repeat(32)] {
             assert_eq!(Cursor::read(text), None, "{text}");
