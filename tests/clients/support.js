@@ -18,7 +18,7 @@ export const relay = required('CAMPFIRE_RELAY')
 export const apiKey = required('CAMPFIRE_API_KEY')
 export const organization = required('CAMPFIRE_ORGANIZATION')
 export const agent = required('CAMPFIRE_AGENT')
-const secret = required('CAMPFIRE_JWT_SECRET')
+export const secret = required('CAMPFIRE_JWT_SECRET')
 const database = required('CAMPFIRE_DATABASE')
 const psql = required('CAMPFIRE_PSQL')
 

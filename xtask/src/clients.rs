@@ -89,7 +89,9 @@ pub(crate) fn check_assets() -> Result<()> {
 /// Node's own test runner on tests/clients, against a relay started for it.
 pub(crate) fn stock(server: &Server) -> Result<Tally> {
     let node = node::ensure()?;
-    node.ensure_packages("tests/clients")?;
+    for dir in ["tests/clients", "examples/ai-handover"] {
+        node.ensure_packages(dir)?;
+    }
     let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
     up::block_on(async {
         let relay = Relay::start(&cluster).await?;
