@@ -24,9 +24,10 @@ export function App({ desk, isPasted, onOpen, onBack, onSignOut, onChange }: {
   })
   return (
     <main data-live={desk.connection.isLive} class={`desk${thread ? ' with-thread' : ''}${thread && isDetailed ? ' with-details' : ''}`}>
+      <h1 class="unseen">Conversations of {desk.me.organization.name}</h1>
       <div class="side">
         <header class="bar">
-          <h1>{desk.me.organization.name}</h1>
+          <h2>{desk.me.organization.name}</h2>
           <Online desk={desk} />
           {isPasted && <button type="button" class="plain small" onClick={onSignOut}>Sign out</button>}
         </header>

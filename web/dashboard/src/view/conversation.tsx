@@ -86,7 +86,7 @@ function Typing({ desk }: { desk: Desk }) {
       {names.length > 0 && (
         <>
           <span class="dots" aria-hidden="true"><i /><i /><i /></span>
-          {names.join(', ')} {names.length === 1 ? 'is' : 'are'} typing…
+          <span dir="auto">{names.join(', ')} {names.length === 1 ? 'is' : 'are'} typing…</span>
         </>
       )}
     </p>

@@ -5,7 +5,7 @@ import type { Desk } from '../desk.js'
 import type { Pending } from '../outbox.js'
 import type { Message } from '../rows.js'
 import type { Thread } from '../thread.js'
-import { clock, dayOf, fullTime, segments } from '../text.js'
+import { clock, dayOf, fullTime, nameOf, segments } from '../text.js'
 import { Icon } from './parts.js'
 
 /** So near an edge, what lies beyond it is fetched. */
@@ -26,6 +26,7 @@ export function Messages({ desk, thread, now, onChange }: {
   const anchor = useRef<{ id: string; top: number } | null>(null)
   const pending = desk.outbox.of(thread.conversation).filter(({ id }) => !thread.has(id))
   const messages = thread.window
+  const visitor = nameOf(desk.row)
 
   const hold = () => {
     const element = box.current!
@@ -99,7 +100,7 @@ export function Messages({ desk, thread, now, onChange }: {
         return [...heading, (
           <Bubble
             key={message.id} message={message} isFirst={isNewDay || !continues(before, message)}
-            isSeen={message === lastRead}
+            isSeen={message === lastRead} visitor={visitor}
           />
         )]
       })}
@@ -113,11 +114,16 @@ function continues(before: Message, message: Message): boolean {
     && Date.parse(message.created_at) - Date.parse(before.created_at) < GROUP_MS
 }
 
-const AUTHORS = { visitor: 'Visitor', agent: 'Agent', ai: 'AI assistant', system: 'System' }
+const AUTHORS = { agent: 'Agent', ai: 'AI assistant', system: 'System' }
 
-function Bubble({ message, isFirst, isSeen }: { message: Message; isFirst: boolean; isSeen: boolean }) {
+function Bubble({ message, visitor, isFirst, isSeen }: {
+  message: Message
+  visitor: string
+  isFirst: boolean
+  isSeen: boolean
+}) {
   const { sender_type, sender_name, content, created_at } = message
-  const author = sender_name || AUTHORS[sender_type]
+  const author = sender_name || (sender_type === 'visitor' ? visitor : AUTHORS[sender_type])
   return (
     <article class={`message ${sender_type}${isFirst ? ' first' : ''}`} data-message={message.id}>
       {isFirst
