@@ -79,6 +79,7 @@ pub(super) struct NewMessage {
     #[schema(min_length = 1, pattern = r"[^\s\u0000-\u001f\u007f]")]
     content: String,
     /// Chosen by the sender. If the message is sent again with the same key, it is still one.
+    #[schema(value_type = Option<String>, format = Uuid, pattern = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
     client_key: Option<Uuid>,
     /// For `service_role` alone; `agent` if it is left out.
     sender_type: Option<SenderType>,
