@@ -237,6 +237,23 @@ test('without a token an agent pastes one, and signs out again', { timeout }, as
   assert.equal(await page.evaluate(() => sessionStorage.length), 0)
 })
 
+test('a pasted token that has ended is asked for again, and the agent goes on where it was', { timeout }, async (t) => {
+  const conversation = await openConversation()
+  const exp = Math.floor(Date.now() / 1000) + 15
+  const page = await openDashboard(t, browser, {
+    claims: { ...agentClaims(), exp }, allowed: [/Failed to load resource/],
+  })
+  await openInList(page, conversation)
+  await page.getByLabel('Reply').fill('half a sen')
+  await page.getByLabel('Token').waitFor({ timeout: DEADLINE_MS })
+  await writeAs(visitorClaims(conversation), conversation, 'meanwhile')
+  await page.getByLabel('Token').fill(sign(agentClaims()))
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.locator('.desk[data-live=true]').waitFor({ timeout: DEADLINE_MS })
+  await eventually(async () => (await shownMessages(page)).includes('meanwhile'), 'what came meanwhile')
+  assert.equal(await page.getByLabel('Reply').inputValue(), 'half a sen')
+})
+
 test('tokens of the application’s endpoint are renewed in time, and the channels stay', { timeout }, async (t) => {
   const conversation = await openConversation()
   const context = await browser.newContext()
