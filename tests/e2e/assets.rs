@@ -31,8 +31,9 @@ async fn the_widget_is_served_to_pages_of_any_origin_and_no_dashboard_unless_it_
     let etag = loader.header("etag").context("an etag")?;
     let again = get(scene, "/widget/loader.js", &[("if-none-match", etag)]).await?;
     ensure!(again.status == 304 && again.body.is_empty(), "{again:?}");
-    let outside = ["/widget/", "/widget/none.js", "/widget/../README.md", "/widget/%2e%2e/README.md"];
-    for path in outside.into_iter().chain(["/dashboard", "/dashboard/", "/dashboard/index.html"]) {
+    let up = ["/widget/../dashboard/index.html", "/widget/%2e%2e/dashboard/index.html"];
+    let outside = ["/widget/", "/widget/none.js"].into_iter().chain(up);
+    for path in outside.chain(["/dashboard", "/dashboard/", "/dashboard/index.html"]) {
         let answer = get(scene, path, &[]).await?;
         ensure!(answer.status == 404, "{path}: {answer:?}");
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that are built or fetched.
-const FOREIGN: [&str; 3] = ["target", "node_modules", "dist"];
+const FOREIGN: [&str; 4] = ["assets", "target", "node_modules", "dist"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { chromium } from 'playwright-core'
 import { OwnRelay } from '../../clients/relay.js'
 import { Link } from './link.js'
-import { answer, DEADLINE_MS, launch, newVisitor, openSite, sql, stored, Tab } from './support.js'
+import { answer, DEADLINE_MS, launch, newVisitor, openSite, organization, sql, stored, Tab } from './support.js'
 
 const LIMIT = { timeout: 400_000 }
 
@@ -63,7 +63,7 @@ test('the relay is killed in mid-conversation and started again: nothing is lost
   assert.equal((await tab.events('message')).length, 6, 'the page was told of each once')
 })
 
-test('a typing bubble goes when the typist is killed', LIMIT, async (t) => {
+test('a typing bubble goes when the typist is killed, and then nobody is online', LIMIT, async (t) => {
   const { tab, conversation } = await begin(t)
   const typist = spawn(process.execPath, [fileURLToPath(new URL('typist.js', import.meta.url)), conversation], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -72,6 +72,7 @@ test('a typing bubble goes when the typist is killed', LIMIT, async (t) => {
   await once(typist.stdout, 'data')
   const bubble = tab.widget.locator('.typing .dots')
   await bubble.waitFor({ timeout: DEADLINE_MS })
+  await tab.widget.locator('.online .presence', { hasText: 'We are online' }).waitFor()
   assert.match(await tab.widget.locator('.typing').textContent(), /is typing/)
   // It is renewed, and stays.
   await sleep(6_500)
@@ -81,6 +82,7 @@ test('a typing bubble goes when the typist is killed', LIMIT, async (t) => {
   await bubble.waitFor({ state: 'detached', timeout: DEADLINE_MS })
   // Six seconds are promised; a busy machine has as many again.
   assert.ok(Date.now() - killedAt < 12_000, `${Date.now() - killedAt} ms`)
+  await tab.widget.locator('.panel:not(.online) .presence', { hasText: 'We reply as soon as we can' }).waitFor()
 })
 
 test('a typing bubble goes when the relay is killed', LIMIT, async (t) => {
@@ -152,3 +154,63 @@ test('a laptop sleeps until its token has expired: what was said meanwhile is th
   assert.deepEqual(await stored(conversation), ['hello', 'good morning', 'I overslept'])
   await tab.shows('hello', 'good morning', 'I overslept')
 })
+
+test('a page that comes back out of the back-forward cache catches up', LIMIT, async (t) => {
+  const caching = await chromium.launch({
+    executablePath: process.env.CAMPFIRE_CHROMIUM, args: ['--no-sandbox'], ignoreDefaultArgs: ['--disable-back-forward-cache'],
+  })
+  t.after(() => caching.close())
+  const { tab, conversation } = await begin(t, undefined, caching)
+  await tab.page.evaluate(() => addEventListener('pageshow', ({ persisted }) => Object.assign(globalThis, { persisted })))
+  await tab.page.goto('about:blank')
+  await answer(conversation, 'while you were away')
+  // Out of the cache nothing is loaded.
+  await tab.page.goBack({ waitUntil: 'commit' })
+  await tab.until(() => tab.page.evaluate(() => globalThis.persisted), (persisted) => persisted === true, 'the page was kept')
+  await tab.shows('hello', 'while you were away')
+  await tab.say('back again')
+  await tab.sent()
+  await tab.shows('hello', 'while you were away', 'back again')
+})
+
+test('a tab that was frozen catches up', LIMIT, async (t) => {
+  const { tab, conversation } = await begin(t)
+  await tab.call('close')
+  const session = await tab.page.context().newCDPSession(tab.page)
+  await session.send('Page.setWebLifecycleState', { state: 'frozen' })
+  await answer(conversation, 'one')
+  await answer(conversation, 'two')
+  await session.send('Page.setWebLifecycleState', { state: 'active' })
+  await tab.until(() => tab.unread(), (count) => count === 2, 'two unread')
+  await tab.open()
+  await tab.shows('hello', 'one', 'two')
+  await tab.until(() => tab.unread(), (count) => count === 0, 'read')
+})
+
+const insert = (text, from = '') => `insert into messages (organization_id, conversation_id, content, sender_type, created_at)
+  select '${organization}', id, ${text}, 'agent', clock_timestamp() from conversations ${from}`
+
+for (const [name, count, statement] of [
+  ['500 messages in a burst of transactions', 500, (conversation) =>
+    `do $$ begin for n in 1..500 loop ${insert(`'burst ' || n`, `where id = '${conversation}'`)}; commit; end loop; end $$`],
+  ['5,000 messages in one transaction', 5_000, (conversation) =>
+    insert(`'burst ' || n`, `, generate_series(1, 5000) n where id = '${conversation}' order by n`)],
+]) {
+  test(`${name}: each is shown once, in order`, LIMIT, async (t) => {
+    const { tab, conversation } = await begin(t)
+    await tab.page.evaluate(() => {
+      globalThis.longest = 0
+      new PerformanceObserver((list) => {
+        for (const { duration } of list.getEntries()) globalThis.longest = Math.max(longest, duration)
+      }).observe({ type: 'longtask' })
+    })
+    const began = Date.now()
+    await sql(statement(conversation))
+    const written = Date.now()
+    await tab.until(() => tab.widget.locator('.bubble').count(), (bubbles) => bubbles === count + 1, 'all')
+    t.diagnostic(`written in ${written - began} ms, shown ${Date.now() - written} ms later; longest task ${await tab.page.evaluate(() => longest)} ms`)
+    assert.deepEqual(await tab.bubbles(), ['hello', ...Array.from({ length: count }, (_, n) => `burst ${n + 1}`)])
+    assert.equal((await tab.events('message')).length, count + 1)
+    await tab.until(() => tab.unread(), (unread) => unread === 0, 'read, since the panel is open')
+  })
+}

@@ -1,26 +1,30 @@
 // A short sound for a message that the visitor does not see come in: only after a gesture, which browsers ask for, and
 // in one tab only. It is made, not fetched: no content policy can forbid it.
 
-/** How long a message is taken care of: a tab that hears of it later makes no sound. */
-const TAKEN_MS = 4_000
+/** After a sound there is none for so long, in no tab: neither a second tab's for the same message, nor one for each
+ * message of a burst. */
+const PAUSE_MS = 2_000
 /** Tabs in the background let those go first that the visitor looks at. */
 const BACKGROUND_MS = 250
 
 export class Sound {
   #context: AudioContext | null = null
+  #isBusy = false
   #isClosed = false
 
   /** `isSeen`: this tab shows the message already, so no tab needs to make a sound. */
-  async message(id: string, isSeen: boolean): Promise<void> {
+  async message(isSeen: boolean): Promise<void> {
     const { locks, userActivation } = navigator
     // Without locks (pages that are no secure context) tabs cannot agree.
-    if (!locks || (!isSeen && !userActivation?.hasBeenActive)) return
+    if (this.#isBusy || !locks || (!isSeen && !userActivation?.hasBeenActive)) return
+    this.#isBusy = true
     if (document.visibilityState === 'hidden') await wait(BACKGROUND_MS)
-    await locks.request(`campfire:sound:${id}`, { ifAvailable: true }, async (lock) => {
+    await locks.request('campfire:sound', { ifAvailable: true }, async (lock) => {
       if (!lock || this.#isClosed) return
       if (!isSeen) await this.#play()
-      await wait(TAKEN_MS)
+      await wait(PAUSE_MS)
     })
+    this.#isBusy = false
   }
 
   close(): void {

@@ -37,7 +37,7 @@ export class Widget implements ViewHost {
       changed: () => this.#view?.invalidate(),
       message: (row, isReplayed) => {
         this.#emitter.emit('message', { ...row })
-        if (row.sender_type === 'agent' || row.sender_type === 'ai') this.#ring(row.id, isReplayed)
+        if (row.sender_type === 'agent' || row.sender_type === 'ai') this.#ring(isReplayed)
       },
       unread: (count) => {
         this.#title.set(count)
@@ -184,9 +184,9 @@ export class Widget implements ViewHost {
     if (this.options.sound) this.#sound = new Sound()
   }
 
-  #ring(id: string, isReplayed: boolean): void {
+  #ring(isReplayed: boolean): void {
     if (isReplayed || !this.state.isShown) return
-    void this.#sound?.message(id, this.state.isOpen && document.visibilityState === 'visible')
+    void this.#sound?.message(this.state.isOpen && document.visibilityState === 'visible')
   }
 
   #refuse(message: string): void {

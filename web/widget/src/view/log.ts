@@ -15,21 +15,25 @@ const TOO_LONG = new Set(['invalid', 'too_large'])
 
 interface Item {
   key: string
-  at: number
-  sender: string
   row: MessageRow | null
   pending: Pending | null
 }
 
 interface Entry {
-  element: HTMLElement
-  bubble: HTMLElement
-  meta: HTMLElement
+  readonly element: HTMLElement
+  readonly bubble: HTMLElement
+  readonly meta: HTMLElement
   /** Its text changes, it is never added: what goes on with a message is no news to a screen reader. */
-  status: HTMLElement
-  /** What the elements show now. */
+  readonly status: HTMLElement
+  readonly sender: string
+  readonly at: number
+  readonly day: string
+  // What the elements show now.
   content: string
+  note: string
   state: string
+  isFirst: boolean
+  isLast: boolean
 }
 
 export class Log {
@@ -54,37 +58,29 @@ export class Log {
   /** Shows what the session has; returns how many elements are new. */
   update(): number {
     const items = this.#items()
+    const known = this.#entries.size
+    const entries = items.map((item) => this.#entryOf(item))
+    const added = this.#entries.size - known
+    const receipt = this.#receipt
     const wanted: HTMLElement[] = []
-    let added = 0
-    let day = ''
-    items.forEach((item, index) => {
-      const date = new Date(item.at)
-      const name = date.toDateString()
-      if (name !== day) {
-        day = name
-        wanted.push(this.#day(name, date))
-      }
-      let entry = this.#entries.get(item.key)
-      if (!entry) {
-        added += 1
-        entry = this.#entry(item)
-        this.#entries.set(item.key, entry)
-      }
-      const [before, after] = [items[index - 1], items[index + 1]]
-      entry.element.classList.toggle('first', !before || !isOneGroup(before, item))
-      entry.element.classList.toggle('last', !after || !isOneGroup(item, after))
-      this.#show(entry, item)
+    entries.forEach((entry, index) => {
+      const { row, pending } = items[index]!
+      const [before, after] = [entries[index - 1], entries[index + 1]]
+      if (before?.day !== entry.day) wanted.push(this.#day(entry.day, new Date(entry.at)))
+      const [isFirst, isLast] = [!isOneGroup(before, entry), !isOneGroup(entry, after)]
+      if (isFirst !== entry.isFirst) entry.element.classList.toggle('first', (entry.isFirst = isFirst))
+      if (isLast !== entry.isLast) entry.element.classList.toggle('last', (entry.isLast = isLast))
+      this.#show(entry, row?.content ?? pending!.content)
+      this.#tell(entry, pending, pending ? this.#stateOf(pending) : row!.id === receipt?.id ? receipt.text : '')
       wanted.push(entry.element)
     })
-    this.#place(wanted)
+    this.#place(wanted, items)
     return added
   }
 
   #items(): Item[] {
     const { thread, outbox } = this.#session
-    const items: Item[] = thread.messages.map((row) => ({
-      key: row.id, at: Date.parse(row.created_at), sender: `${row.sender_type}:${row.sender_name ?? ''}`, row, pending: null,
-    }))
+    const items: Item[] = thread.messages.map((row) => ({ key: row.id, row, pending: null }))
     for (const pending of outbox.pending) {
       const id = this.#session.idOf(pending)
       // It was put here before there was a conversation, and so an id.
@@ -94,7 +90,7 @@ export class Log {
         this.#entries.set(id, early)
       }
       if (id !== null && thread.has(id)) continue
-      items.push({ key: id ?? pending.key, at: pending.at, sender: 'visitor:', row: null, pending })
+      items.push({ key: id ?? pending.key, row: null, pending })
     }
     return items
   }
@@ -113,7 +109,16 @@ export class Log {
     return element
   }
 
-  #entry({ row, at }: Item): Entry {
+  #entryOf(item: Item): Entry {
+    const known = this.#entries.get(item.key)
+    if (known) return known
+    const entry = this.#entry(item)
+    this.#entries.set(item.key, entry)
+    return entry
+  }
+
+  #entry({ row, pending }: Item): Entry {
+    const at = row ? Date.parse(row.created_at) : pending!.at
     const type = row?.sender_type ?? 'visitor'
     const { you, agent, assistant } = this.#locale
     const name = type === 'visitor' ? you : row?.sender_name || (type === 'ai' ? assistant : agent)
@@ -129,18 +134,24 @@ export class Log {
     const date = new Date(at)
     const status = h('span', { class: 'status' })
     meta.append(h('time', { datetime: date.toISOString() }, this.#time.format(date)), status)
-    return { element, bubble, meta, status, content: '', state: '' }
+    return {
+      element, bubble, meta, status, at,
+      sender: type === 'visitor' ? type : `${type}:${name}`,
+      day: date.toDateString(),
+      content: '', note: '', state: '', isFirst: false, isLast: false,
+    }
   }
 
-  #show(entry: Entry, { row, pending }: Item): void {
-    const content = row?.content ?? pending!.content
-    if (entry.content !== content) {
-      entry.content = content
-      entry.bubble.replaceChildren(...parts(content).map(({ text, href }) =>
-        href === null ? document.createTextNode(text)
-          : h('a', { href, target: '_blank', rel: 'noopener noreferrer nofollow ugc' }, text)))
-    }
-    setText(entry.status, pending ? this.#stateOf(pending) : row!.id === this.#receipt?.id ? this.#receipt.text : '')
+  #show(entry: Entry, content: string): void {
+    if (entry.content === content) return
+    entry.content = content
+    entry.bubble.replaceChildren(...parts(content).map(({ text, href }) =>
+      href === null ? document.createTextNode(text)
+        : h('a', { href, target: '_blank', rel: 'noopener noreferrer nofollow ugc' }, text)))
+  }
+
+  #tell(entry: Entry, pending: Pending | null, note: string): void {
+    if (entry.note !== note) entry.status.textContent = entry.note = note
     const state = pending?.state ?? 'stored'
     if (entry.state === state) return
     entry.state = state
@@ -170,11 +181,13 @@ export class Log {
   }
 
   /** Puts the elements in order, and moves none that is in its place. */
-  #place(wanted: HTMLElement[]): void {
-    const kept = new Set(wanted)
-    for (const [key, { element }] of this.#entries) if (!kept.has(element)) this.#entries.delete(key)
-    for (const [key, element] of this.#days) if (!kept.has(element)) this.#days.delete(key)
-    for (const element of [...this.element.children]) if (!kept.has(element as HTMLElement)) element.remove()
+  #place(wanted: HTMLElement[], items: Item[]): void {
+    if (this.#entries.size > items.length || this.element.childElementCount > wanted.length) {
+      const kept = new Set(wanted)
+      for (const [key, { element }] of this.#entries) if (!kept.has(element)) this.#entries.delete(key)
+      for (const [key, element] of this.#days) if (!kept.has(element)) this.#days.delete(key)
+      for (const element of [...this.element.children]) if (!kept.has(element as HTMLElement)) element.remove()
+    }
     wanted.forEach((element, index) => {
       const there = this.element.children[index]
       if (there !== element) this.element.insertBefore(element, there ?? null)
@@ -182,9 +195,9 @@ export class Log {
   }
 }
 
-function isOneGroup(one: Item, other: Item): boolean {
-  return one.sender === other.sender && other.at - one.at < GROUP_MS
-    && new Date(one.at).toDateString() === new Date(other.at).toDateString()
+function isOneGroup(one: Entry | undefined, other: Entry | undefined): boolean {
+  return one !== undefined && other !== undefined && one.sender === other.sender && one.day === other.day
+    && other.at - one.at < GROUP_MS
 }
 
 /** Not half of a character that has two code units. */
