@@ -114,6 +114,11 @@ test('a gap that the relay cannot fill is read from the API', { timeout }, async
   const shown = await shownMessages(page)
   assert.deepEqual(shown, Array.from({ length: shown.length }, (_, index) => `gap ${301 - shown.length + index}`))
   await isUnread(page, other, 3)
+  await isUnread(page, conversation, 0)
+  await page.reload()
+  await page.locator('.messages[aria-busy=false]').waitFor()
+  assert.equal(await sql(`select m.content from read_receipts r join messages m on m.id = r.last_read_message_id
+    where r.conversation_id = '${conversation}' and r.reader_type = 'agent'`), 'gap 300')
 })
 
 test('a conversation that is deleted says so, and leaves the list', { timeout }, async (t) => {
