@@ -58,7 +58,8 @@ grant execute on function
   campfire.uuid_or_null(text),
   campfire.claim_organization(),
   campfire.claim_conversation(),
-  campfire.claim_subject()
+  campfire.claim_subject(),
+  campfire.topic()
 to public;
 -- And what triggers on realtime.messages ask about it.
 grant execute on function campfire.obeys_realtime_policies() to public;
@@ -99,6 +100,7 @@ grant execute on function
   campfire.replaced_tables(),
   campfire.name_around(text, text, text),
   campfire.route_problems(),
+  campfire.remade_route(bigint, text, name[], name[]),
   campfire.carried_columns(regclass),
   campfire.published_root(regclass),
   campfire.template_columns(text),
@@ -109,6 +111,8 @@ grant execute on function
   campfire.supabase_api_damage(),
   campfire.check_supabase_api(),
   campfire.require_supabase_api(),
+  campfire.policies_table(),
+  campfire.private_channels_probe(text, text[]),
   campfire.realtime_probe(text, text[]),
   campfire.realtime_history(text, timestamptz, integer),
   campfire.maintain_supabase_api()

@@ -121,7 +121,13 @@ extension_sql_file!(
     name = "routes_add",
     requires = ["publication_registry", "publication_publish", "routes_registry"]
 );
-extension_sql_file!("../../sql/routes/check.sql", name = "routes_check");
+extension_sql_file!("../../sql/routes/check.sql", name = "routes_check", requires = ["routes_registry"]);
+extension_sql_file!(
+    "../../sql/routes/reserve.sql",
+    name = "routes_reserve",
+    requires = ["channels", "routes_registry", signing::folded_event]
+);
+extension_sql_file!("../../sql/private_channels.sql", name = "private_channels");
 extension_sql_file!("../../sql/chat/tables.sql", name = "chat_tables");
 extension_sql_file!(
     "../../sql/chat/triggers.sql",

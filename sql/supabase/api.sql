@@ -27,6 +27,7 @@ begin
       message = format('the name of the event has %s bytes, more than 255', octet_length(new.event)),
       hint = 'Every member of the channel gets the name; put what is longer into the payload.';
   end if;
+  perform campfire.refuse_routed_event(new.topic, new.event);
   -- Binary wins, as in the reference.
   body := case when new.binary_payload is null
     then jsonb_build_object('id', new.id, 'topic', new.topic, 'event', new.event, 'private', new.private, 'payload', new.payload)
@@ -48,7 +49,7 @@ end
 $$;
 comment on function campfire.broadcast_realtime_message() is
   'Trigger after insert on realtime.messages, for each row: writes the message into the WAL, signed. Raises 42501 for a channel of an '
-  'organization, 22023 for a malformed channel and for an event name of more than 255 bytes, 54000 above the setting broadcast_bytes_max.';
+  'organization and for an event that a route sends to this channel, 22023 for a malformed channel and for an event name of more than 255 bytes, 54000 above the setting broadcast_bytes_max.';
 
 -- By what only a superuser could have made: comments and the owner of the schema are for people to change, and a restore
 -- may leave them out. The first is the rule, the others are for what a part of a dump, or a DROP, has left.

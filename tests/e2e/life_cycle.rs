@@ -71,7 +71,7 @@ const LIFE: &str = "
     create table \"Bestellungen\" (id int primary key, shop int not null, \"Größe\" text, detail jsonb);
     insert into \"Bestellungen\" select n, n % 3, 'größe ' || n, '{}' from generate_series(1, 20) as n;
     select campfire.publish('campfire', '\"Bestellungen\"', '{id,shop}');
-    select campfire.add_route('\"Bestellungen\"', 'INSERT', 'shop:{shop}', 'order:created');
+    select campfire.add_route('\"Bestellungen\"', 'INSERT', 'shop:{shop}', 'order:created', snapshot_by => 'shop');
     select campfire.enable_route((select id from campfire.routes where event = 'message:deleted' and schema_name = 'public' limit 1));
     update campfire.settings set value = 'app_metadata.org_id' where name = 'claim_organization';
     update campfire.settings set value = '131072' where name = 'broadcast_organization_bytes_max';
@@ -84,6 +84,8 @@ const LIFE: &str = "
     create policy speakers on realtime.messages for insert to authenticated with check (realtime.topic() like 'room:%');
     create index messages_by_event on realtime.messages (event);
     grant select on realtime.messages to app;
+    select campfire.install_private_channels();
+    create policy shops on campfire.private_channels for select to authenticated using (campfire.topic() = 'shop:' || campfire.claim('shop'));
     select realtime.send('{\"n\": 1}', 'e', 'room:7'), realtime.send_binary('\\xdead', 'e', 'room:7');
     -- Of this cluster: no dump may carry them.
     insert into campfire.slots values ('campfire', '1', 1, '{campfire}', '{1}', '{1}');
@@ -148,7 +150,7 @@ const FACTS: &str = r#"
       select format('function %s %s %s %s', pg_get_functiondef(p.oid), p.proowner::regrole, p.proacl, obj_description(p.oid, 'pg_proc'))
       from pg_proc as p where p.pronamespace = 'realtime'::regnamespace
       union all
-      select format('policy %s', p) from pg_policies as p where p.schemaname in ('public', 'chat', 'realtime')
+      select format('policy %s', p) from pg_policies as p where p.schemaname in ('public', 'chat', 'realtime', 'campfire')
       union all
       select format('type %s %s', t.oid::regtype, string_agg(e.enumlabel, ',' order by e.enumsortorder))
       from pg_type as t join pg_enum as e on e.enumtypid = t.oid group by t.oid

@@ -31,6 +31,7 @@ mod message_flow;
 mod misconfiguration;
 mod policies;
 mod presence;
+mod private_routes;
 mod proxies;
 mod rest_broadcast;
 mod restart;

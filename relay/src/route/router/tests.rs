@@ -98,6 +98,8 @@ fn route(id: i64, table: &str, operation: Operation, channel: &str, event: &str,
         event: event.into(),
         columns: columns.iter().map(|column| (*column).into()).collect(),
         when_changed: None,
+        public: false,
+        snapshot_by: None,
     }
 }
 

@@ -113,11 +113,12 @@ fn private_channels_elsewhere_go_on_from_the_window_and_public_ones_have_none() 
             world.lsn += 8;
             let position = Position { timeline: 1, commit_lsn: Lsn(world.lsn), change: 0 };
             let id = uuid::Uuid::from_u128(world.lsn.into());
-            let message = Some(crate::route::RealtimeMessage { id, private: is_private, binary: false });
+            let message = Some(crate::route::RealtimeMessage { id, binary: false });
             let event = crate::route::Event {
                 topic: room.clone(),
                 event: number.to_string().into(),
                 payload: "{}".into(),
+                private: is_private,
                 message,
             };
             world.route_at(position, vec![event], vec![]);
