@@ -80,7 +80,7 @@ begin
 end
 $$;
 comment on function campfire.broadcast(text, text, jsonb) is
-  'Sends an event to the subscribers of a channel if and when the transaction commits. EXECUTE for service_role only. Raises 22023 for a '
+  'Sends an event to the subscribers of a channel if and when the transaction commits. EXECUTE for service_role and campfire_sender. Raises 22023 for a '
   'malformed channel or event, 42501 for an event that is reserved on channels of an organization or that a route sends to this channel, 54000 for a payload above the settings '
   'broadcast_bytes_max and broadcast_organization_bytes_max, 22004 for null. Outside org:, the event goes to the public channel of that '
   'name; a WARNING says so if the relay denies public channels. Example: select campfire.broadcast(''news'', ''published'', ''{"id": '

@@ -108,9 +108,11 @@ const PROJECTED: &[&str] = &[
      alter table measurements disable trigger sync_realtime_measurements_trigger;
      alter table measurements enable always trigger sync_realtime_measurements_trigger;
      alter table measurements enable always trigger sync_realtime_measurements_truncate_trigger;
-     select campfire.alter_projection('measurements', dropped_partitions => 'delete');
+     call campfire.alter_projection('measurements', dropped_partitions => 'delete');
      select campfire.publish('campfire', 'realtime_measurements');
      select campfire.add_route('realtime_measurements', 'INSERT', 'region:{region}', 'measured')",
+    "create table sales (id int primary key, shop int, note text, tags text[]); insert into sales values (1, 7, 'n', '{a}')",
+    "call campfire.make_live('sales', channel => 'shop:{shop}', event => 'sale', snapshot_by => 'id')",
     "create domain currency as char(3);
      create table prices (currency currency primary key, amount numeric(8, 2), s text, customer jsonb);
      insert into prices values ('EUR', 1.5, 'note', '{\"plan\": \"pro\"}')",
@@ -177,6 +179,8 @@ const FACTS: &str = r#"
       select format('projection %s', p) from campfire.projections as p
       union all
       select format('route %s', r) from campfire.routes as r
+      union all
+      select format('live %s', l) from campfire.live_tables as l
       union all
       select format('setting %s %s', name, value) from campfire.settings
       union all

@@ -26,6 +26,7 @@ mod isolation;
 mod latency;
 mod life_cycle;
 mod limits;
+mod live_tables;
 mod memory;
 mod message_flow;
 mod misconfiguration;
