@@ -33,12 +33,13 @@ export async function addMessages(conversation, count, content = `'message ' || 
 
 /**
  * The dashboard as an agent has it: a page of its own, which must end without errors and without anything that its
- * content policy forbids. `state` of the browser's context, `at` a relay, `signedIn` with whose claims.
+ * content policy forbids. `claims` say as whom, `at` which relay; `script` is a function with its parameter, which runs first.
  */
-export async function openDashboard(t, browser, { claims, at = relay, path = '', context: options = {}, allowed = [] } = {}) {
+export async function openDashboard(t, browser, { claims, at = relay, path = '', context: options = {}, allowed = [], script } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options })
   const page = await context.newPage()
   const problems = watch(page, allowed)
+  if (script) await page.addInitScript(...script)
   if (claims) {
     await page.addInitScript((token) => {
       if (!sessionStorage.getItem('campfire:token')) sessionStorage.setItem('campfire:token', token)
