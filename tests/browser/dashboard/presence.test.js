@@ -33,14 +33,14 @@ const note = (page) => page.evaluate(() => {
 })
 
 /** A visitor's page with a conversation, and the agent's page that has it open. */
-async function both(t, { at, context, script } = {}) {
+async function both(t, { at, context, prepare } = {}) {
   const url = await openSite(t, { ...(at && { at }) })
   const tab = await Tab.open(t, context ?? await newVisitor(t, browser), url)
   await tab.open()
   await tab.say('Is anybody there?')
   await tab.sent()
   await tab.connected()
-  const page = await openDashboard(t, browser, { claims: agentClaims(), script, ...(at && { at }) })
+  const page = await openDashboard(t, browser, { claims: agentClaims(), ...(at && { at }), ...(prepare && { prepare }) })
   await openInList(page, await tab.conversation())
   return { tab, page, url }
 }
@@ -110,13 +110,13 @@ test('in the background, where timers fire once a minute, visitor and agent stay
   relay = await OwnRelay.start(process.env.CAMPFIRE_RELAY_PID, 'background', {
     CAMPFIRE_IDLE_SECONDS: '15', CAMPFIRE_PRESENCE_GRACE_SECONDS: '1',
   })
-  const script = [throttle, MINUTE_MS]
+  const prepare = (page) => page.addInitScript(throttle, MINUTE_MS)
   const at = relay.url
   const grace = await addAgent('Grace')
-  const hidden = await openDashboard(t, browser, { claims: claimsOf(grace), at, script })
+  const hidden = await openDashboard(t, browser, { claims: claimsOf(grace), at, prepare })
   const context = await newVisitor(t, browser)
-  await context.addInitScript(...script)
-  const { tab, page } = await both(t, { at, context, script })
+  await prepare(context)
+  const { tab, page } = await both(t, { at, context, prepare })
   await is(page, 'Online')
   for (const background of [tab.page, hidden]) await background.evaluate(() => goToBackground())
   await note(page)
