@@ -83,8 +83,9 @@ test('a look-up that fails is made again', LIMIT, async (t) => {
   await laptop.open()
   await laptop.say('hello')
   await laptop.sent()
-  await answer(await laptop.conversation(), 'hello!')
+  const conversation = await laptop.conversation()
   await laptop.page.close()
+  await answer(conversation, 'hello!')
 
   const phone = await Tab.open(t, await newVisitor(t, browser), url)
   let tries = 0
