@@ -16,11 +16,11 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{api, chaos, clients, demo, deny, fresh, install, order, pgrx, program, release, step};
+use crate::{api, chaos, clients, demo, deny, fresh, install, order, pgrx, program, release, samples, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Parts to run; default: formatting, lints, and every part but api, browser, script and fresh
+    /// Parts to run; default: formatting, lints, and every part but api, browser, samples, script and fresh
     #[arg(value_enum)]
     parts: Vec<Part>,
     /// Major version of Postgres to test with; default: 15 if it is installed, else the
@@ -50,6 +50,8 @@ enum Part {
     Browser,
     /// The HTTP API, with requests made from the document that describes it
     Api,
+    /// What docs/api.md has for signing an identity, run in five languages
+    Samples,
     /// One minute of faults, checked by an oracle, and a test of the checker itself
     Chaos,
     /// The extension's script, compared with the one that pgrx's own tool makes, and loaded in another order
@@ -141,21 +143,25 @@ impl Arguments {
         match part {
             // Too long for a plain run, and the same whatever version the rest is for.
             Part::Script | Part::Fresh => named || self.all() && self.pg.is_none(),
-            // Chromium is large, and whoever makes requests makes many.
-            Part::Browser | Part::Api => named || self.all(),
+            // Chromium is large, and so are five languages; whoever makes requests makes many.
+            Part::Browser | Part::Api | Part::Samples => named || self.all(),
             _ => named || self.everything(),
         }
     }
 
     fn want_extension(&self) -> bool {
-        [Part::Regress, Part::E2e, Part::Clients, Part::Browser, Part::Api, Part::Chaos, Part::Script]
+        self.wants(Part::Regress) || self.wants(Part::Script) || self.want_relay()
+    }
+
+    fn want_relay(&self) -> bool {
+        [Part::E2e, Part::Clients, Part::Browser, Part::Api, Part::Samples, Part::Chaos]
             .into_iter()
             .any(|part| self.wants(part))
     }
 
     /// What all of it needs of the system.
     fn needs(&self) -> Vec<Need> {
-        let needs: [(bool, &[Need]); 9] = [
+        let needs: [(bool, &[Need]); 10] = [
             (true, &[Need::Server]),
             (self.everything(), &[Need::Compile]),
             (self.want_extension(), &[Need::Extension(Profile::Debug)]),
@@ -163,6 +169,7 @@ impl Arguments {
             (self.wants(Part::Clients), &[Need::Node, Need::Python]),
             (self.wants(Part::Browser), &[Need::Node, Need::Browser]),
             (self.wants(Part::Api), &[Need::Python]),
+            (self.wants(Part::Samples), &[Need::Node, Need::Python, Need::Samples]),
             (self.wants(Part::Script), &[Need::Compile, Need::Pgrx]),
             (self.wants(Part::Fresh), &[Need::Debootstrap]),
         ];
@@ -190,10 +197,7 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
     if arguments.wants(Part::Script) {
         tally.attempt("the order of the extension's script", || order::try_opposite(server));
     }
-    let needs_relay = [Part::E2e, Part::Clients, Part::Browser, Part::Api, Part::Chaos]
-        .into_iter()
-        .any(|part| arguments.wants(part));
-    if !needs_relay || !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {
+    if !arguments.want_relay() || !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {
         return;
     }
     if arguments.wants(Part::E2e) {
@@ -212,6 +216,9 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
     }
     if arguments.wants(Part::Api) {
         tally.include("the API, by its own description", || api::fuzz(server));
+    }
+    if arguments.wants(Part::Samples) {
+        tally.include("samples of docs/api.md", || samples::check(server));
     }
     if arguments.wants(Part::Chaos) {
         // Whoever names a part, or all, wants the whole of it.
