@@ -152,7 +152,7 @@ const FACTS: &str = r#"
       select format('function %s %s %s %s', pg_get_functiondef(p.oid), p.proowner::regrole, p.proacl, obj_description(p.oid, 'pg_proc'))
       from pg_proc as p where p.pronamespace = 'realtime'::regnamespace
       union all
-      select format('policy %s', p) from pg_policies as p where p.schemaname in ('public', 'chat', 'realtime', 'campfire')
+      select format('policy %s', p) from pg_policies as p where p.schemaname in ('public', 'chat', 'realtime') or p.tablename = 'private_channels'
       union all
       select format('type %s %s', t.oid::regtype, string_agg(e.enumlabel, ',' order by e.enumsortorder))
       from pg_type as t join pg_enum as e on e.enumtypid = t.oid group by t.oid
@@ -272,7 +272,7 @@ fn lived() -> Result<(Cluster, Vec<String>)> {
         "published",
         "public.messages",
         "chat.realtime_conversations",
-        "next route 2",
+        "next route 8",
         "trigger O CREATE TRIGGER sync_realtime_measurements_truncate_trigger AFTER TRUNCATE ON chat.measurements_early",
         "partition realtime.messages_",
         "function CREATE OR REPLACE FUNCTION realtime.send(",
