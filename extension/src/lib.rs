@@ -124,7 +124,11 @@ extension_sql_file!(
     name = "routes_add",
     requires = ["publication_registry", "publication_publish", "routes_registry"]
 );
-extension_sql_file!("../../sql/routes/check.sql", name = "routes_check", requires = ["routes_registry"]);
+extension_sql_file!(
+    "../../sql/routes/check.sql",
+    name = "routes_check",
+    requires = ["publication_publish", "routes_registry"]
+);
 extension_sql_file!(
     "../../sql/routes/reserve.sql",
     name = "routes_reserve",

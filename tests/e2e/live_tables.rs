@@ -233,7 +233,7 @@ async fn what_was_made_live_is_live_in_a_restored_database() -> Result<()> {
     crate::life_cycle::program(&cluster, "psql", &arguments)?;
 
     let restored = connect(&url).await?;
-    let made = "select (select count(*) from campfire.routes where not builtin), (select max(id) from campfire.user_routes)";
+    let made = "select (select count(*) from campfire.routes where not builtin), (select coalesce(max(id), 0) from campfire.user_routes)";
     let count = async |database: &Client| -> Result<(i64, i64)> {
         let row = database.query_one(made, &[]).await?;
         Ok((row.get(0), row.get(1)))

@@ -71,7 +71,7 @@ async fn without_the_schema_private_channels_are_refused_by_name(scene: &mut Sce
     let reason = "PoliciesNotInstalled: Private channels outside org: are not set up in this database";
     ensure!(reply.reason() == reason, "{reply:?}");
     // The operator is told what to do.
-    logged(scene, "campfire.install_supabase_api()").await;
+    logged(scene, "campfire.install_private_channels()").await;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use campfire_tests::relay::Settings;
 use campfire_tests::socket::{Reply, Vsn, default_config};
-use campfire_tests::{AGENT, ORGANIZATION, Socket, eventually, token};
+use campfire_tests::{AGENT, ORGANIZATION, Socket, eventually, server, token};
 use serde_json::{Value, json};
 
 use crate::policies::silent;
@@ -404,6 +404,43 @@ async fn rounds(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
+/// The stream stands still while the rows are read, which are then ahead of it.
+#[scene_test]
+async fn what_the_rows_show_does_not_come_again_however_far_the_stream_is_behind(
+    scene: &mut Scene,
+) -> Result<()> {
+    run(scene, SHOP).await?;
+    run(scene, OWN_POLICIES).await?;
+    run(scene, LET_READ).await?;
+    run(scene, "insert into orders (id, shop_id) values (1, 1), (2, 1)").await?;
+    for vsn in Vsn::BOTH {
+        let (mut witness, _) = member(scene, vsn, 1, Some(json!({"snapshot": 10}))).await?;
+        let before = rows(&mut witness, 2).await?;
+        ensure!(before[0]["state"] == "new", "{before:?}");
+        let walsender = "select pid from pg_stat_replication";
+        let walsender: i32 = scene.database.query_one(walsender, &[]).await?.get(0);
+        let walsender = walsender.cast_unsigned();
+        ensure!(server::signal(walsender, "STOP"), "it runs");
+        let reading = async {
+            run(scene, "update orders set state = 'paid' where id = 1").await?;
+            let (mut socket, replay) = member(scene, vsn, 1, Some(json!({"snapshot": 10}))).await?;
+            ensure!(replay["complete"] == true && replay["count"] == 2, "{replay}");
+            let shown = rows(&mut socket, 2).await?;
+            ensure!(shown[0]["state"] == "paid", "{shown:?}");
+            anyhow::Ok(socket)
+        };
+        let read = reading.await;
+        ensure!(server::signal(walsender, "CONT"), "it runs still");
+        let mut socket = read?;
+        run(scene, "update orders set state = 'new' where id = 1").await?;
+        ensure!(witness.next_event().await?.payload["state"] == "paid");
+        ensure!(witness.next_event().await?.payload["state"] == "new");
+        let event = socket.next_event().await?;
+        ensure!(event.name == "order:updated" && event.payload["state"] == "new", "{event:?}");
+    }
+    Ok(())
+}
+
 #[scene_test]
 async fn a_role_without_the_right_to_read_is_told_what_it_lacks(scene: &mut Scene) -> Result<()> {
     run(scene, SHOP).await?;
@@ -542,10 +579,12 @@ async fn several_routes_to_a_channel_show_each_row_once(scene: &mut Scene) -> Re
     Ok(())
 }
 
-/// TRUNCATE is told, and what came of the rows does not come back.
-#[scene_test]
+/// TRUNCATE is told, and what came of the rows does not come back. The public room of the name hears nothing of it.
+#[scene_test(|settings| settings.env("CAMPFIRE_PUBLIC_CHANNELS", "allow"))]
 async fn an_emptied_table_is_told_on_its_channels(scene: &mut Scene) -> Result<()> {
     run(scene, SHOP).await?;
+    let mut anybody = scene.socket(Vsn::V2).await?;
+    ensure!(anybody.try_join("shop:1", None, default_config()).await?.is_ok());
     run(scene, OWN_POLICIES).await?;
     let (mut socket, start) = member(scene, Vsn::V2, 1, Some(json!({}))).await?;
     run(scene, "insert into orders (id, shop_id) values (1, 1)").await?;
@@ -560,5 +599,5 @@ async fn an_emptied_table_is_told_on_its_channels(scene: &mut Scene) -> Result<(
     ensure!(heard(&mut socket, 1).await? == ["order:created 2"]);
     let (_, replay) = member(scene, Vsn::V2, 1, Some(json!({"after": start["position"]}))).await?;
     ensure!(replay["complete"] == false && replay["count"] == 1, "{replay}");
-    Ok(())
+    silent(&mut anybody).await
 }

@@ -50,7 +50,11 @@ pub enum ControlChange {
     RoutedAnewUntilHere,
     /// Tables were emptied (TRUNCATE) whose rows went to channels of these names: what came of them there tells of rows
     /// that are gone.
-    Emptied { channels: Vec<Template> },
+    Emptied {
+        /// Of organizations, and private ones.
+        channels: Vec<Template>,
+        public: Vec<Template>,
+    },
 }
 
 /// What a change leads to.

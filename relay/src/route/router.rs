@@ -82,14 +82,15 @@ impl Router {
             }
             ChangeKind::Truncate { relations, .. } => {
                 let is_of = |route: &&Route| relations.iter().any(|relation| route.is_of(relation));
-                let mut channels: Vec<Template> = Vec::new();
-                for Route { channel, .. } in self.routes.iter().filter(is_of) {
-                    if !channels.contains(channel) {
-                        channels.push(channel.clone());
+                let (mut channels, mut public): (Vec<Template>, Vec<Template>) = (Vec::new(), Vec::new());
+                for route in self.routes.iter().filter(is_of) {
+                    let known = if route.is_public() { &mut public } else { &mut channels };
+                    if !known.contains(&route.channel) {
+                        known.push(route.channel.clone());
                     }
                 }
-                if !channels.is_empty() {
-                    routed.control.push(ControlChange::Emptied { channels });
+                if !channels.is_empty() || !public.is_empty() {
+                    routed.control.push(ControlChange::Emptied { channels, public });
                 }
                 for relation in relations {
                     match self.plan(relation).control() {

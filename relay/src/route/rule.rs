@@ -33,6 +33,11 @@ impl Route {
         !self.public && self.channel.scope().is_none()
     }
 
+    /// Whether its events go to the public room of their topic.
+    pub(super) fn is_public(&self) -> bool {
+        self.public && self.channel.scope().is_none()
+    }
+
     pub(super) fn is_of(&self, relation: &Relation) -> bool {
         match self.relation {
             Some(oid) => oid == relation.id,

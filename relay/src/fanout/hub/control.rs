@@ -81,9 +81,9 @@ impl Hub {
                     self.close_room(&RoomKey { topic, private: false }, &Reason::ConversationGone);
                 }
             }
-            ControlChange::Emptied { ref channels } => {
+            ControlChange::Emptied { ref channels, ref public } => {
                 self.window.empty(channels, xid);
-                self.announce_emptied(channels, xid, sent);
+                self.announce_emptied(channels, public, xid, sent);
             }
             // Clients that go on from before would miss events that were, or get some that were not. So have those
             // that were here.

@@ -219,7 +219,7 @@ fn delete_tells_its_channels_and_ends_the_conversation() {
     assert_eq!(routed.control, [ControlChange::ConversationGone { organization, conversation }]);
     let channels = ["org:{organization_id}", "org:{organization_id}:conv:{id}"];
     let channels = channels.iter().map(|channel| Template::parse(channel).unwrap()).collect();
-    let emptied = ControlChange::Emptied { channels };
+    let emptied = ControlChange::Emptied { channels, public: Vec::new() };
     assert_eq!(mirror().truncate().control, [emptied, ControlChange::AllConversationsGone]);
 }
 

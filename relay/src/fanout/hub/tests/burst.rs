@@ -315,7 +315,7 @@ fn a_table_that_is_emptied_is_announced_in_its_place_and_its_rows_do_not_come_ba
     world.join(lagging, &conversation().to_string(), agent());
     world.burst(&conversation(), 20);
     let channels = vec![Template::parse("org:{organization_id}:conv:{conversation_id}").unwrap()];
-    let emptied = world.change(&[], vec![ControlChange::Emptied { channels }]);
+    let emptied = world.change(&[], vec![ControlChange::Emptied { channels, public: Vec::new() }]);
     world.change(&[(&conversation(), "new")], vec![]);
     let notice =
         "system: ReplayIncomplete: rows were removed all at once (TRUNCATE); fetch anew what you show";
