@@ -106,7 +106,7 @@ pub(crate) fn stock(server: &Server) -> Result<Tally> {
 pub(crate) fn browser(server: &Server) -> Result<Tally> {
     const DIR: &str = "tests/browser";
     let node = node::ensure()?;
-    for dir in [DIR, "tests/clients"] {
+    for dir in [DIR, "tests/clients", "examples/ai-handover"] {
         node.ensure_packages(dir)?;
     }
     build_helper(&node)?;
