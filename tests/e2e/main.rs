@@ -18,6 +18,7 @@ mod connections;
 mod emptied;
 mod events;
 mod foreign_messages;
+mod gate_verdicts;
 mod handshake;
 mod harness;
 mod hostile_sockets;
