@@ -1,8 +1,8 @@
 -- Who may call and read what. Last, because it names everything. Default privileges of the database may have granted
 -- more than CREATE FUNCTION and CREATE TABLE do, so all is revoked first.
 
-revoke all on all routines in schema campfire from public, anon, authenticated, service_role, campfire_relay;
-revoke all on all tables in schema campfire from public, anon, authenticated, service_role, campfire_relay;
+revoke all on all routines in schema campfire from public, anon, authenticated, service_role, campfire_relay, campfire_sender;
+revoke all on all tables in schema campfire from public, anon, authenticated, service_role, campfire_relay, campfire_sender;
 
 -- Pure functions, and functions that tell what the catalogs tell anyway.
 grant execute on function
@@ -30,7 +30,10 @@ grant execute on routine
   campfire.verify_projection(regclass),
   campfire.drop_projection(regclass, boolean),
   campfire.mend_projection(regclass, boolean),
-  campfire.alter_projection(regclass, text),
+  campfire.alter_projection(regclass, text[], text, integer),
+  campfire.choose_dropped_partitions(regclass, text),
+  campfire.change_projection(regclass, text[]),
+  campfire.carry_old_rows(regclass, integer, bigint),
   campfire.default_projection(regclass),
   campfire.projected_type(regtype),
   campfire.type_without_length(regtype),
@@ -58,14 +61,15 @@ grant execute on function
   campfire.uuid_or_null(text),
   campfire.claim_organization(),
   campfire.claim_conversation(),
-  campfire.claim_subject()
+  campfire.claim_subject(),
+  campfire.topic()
 to public;
--- And what triggers on realtime.messages ask about it.
-grant execute on function campfire.obeys_realtime_policies() to public;
+-- And what triggers on realtime.messages ask about it, and functions of schema realtime say instead of failing.
+grant execute on function campfire.obeys_realtime_policies(), campfire.warn_of_unsent(text, text, text, text) to public;
 grant execute on function campfire.is_agent(regclass), campfire.agent_organization(regclass) to authenticated;
 
 -- Server code.
-grant execute on function campfire.broadcast(text, text, jsonb) to service_role;
+grant execute on function campfire.broadcast(text, text, jsonb) to service_role, campfire_sender;
 
 -- The relay.
 grant select on
@@ -80,6 +84,17 @@ to campfire_relay;
 grant select, insert, update, delete on campfire.slots to campfire_relay;
 grant select on campfire.slot_events to campfire_relay, pg_monitor;
 grant execute on function
+  campfire.check(),
+  campfire.unheard_routes(),
+  campfire.policy_problems(),
+  campfire.failing_policy(regclass, name, text),
+  campfire.plan_as(oid, text),
+  campfire.fails_alone(regclass, text),
+  campfire.policy_mend(regclass, name, text, text),
+  campfire.leftovers(),
+  campfire.suggested_policy(text),
+  campfire.public_channels_denied(),
+  campfire.projection_column_list(name[], text),
   campfire.check_publication(name),
   campfire.check_projections(),
   campfire.publication_verdict(name),
@@ -99,6 +114,7 @@ grant execute on function
   campfire.replaced_tables(),
   campfire.name_around(text, text, text),
   campfire.route_problems(),
+  campfire.remade_route(bigint, text, name[], name[]),
   campfire.carried_columns(regclass),
   campfire.published_root(regclass),
   campfire.template_columns(text),
@@ -109,6 +125,8 @@ grant execute on function
   campfire.supabase_api_damage(),
   campfire.check_supabase_api(),
   campfire.require_supabase_api(),
+  campfire.policies_table(),
+  campfire.private_channels_probe(text, text[]),
   campfire.realtime_probe(text, text[]),
   campfire.realtime_history(text, timestamptz, integer),
   campfire.maintain_supabase_api()

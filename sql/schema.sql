@@ -20,13 +20,14 @@ where classid = 'pg_extension'::regclass and objid = (select oid from pg_extensi
 
 do $roles$
 declare
-  wanted constant name[] := '{anon,authenticated,service_role,campfire_relay}';
+  wanted constant name[] := '{anon,authenticated,service_role,campfire_relay,campfire_sender}';
   memberships constant name[] := '{anon,authenticated,service_role,pg_read_all_stats}';
   purposes constant text[] := array[
     'campfire: a visitor, bound to one conversation by the claims',
     'campfire: an agent, bound to one organization by the claims',
     'campfire: trusted server code, sees every organization',
-    'campfire: the relay logs in as this role; the DBA grants it LOGIN and REPLICATION'];
+    'campfire: the relay logs in as this role; the DBA grants it LOGIN and REPLICATION',
+    'campfire: may send from SQL; the DBA grants it to roles of the application'];
   wanted_role name;
   existing record;
 begin
@@ -46,7 +47,7 @@ begin
         errcode = 'object_not_in_prerequisite_state',
         message = format('role "%s" exists and is a superuser', wanted_role),
         hint = format('alter role %I nosuperuser;', wanted_role);
-    elsif existing.rolcanlogin and wanted_role <> 'campfire_relay' then
+    elsif existing.rolcanlogin and wanted_role not in ('campfire_relay', 'campfire_sender') then
       raise exception using
         errcode = 'object_not_in_prerequisite_state',
         message = format('role "%s" exists and can log in', wanted_role),

@@ -5,6 +5,7 @@
 //! that it names: that excuses what lies in between, and nothing else.
 
 mod losses;
+mod shop_snapshot;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashSet};
@@ -13,6 +14,7 @@ use std::fmt;
 use campfire_tests::chat;
 use uuid::Uuid;
 
+use crate::client::has_rows;
 use crate::faults::Loss;
 use crate::journal::{Asked, End, Journal, Record, Reply, Stay};
 use crate::plan::Who;
@@ -289,7 +291,10 @@ impl<'a> Walk<'a> {
             mark.at = mark.at.max(position);
         }
         if let (Asked::Snapshot { rows }, Some(reply)) = (stay.asked, stay.reply) {
-            self.snapshot(stay, reply, rows, mark.at);
+            match has_rows(self.channel) {
+                true => self.shop_snapshot(stay, reply, rows, mark.at),
+                false => self.snapshot(stay, reply, rows, mark.at),
+            }
         }
         if let End::Closed(reason) = &stay.end
             && !reason.is_empty()

@@ -243,7 +243,8 @@ impl Client {
     fn wish(&mut self, index: usize) -> Asked {
         let since = |seconds_ago: i64, step: i64| now() / 1000 + (step - seconds_ago) * 1000;
         let (manner, last) = (self.journal.client.manner, self.channels[index].last);
-        if is_private(&self.channels[index].name) {
+        let name = &self.channels[index].name;
+        if is_private(name) && !has_rows(name) {
             // There is no other way to begin: by time, the database's rows answer too, which have no position.
             return last.filter(|_| manner != Manner::Stock).map_or(Asked::Nothing, Asked::After);
         }
@@ -461,6 +462,11 @@ impl Client {
 /// Whether policies decide who may join.
 pub(crate) fn is_private(channel: &str) -> bool {
     !channel.strip_prefix("bcast:").unwrap_or(channel).starts_with("org:")
+}
+
+/// Whether it is a private channel to which rows go: it has the replay of an organization's.
+pub(crate) fn has_rows(channel: &str) -> bool {
+    channel.starts_with("shop:")
 }
 
 /// Whether a socket merely ended, in whatever way.

@@ -114,10 +114,16 @@ impl Hostile {
                 self.expect_refusal(socket, &channel, token).await?;
             }
         }
-        for config in [default_config(), private_config()] {
-            let reply = socket.try_join(&theirs.3, Some(&agent), config).await?;
-            if reply.is_ok() {
-                self.loot.push(format!("a join of {}", theirs.3));
+        for channel in [&theirs.3, &format!("shop:{}", theirs.0)] {
+            for replay in [None, Some(json!({"since": 0})), Some(json!({"snapshot": 9}))] {
+                for mut config in [default_config(), private_config()] {
+                    if let Some(replay) = &replay {
+                        config["broadcast"]["replay"] = replay.clone();
+                    }
+                    if socket.try_join(channel, Some(&agent), config).await?.is_ok() {
+                        self.loot.push(format!("a join of {channel}"));
+                    }
+                }
             }
         }
         let neighbours = [chat::widget_channel(mine.0, mine.1[1]), chat::conversations_channel(mine.0)];

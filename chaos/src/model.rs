@@ -60,6 +60,8 @@ const MIRROR: [&str; 9] = [
 const VISITOR_CONVERSATION: [&str; 4] = ["id", "organization_id", "status", "updated_at"];
 const GONE: [&str; 2] = ["id", "organization_id"];
 const MESSAGE_GONE: [&str; 3] = ["id", "conversation_id", "organization_id"];
+const ORDER: [&str; 3] = ["id", "version", "note"];
+const ORDER_GONE: [&str; 2] = ["id", "version"];
 const RECEIPT: [&str; 4] = ["conversation_id", "reader_type", "last_read_message_id", "read_at"];
 
 /// What writers name a message that they made up a signature for.
@@ -69,6 +71,7 @@ pub const FORGED: &str = "forged";
 pub const SWITCHED: [&str; 2] = ["message:updated", "message:deleted"];
 
 const TIMESTAMPTZ: u32 = 1184;
+const NUMBERS: [u32; 2] = [20, 23];
 
 /// The table, and which of the switched events are on, on which channels.
 #[derive(Clone, Debug, Default)]
@@ -101,6 +104,7 @@ impl Model {
             "messages" => out.message("message:created", &MESSAGE, &VISITOR_MESSAGE, |_| true),
             "realtime_conversations" => out.conversation_created(),
             "read_receipts" => out.receipt(),
+            "orders" => vec![out.order("order:created", &ORDER)],
             "agents" => return (Vec::new(), agent(new)),
             _ => Vec::new(),
         };
@@ -137,6 +141,12 @@ impl Model {
                 let really = MIRROR.iter().any(|column| *column != "updated_at" && differs(column));
                 out.conversation_updated(really)
             }
+            "orders" if differs("shop") => {
+                let old = old.expect("a difference is to an old row");
+                let left = Out { table, row: old }.order("order:deleted", &ORDER_GONE);
+                vec![left, out.order("order:created", &ORDER)]
+            }
+            "orders" => vec![out.order("order:updated", &ORDER)],
             "read_receipts" if differs("organization_id") || differs("conversation_id") => Vec::new(),
             "read_receipts" if differs("last_read_message_id") || differs("read_at") => out.receipt(),
             "agents" => return (Vec::new(), agent(new)),
@@ -153,6 +163,7 @@ impl Model {
                 (out.message("message:deleted", &MESSAGE_GONE, &MESSAGE_GONE, on), Vec::new())
             }
             "realtime_conversations" => (out.conversation_deleted(), gone(old)),
+            "orders" => (vec![out.order("order:deleted", &ORDER_GONE)], Vec::new()),
             "agents" => {
                 let (organization, user) = (id(old, "organization_id"), id(old, "user_id"));
                 (Vec::new(), vec![Control::Agent { organization, user, active: None }])
@@ -281,6 +292,11 @@ impl Out<'_> {
         channels.map(|channel| self.event(channel, "conversation:deleted", &GONE)).into()
     }
 
+    /// On the private channel of its shop.
+    fn order(&self, name: &str, columns: &[&str]) -> Event {
+        self.event(format!("shop:{}", id(self.row, "shop")), name, columns)
+    }
+
     fn receipt(&self) -> Vec<Event> {
         let organization = self.organization();
         let conversation = id(self.row, "conversation_id");
@@ -296,6 +312,9 @@ impl Out<'_> {
                 Value::Absent => continue,
                 Value::Null => Json::Null,
                 Value::Text(text) if type_oid == Some(TIMESTAMPTZ) => rfc3339(text).into(),
+                Value::Text(text) if type_oid.is_some_and(|oid| NUMBERS.contains(&oid)) => {
+                    serde_json::from_str(text).expect("an integer is JSON")
+                }
                 Value::Text(text) => text.as_str().into(),
             };
             payload.insert((*column).to_owned(), value);

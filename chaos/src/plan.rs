@@ -253,8 +253,11 @@ fn client(rng: &mut StdRng, world: &World, number: usize, manner: Manner) -> Cli
     let conv = chat::conversation_channel(organization.id, conversation);
     let widget = chat::widget_channel(organization.id, conversation);
     let visitor = rng.random_ratio(1, 4);
-    let (who, channels) = if manner == Manner::Snapshot {
-        // Only these two kinds of channels have one.
+    let (who, channels) = if manner == Manner::Snapshot && rng.random_ratio(1, 4) {
+        let user = *organization.steady().choose(rng).expect("some are never switched off");
+        (Who::Agent { organization: organization.id, user }, vec![organization.shop()])
+    } else if manner == Manner::Snapshot {
+        // Only these two kinds of channels of an organization have one.
         let user = *organization.agents.choose(rng).expect("there are agents");
         let list = chat::conversations_channel(organization.id);
         if visitor {
@@ -270,13 +273,18 @@ fn client(rng: &mut StdRng, world: &World, number: usize, manner: Manner) -> Cli
         let user = *organization.agents.choose(rng).expect("there are agents");
         let who = Who::Agent { organization: organization.id, user };
         let list = chat::conversations_channel(organization.id);
-        let channels = match rng.random_range(0..8) {
+        let channels = match rng.random_range(0..10) {
             // The policies ask for the token alone; an agent who is switched off would lose the others.
             kind @ 6.. => {
                 let user = *organization.steady().choose(rng).expect("some are never switched off");
                 let who = Who::Agent { organization: organization.id, user };
-                let desk = organization.desk();
-                let channels = if kind == 6 { vec![desk] } else { vec![list, desk] };
+                let (desk, shop) = (organization.desk(), organization.shop());
+                let channels = match kind {
+                    6 => vec![desk],
+                    7 => vec![list, desk],
+                    8 => vec![shop],
+                    _ => vec![shop, desk],
+                };
                 let vsn = if rng.random() { Vsn::V1 } else { Vsn::V2 };
                 return ClientSpec { number, manner, vsn, who, channels, seed: rng.random() };
             }

@@ -300,8 +300,8 @@ async fn say_last(database: &mut Database, plan: &Plan) -> Result<()> {
         transaction.execute(&say, &[&channel, &LAST]).await?;
     }
     let send = transaction.prepare("select realtime.send('{}', $1, $2)").await?;
-    for desk in plan.world.desks() {
-        transaction.execute(&send, &[&LAST, &desk]).await?;
+    for channel in plan.world.private_channels() {
+        transaction.execute(&send, &[&LAST, &channel]).await?;
     }
     transaction.commit().await?;
     Ok(())

@@ -30,6 +30,11 @@ impl Organization {
         format!("desk:{}", self.id)
     }
 
+    /// A private channel to which rows of a table of the application's own go.
+    pub fn shop(&self) -> String {
+        format!("shop:{}", self.id)
+    }
+
     /// Another, on which everybody may send.
     pub fn den(&self) -> String {
         format!("den:{}", self.id)
@@ -58,11 +63,32 @@ pub struct World {
     pub hostile: Organization,
 }
 
-/// Who may do what on private channels: a desk is for its organization's agents, a den for everybody.
+/// How many orders there are at most, in all shops.
+pub const ORDERS: i32 = 90;
+
+/// A table of the application's own. Each write gives a row a version that none had before.
+const ORDERS_TABLE: &str = "
+    create sequence order_versions;
+    create table orders (id int primary key, shop uuid not null, version bigint not null default nextval('order_versions'),
+      note text, made_at timestamptz not null default clock_timestamp());
+    alter table orders replica identity full;
+    alter table orders enable row level security;
+    grant select on orders to authenticated;
+    create policy own on orders for select to authenticated using (
+      shop::text = (current_setting('request.jwt.claims', true)::jsonb ->> 'org_id'));
+    select campfire.publish('campfire', 'orders');
+    select campfire.add_route('orders', 'INSERT', 'shop:{shop}', 'order:created', '{id,version,note}', on_move => true,
+      snapshot_by => 'made_at');
+    select campfire.add_route('orders', 'UPDATE', 'shop:{shop}', 'order:updated', '{id,version,note}');
+    select campfire.add_route('orders', 'DELETE', 'shop:{shop}', 'order:deleted', '{id,version}', on_move => true);";
+
+/// Who may do what on private channels: a desk and a shop are for their organization's agents, a den for everybody.
 const POLICIES: &str = "
     select campfire.install_supabase_api();
     create policy desks on realtime.messages for select to authenticated using (
       realtime.topic() = 'desk:' || (current_setting('request.jwt.claims', true)::jsonb ->> 'org_id'));
+    create policy shops on realtime.messages for select to authenticated using (
+      realtime.topic() = 'shop:' || (current_setting('request.jwt.claims', true)::jsonb ->> 'org_id'));
     create policy dens_are_read on realtime.messages for select to anon, authenticated using (realtime.topic() like 'den:%');
     create policy dens_are_written on realtime.messages for insert to anon, authenticated
       with check (realtime.topic() like 'den:%');";
@@ -96,13 +122,14 @@ impl World {
     }
 
     /// Every private channel that somebody listens to.
-    pub fn desks(&self) -> impl Iterator<Item = String> {
-        self.organizations.iter().map(Organization::desk)
+    pub fn private_channels(&self) -> impl Iterator<Item = String> {
+        self.organizations.iter().flat_map(|organization| [organization.desk(), organization.shop()])
     }
 
     /// Writes it all down.
     pub async fn settle(&self, database: &Client) -> Result<()> {
         database.batch_execute(POLICIES).await.context("private channels")?;
+        database.batch_execute(ORDERS_TABLE).await.context("orders")?;
         let organizations = self.organizations.iter().chain([&self.hostile]);
         for (number, organization) in organizations.enumerate() {
             let name = format!("Organization {number}");

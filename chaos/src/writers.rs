@@ -87,11 +87,12 @@ impl Writer {
     }
 
     async fn act(&mut self, client: &Client) -> Result<Outcome> {
-        let kind = if self.is_steady { 0 } else { self.rng.random_range(0..104) };
+        let kind = if self.is_steady { 0 } else { self.rng.random_range(0..116) };
         let script = match kind {
             0..30 => self.message(),
             100..103 => self.post_to_desk(),
             103 => self.burst(),
+            104.. => self.order(),
             30..36 => return self.long_transaction(client).await,
             36..44 => self.savepoints(),
             44..50 => return self.rollback(client).await,
@@ -344,6 +345,35 @@ impl Writer {
              select realtime.send('{{\"text\": \"{content}\", \"n\": 1}}', 'chaos:said', '{desk}', {private});
              {insert}; commit"
         )
+    }
+
+    /// A row of the application's own table: made, changed, moved to another shop, deleted, several at once.
+    fn order(&mut self) -> String {
+        let (id, content) = (self.rng.random_range(1..=crate::world::ORDERS), self.content());
+        let shop = self.organization();
+        let change = |what: &str| {
+            format!("update orders set version = nextval('order_versions'), {what} where id = {id}")
+        };
+        let make = format!(
+            "insert into orders (id, shop, note) values ({id}, '{shop}', '{content}') on conflict (id) do nothing"
+        );
+        let note = change(&format!("note = '{content}'"));
+        let to_another = change(&format!("shop = '{shop}'"));
+        match self.rng.random_range(0..12) {
+            0..4 => make,
+            4..7 => note,
+            7 | 8 => to_another,
+            9 => format!("delete from orders where id = {id}"),
+            10 => format!(
+                "begin; {note}; savepoint a; {to_another}; delete from orders where id = {id}; rollback to a;
+                 {make}; select pg_sleep(0.2); {to_another}; commit"
+            ),
+            // In the order of the key, so that two of these do not deadlock.
+            _ => format!(
+                "update orders set version = nextval('order_versions'), note = '{content}' where id in (
+                   select id from orders where shop = '{shop}' order by id for update)"
+            ),
+        }
     }
 
     /// More events of one channel in one transaction than an outbox has room for.

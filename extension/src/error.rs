@@ -29,6 +29,9 @@ pub(crate) enum Error {
     /// Somebody else's table: 42501.
     #[error("must be owner of table {table}")]
     NotOwner { table: String },
+    /// The caller may not act as the role: 42501.
+    #[error("must be a member of role {role}")]
+    NotMember { role: String },
     /// The caller may not make a table beside the source: 42501.
     #[error("permission denied for schema {schema}")]
     MayNotCreate { schema: String, role: String },
@@ -66,7 +69,7 @@ impl Error {
             Self::NotARowExpression { .. } => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::NotImmutable { .. } => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
             Self::ExpressionFailed { sqlstate, .. } => *sqlstate,
-            Self::NotOwner { .. } | Self::MayNotCreate { .. } => {
+            Self::NotOwner { .. } | Self::NotMember { .. } | Self::MayNotCreate { .. } => {
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
             }
             Self::InTransaction { .. } => PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_TERMINATION,
@@ -100,7 +103,7 @@ impl Error {
             Self::ExpressionFailed { definition, .. } => Some(format!(
                 "The projection evaluates {definition} for each row. Project an expression that holds for every row, or mend the row."
             )),
-            Self::NotOwner { .. } => None,
+            Self::NotOwner { .. } | Self::NotMember { .. } => None,
             Self::MayNotCreate { schema, role } => Some(format!("grant create on schema {schema} to {role};")),
             Self::InTransaction { .. } => {
                 Some("It commits as it goes: CALL it by itself, outside BEGIN and COMMIT.".to_owned())

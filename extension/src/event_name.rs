@@ -9,6 +9,11 @@ pub(crate) fn is_reserved(event: &str) -> bool {
     RESERVED.iter().any(|prefix| start.starts_with(prefix))
 }
 
+/// The name with all that clients ignore taken away: equal for names that they take for one.
+pub(crate) fn fold(event: &str) -> String {
+    folded(event).collect()
+}
+
 /// In letters, of the prefixes.
 const LONGEST: usize = "conversation:".len();
 
@@ -50,6 +55,16 @@ mod tests {
             "typing:start",
         ] {
             assert!(!is_reserved(event), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_clients_take_for_one_fold_to_one() {
+        for event in ["Order:Created", "ORDER:CREATED", "order:created\u{307}"] {
+            assert_eq!(fold(event), fold("order:created"), "{event:?}");
+        }
+        for event in ["order:create", "order:created ", "órder:created"] {
+            assert_ne!(fold(event), fold("order:created"), "{event:?}");
         }
     }
 

@@ -48,7 +48,9 @@ extension_sql_file!(
         owner::start_projection,
         owner::backfill_batch,
         owner::mend_projection,
-        owner::alter_projection,
+        owner::change_projection,
+        owner::choose_dropped_partitions,
+        owner::plan_as,
         owner::require_no_transaction,
         refusal::refuse_command
     ]
@@ -63,6 +65,7 @@ extension_sql_file!(
     name = "projection_make",
     requires = ["projection_registry"]
 );
+extension_sql_file!("../../sql/projection/alter.sql", name = "projection_alter");
 extension_sql_file!(
     "../../sql/projection/mend.sql",
     name = "projection_mend",
@@ -121,7 +124,17 @@ extension_sql_file!(
     name = "routes_add",
     requires = ["publication_registry", "publication_publish", "routes_registry"]
 );
-extension_sql_file!("../../sql/routes/check.sql", name = "routes_check");
+extension_sql_file!(
+    "../../sql/routes/check.sql",
+    name = "routes_check",
+    requires = ["publication_publish", "routes_registry"]
+);
+extension_sql_file!(
+    "../../sql/routes/reserve.sql",
+    name = "routes_reserve",
+    requires = ["channels", "routes_registry", signing::folded_event]
+);
+extension_sql_file!("../../sql/private_channels.sql", name = "private_channels");
 extension_sql_file!("../../sql/chat/tables.sql", name = "chat_tables");
 extension_sql_file!(
     "../../sql/chat/triggers.sql",
@@ -141,6 +154,21 @@ extension_sql_file!("../../sql/supabase/partitions.sql", name = "supabase_partit
 extension_sql_file!("../../sql/supabase/relay.sql", name = "supabase_relay");
 extension_sql_file!("../../sql/supabase/check.sql", name = "supabase_check");
 extension_sql_file!("../../sql/supabase/topic.sql", name = "supabase_topic");
+extension_sql_file!(
+    "../../sql/live/registry.sql",
+    name = "live_registry",
+    requires = [
+        "types",
+        "claims",
+        "projection_definition",
+        "publication_registry",
+        "publication_publish",
+        "routes_add",
+        "supabase_api"
+    ]
+);
+extension_sql_file!("../../sql/live/make.sql", name = "live_make", requires = ["live_registry"]);
+extension_sql_file!("../../sql/check.sql", name = "check");
 extension_sql_file!("../../sql/help.sql", name = "help");
 extension_sql_file!("../../sql/rights.sql", name = "rights", finalize);
 

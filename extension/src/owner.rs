@@ -129,7 +129,28 @@ fn start_projection(source: Option<Oid>, items: Option<Vec<String>>) {
         let role = pgrx::spi::quote_identifier(&*role.to_string_lossy());
         Err::<(), _>(ErrorReport::from(Error::MayNotCreate { schema, role })).unwrap_or_report();
     }
-    // By the caller's search_path, before it is fixed.
+    let columns = items_of(&source, items.clone());
+    as_extension(
+        "select campfire.make_projection($1, $2, $3)",
+        &[source.relation.into(), columns.into(), items.is_none().into()],
+    );
+}
+
+/// Gives the mirror of a projection other columns, for the owner of the source.
+#[pg_extern(sql = r#"
+create function campfire.change_projection(source regclass, items text[]) returns void
+language c volatile strict
+as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+fn change_projection(source: Oid, items: Vec<String>) {
+    let source = Source::owned_by_caller(source);
+    let columns = items_of(&source, Some(items));
+    as_extension("select campfire.remake_projection($1, $2)", &[source.relation.into(), columns.into()]);
+}
+
+/// What `campfire.projection_columns` reads in items, by the caller's search_path: an array of objects. The default for
+/// `None`.
+fn items_of(source: &Source, items: Option<Vec<String>>) -> JsonB {
     let columns: Vec<JsonB> = Spi::connect_mut(|client| {
         let rows = client
             .update(
@@ -138,16 +159,12 @@ fn start_projection(source: Option<Oid>, items: Option<Vec<String>>) {
                    'type', c.type::pg_catalog.oid, 'collation_id', c.collation_id) \
                  from campfire.projection_columns($1, coalesce($2, campfire.default_projection($1))) as c",
                 None,
-                &[source.relation.into(), items.clone().into()],
+                &[source.relation.into(), items.into()],
             )
             .unwrap_or_report();
         rows.filter_map(|row| row.get::<JsonB>(1).unwrap_or_report()).collect()
     });
-    let columns = JsonB(columns.into_iter().map(|column| column.0).collect());
-    as_extension(
-        "select campfire.make_projection($1, $2, $3)",
-        &[source.relation.into(), columns.into(), items.is_none().into()],
-    );
+    JsonB(columns.into_iter().map(|column| column.0).collect())
 }
 
 /// Carries the next rows of the source to its mirror and says how many; 0 if all are there.
@@ -188,11 +205,11 @@ fn mend_projection(source: Oid, rows_too: bool) {
 
 /// Chooses what becomes of the rows of partitions that are dropped or detached.
 #[pg_extern(sql = r#"
-create function campfire.alter_projection(source regclass, dropped_partitions text) returns void
+create function campfire.choose_dropped_partitions(source regclass, dropped_partitions text) returns void
 language c volatile strict
 as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
 "#)]
-fn alter_projection(source: Oid, dropped_partitions: &str) {
+fn choose_dropped_partitions(source: Oid, dropped_partitions: &str) {
     let source = Source::owned_by_caller(source);
     as_extension(
         "select campfire.set_dropped_partitions($1, $2)",
@@ -209,6 +226,28 @@ as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
 fn drop_projection(source: Oid, unpublish: bool) {
     let source = Source::owned_by_caller(source);
     as_extension("select campfire.unmake_projection($1, $2)", &[source.relation.into(), unpublish.into()]);
+}
+
+/// Plans a statement as a role, for a member of it, and runs nothing. Functions that planning evaluates are those of
+/// whoever wrote a policy, and must not find the rights of the caller: they cannot change role back.
+#[pg_extern(sql = r#"
+create function campfire.plan_as(role oid, statement text) returns void
+language c volatile strict
+as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+fn plan_as(role: Oid, statement: &str) {
+    // SAFETY: look-ups by oid; the name is allocated in the current context, null for a role that is gone.
+    let (is_member, name) = unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        let name = if name.is_null() { "...".into() } else { CStr::from_ptr(name).to_string_lossy() };
+        (pg_sys::has_privs_of_role(pg_sys::GetUserId(), role), name.into_owned())
+    };
+    if !is_member {
+        Err::<(), _>(ErrorReport::from(Error::NotMember { role: name })).unwrap_or_report();
+    }
+    as_owner(role, RESTRICTIONS | pg_sys::SECURITY_RESTRICTED_OPERATION, || {
+        with_safe_path(|| Spi::run(&format!("explain {statement}")).unwrap_or_report());
+    });
 }
 
 /// 2D000 inside a transaction block, where a procedure cannot commit.

@@ -21,7 +21,7 @@ use crate::cache::{Dependencies, RelationCache};
 use crate::error::Error;
 use crate::owner::{as_extension_owner, with_safe_path};
 use crate::projection::mirror::{Mirror, Row};
-use crate::spi::{as_owner, qualified_name};
+use crate::spi::{Access, Plan, as_owner, found, qualified_name, with_latest_snapshot};
 
 /// As Postgres runs its foreign keys: code found at the mirror cannot change role. Not SECURITY_RESTRICTED_OPERATION,
 /// under which no deferred trigger can be queued: a deferred constraint on a mirror would fail every write to its
@@ -186,29 +186,24 @@ struct Registration {
 
 impl Registration {
     /// Of a relation or of the table that it is a partition of. Inside `Spi::connect`, as the owner of the extension:
-    /// nobody else may read the registry.
-    fn find(relation: Oid) -> spi::Result<Option<Self>> {
-        Spi::connect(|client| {
-            let rows = client.select(
-                "select p.source::oid, p.mirror::oid, p.key_columns::text[], p.columns::text[], \
-                   coalesce(p.definitions, array(select pg_catalog.quote_ident(c) from pg_catalog.unnest(p.columns) as c)) \
-                 from campfire.projection_registry as p \
-                 where p.source = $1 or p.source in (select relid from pg_catalog.pg_partition_ancestors($1)) \
-                 order by p.source = $1 desc",
-                Some(1),
-                &[relation.into()],
-            )?;
-            if rows.is_empty() {
-                return Ok(None);
-            }
-            let row = rows.first();
-            Ok(Some(Self {
-                source: row.get(1)?.expect("a primary key"),
-                mirror: row.get(2)?.expect("not null"),
-                key_columns: row.get(3)?.expect("not null"),
-                columns: row.get(4)?.expect("not null"),
-                definitions: row.get(5)?.expect("columns are not null"),
-            }))
+    /// nobody else may read the registry. As it is now: a transaction that is repeatable read may have begun before the
+    /// projection was made, and its rows belong into the mirror all the same.
+    fn find(relation: Oid) -> Option<Self> {
+        let plan = Plan::prepare(
+            "select p.source::oid, p.mirror::oid, p.key_columns::text[], p.columns::text[], \
+               coalesce(p.definitions, array(select pg_catalog.quote_ident(c) from pg_catalog.unnest(p.columns) as c)) \
+             from campfire.projection_registry as p \
+             where p.source = $1 or p.source in (select relid from pg_catalog.pg_partition_ancestors($1)) \
+             order by p.source = $1 desc fetch first row only",
+            &[pg_sys::OIDOID],
+        );
+        let rows = with_latest_snapshot(|| plan.execute(&[relation.into_datum()], Access::ReadOnly));
+        (rows > 0).then(|| Self {
+            source: found(1).expect("a primary key"),
+            mirror: found(2).expect("not null"),
+            key_columns: found(3).expect("not null"),
+            columns: found(4).expect("not null"),
+            definitions: found(5).expect("columns are not null"),
         })
     }
 }
@@ -224,7 +219,7 @@ impl Projection {
             // What is registered: the source, not its partition.
             let source = ancestors.last().copied().unwrap_or(relation);
             let table = qualified_name(source).expect("the relation is open");
-            let Some(registered) = Registration::find(relation).unwrap_or_report() else {
+            let Some(registered) = Registration::find(relation) else {
                 warn(Error::NotProjected { table });
                 return Ok(None);
             };

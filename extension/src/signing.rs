@@ -63,6 +63,16 @@ fn is_reserved_event(event: &str) -> bool {
     event_name::is_reserved(event)
 }
 
+/// The name with all that clients ignore taken away.
+#[pg_extern(sql = r#"
+create function campfire.folded_event(event text) returns text
+language c immutable strict parallel safe
+as '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+fn folded_event(event: &str) -> String {
+    event_name::fold(event)
+}
+
 /// HMAC-SHA256 in lower-case hexadecimal.
 fn tag(key: &[u8], message: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of HMAC may have any length");

@@ -58,6 +58,28 @@ impl Plan {
     }
 }
 
+/// A value of the first row that the last plan found; `None` for NULL. Inside the same `Spi::connect`.
+pub(crate) fn found<T: FromDatum>(column: i32) -> Option<T> {
+    // SAFETY: a plan that found a row has left its table, whose first row is read; a column that is not there is NULL.
+    unsafe {
+        let table = &*pg_sys::SPI_tuptable;
+        let mut is_null = true;
+        let value = pg_sys::SPI_getbinval(*table.vals, table.tupdesc, column, &mut is_null);
+        T::from_datum(value, is_null)
+    }
+}
+
+/// Plans that only read see what has committed until now, in transactions of every isolation level.
+pub(crate) fn with_latest_snapshot<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: what is pushed is popped here, or by the end of the (sub)transaction if `work` fails.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let result = work();
+        pg_sys::PopActiveSnapshot();
+        result
+    }
+}
+
 impl Drop for Plan {
     fn drop(&mut self) {
         // SAFETY: kept by `prepare` and freed only here.

@@ -28,6 +28,8 @@ fn routes() -> Vec<Route> {
                 event: "e".to_owned(),
                 columns: COLUMNS.map(str::to_owned).to_vec(),
                 when_changed: (operation == Operation::Update).then(|| vec!["a".to_owned()]),
+                public: false,
+                snapshot_by: None,
             });
         }
     }

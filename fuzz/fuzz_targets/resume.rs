@@ -42,7 +42,8 @@ mod hub {
     }
 
     fn event(topic: Topic, message: Option<RealtimeMessage>) -> Event {
-        Event { topic, event: "e".into(), payload: b"{}".as_slice().into(), message }
+        let private = message.is_some();
+        Event { topic, event: "e".into(), payload: b"{}".as_slice().into(), private, message }
     }
 
     fn with_history() -> Hub {
@@ -79,7 +80,7 @@ mod hub {
                     event(Topic::channel_conversations(ORGANIZATION), None),
                     event(
                         Topic::Other(ROOM.into()),
-                        Some(RealtimeMessage { id: ORGANIZATION, private: true, binary: n % 2 == 0 }),
+                        Some(RealtimeMessage { id: ORGANIZATION, binary: n % 2 == 0 }),
                     ),
                 ],
                 ..Routed::default()
@@ -94,9 +95,7 @@ mod hub {
     pub(super) fn join(payload: JoinPayload) {
         let private = JoinPayload { private: true, ..payload.clone() };
         join_channel(&format!("org:{ORGANIZATION}:conversations"), payload, None);
-        let all =
-            Grants { read_broadcast: true, read_presence: true, write_broadcast: true, write_presence: true };
-        join_channel(ROOM, private, Some(all));
+        join_channel(ROOM, private, Some(Grants::ALL));
     }
 
     fn join_channel(channel: &str, payload: JoinPayload, grants: Option<Grants>) {

@@ -23,6 +23,38 @@ set search_path = evil, pg_catalog;
 select campfire.broadcast('news', 'e', '{}');
 alter table evil.loot add column more jsonb;
 select count(*) from evil.loot;
+-- What a policy of its own does when it is planned: it cannot get back to who calls check().
+set search_path = pg_catalog;
+create function evil.elevate() returns void language plpgsql as $$
+begin
+  begin
+    perform set_config('role', 'none', true);
+  exception when others then raise warning '% %', sqlstate, sqlerrm;
+  end;
+  begin
+    alter role campfire_regress_evil superuser;
+  exception when others then raise warning '% %', sqlstate, sqlerrm;
+  end;
+end $$;
+create function evil.grab() returns boolean language plpgsql immutable as $$
+begin
+  perform evil.elevate();
+  raise exception 'tried as %', current_user;
+end $$;
+alter table evil.loot enable row level security;
+create policy grabs on evil.loot for select using (evil.grab());
+grant select on evil.loot to authenticated;
+alter table evil.loot drop column more;
+alter table evil.loot replica identity full;
+reset role;
+grant usage on schema evil to authenticated;
+select campfire.publish('campfire', 'evil.loot');
+select campfire.add_route('evil.loot', 'INSERT', 'loot', 'loot') > 0 as added;
+select severity, subject, problem, mend from campfire.check() where subject = 'evil.loot';
+select rolsuper from pg_roles where rolname = 'campfire_regress_evil';
+set role campfire_regress_evil;
+select campfire.plan_as('postgres'::regrole, 'select 1');
+set search_path = evil, pg_catalog;
 -- Another's trigger function is nobody's to attach.
 \set VERBOSITY sqlstate
 create trigger t after insert on evil.loot for each statement execute function campfire.routes_changed();

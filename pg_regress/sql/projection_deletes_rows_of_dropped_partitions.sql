@@ -16,10 +16,10 @@ insert into beside values (1);
 -- They stay at first.
 drop table days_1;
 select array_agg(id order by id) from realtime_days;
-select campfire.alter_projection('days', 'never');
+call campfire.alter_projection('days', dropped_partitions => 'never');
 \echo :LAST_ERROR_SQLSTATE
-select campfire.alter_projection('orders', 'delete');
-select campfire.alter_projection('days', dropped_partitions => 'delete');
+call campfire.alter_projection('orders', dropped_partitions => 'delete');
+call campfire.alter_projection('days', dropped_partitions => 'delete');
 select source, dropped_partitions from campfire.projections where source in ('days'::regclass, 'beside'::regclass) order by 1;
 drop table days_2b;
 select array_agg(id order by id) from realtime_days;

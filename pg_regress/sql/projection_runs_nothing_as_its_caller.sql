@@ -25,7 +25,7 @@ select campfire.start_projection('theirs.orders', array['id', 'theirs.value(n) a
 select campfire.start_projection('theirs.days', array['id', 'theirs.value(n) as value']);
 insert into theirs.orders values (1, 1), (2, 2);
 insert into theirs.days values (1, 1);
-select campfire.alter_projection('theirs.days', dropped_partitions => 'delete');
+call campfire.alter_projection('theirs.days', dropped_partitions => 'delete');
 insert into theirs.armed values (true);
 reset role;
 

@@ -41,9 +41,9 @@ select t.* from (values
   ('another owner of a function', 'alter function realtime.probe(text, text[]) owner to campfire_regress_app'),
   ('another owner of messages', 'alter table realtime.messages owner to campfire_regress_app'),
   ('the table dropped', 'drop table realtime.messages; comment on schema realtime is null'),
-  ('the relay without its grants', 'revoke all on schema realtime from campfire_relay'),
+  ('the relay without its grants', 'revoke all on schema realtime from public, campfire_relay'),
   ('the relay without a function', 'revoke all on function realtime.probe(text, text[]) from campfire_relay'),
-  ('no grants at all', 'revoke all on schema realtime from anon, authenticated, service_role, campfire_relay'),
+  ('no grants at all', 'revoke all on schema realtime from public, anon, authenticated, service_role, campfire_relay'),
   ('anon shut out', 'revoke all on realtime.messages from anon')
 ) as d (what, damage), pg_temp.tried(d.what, d.damage) as t;
 -- While it is broken, the relay is told what and how to mend it, and so is who maintains it by hand.

@@ -15,7 +15,7 @@ update notes set body = 'new';
 delete from notes;
 select event, topic, private, payload - 'id' as payload from realtime.messages
 order by case event when 'INSERT' then 1 when 'UPDATE' then 2 else 3 end;
--- Unlike what cannot be sent, what is wrong with the trigger ends the statement.
+-- What is wrong with the trigger is a warning, too: nothing ends the statement that fired it.
 create trigger wrong after insert on notes for each row execute function notes_changed('STATEMENT');
 insert into notes values (2, 'b');
 \echo :LAST_ERROR_SQLSTATE

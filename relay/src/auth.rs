@@ -32,6 +32,11 @@ pub struct Grants {
     pub write_presence: bool,
 }
 
+impl Grants {
+    pub const ALL: Self =
+        Self { read_broadcast: true, read_presence: true, write_broadcast: true, write_presence: true };
+}
+
 /// The database role behind a credential. Other roles in tokens are refused: a token must not choose
 /// any role of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

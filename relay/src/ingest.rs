@@ -207,6 +207,15 @@ impl Ingest {
         history.nothing_published = false;
         history.inspection.load(control.installations);
         let arrival = self.arrive(&attachment, history);
+        // Where the hub has got to, routes are as they were then; what follows tells how they changed.
+        let (KnownRoutes { routes, schemas }, routing) = match history.routes.clone() {
+            Some(known) => (known, Routing::known(history.handed())),
+            None => {
+                (KnownRoutes { routes: control.routes, schemas }, Routing::loaded(control.snapshot.clone()))
+            }
+        };
+        let router = Router::new(routes, schemas, control.domains);
+        self.hub.send(HubInput::Rerouted(Arc::clone(router.channels()))).await.ok();
         let attached = HubInput::Attached {
             loss: arrival.loss,
             is_elsewhere: arrival.is_elsewhere,
@@ -221,12 +230,6 @@ impl Ingest {
 
         let catalog = Catalog::new(&self.wal.database, attachment.database_oid);
         let keys = Keyring::new(catalog, keys, control.snapshot.xmax());
-        // Where the hub has got to, routes are as they were then; what follows tells how they changed.
-        let (KnownRoutes { routes, schemas }, routing) = match history.routes.clone() {
-            Some(known) => (known, Routing::known(history.handed())),
-            None => (KnownRoutes { routes: control.routes, schemas }, Routing::loaded(control.snapshot)),
-        };
-        let router = Router::new(routes, schemas, control.domains);
         let transactions = AtomicU64::new(0);
         let translator =
             Translator::new(&self.metrics, &attachment, router, routing, keys, catalog, &transactions);

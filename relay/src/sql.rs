@@ -6,6 +6,7 @@ mod columns;
 mod control;
 mod error;
 mod installations;
+mod routed_rows;
 mod rows;
 mod rows_reader;
 mod sessions;

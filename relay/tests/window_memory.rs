@@ -92,12 +92,13 @@ const CASES: [Case; 6] = [
 
 fn change(case: &Case, number: u64) -> HubChange {
     let id = Uuid::from_u128(u128::from(number) << 32);
-    let message = case.is_message.then_some(RealtimeMessage { id, private: true, binary: false });
+    let message = case.is_message.then_some(RealtimeMessage { id, binary: false });
     let shared: Arc<str> = "message:created".into();
     let event = |topic| Event {
         topic,
         event: if case.is_message { "message:created".into() } else { Arc::clone(&shared) },
         payload: vec![b'x'; case.payload_bytes].into_boxed_slice().into(),
+        private: case.is_message,
         message,
     };
     let committed_at = Timestamp::from_unix_millis(1_800_000_000_000 + number as i64);

@@ -64,6 +64,7 @@ begin
       detail = 'Names that begin with message:, conversation:, read:, agent: or campfire:, in any letter case, are for committed changes alone.',
       hint = 'Choose another name.';
   end if;
+  perform campfire.refuse_routed_event(canonical, event);
   bytes_max := campfire.setting(case when scope = 'other' then 'broadcast_bytes_max' else 'broadcast_organization_bytes_max' end);
   if octet_length(payload::text) > bytes_max then
     raise exception using
@@ -79,8 +80,8 @@ begin
 end
 $$;
 comment on function campfire.broadcast(text, text, jsonb) is
-  'Sends an event to the subscribers of a channel if and when the transaction commits. EXECUTE for service_role only. Raises 22023 for a '
-  'malformed channel or event, 42501 for an event that is reserved on channels of an organization, 54000 for a payload above the settings '
+  'Sends an event to the subscribers of a channel if and when the transaction commits. EXECUTE for service_role and campfire_sender. Raises 22023 for a '
+  'malformed channel or event, 42501 for an event that is reserved on channels of an organization or that a route sends to this channel, 54000 for a payload above the settings '
   'broadcast_bytes_max and broadcast_organization_bytes_max, 22004 for null. Outside org:, the event goes to the public channel of that '
   'name; a WARNING says so if the relay denies public channels. Example: select campfire.broadcast(''news'', ''published'', ''{"id": '
   '7}'');';

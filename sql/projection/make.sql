@@ -148,48 +148,27 @@ $$;
 comment on function campfire.require_projectable(regclass) is
   'Internal. Raises 0A000 or 55000 for a table that cannot have a projection.';
 
-create function campfire.make_projection(source regclass, items jsonb, by_default boolean) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function campfire.read_projection(
+  source regclass, items jsonb, out names name[], out definitions text[], out types regtype[], out bodies text[], out key_names name[])
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
   qualified constant text := campfire.qualified_name(source);
-  class constant pg_class := (select c from pg_class as c where c.oid = source);
-  schema_name constant name := (select n.nspname from pg_namespace as n where n.oid = class.relnamespace);
-  mirror_name constant name := campfire.name_around('realtime_', class.relname::text, '');
-  mirror constant text := format('%I.%I', schema_name, mirror_name);
-  keys name[];
-  key_names name[] := '{}';
+  keys constant name[] := array(
+    select a.attname from pg_index as i
+    cross join unnest(i.indkey::int2[]) with ordinality as k (number, n)
+    join pg_attribute as a on a.attrelid = source and a.attnum = k.number
+    where i.indrelid = source and i.indisprimary and k.n <= i.indnkeyatts order by k.n);
   item record;
   key name;
   key_name name;
   projected regtype;
-  body text[] := '{}';
-  names name[] := '{}';
-  definitions text[] := '{}';
-  left_out text;
-  grantee text;
 begin
-  perform campfire.require_projectable(source);
-  if exists (select from campfire.projections as p where p.source = source) then
-    raise exception using
-      errcode = 'duplicate_object',
-      message = format('%s has a projection already', qualified),
-      hint = format('To project other columns: select campfire.drop_projection(%L); then create it again.', qualified);
-  elsif to_regclass(mirror) is not null then
-    raise exception using
-      errcode = 'duplicate_table',
-      message = format('%s already exists and is not campfire''s', mirror),
-      hint = case when (campfire.described_projection(source)).source is not null
-        then format('If it came back from a dump: call campfire.repair_projection(%L);', qualified)
-        else format('The mirror needs that name: alter table %s rename to ...;', mirror) end;
-  end if;
-
-  select array_agg(a.attname order by k.n) into keys
-  from pg_index as i
-  cross join unnest(i.indkey::int2[]) with ordinality as k (number, n)
-  join pg_attribute as a on a.attrelid = source and a.attnum = k.number
-  where i.indrelid = source and i.indisprimary and k.n <= i.indnkeyatts;
-
+  names := '{}';
+  definitions := '{}';
+  types := '{}';
+  bodies := '{}';
+  key_names := '{}';
   for item in
     select c.* from jsonb_array_elements(items) with ordinality as e (item, n)
     cross join lateral jsonb_to_record(e.item) as c (column_name name, definition text, type oid, collation_id oid)
@@ -217,7 +196,8 @@ begin
     end if;
     names := names || item.column_name;
     definitions := definitions || item.definition;
-    body := body || format('%I %s%s%s', item.column_name, campfire.type_without_length(projected),
+    types := types || projected;
+    bodies := bodies || format('%I %s%s%s', item.column_name, campfire.type_without_length(projected),
       (select format(' collate %I.%I', n.nspname, k.collname)
        from pg_collation as k join pg_namespace as n on n.oid = k.collnamespace
        where k.oid = item.collation_id and k.collname <> 'default'
@@ -242,9 +222,43 @@ begin
   if cardinality(names) > 1600 - 1 then
     raise exception using errcode = 'too_many_columns', message = 'a mirror has at most 1599 columns';
   end if;
+end
+$$;
+comment on function campfire.read_projection(regclass, jsonb) is
+  'Internal. Columns of a mirror that is made of these items, and how each is declared. Raises 0A000, 42701, 55000 for what cannot be '
+  'projected. Called with the items that campfire.projection_columns() read as the owner of the source.';
 
-  execute format('create table %s (%s, primary key (%s))', mirror, array_to_string(body, ', '),
-    campfire.projection_column_list(key_names, ''));
+create function campfire.make_projection(source regclass, items jsonb, by_default boolean) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  qualified constant text := campfire.qualified_name(source);
+  class constant pg_class := (select c from pg_class as c where c.oid = source);
+  schema_name constant name := (select n.nspname from pg_namespace as n where n.oid = class.relnamespace);
+  mirror_name constant name := campfire.name_around('realtime_', class.relname::text, '');
+  mirror constant text := format('%I.%I', schema_name, mirror_name);
+  part record;
+  left_out text;
+  grantee text;
+begin
+  perform campfire.require_projectable(source);
+  if exists (select from campfire.projections as p where p.source = source) then
+    raise exception using
+      errcode = 'duplicate_object',
+      message = format('%s has a projection already', qualified),
+      hint = format('To project other columns: call campfire.alter_projection(%L, columns => ...);', qualified);
+  elsif to_regclass(mirror) is not null then
+    raise exception using
+      errcode = 'duplicate_table',
+      message = format('%s already exists and is not campfire''s', mirror),
+      hint = case when (campfire.described_projection(source)).source is not null
+        then format('If it came back from a dump: call campfire.repair_projection(%L);', qualified)
+        else format('The mirror needs that name: alter table %s rename to ...;', mirror) end;
+  end if;
+  part := campfire.read_projection(source, items);
+
+  execute format('create table %s (%s, primary key (%s))', mirror, array_to_string(part.bodies, ', '),
+    campfire.projection_column_list(part.key_names, ''));
   execute format('alter table %s replica identity full', mirror);
   execute format('alter table %s enable row level security', mirror);
   execute format('comment on table %s is %L', mirror,
@@ -258,9 +272,9 @@ begin
     execute format('revoke all on table %s from %s', mirror, grantee);
   end loop;
   execute format('alter table %s owner to %I', mirror, pg_get_userbyid(class.relowner));
-  perform campfire.attach_projection(source, mirror::regclass, key_names, names, definitions);
+  perform campfire.attach_projection(source, mirror::regclass, part.key_names, part.names, part.definitions);
   insert into campfire.projection_backfills as b (source) values (source)
-  on conflict on constraint projection_backfills_pkey do update set after_key = null, carried = 0;
+  on conflict on constraint projection_backfills_pkey do update set after_key = null, carried = 0, columns = null, muted = '{}';
 
   if by_default then
     select string_agg(format('%I (%s)', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum) into left_out
@@ -301,6 +315,21 @@ begin
   from unnest(projection.key_columns) with ordinality as k (name, n)
   join rows from (unnest(projection.columns), unnest(projection.definitions)) as u (name, definition) on u.name = k.name
   join pg_attribute as a on a.attrelid = source and quote_ident(a.attname) = u.definition;
+  if progress.columns is not null then
+    -- Columns that the mirror got later. Rows of the source are locked first, as a writer does, so that no value can be
+    -- older than what the trigger brings.
+    return to_jsonb(format(
+      'with keys as materialized (select %1$s from %2$s%3$s order by %4$s limit %5$s), '
+      'batch as materialized (%6$s where (%4$s) in (select * from keys) for share of %7$I), '
+      'carried as (update only %8$s as m set %9$s from batch as b where %10$s and record_image_ne(row(%11$s), row(%12$s)) returning 1) '
+      'select jsonb_build_object(''rows'', (select count(*) from keys), ''after'', '
+      '(select to_jsonb(l) from (select * from keys offset (select greatest(count(*) - 1, 0) from keys)) as l))',
+      named_keys, campfire.only_of(source), case when progress.after_key is not null then format(' where (%s) > (%s)', keys, last_key) end,
+      keys, greatest(batch_rows, 1), campfire.projection_query(source), source_name, campfire.qualified_name(projection.mirror),
+      (select string_agg(format('%1$I = b.%1$I', c), ', ' order by n) from unnest(progress.columns) with ordinality as u (c, n)),
+      (select string_agg(format('m.%1$I = b.%1$I', k), ' and ') from unnest(projection.key_columns) as k),
+      campfire.projection_column_list(progress.columns, 'm.'), campfire.projection_column_list(progress.columns, 'b.')));
+  end if;
   -- First the keys as the snapshot has them, so that a row that moves meanwhile moves no boundary. Then their rows,
   -- locked, so that none is deleted or gets another key between its being read and its being in the mirror. What the
   -- trigger brought is newer and stays.
@@ -318,12 +347,27 @@ $$;
 comment on function campfire.backfill_statement(regclass, integer) is
   'Internal. The statement that copies the next rows to a mirror, for the owner of the source to run; null if all are there.';
 
+create function campfire.end_backfill(source regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+declare
+  done campfire.projection_backfills;
+begin
+  delete from campfire.projection_backfills as b where b.source = source returning b.* into done;
+  if done.muted <> '{}' then
+    update campfire.user_routes as u set when_changed = null where u.id = any (done.muted);
+  end if;
+end
+$$;
+comment on function campfire.end_backfill(regclass) is
+  'Internal. Records that a mirror has all old rows, and all of each. Routes that were not to tell of them fire on every change again.';
+
 create function campfire.note_backfill(source regclass, carried jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 begin
   if (carried ->> 'rows')::bigint = 0 then
-    delete from campfire.projection_backfills as b where b.source = source;
+    perform campfire.end_backfill(source);
   else
     update campfire.projection_backfills as b
     set after_key = carried -> 'after', carried = b.carried + (carried ->> 'rows')::bigint
@@ -336,10 +380,30 @@ comment on function campfire.note_backfill(regclass, jsonb) is 'Internal. Record
 -- Procedures cannot pin their search_path, because they commit: they name everything with its schema, and run with the
 -- caller's own rights.
 
-create procedure campfire.create_projection(source regclass, columns text[] default null, batch_rows integer default 1000)
+create procedure campfire.carry_old_rows(source regclass, batch_rows integer, inout carried bigint)
 language plpgsql as $$
 declare
   moved bigint;
+begin
+  carried := 0;
+  loop
+    set transaction isolation level read committed;
+    moved := campfire.backfill_batch(source, batch_rows);
+    commit;
+    exit when moved operator(pg_catalog.=) 0;
+    carried := carried operator(pg_catalog.+) moved;
+    if carried operator(pg_catalog.%) 100000 operator(pg_catalog.<) moved then
+      raise notice '%: % rows copied', campfire.qualified_name(source), carried;
+    end if;
+  end loop;
+end
+$$;
+comment on procedure campfire.carry_old_rows(regclass, integer, bigint) is
+  'Internal. Copies what a mirror does not have yet, in committed batches; returns how many rows it looked at.';
+
+create procedure campfire.create_projection(source regclass, columns text[] default null, batch_rows integer default 1000)
+language plpgsql as $$
+declare
   carried bigint := 0;
   mirror pg_catalog.text;
 begin
@@ -353,16 +417,7 @@ begin
     perform campfire.start_projection(source, columns);
   end if;
   commit;
-  loop
-    set transaction isolation level read committed;
-    moved := campfire.backfill_batch(source, batch_rows);
-    commit;
-    exit when moved operator(pg_catalog.=) 0;
-    carried := carried operator(pg_catalog.+) moved;
-    if carried operator(pg_catalog.%) 100000 operator(pg_catalog.<) moved then
-      raise notice '%: % rows copied', campfire.qualified_name(source), carried;
-    end if;
-  end loop;
+  call campfire.carry_old_rows(source, batch_rows, carried);
   select campfire.qualified_name(p.mirror) into mirror
   from campfire.projections as p where p.source operator(pg_catalog.=) create_projection.source;
   raise notice '% is projected to %, % rows; next: select campfire.publish(''campfire'', %);',

@@ -161,6 +161,7 @@ begin
     execute format('drop trigger %I on %s', made.tgname, made.relation);
   end loop;
   delete from campfire.projection_backfills as b where b.source = source;
+  update campfire.live_tables as l set has_projection = false where l.source = source;
   delete from campfire.projection_registry as p where p.source = source;
   delete from campfire.projection_remains as r where qualified = r.source;
   if mirror is not null then

@@ -34,7 +34,9 @@ comment on table campfire.projection_remains is
 create table campfire.projection_backfills (
   source regclass primary key,
   after_key jsonb, -- of the last row carried; null before the first
-  carried bigint not null default 0
+  carried bigint not null default 0,
+  columns name[], -- that the mirror got from alter_projection(); null: whole rows
+  muted bigint[] not null default '{}' -- routes that fire on every change, but not on this copying
 );
 comment on table campfire.projection_backfills is
   'Internal. Projections whose mirrors do not have all old rows yet, and how far the copying has got. Included in dumps. '
@@ -85,11 +87,13 @@ comment on function campfire.backfill_batch(regclass, integer) is
 comment on function campfire.mend_projection(regclass, boolean) is
   'Internal. The step of campfire.repair_projection() that restores the mirror, the registration and the triggers; with true, it also '
   'records that the rows are in order. Raises 42501, 42704 for a table that neither has nor had a projection.';
-comment on function campfire.alter_projection(regclass, text) is
-  'Chooses what happens to the mirror''s rows when a partition of the table is dropped or detached: keep (the default), or delete, which '
-  'makes each row an event and reads the mirror once. For the owner of the table. Raises 42501, 42704 for a table without a projection, '
-  '22023 for any other word. Example: select campfire.alter_projection(''measurements'', dropped_partitions => ''delete'');';
+comment on function campfire.choose_dropped_partitions(regclass, text) is
+  'Internal. The step of campfire.alter_projection() that is about rows of partitions.';
+comment on function campfire.change_projection(regclass, text[]) is
+  'Internal. The step of campfire.alter_projection() that gives the mirror its columns.';
 comment on function campfire.refuse_command(text, text, text, text) is
   'Internal. Raises an error of this SQLSTATE with message, detail and hint, and without CONTEXT.';
+comment on function campfire.plan_as(oid, text) is
+  'Internal. Raises what planning a statement as this role raises. Raises 42501 unless the caller is a member of the role.';
 comment on function campfire.require_no_transaction(text) is
   'Internal. Raises 2D000 inside a transaction block.';

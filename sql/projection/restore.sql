@@ -187,12 +187,14 @@ comment on function campfire.mend_parts(regclass) is
   'Internal. Restores registration, mirror and triggers of a projection: what campfire.repair_projection() does before the rows.';
 
 create function campfire.note_repaired(source regclass) returns void
-language sql set search_path = pg_catalog, pg_temp
-begin atomic
-  update campfire.projection_registry as p set restored = false where p.source = note_repaired.source and p.restored;
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_variable
+begin
+  update campfire.projection_registry as p set restored = false where p.source = source and p.restored;
   -- Every row is there now.
-  delete from campfire.projection_backfills as b where b.source = note_repaired.source;
-end;
+  perform campfire.end_backfill(source);
+end
+$$;
 comment on function campfire.note_repaired(regclass) is 'Internal. Records that table and mirror hold the same.';
 
 create function campfire.check_projections()

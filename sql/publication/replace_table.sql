@@ -162,6 +162,7 @@ begin
       new_name, quote_literal(new_name);
   end if;
   update campfire.projection_registry as p set mirror = new where p.mirror = old;
+  update campfire.live_tables as l set source = new where l.source = old and not exists (select from campfire.live_tables as k where k.source = new);
 
   delete from campfire.user_routes as u
   where u.relation = old and exists (

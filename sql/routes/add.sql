@@ -68,7 +68,8 @@ comment on function campfire.unheard_columns(regclass, text) is
 
 create function campfire.add_route(
   relation regclass, operation text, channel text, event text,
-  columns name[] default null, when_changed name[] default null, on_move boolean default false) returns bigint
+  columns name[] default null, when_changed name[] default null, on_move boolean default false,
+  public boolean default false, snapshot_by name default null, gate text default null) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
@@ -77,6 +78,7 @@ declare
   template_columns constant name[] := campfire.template_columns(channel);
   identity_columns constant name[] := coalesce(campfire.logged_columns(relation), '{}');
   root constant regclass := campfire.published_root(relation);
+  is_of_organization constant boolean := channel ~ '^(bcast:)?org:';
   mirror constant text := (select campfire.qualified_name(p.mirror) from campfire.projections as p where p.source = relation);
   carrier name;
   carried name[];
@@ -86,7 +88,7 @@ declare
   added bigint;
 begin
   perform campfire.require_superuser('campfire.add_route()');
-  if relation is null or operation is null or channel is null or event is null or on_move is null then
+  if relation is null or operation is null or channel is null or event is null or on_move is null or public is null then
     raise exception using
       errcode = 'null_value_not_allowed',
       message = 'add_route() needs a table, an operation, a channel and an event';
@@ -114,6 +116,24 @@ begin
     raise exception using
       errcode = 'invalid_parameter_value',
       message = format('when_changed means nothing for %s', operation);
+  end if;
+  if public and is_of_organization then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('"%s" cannot be public: a channel of an organization has one room', left(channel, 200)),
+      hint = 'Leave public out: the claims of each client decide who joins.';
+  end if;
+  if snapshot_by is not null and (operation <> 'INSERT' or public or is_of_organization) then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('snapshot_by means nothing for %s', case
+        when operation <> 'INSERT' then operation
+        when public then 'a public channel, which has no snapshots'
+        else 'a channel of an organization, whose snapshots have an order of their own' end),
+      hint = 'Give it to the INSERT route of a private channel.';
+  end if;
+  if gate is not null then
+    raise exception using errcode = 'feature_not_supported', message = 'routes have no gates yet';
   end if;
   if regexp_replace(channel, '\{[^{}]*\}', '', 'g') ~ '[{}[:cntrl:]]' or channel in ('', 'bcast:') or octet_length(channel) > 255 then
     raise exception using
@@ -196,6 +216,21 @@ begin
     end if;
   end loop;
 
+  if snapshot_by is not null and not exists (
+      select from campfire.publishable_columns(relation) as c where c.column_name = snapshot_by and c.publishable) then
+    raise exception using
+      errcode = case when snapshot_by = any (known) then 'wrong_object_type' else 'undefined_column' end,
+      message = format('column %s.%I %s', qualified, snapshot_by, case when snapshot_by = any (known)
+        then 'is not scalar, so rows have no order by it' else 'does not exist' end),
+      hint = format('select * from campfire.publishable_columns(%L);', qualified);
+  end if;
+
+  if public then
+    raise warning using
+      message = format('events of "%s" will be public', left(channel, 200)),
+      detail = 'Any holder of an API key can join a public channel if the relay runs with CAMPFIRE_PUBLIC_CHANNELS=allow; otherwise nobody can.',
+      hint = 'Without public, policies decide who joins.';
+  end if;
   if mirror is not null then
     raise warning using
       message = format('%s has a projection', qualified),
@@ -213,20 +248,25 @@ begin
         where (u.relation, u.operation, u.channel, u.event) = (relation, operation, channel, event)));
   end if;
   perform campfire.lock_routes();
-  insert into campfire.user_routes (relation, operation, on_move, channel, event, columns, when_changed, known_as)
-  values (relation, operation, on_move, channel, event, payload, when_changed, qualified)
+  if not (public or is_of_organization or campfire.has_supabase_api()) then
+    perform campfire.install_private_channels();
+  end if;
+  insert into campfire.user_routes (relation, operation, on_move, channel, event, columns, when_changed, public, snapshot_by, gate, known_as)
+  values (relation, operation, on_move, channel, event, payload, when_changed, public, snapshot_by, gate, qualified)
   returning id into added;
   return added;
 end
 $$;
-comment on function campfire.add_route(regclass, text, text, text, name[], name[], boolean) is
+comment on function campfire.add_route(regclass, text, text, text, name[], name[], boolean, boolean, name, text) is
   'Sends inserts, updates or deletes of a published table to a channel; returns the route''s id. {column} in the channel stands for a '
   'value of the row. columns: those of the payload, by default all that are published. when_changed, for an UPDATE: only if one of these '
-  'changed. on_move, for an INSERT or DELETE: also if an update moves the row to, or away from, the channel. Superuser. Raises 42501, '
+  'changed. on_move, for an INSERT or DELETE: also if an update moves the row to, or away from, the channel. public, outside '
+  'org:: to the public channel of that name, otherwise to the private one, which policies guard. snapshot_by, for an INSERT: the column '
+  'by which the newest rows are those of a snapshot, otherwise by the primary key. gate: none yet. Superuser. Raises 42501, '
   '22023 for a malformed channel, event or operation, or a channel that nobody could join or that a row could choose freely, 42703 for a '
   'column that does not exist, 55000 for a table or column that is not published, for a partition of a published table, or for a column '
   'whose old values the WAL does not hold, 42710 for a route that exists, 55P03 if another transaction that changes routes does not end; '
-  'a WARNING if the table has a projection. Example: select campfire.add_route(''orders'', ''INSERT'', ''shop:{shop_id}'', '
+  'a WARNING if the table has a projection, and for a public channel. Example: select campfire.add_route(''orders'', ''INSERT'', ''shop:{shop_id}'', '
   '''order:created'');';
 
 create function campfire.drop_route(id bigint) returns void

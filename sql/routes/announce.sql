@@ -39,7 +39,8 @@ begin
     select jsonb_agg(jsonb_build_object(
       'id', r.id, 'schema_name', r.schema_name, 'table_name', r.table_name, 'relation', r.relation::oid::bigint,
       'operation', r.operation, 'on_move', r.on_move,
-      'channel', r.channel, 'event', r.event, 'columns', r.columns, 'when_changed', r.when_changed) order by r.id)
+      'channel', r.channel, 'event', r.event, 'columns', r.columns, 'when_changed', r.when_changed,
+      'public', r.public, 'snapshot_by', r.snapshot_by, 'gate', r.gate) order by r.id)
     from campfire.routes as r where r.enabled), '[]'))::text);
 end
 $$;

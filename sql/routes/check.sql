@@ -1,5 +1,20 @@
 -- Routes that reach nobody any more, or not with all they should carry.
 
+create function campfire.remade_route(id bigint, qualified text, columns name[], when_changed name[]) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+return (
+  select pg_catalog.format('select campfire.add_route(%L, %L, %L, %L, %L, %L, %L%s);', qualified, u.operation, u.channel, u.event,
+    remade_route.columns, remade_route.when_changed, u.on_move, pg_catalog.concat(
+      case when u.public then ', public => true' end,
+      case when exists (
+          select from campfire.publishable_columns(pg_catalog.to_regclass(qualified)) as k where k.column_name = u.snapshot_by and k.publishable)
+        then pg_catalog.format(', snapshot_by => %L', u.snapshot_by) end,
+      case when u.gate is not null then pg_catalog.format(', gate => %L', u.gate) end))
+  from campfire.user_routes as u where u.id = remade_route.id
+);
+comment on function campfire.remade_route(bigint, text, name[], name[]) is
+  'Internal. The call of campfire.add_route() that makes a route again, of this table and with these columns.';
+
 create function campfire.route_problems() returns table (relation regclass, column_name name, type_name text, problem text, fix text)
 language plpgsql stable set search_path = pg_catalog, pg_temp set jit = off as $$
 #variable_conflict use_column
@@ -40,10 +55,10 @@ begin
             then format('select campfire.publish(%L, %L);', coalesce(
               (select m.name from campfire.managed_publications as m where m.control_of is null order by m.name limit 1), 'campfire'), route.known_as)
             end,
-          format('select campfire.add_route(%L, %L, %L, %L, %L, %L, %L);', route.known_as, route.operation, route.channel, route.event,
+          campfire.remade_route(route.id, route.known_as,
             array(select w.name from unnest(route.columns) with ordinality as w (name, n)
               where w.name in (select k.column_name from campfire.publishable_columns(successor) as k where k.publishable) order by w.n),
-            route.when_changed, route.on_move)) end;
+            route.when_changed)) end;
       continue;
     end if;
     qualified := campfire.qualified_name(route.relation);
@@ -51,8 +66,8 @@ begin
     if root is not null then
       return query select route.relation, null::name, null::text,
         format('route %s reaches nobody: rows of %s are published as those of %s', route.id, qualified, campfire.qualified_name(root)),
-        format('select campfire.drop_route(%s); select campfire.add_route(%L, %L, %L, %L, %L, %L, %L);', route.id,
-          campfire.qualified_name(root), route.operation, route.channel, route.event, route.columns, route.when_changed, route.on_move);
+        format('select campfire.drop_route(%s); %s', route.id,
+          campfire.remade_route(route.id, campfire.qualified_name(root), route.columns, route.when_changed));
       continue;
     end if;
     select c.publication, c.columns into carrier, carried from campfire.carried_columns(route.relation) as c;
@@ -81,6 +96,12 @@ begin
       select distinct w.name from unnest(addressed || route.columns || coalesce(route.when_changed, '{}')) as w (name)
       where w.name <> all (carried) or w.name = any (needed_of_old) and w.name <> all (logged));
     if lacking = '{}' then
+      if route.snapshot_by <> all (publishable) then
+        return query select route.relation, route.snapshot_by, null::text,
+          format('snapshots by route %s have the order of the key: column %s.%I does not exist', route.id, qualified, route.snapshot_by),
+          format('select campfire.drop_route(%s); %s', route.id,
+            campfire.remade_route(route.id, qualified, route.columns, route.when_changed));
+      end if;
       continue;
     end if;
     -- What is published can be published again, and named again; what is gone, or not known of old rows, cannot.
@@ -97,13 +118,11 @@ begin
       case when not usable then format('select campfire.drop_route(%s);', route.id)
         when exists (select from unnest(lacking) as w (name)
             where w.name <> all (publishable) or w.name = any (needed_of_old) and w.name <> all (promised))
-          then format('select campfire.drop_route(%s); select campfire.add_route(%L, %L, %L, %L, %L, %L, %L);', route.id, qualified,
-            route.operation, route.channel, route.event,
+          then format('select campfire.drop_route(%s); %s', route.id, campfire.remade_route(route.id, qualified,
             array(select w.name from unnest(route.columns) with ordinality as w (name, n)
               where w.name = any (publishable) and (route.operation <> 'DELETE' or w.name = any (promised)) order by w.n),
             nullif(array(select w.name from unnest(route.when_changed) with ordinality as w (name, n)
-              where w.name = any (publishable) and w.name = any (promised) order by w.n), '{}'),
-            route.on_move) end);
+              where w.name = any (publishable) and w.name = any (promised) order by w.n), '{}'))) end);
     return query
     select route.relation, w.name, k.type_name,
       format('route %s %s: column %s.%I %s', route.id,

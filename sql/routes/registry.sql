@@ -37,6 +37,9 @@ create table campfire.user_routes (
   columns name[] not null check (cardinality(columns) > 0),
   when_changed name[] check (when_changed is null or operation = 'UPDATE'),
   enabled boolean not null default true,
+  public boolean not null default false check (not public or channel !~ '^(bcast:)?org:'),
+  snapshot_by name check (snapshot_by is null or operation = 'INSERT' and not public),
+  gate text,
   known_as text not null, -- schema and name of the table when somebody last said that the route belongs to it
   unique (relation, operation, channel, event)
 );
@@ -59,12 +62,16 @@ select
   r.when_changed,
   coalesce(o.enabled, r.enabled) as enabled,
   true as builtin,
-  null::regclass as relation
+  null::regclass as relation,
+  false as public,
+  null::name as snapshot_by,
+  null::text as gate
 from campfire.installations as i
 cross join campfire.builtin_routes as r
 left join campfire.route_overrides as o on o.schema_name = i.schema_name and o.key = r.key
 union all
-select u.id, n.nspname, c.relname, u.operation, u.on_move, u.channel, u.event, u.columns, u.when_changed, u.enabled, false, u.relation
+select u.id, n.nspname, c.relname, u.operation, u.on_move, u.channel, u.event, u.columns, u.when_changed, u.enabled, false, u.relation,
+  u.public, u.snapshot_by, u.gate
 from campfire.user_routes as u
 join pg_catalog.pg_class as c on c.oid = u.relation
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace;
@@ -83,6 +90,11 @@ comment on column campfire.routes.enabled is 'Whether the route is on.';
 comment on column campfire.routes.builtin is 'Whether it came with campfire.';
 comment on column campfire.routes.relation is
   'The table of a route that add_route() made, even after a rename; null for a built-in route, which is for whichever table has that name.';
+comment on column campfire.routes.public is
+  'Whether the events go to the public channel of that name rather than to the private one. False for channels of an organization.';
+comment on column campfire.routes.snapshot_by is
+  'For an INSERT route: column by which the rows of snapshots are the newest ones; null: the primary key alone.';
+comment on column campfire.routes.gate is 'Which members of the channel get the event; null: all.';
 
 with
   message(n, channel, columns) as (values

@@ -27,6 +27,7 @@ begin
       message = format('the name of the event has %s bytes, more than 255', octet_length(new.event)),
       hint = 'Every member of the channel gets the name; put what is longer into the payload.';
   end if;
+  perform campfire.refuse_routed_event(new.topic, new.event);
   -- Binary wins, as in the reference.
   body := case when new.binary_payload is null
     then jsonb_build_object('id', new.id, 'topic', new.topic, 'event', new.event, 'private', new.private, 'payload', new.payload)
@@ -48,7 +49,22 @@ end
 $$;
 comment on function campfire.broadcast_realtime_message() is
   'Trigger after insert on realtime.messages, for each row: writes the message into the WAL, signed. Raises 42501 for a channel of an '
-  'organization, 22023 for a malformed channel and for an event name of more than 255 bytes, 54000 above the setting broadcast_bytes_max.';
+  'organization and for an event that a route sends to this channel, 22023 for a malformed channel and for an event name of more than 255 bytes, 54000 above the setting broadcast_bytes_max.';
+
+create function campfire.warn_of_unsent(state text, message text, detail text, hint text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  -- The reference does the same: what cannot be sent must not undo what the application has written.
+  if hint = '' then
+    raise warning 'WarnSendingBroadcastMessage: %', message using errcode = state;
+  elsif detail = '' then
+    raise warning 'WarnSendingBroadcastMessage: %', message using errcode = state, hint = hint;
+  else
+    raise warning 'WarnSendingBroadcastMessage: %', message using errcode = state, detail = detail, hint = hint;
+  end if;
+end
+$$;
+comment on function campfire.warn_of_unsent(text, text, text, text) is 'Internal. What realtime.send() and its kin raise instead of an error.';
 
 -- By what only a superuser could have made: comments and the owner of the schema are for people to change, and a restore
 -- may leave them out. The first is the rule, the others are for what a part of a dump, or a DROP, has left.
@@ -94,7 +110,8 @@ begin
     create schema realtime;
   end if;
   comment on schema realtime is 'campfire: what applications of Supabase Realtime expect. Made by campfire.install_supabase_api().';
-  grant usage on schema realtime to anon, authenticated, service_role, campfire_relay;
+  -- To everybody: who may not send gets a warning, and keeps what the statement has written.
+  grant usage on schema realtime to public, anon, authenticated, service_role, campfire_relay, campfire_sender;
 
   if to_regclass('realtime.messages') is null then
     create table realtime.messages (
@@ -115,6 +132,8 @@ begin
     alter table realtime.messages enable row level security;
     create policy messages_service on realtime.messages to service_role using (true);
     comment on policy messages_service on realtime.messages is 'campfire: server code, on all channels.';
+    create policy messages_senders on realtime.messages for insert to campfire_sender with check (true);
+    comment on policy messages_senders on realtime.messages is 'campfire: roles of the application that send, on all channels.';
   end if;
   comment on table realtime.messages is
     'campfire: messages of SQL for channels outside org:, one partition a day. Policies on this table decide who may join and send on private channels.';
@@ -136,7 +155,8 @@ begin
   alter table realtime.messages enable trigger broadcast_realtime_message_trigger;
   comment on trigger broadcast_realtime_message_trigger on realtime.messages is 'campfire: sends the row when its transaction commits.';
   perform campfire.install_supabase_topic();
-  revoke all on table realtime.messages from public, anon, authenticated, service_role, campfire_relay;
+  revoke all on table realtime.messages from public, anon, authenticated, service_role, campfire_relay, campfire_sender;
+  grant insert (id, topic, extension, event, payload, binary_payload, private) on table realtime.messages to campfire_sender;
   grant select, insert, update on table realtime.messages to anon, authenticated, service_role;
 
   create or replace function realtime.topic() returns text language sql stable
@@ -195,6 +215,12 @@ begin
     said_detail text;
     said_hint text;
   begin
+    if not has_column_privilege('realtime.messages', 'topic', 'insert') then
+      raise exception using
+        errcode = 'insufficient_privilege',
+        message = format('role "%s" may not send', current_user),
+        hint = format('grant campfire_sender to %I;', current_user);
+    end if;
     perform set_config('realtime.topic', insert_message.topic, true);
     if not realtime.takes_today() then
       perform realtime.make_partitions();
@@ -209,14 +235,7 @@ begin
     end;
   exception when others then
     get stacked diagnostics said_detail = pg_exception_detail, said_hint = pg_exception_hint;
-    -- The reference does the same: what cannot be sent must not undo what the application has written.
-    if said_hint = '' then
-      raise warning 'WarnSendingBroadcastMessage: %', sqlerrm using errcode = sqlstate;
-    elsif said_detail = '' then
-      raise warning 'WarnSendingBroadcastMessage: %', sqlerrm using errcode = sqlstate, hint = said_hint;
-    else
-      raise warning 'WarnSendingBroadcastMessage: %', sqlerrm using errcode = sqlstate, detail = said_detail, hint = said_hint;
-    end if;
+    perform campfire.warn_of_unsent(sqlstate, sqlerrm, said_detail, said_hint);
   end
   $$;
   comment on function realtime.insert_message(uuid, jsonb, bytea, text, text, boolean) is
@@ -237,7 +256,8 @@ begin
   $$;
   comment on function realtime.send(jsonb, text, text, boolean) is
     'Sends an event to the subscribers of a channel when the transaction commits, with the caller''s rights on realtime.messages. A '
-    'payload without an "id" gets one. A failure is a WARNING. Example: select realtime.send(''{"n": 1}'', ''ping'', ''room:7'');';
+    'payload without an "id" gets one. A failure is a WARNING, and undoes nothing. A role of the application needs: grant '
+    'campfire_sender to app; Example: select realtime.send(''{"n": 1}'', ''ping'', ''room:7'');';
 
   create or replace function realtime.send_binary(payload bytea, event text, topic text, private boolean default true) returns void
   language sql set search_path = pg_catalog, pg_temp
@@ -252,6 +272,9 @@ begin
     topic_name text, event_name text, operation text, table_name text, table_schema text,
     new record, old record, level text default 'ROW') returns void
   language plpgsql set search_path = pg_catalog, pg_temp as $$
+  declare
+    said_detail text;
+    said_hint text;
   begin
     if level = 'STATEMENT' then
       raise exception using
@@ -271,20 +294,29 @@ begin
         'record', case when operation <> 'DELETE' then to_jsonb(new) end,
         'old_record', case when operation <> 'INSERT' then to_jsonb(old) end),
       event_name, topic_name);
+  exception when others then
+    get stacked diagnostics said_detail = pg_exception_detail, said_hint = pg_exception_hint;
+    perform campfire.warn_of_unsent(sqlstate, sqlerrm, said_detail, said_hint);
   end
   $$;
   comment on function realtime.broadcast_changes(text, text, text, text, text, record, record, text) is
-    'For triggers: sends the row before and after to a private channel. Raises 22023 for another operation, 0A000 for level STATEMENT. '
-    'Example: perform realtime.broadcast_changes(''room:'' || new.room_id, tg_op, tg_op, tg_table_name, tg_table_schema, new, old);';
+    'For triggers: sends the row before and after to a private channel. A failure is a WARNING, and never ends the statement that fired '
+    'the trigger; so is an operation that there is none, or the level STATEMENT. The trigger function runs as the role that writes, unless '
+    'it is SECURITY DEFINER: then it is enough to grant campfire_sender to its owner. Example: create function order_changed() returns '
+    'trigger language plpgsql security definer set search_path = '''' as $f$ begin perform realtime.broadcast_changes(''shop:'' || '
+    'coalesce(new.shop_id, old.shop_id), tg_op, tg_op, tg_table_name, tg_table_schema, new, old); return null; end $f$; create trigger '
+    'order_changed after insert or update or delete on orders for each row execute function order_changed();';
 
-  revoke all on all functions in schema realtime from public, anon, authenticated, service_role, campfire_relay;
+  revoke all on all functions in schema realtime from public, anon, authenticated, service_role, campfire_relay, campfire_sender;
   grant execute on function
-    realtime.topic(), realtime.partition_name(date), realtime.partition_of(timestamp), realtime.takes_today(),
-    realtime.partition_problems(), realtime.require_today(), realtime.make_partitions(),
     realtime.insert_message(uuid, jsonb, bytea, text, text, boolean),
     realtime.send(jsonb, text, text, boolean), realtime.send_binary(bytea, text, text, boolean),
     realtime.broadcast_changes(text, text, text, text, text, record, record, text)
-  to anon, authenticated, service_role;
+  to public;
+  grant execute on function
+    realtime.topic(), realtime.partition_name(date), realtime.partition_of(timestamp), realtime.takes_today(),
+    realtime.partition_problems(), realtime.require_today(), realtime.make_partitions()
+  to anon, authenticated, service_role, campfire_sender;
   grant execute on function realtime.partition_name(date), realtime.partition_of(timestamp), realtime.takes_today(),
     realtime.partition_problems(), realtime.require_today(), realtime.maintain(), realtime.probe(text, text[]),
     realtime.history(text, timestamptz, integer)
@@ -301,7 +333,10 @@ begin
   end loop;
 
   perform realtime.maintain();
-  raise notice 'schema realtime is ready; next: policies on realtime.messages';
+  raise notice using
+    message = 'schema realtime is ready; next: policies on realtime.messages',
+    hint = 'Roles of the application that send, such as the owner of a trigger function, need: grant campfire_sender to app; '
+      '\df+ realtime.broadcast_changes has an example.';
 end
 $install$;
 comment on function campfire.install_supabase_api() is

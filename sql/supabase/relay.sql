@@ -40,6 +40,9 @@ create function campfire.realtime_history(topic text, since timestamptz, rows_ma
 returns table (id uuid, event text, payload text, binary_payload bytea)
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
+  if not campfire.has_supabase_api() then
+    return; -- Nobody has sent any.
+  end if;
   perform campfire.require_supabase_api();
   return query select h.id, h.event, h.payload, h.binary_payload
     from realtime.history(realtime_history.topic, realtime_history.since, realtime_history.rows_max) as h;
@@ -48,7 +51,7 @@ $$;
 comment on function campfire.realtime_history(text, timestamptz, integer) is
   'For the relay: the newest messages of a private channel with inserted_at since then, oldest first. Policies do not apply here: they '
   'have already admitted the client that asks. The order is that of commits if track_commit_timestamp is on, else that of inserted_at. '
-  'Raises 55000 without schema realtime. Example: select * from campfire.realtime_history(''room:7'', now() - interval ''1 hour'', 25);';
+  'None without schema realtime. Raises 55000 if it is damaged. Example: select * from campfire.realtime_history(''room:7'', now() - interval ''1 hour'', 25);';
 
 create function campfire.maintain_supabase_api() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$

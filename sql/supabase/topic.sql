@@ -52,10 +52,11 @@ comment on function campfire.keep_one_realtime_topic() is
 
 create function campfire.obeys_realtime_policies() returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
--- Server code may write everywhere, by a policy of install_supabase_api().
-return row_security_active('realtime.messages') and not pg_has_role('service_role', 'member');
+-- These two may write everywhere, by policies of install_supabase_api().
+return row_security_active('realtime.messages') and not pg_has_role('service_role', 'member') and not pg_has_role('campfire_sender', 'usage');
 comment on function campfire.obeys_realtime_policies() is
-  'Internal. Whether policies on realtime.messages bind the current role: not if it is a superuser, bypasses policies, or is service_role.';
+  'Internal. Whether policies on realtime.messages bind the current role: not if it is a superuser, bypasses policies, or is service_role or '
+  'campfire_sender.';
 
 create function campfire.install_supabase_topic() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$

@@ -133,7 +133,7 @@ async fn tables_of_ones_own_are_told_of_on_their_channels() {
                 "create table shops (id integer, name text, primary key (id)) partition by range (id);
                  create table shops_1 partition of shops for values from (0) to (100);
                  select campfire.publish('campfire', 'shops');
-                 select campfire.add_route('shops', 'INSERT', 'shop:{id}', 'shop:opened', '{id,name}')",
+                 select campfire.add_route('shops', 'INSERT', 'shop:{id}', 'shop:opened', '{id,name}', public => true)",
             )
             .await?;
         scene.settle().await?;
@@ -167,7 +167,7 @@ async fn rows_that_name_no_channel_are_logged_once_a_table() {
             .batch_execute(
                 "create table shops (id integer primary key, code char(10), name text);
                  select campfire.publish('campfire', 'shops');
-                 select campfire.add_route('shops', 'INSERT', 'shop:{code}', 'shop:opened', '{id,name}')",
+                 select campfire.add_route('shops', 'INSERT', 'shop:{code}', 'shop:opened', '{id,name}', public => true)",
             )
             .await?;
         scene.settle().await?;

@@ -222,7 +222,7 @@ async fn own_tables_alone_are_enough() -> Result<()> {
     let script = "select campfire.create_publication();
         create table visits (id int primary key, page text);
         select campfire.publish('campfire', 'visits');
-        select campfire.add_route('visits', 'INSERT', 'visits', 'visit');";
+        select campfire.add_route('visits', 'INSERT', 'visits', 'visit', public => true);";
     let (client, settings) = database(&cluster, "own", script).await?;
     let relay = settings.start().await?;
     let mut socket = Socket::connect(&relay, &cluster.credentials.api_key, Vsn::V2).await?;

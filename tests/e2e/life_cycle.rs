@@ -71,7 +71,7 @@ const LIFE: &str = "
     create table \"Bestellungen\" (id int primary key, shop int not null, \"Größe\" text, detail jsonb);
     insert into \"Bestellungen\" select n, n % 3, 'größe ' || n, '{}' from generate_series(1, 20) as n;
     select campfire.publish('campfire', '\"Bestellungen\"', '{id,shop}');
-    select campfire.add_route('\"Bestellungen\"', 'INSERT', 'shop:{shop}', 'order:created');
+    select campfire.add_route('\"Bestellungen\"', 'INSERT', 'shop:{shop}', 'order:created', snapshot_by => 'shop');
     select campfire.enable_route((select id from campfire.routes where event = 'message:deleted' and schema_name = 'public' limit 1));
     update campfire.settings set value = 'app_metadata.org_id' where name = 'claim_organization';
     update campfire.settings set value = '131072' where name = 'broadcast_organization_bytes_max';
@@ -84,6 +84,8 @@ const LIFE: &str = "
     create policy speakers on realtime.messages for insert to authenticated with check (realtime.topic() like 'room:%');
     create index messages_by_event on realtime.messages (event);
     grant select on realtime.messages to app;
+    select campfire.install_private_channels();
+    create policy shops on campfire.private_channels for select to authenticated using (campfire.topic() = 'shop:' || campfire.claim('shop'));
     select realtime.send('{\"n\": 1}', 'e', 'room:7'), realtime.send_binary('\\xdead', 'e', 'room:7');
     -- Of this cluster: no dump may carry them.
     insert into campfire.slots values ('campfire', '1', 1, '{campfire}', '{1}', '{1}');
@@ -106,9 +108,11 @@ const PROJECTED: &[&str] = &[
      alter table measurements disable trigger sync_realtime_measurements_trigger;
      alter table measurements enable always trigger sync_realtime_measurements_trigger;
      alter table measurements enable always trigger sync_realtime_measurements_truncate_trigger;
-     select campfire.alter_projection('measurements', dropped_partitions => 'delete');
+     call campfire.alter_projection('measurements', dropped_partitions => 'delete');
      select campfire.publish('campfire', 'realtime_measurements');
      select campfire.add_route('realtime_measurements', 'INSERT', 'region:{region}', 'measured')",
+    "create table sales (id int primary key, shop int, note text, tags text[]); insert into sales values (1, 7, 'n', '{a}')",
+    "call campfire.make_live('sales', channel => 'shop:{shop}', event => 'sale', snapshot_by => 'id')",
     "create domain currency as char(3);
      create table prices (currency currency primary key, amount numeric(8, 2), s text, customer jsonb);
      insert into prices values ('EUR', 1.5, 'note', '{\"plan\": \"pro\"}')",
@@ -148,7 +152,7 @@ const FACTS: &str = r#"
       select format('function %s %s %s %s', pg_get_functiondef(p.oid), p.proowner::regrole, p.proacl, obj_description(p.oid, 'pg_proc'))
       from pg_proc as p where p.pronamespace = 'realtime'::regnamespace
       union all
-      select format('policy %s', p) from pg_policies as p where p.schemaname in ('public', 'chat', 'realtime')
+      select format('policy %s', p) from pg_policies as p where p.schemaname in ('public', 'chat', 'realtime') or p.tablename = 'private_channels'
       union all
       select format('type %s %s', t.oid::regtype, string_agg(e.enumlabel, ',' order by e.enumsortorder))
       from pg_type as t join pg_enum as e on e.enumtypid = t.oid group by t.oid
@@ -175,6 +179,8 @@ const FACTS: &str = r#"
       select format('projection %s', p) from campfire.projections as p
       union all
       select format('route %s', r) from campfire.routes as r
+      union all
+      select format('live %s', l) from campfire.live_tables as l
       union all
       select format('setting %s %s', name, value) from campfire.settings
       union all
@@ -266,7 +272,7 @@ fn lived() -> Result<(Cluster, Vec<String>)> {
         "published",
         "public.messages",
         "chat.realtime_conversations",
-        "next route 2",
+        "next route 8",
         "trigger O CREATE TRIGGER sync_realtime_measurements_truncate_trigger AFTER TRUNCATE ON chat.measurements_early",
         "partition realtime.messages_",
         "function CREATE OR REPLACE FUNCTION realtime.send(",

@@ -71,7 +71,7 @@ async fn without_the_schema_private_channels_are_refused_by_name(scene: &mut Sce
     let reason = "PoliciesNotInstalled: Private channels outside org: are not set up in this database";
     ensure!(reply.reason() == reason, "{reply:?}");
     // The operator is told what to do.
-    logged(scene, "campfire.install_supabase_api()").await;
+    logged(scene, "campfire.install_private_channels()").await;
     Ok(())
 }
 
@@ -268,7 +268,7 @@ async fn a_new_token_is_asked_about_again(scene: &mut Scene) -> Result<()> {
 
 #[scene_test]
 async fn a_policy_that_fails_is_a_no_and_harms_nobody_else(scene: &mut Scene) -> Result<()> {
-    scene.relay.expect_log("a policy on realtime.messages failed");
+    scene.relay.expect_log("a policy on private channels failed");
     let broken = "(realtime.topic() <> 'bad' or 1 / (length(realtime.topic()) - 3) = 0)";
     install(scene, &[policy("select", "broadcast", broken)]).await?;
     let mut socket = scene.socket(Vsn::V2).await?;
@@ -424,7 +424,7 @@ async fn questions_are_bounded_in_time() {
             .env("CAMPFIRE_POLICY_DENIAL_SECONDS", "0")
     };
     with_settings(settings, async |scene| {
-        scene.relay.expect_log("the policies on realtime.messages took too long to answer");
+        scene.relay.expect_log("the policies on private channels took too long to answer");
         install_waiting(scene).await?;
         let token = |number| token_of(scene, number);
         scene.database.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
@@ -632,7 +632,7 @@ fn complaints(scene: &Scene, sqlstate: &str) -> usize {
 async fn a_policy_that_fails_is_named_by_its_error_to_the_client_and_in_the_log(
     scene: &mut Scene,
 ) -> Result<()> {
-    scene.relay.expect_log("a policy on realtime.messages failed");
+    scene.relay.expect_log("a policy on private channels failed");
     install(scene, &[]).await?;
     scene.database.batch_execute(FAILING).await?;
     let mut socket = scene.socket(Vsn::V2).await?;
@@ -685,7 +685,7 @@ async fn a_policy_that_fails_is_named_by_its_error_to_the_client_and_in_the_log(
 async fn one_cause_is_logged_once_however_many_ask() {
     let settings = |settings: Settings| settings.env("CAMPFIRE_POLICY_DENIAL_SECONDS", "0");
     with_settings(settings, async |scene| {
-        scene.relay.expect_log("a policy on realtime.messages failed");
+        scene.relay.expect_log("a policy on private channels failed");
         scene.database.batch_execute(FAILING).await?;
         let fails =
             "case when realtime.topic() = 'end' then raises('P0001', 'the end') else missing_table() end";

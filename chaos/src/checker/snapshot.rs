@@ -91,7 +91,7 @@ impl Walk<'_> {
     }
 
     /// The last place that this stay certainly reached.
-    fn last_known(&self, stay: &Stay) -> Position {
+    pub(super) fn last_known(&self, stay: &Stay) -> Position {
         let reached = stay.records.iter().filter_map(|record| match record {
             Record::Event { position, .. } | Record::Head(position) => Some(*position),
             Record::Row { .. } | Record::Loss { .. } => None,

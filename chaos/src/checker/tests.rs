@@ -485,3 +485,64 @@ fn a_client_that_reads_and_is_closed_for_not_reading_is_a_violation() {
     let found: Vec<Kind> = verdict.violations.iter().map(|violation| violation.kind).collect();
     assert_eq!(found, [Kind::Dropped]);
 }
+
+/// A shop's channel: order 1 is made at 10, changed at 20, and deleted at 40; order 2 is made at 30. Of each write the
+/// LSN is the version.
+fn check_shop(rows: &[(i64, i64)], events: &[u64], expected: &[Kind]) {
+    let shop = format!("shop:{ORG}");
+    let order = |id: i64, version: u64| format!(r#"{{"id":{id},"version":{version}}}"#);
+    let all = [
+        (10, "order:created", order(1, 10)),
+        (20, "order:updated", order(1, 20)),
+        (30, "order:created", order(2, 30)),
+        (40, "order:deleted", order(1, 20)),
+        (50, "said", "{}".to_owned()),
+    ];
+    let mut truth = Truth::default();
+    for (lsn, name, payload) in &all {
+        let (name, payload, committed_at) = ((*name).to_owned(), payload.clone(), *lsn as i64);
+        truth.positions.insert(at(*lsn));
+        truth.commits.push((at(*lsn), committed_at));
+        let expected = Expected { position: at(*lsn), name, payload, committed_at };
+        truth.channels.entry(shop.clone()).or_default().push(expected);
+    }
+    let row = |(id, version): &(i64, i64)| Record::Row {
+        name: "order:created".into(),
+        payload: order(*id, *version as u64).into(),
+    };
+    let event = |lsn: &u64| {
+        let (_, name, payload) = all.iter().find(|(at, ..)| at == lsn).expect("an event");
+        let (name, payload, committed_at) = ((*name).into(), payload.as_str().into(), *lsn as i64);
+        Record::Event { position: at(*lsn), name, payload, committed_at, replayed: *lsn <= 30 }
+    };
+    let records: Vec<Record> = rows.iter().map(row).chain(events.iter().map(event)).collect();
+    let count = rows.len() + events.iter().filter(|lsn| **lsn <= 30).count();
+    let reply = Reply { complete: true, position: at(30), count: count as u64 };
+    let asked = Asked::Snapshot { rows: 10 };
+    let stay = Stay { channel: shop.as_str().into(), joined_at: 35, ..stay(asked, Some(reply), records) };
+    let client = ClientSpec {
+        number: 1,
+        manner: Manner::Snapshot,
+        vsn: Vsn::V2,
+        who: Who::Agent { organization: ORG, user: USER },
+        channels: vec![shop],
+        seed: 0,
+    };
+    let journal =
+        Journal { client, stays: vec![stay], scandals: Vec::new(), dropped: Vec::new(), sockets: 1 };
+    let verdict = super::check(&truth, &[journal], &context());
+    let found: Vec<Kind> = verdict.violations.iter().map(|violation| violation.kind).collect();
+    assert_eq!(found, expected, "{:#?}", verdict.violations);
+}
+
+#[test]
+fn a_shops_rows_and_events_make_its_table_and_nothing_comes_twice() {
+    check_shop(&[(1, 20)], &[30, 40, 50], &[]);
+    check_shop(&[(1, 10)], &[20, 30, 40, 50], &[]);
+    // Rows may be ahead of the stream, and of each other.
+    check_shop(&[(2, 30)], &[50], &[Kind::Gap]);
+    check_shop(&[(1, 20), (2, 30)], &[40, 50], &[]);
+    check_shop(&[(1, 20)], &[40, 50], &[Kind::Gap]);
+    check_shop(&[(1, 20)], &[20, 30, 40, 50], &[Kind::Duplicate]);
+    check_shop(&[(2, 30), (2, 30)], &[40, 50], &[Kind::Duplicate]);
+}

@@ -91,6 +91,7 @@ impl Agents {
             ControlChange::ConversationGone { .. }
             | ControlChange::AllConversationsGone
             | ControlChange::Emptied { .. }
+            | ControlChange::Rerouted(_)
             | ControlChange::RoutedAnewUntilHere => None,
         }
     }

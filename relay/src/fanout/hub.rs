@@ -50,7 +50,7 @@ use super::typing::Typing;
 use super::window::Window;
 use crate::postgres::Lsn;
 use crate::protocol::{Ref, unmatched_topic};
-use crate::route::{DatabaseTag, Position};
+use crate::route::{DatabaseTag, Position, RoutedChannels};
 
 /// How often expiries are looked for.
 const TICK: Duration = Duration::from_millis(500);
@@ -73,6 +73,8 @@ pub struct Hub {
     expiries: Expiries,
     /// The time of this turn, which tokens are measured by.
     wall_clock: SystemTime,
+    /// What the routes in force say about channels.
+    routed: Arc<RoutedChannels>,
     window: Window,
     shared_frames: SharedFrames,
     /// Sockets whose replays wait for memory, in the order in which they will have it.
@@ -130,6 +132,7 @@ impl Hub {
             event_rate: EventRate::new(settings.events_per_second_max),
             expiries: Expiries::default(),
             wall_clock: SystemTime::UNIX_EPOCH,
+            routed: Arc::default(),
             window,
             shared_frames: SharedFrames::default(),
             starved: VecDeque::new(),
@@ -219,6 +222,7 @@ impl Hub {
                 self.attach(tag, timeline, confirmed_flush_lsn, &snapshot, loss, is_elsewhere);
                 self.load_agents(agents, agent_names, snapshot);
             }
+            HubInput::Rerouted(routed) => self.routed = routed,
             HubInput::CaughtUp => self.catch_up(),
             HubInput::Detached => self.set_ready(false),
             HubInput::Changes { changes, applied } => {

@@ -12,7 +12,7 @@ use super::socket_id::SocketId;
 use crate::auth::{Credential, Grants, TokenError};
 use crate::postgres::{Lsn, Snapshot, Timestamp, Xid};
 use crate::protocol::{JoinPayload, Meta, PresenceCall, Reason, Ref, UserBroadcast, Vsn};
-use crate::route::{DatabaseTag, Position, Routed, Topic};
+use crate::route::{DatabaseTag, Position, Routed, RoutedChannels, Topic};
 
 /// What the hub may be told.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub enum HubInput {
         timeline: u32,
         confirmed_flush_lsn: Lsn,
     },
+    /// What the routes say about channels that hold where the stream is.
+    Rerouted(Arc<RoutedChannels>),
     /// All that had committed when we attached has been applied: clients may come.
     CaughtUp,
     /// The connection to Postgres is gone.

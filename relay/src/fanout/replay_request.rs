@@ -8,9 +8,9 @@ use super::rows::RowsWanted;
 use super::window::Window;
 use crate::postgres::Timestamp;
 use crate::protocol::Reason;
-use crate::route::{DatabaseTag, Position, Scope, Topic};
+use crate::route::{DatabaseTag, Position, RoutedChannels, Scope, Topic};
 
-/// Most events that `since` may ask for on a channel of an organization.
+/// Most events that `since` may ask for on a channel to which rows go.
 const LIMIT_MAX: i64 = 1_000;
 
 /// The same elsewhere, and what `since` gives if it names no limit: as the reference has it.
@@ -28,7 +28,7 @@ pub(super) enum ReplayRequest {
     AfterRow(Uuid),
     /// The newest events that committed at or after this time.
     Since { since: Timestamp, limit: usize },
-    /// The same of a private channel outside `org:`, whose messages the database keeps for longer than the window.
+    /// The same of a private channel to which no rows go: its messages the database keeps for longer than the window.
     SentSince { since: Timestamp, limit: usize },
     /// Nothing, but say where we are.
     PositionOnly,
@@ -70,8 +70,13 @@ struct Parameters {
 
 impl ReplayRequest {
     /// What is asked of a topic, which has a history. None if nothing is.
-    pub(super) fn parse(replay: Option<&RawValue>, topic: &Topic) -> Result<Option<Self>, Reason> {
+    pub(super) fn parse(
+        replay: Option<&RawValue>,
+        topic: &Topic,
+        routed: &RoutedChannels,
+    ) -> Result<Option<Self>, Reason> {
         let is_of_organization = topic.organization().is_some();
+        let has_rows = is_of_organization || routed.feed(topic);
         let Some(replay) = replay else { return Ok(None) };
         let parameters: Option<Parameters> =
             serde_json::from_str(replay.get()).map_err(|_| Reason::ReplayNotValid)?;
@@ -86,17 +91,17 @@ impl ReplayRequest {
             },
             (None, Some(millis), limit, None) => {
                 let since = Timestamp::from_unix_millis(millis);
-                let limit_max = if is_of_organization { LIMIT_MAX } else { LIMIT_ELSEWHERE };
+                let limit_max = if has_rows { LIMIT_MAX } else { LIMIT_ELSEWHERE };
                 let limit = limit.unwrap_or(LIMIT_ELSEWHERE).clamp(1, limit_max) as usize;
-                match is_of_organization {
+                match has_rows {
                     true => Ok(Some(Self::Since { since, limit })),
                     false => Ok(Some(Self::SentSince { since, limit })),
                 }
             }
-            (None, None, None, Some(rows)) if is_of_organization && rows <= SNAPSHOT_ROWS_MAX => {
+            (None, None, None, Some(rows)) if has_rows && rows <= SNAPSHOT_ROWS_MAX => {
                 Ok(Some(Self::Snapshot { rows_max: rows.max(1) }))
             }
-            (None, None, None, None) if is_of_organization => Ok(Some(Self::PositionOnly)),
+            (None, None, None, None) if has_rows => Ok(Some(Self::PositionOnly)),
             _ => Err(Reason::ReplayNotValid),
         }
     }
@@ -107,6 +112,7 @@ impl ReplayRequest {
         topic: &Topic,
         window: &Window,
         ours: DatabaseTag,
+        routed: &RoutedChannels,
     ) -> Result<Opening, Reason> {
         let start = match *self {
             Self::Snapshot { rows_max } => {
@@ -114,6 +120,7 @@ impl ReplayRequest {
                     Some(Scope::Conversation | Scope::Conversations) => {
                         Ok(Opening::Rows(RowsWanted::Latest { rows_max }))
                     }
+                    None if routed.have_rows(topic) => Ok(Opening::Rows(RowsWanted::Latest { rows_max })),
                     _ => Err(Reason::ReplayNotValid),
                 };
             }
@@ -145,7 +152,11 @@ impl ReplayRequest {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::fanout::window::WindowLimits;
+    use crate::route::{Operation, Route, Template};
 
     const ROW: Uuid = Uuid::from_u128(7);
 
@@ -157,9 +168,29 @@ mod tests {
         Topic::parse("room:7").unwrap()
     }
 
+    /// To `shop:7` go rows, to `shop:7:gone` only what tells that they are gone.
+    fn routed() -> RoutedChannels {
+        let route = |operation, channel| Route {
+            id: 1,
+            schema: "public".to_owned(),
+            table: "orders".to_owned(),
+            relation: Some(1),
+            operation,
+            on_move: false,
+            channel: Template::parse(channel).unwrap(),
+            event: "e".to_owned(),
+            columns: vec!["id".to_owned()],
+            when_changed: None,
+            public: false,
+            snapshot_by: None,
+        };
+        RoutedChannels::new(&[route(Operation::Insert, "shop:7"), route(Operation::Delete, "shop:7:gone")])
+    }
+
     fn check(topic: &Topic, replay: &str, expected: Result<Option<ReplayRequest>, Reason>) {
         let replay_value = serde_json::from_str(replay).unwrap();
-        assert_eq!(ReplayRequest::parse(Some(replay_value), topic), expected, "{replay}");
+        let routed = routed();
+        assert_eq!(ReplayRequest::parse(Some(replay_value), topic, &routed), expected, "{replay}");
     }
 
     #[test]
@@ -196,10 +227,39 @@ mod tests {
     }
 
     #[test]
+    fn private_channels_to_which_rows_go_have_the_forms_of_organizations_too() {
+        let topic = Topic::parse("shop:7").unwrap();
+        let check = |replay: &str, expected| check(&topic, replay, Ok(Some(expected)));
+        check(&format!(r#"{{"after":"{ROW}"}}"#), ReplayRequest::AfterRow(ROW));
+        let since = Timestamp::from_unix_millis(1000);
+        check(r#"{"since":1000,"limit":5000}"#, ReplayRequest::Since { since, limit: 1000 });
+        check("{}", ReplayRequest::PositionOnly);
+        check(r#"{"snapshot":50}"#, ReplayRequest::Snapshot { rows_max: 50 });
+    }
+
+    #[test]
+    fn only_channels_that_get_new_rows_have_snapshots() {
+        let window = Window::new(WindowLimits {
+            age_max: Duration::from_secs(1),
+            bytes_max: 1,
+            organization_bytes_max: 1,
+        });
+        let check = |topic: &str, expected| {
+            let snapshot = ReplayRequest::Snapshot { rows_max: 5 };
+            let topic = Topic::parse(topic).unwrap();
+            let found = snapshot.opening(&topic, &window, DatabaseTag::new(1, 2), &routed());
+            assert_eq!(found, expected, "{topic}");
+        };
+        check("shop:7", Ok(Opening::Rows(RowsWanted::Latest { rows_max: 5 })));
+        check("shop:7:gone", Err(Reason::ReplayNotValid));
+        check(&organization().to_string(), Err(Reason::ReplayNotValid));
+    }
+
+    #[test]
     fn null_asks_for_nothing() {
         for topic in [organization(), elsewhere()] {
             check(&topic, "null", Ok(None));
-            assert_eq!(ReplayRequest::parse(None, &topic), Ok(None));
+            assert_eq!(ReplayRequest::parse(None, &topic, &routed()), Ok(None));
         }
     }
 

@@ -34,7 +34,8 @@ pub struct RowsRequest {
 /// Which rows a join asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowsWanted {
-    /// What a conversation, or an organization's conversations, look like: at most so many rows of each table.
+    /// What a conversation, an organization's conversations, or the tables that are routed to a private channel look
+    /// like: at most so many rows of each table.
     Latest { rows_max: u32 },
     /// The newest messages that SQL has sent to a private channel since then. Whoever may join may have them.
     SentSince { since: Timestamp, limit: usize },
@@ -42,10 +43,13 @@ pub enum RowsWanted {
 
 impl RowsWanted {
     /// What a client is told that cannot have them.
-    pub(super) fn unavailable(self) -> Reason {
-        match self {
-            Self::Latest { .. } => Reason::SnapshotUnavailable,
-            Self::SentSince { .. } => Reason::ReplayUnavailable,
+    pub(super) fn unavailable(self, failure: &RowsFailure) -> Reason {
+        match (self, failure) {
+            (Self::Latest { .. }, RowsFailure::Denied { grant }) => {
+                Reason::SnapshotDenied { grant: grant.to_string() }
+            }
+            (Self::Latest { .. }, _) => Reason::SnapshotUnavailable,
+            (Self::SentSince { .. }, _) => Reason::ReplayUnavailable,
         }
     }
 }
@@ -70,8 +74,8 @@ pub struct RowEvent {
     pub payload: Bytes,
 }
 
-/// Why there are no rows. The client is told that there are none now, whatever the cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why there are no rows. The client is told that there are none now, unless it may not have them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowsFailure {
     /// Too many joins wait for theirs.
     Busy,
@@ -79,6 +83,8 @@ pub enum RowsFailure {
     Timeout,
     /// The database refused.
     Query,
+    /// Its role may not read the table: what would let it.
+    Denied { grant: Arc<str> },
     /// The rows, or those that wait for all sockets, take too much memory.
     TooLarge,
     /// Events that came meanwhile have left the window.
@@ -89,11 +95,12 @@ pub enum RowsFailure {
 
 impl RowsFailure {
     /// The label of metrics and logs.
-    pub fn label(self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Busy => "busy",
             Self::Timeout => "timeout",
             Self::Query => "query",
+            Self::Denied { .. } => "denied",
             Self::TooLarge => "too_large",
             Self::Evicted => "evicted",
             Self::Loss => "loss",

@@ -2,6 +2,7 @@
 //! the routes that are in force at each point of the stream.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::{debug, info, trace, warn};
@@ -134,6 +135,13 @@ impl<'a> Translator<'a> {
         let Transaction { xid, commit_lsn, .. } = *transaction;
         let opened = self.keys.open(transaction, prefix, content).await?;
         match opened {
+            // SQL refuses it too, unless the route was made in between.
+            Ok(Some(SignedMessage::Broadcast(event)))
+                if self.router.channels().reserves(&event.topic, &event.event) =>
+            {
+                self.metrics.messages_refused.count("reserved");
+                debug!(%xid, topic = %event.topic, event = %event.event, "SQL sends what is a route's to send");
+            }
             Ok(Some(SignedMessage::Broadcast(event))) => {
                 return Ok(Routed { events: vec![event], ..Routed::default() });
             }
@@ -146,6 +154,8 @@ impl<'a> Translator<'a> {
                 Turn::New => {
                     info!(routes = routes.len(), "routes changed");
                     self.router.set_routes(routes, schemas);
+                    let control = vec![ControlChange::Rerouted(Arc::clone(self.router.channels()))];
+                    return Ok(Routed { control, ..Routed::default() });
                 }
             },
             Ok(Some(SignedMessage::Keys) | None) => {}

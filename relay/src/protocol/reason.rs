@@ -143,6 +143,9 @@ reasons! {
     /// The database's rows cannot be had now.
     SnapshotUnavailable: Code("SnapshotUnavailable"),
         "The snapshot could not be read now; join again in a moment", Later;
+    /// The client's role may not read what the rows of a private channel are read from.
+    SnapshotDenied { grant: String }: Code("SnapshotDenied"),
+        "Your role may not read the rows of this channel; it needs: {grant}", Later;
 
     /// The socket may leave some.
     TooManyChannels: Code("ChannelRateLimitReached"), "Too many channels", Later;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::routed_channels::RoutedChannels;
 use super::template::Template;
 use super::topic::Topic;
 
@@ -15,6 +16,8 @@ pub struct Event {
     pub event: Arc<str>,
     /// A JSON object.
     pub payload: Bytes,
+    /// Whether it goes to the private room of its topic, or to the public one. False on channels of an organization.
+    pub private: bool,
     /// Set where the event is a row of `realtime.messages`.
     pub message: Option<RealtimeMessage>,
 }
@@ -24,8 +27,6 @@ pub struct Event {
 pub struct RealtimeMessage {
     /// Of the row; clients see it as `meta.id`.
     pub id: Uuid,
-    /// Whether it goes to the private room of its topic, or to the public one.
-    pub private: bool,
     /// Whether the payload is bytes rather than JSON.
     pub binary: bool,
 }
@@ -43,11 +44,17 @@ pub enum ControlChange {
     ConversationGone { organization: Uuid, conversation: Uuid },
     /// Every conversation is gone (TRUNCATE).
     AllConversationsGone,
+    /// Other routes hold from here on.
+    Rerouted(Arc<RoutedChannels>),
     /// What lies before was read again, and routed as is right only from here on.
     RoutedAnewUntilHere,
     /// Tables were emptied (TRUNCATE) whose rows went to channels of these names: what came of them there tells of rows
     /// that are gone.
-    Emptied { channels: Vec<Template> },
+    Emptied {
+        /// Of organizations, and private ones.
+        channels: Vec<Template>,
+        public: Vec<Template>,
+    },
 }
 
 /// What a change leads to.

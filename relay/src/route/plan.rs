@@ -61,6 +61,7 @@ struct PlannedRoute {
     channel: Vec<PlannedPiece>,
     /// Which of an organization's channels the template makes, if it makes those.
     scope: Option<Scope>,
+    private: bool,
     event: Arc<str>,
     payload: usize,
     when_changed: Option<Vec<usize>>,
@@ -186,6 +187,7 @@ impl Plan {
             on_move: route.on_move,
             channel,
             scope: route.channel.scope(),
+            private: route.is_private(),
             event: route.event.as_str().into(),
             payload,
             when_changed: Some(when_changed).filter(|columns| !columns.is_empty()),
@@ -263,14 +265,15 @@ impl Plan {
                 return;
             }
         };
-        if routed.events.iter().any(|event| event.topic == topic) {
+        let private = route.private;
+        if routed.events.iter().any(|event| (&event.topic, event.private) == (&topic, private)) {
             routed.collisions += 1;
             return;
         }
         let payload =
             payloads[route.payload].get_or_insert_with(|| self.payload(&self.payloads[route.payload], row));
         let (event, payload) = (Arc::clone(&route.event), payload.clone());
-        routed.events.push(Event { topic, event, payload, message: None });
+        routed.events.push(Event { topic, event, payload, private, message: None });
     }
 
     fn no_payloads(&self) -> Vec<Option<Bytes>> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::event::{ControlChange, Routed};
 use super::plan::{ControlTable, Plan, Row};
+use super::routed_channels::RoutedChannels;
 use super::rule::Route;
 use super::template::Template;
 use crate::decode::{Change, ChangeKind, Domains, Relation};
@@ -16,6 +17,7 @@ use crate::decode::{Change, ChangeKind, Domains, Relation};
 #[derive(Debug, Default)]
 pub struct Router {
     routes: Vec<Route>,
+    channels: Arc<RoutedChannels>,
     /// Schemas made by `campfire.install()`.
     schemas: Vec<String>,
     domains: Domains,
@@ -25,7 +27,8 @@ pub struct Router {
 impl Router {
     pub fn new(mut routes: Vec<Route>, schemas: Vec<String>, domains: Domains) -> Self {
         routes.sort_by_key(|route| route.id);
-        Self { routes, schemas, domains, plans: HashMap::new() }
+        let channels = Arc::new(RoutedChannels::new(&routes));
+        Self { routes, channels, schemas, domains, plans: HashMap::new() }
     }
 
     /// The set that is in force, and the schemas of installations.
@@ -33,9 +36,15 @@ impl Router {
         (&self.routes, &self.schemas)
     }
 
+    /// What that set says about channels.
+    pub fn channels(&self) -> &Arc<RoutedChannels> {
+        &self.channels
+    }
+
     /// Routes by another set from here on, and knows control state by these schemas.
     pub fn set_routes(&mut self, mut routes: Vec<Route>, schemas: Vec<String>) {
         routes.sort_by_key(|route| route.id);
+        self.channels = Arc::new(RoutedChannels::new(&routes));
         self.routes = routes;
         self.schemas = schemas;
         self.plans.clear();
@@ -73,14 +82,15 @@ impl Router {
             }
             ChangeKind::Truncate { relations, .. } => {
                 let is_of = |route: &&Route| relations.iter().any(|relation| route.is_of(relation));
-                let mut channels: Vec<Template> = Vec::new();
-                for Route { channel, .. } in self.routes.iter().filter(is_of) {
-                    if !channels.contains(channel) {
-                        channels.push(channel.clone());
+                let (mut channels, mut public): (Vec<Template>, Vec<Template>) = (Vec::new(), Vec::new());
+                for route in self.routes.iter().filter(is_of) {
+                    let known = if route.is_public() { &mut public } else { &mut channels };
+                    if !known.contains(&route.channel) {
+                        known.push(route.channel.clone());
                     }
                 }
-                if !channels.is_empty() {
-                    routed.control.push(ControlChange::Emptied { channels });
+                if !channels.is_empty() || !public.is_empty() {
+                    routed.control.push(ControlChange::Emptied { channels, public });
                 }
                 for relation in relations {
                     match self.plan(relation).control() {

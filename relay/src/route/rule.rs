@@ -21,9 +21,23 @@ pub struct Route {
     pub columns: Vec<String>,
     /// For update routes: fires only if one of these columns changed. None: any update.
     pub when_changed: Option<Vec<String>>,
+    /// Its events go to the public room of their topic. Without meaning on channels of an organization.
+    pub public: bool,
+    /// For insert routes: the column that says which rows are the newest, for snapshots. None: the key alone.
+    pub snapshot_by: Option<String>,
 }
 
 impl Route {
+    /// Whether its events go to the private room of their topic.
+    pub(crate) fn is_private(&self) -> bool {
+        !self.public && self.channel.scope().is_none()
+    }
+
+    /// Whether its events go to the public room of their topic.
+    pub(super) fn is_public(&self) -> bool {
+        self.public && self.channel.scope().is_none()
+    }
+
     pub(super) fn is_of(&self, relation: &Relation) -> bool {
         match self.relation {
             Some(oid) => oid == relation.id,

@@ -105,7 +105,13 @@ fn broadcast(body: &str) -> Option<SignedMessage> {
     if topic.organization().is_some() && is_reserved(event) {
         return None;
     }
-    Some(SignedMessage::Broadcast(Event { topic, event: event.into(), payload, message: None }))
+    Some(SignedMessage::Broadcast(Event {
+        topic,
+        event: event.into(),
+        payload,
+        private: false,
+        message: None,
+    }))
 }
 
 /// A row of `realtime.messages`, as JSON.
@@ -133,9 +139,10 @@ fn realtime(body: &str) -> Option<SignedMessage> {
         Some(binary) => STANDARD.decode(binary).ok()?.into_boxed_slice().into(),
         None => Bytes::copy_from_slice(row.payload.map_or("null", RawValue::get).as_bytes()),
     };
-    let message = RealtimeMessage { id: row.id, private: row.private, binary: row.binary.is_some() };
+    let message = RealtimeMessage { id: row.id, binary: row.binary.is_some() };
     let event = row.event.into();
-    Some(SignedMessage::Broadcast(Event { topic, event, payload, message: Some(message) }))
+    let private = row.private;
+    Some(SignedMessage::Broadcast(Event { topic, event, payload, private, message: Some(message) }))
 }
 
 #[derive(Deserialize)]
@@ -157,6 +164,8 @@ struct RouteRow {
     event: String,
     columns: Vec<String>,
     when_changed: Option<Vec<String>>,
+    public: bool,
+    snapshot_by: Option<String>,
 }
 
 fn routes(body: &str) -> Option<SignedMessage> {
@@ -173,6 +182,8 @@ fn routes(body: &str) -> Option<SignedMessage> {
             event: row.event,
             columns: row.columns,
             when_changed: row.when_changed,
+            public: row.public,
+            snapshot_by: row.snapshot_by,
         })
     };
     let routes = routes.into_iter().map(route).collect::<Option<_>>()?;
@@ -283,13 +294,13 @@ mod tests {
         assert_eq!((json.topic.to_string().as_str(), &*json.event), (r#"room:"7""#, "e"));
         assert_eq!(json.payload, r#"{"v": "ü"}"#.as_bytes());
         let id: Uuid = id.parse().expect("a uuid");
-        assert_eq!(json.message, Some(RealtimeMessage { id, private: true, binary: false }));
+        assert_eq!((json.private, json.message), (true, Some(RealtimeMessage { id, binary: false })));
         let binary = realtime_event(&format!(
             r#"{{"id": "{id}", "event": "e", "topic": "r", "binary": "3q0A", "private": false}}"#
         ))
         .expect("an event");
         assert_eq!(binary.payload, [0xde, 0xad, 0].as_slice());
-        assert_eq!(binary.message, Some(RealtimeMessage { id, private: false, binary: true }));
+        assert_eq!((binary.private, binary.message), (false, Some(RealtimeMessage { id, binary: true })));
     }
 
     #[test]
@@ -311,13 +322,15 @@ mod tests {
     #[test]
     fn routes_are_read_as_the_view_has_them() {
         let body = r#"{"schemas": ["public"], "routes": [{"id": 1, "schema_name": "public", "table_name": "orders", "operation": "INSERT",
-            "on_move": false, "channel": "orders:{id}", "event": "made", "columns": ["id"], "when_changed": null}]}"#;
+            "on_move": false, "channel": "orders:{id}", "event": "made", "columns": ["id"], "when_changed": null,
+            "public": false, "snapshot_by": "at", "gate": null}]}"#;
         let Ok(Some(SignedMessage::Routes { routes, schemas })) =
             open("campfire.routes", &sign("campfire.routes", 5, XID, body))
         else {
             panic!()
         };
         assert_eq!((routes.len(), routes[0].id, routes[0].operation), (1, 1, Operation::Insert));
+        assert_eq!((routes[0].public, routes[0].snapshot_by.as_deref()), (false, Some("at")));
         assert_eq!(schemas, ["public"]);
         let unknown = body.replace("INSERT", "UPSERT");
         let refused =

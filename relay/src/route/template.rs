@@ -108,6 +108,27 @@ impl Template {
         true
     }
 
+    /// Its pieces as they stand in a topic: without `bcast:`.
+    pub(crate) fn canonical_pieces(&self) -> impl Iterator<Item = Piece> {
+        let without_prefix = |(index, piece): (usize, &Piece)| match piece {
+            Piece::Literal(text) if index == 0 => match text.strip_prefix(OPTIONAL_PREFIX) {
+                Some("") => None,
+                rest => Some(Piece::Literal(rest.unwrap_or(text).to_owned())),
+            },
+            piece => Some(piece.clone()),
+        };
+        self.pieces.iter().enumerate().filter_map(without_prefix)
+    }
+
+    /// The values of its columns, in their order, with which it makes a name without `bcast:`. None if there are more
+    /// than `most` ways, or too many to look through.
+    pub(crate) fn divisions<'a>(&self, name: &'a str, most: usize) -> Option<Vec<Vec<&'a str>>> {
+        let pieces: Vec<Piece> = self.canonical_pieces().collect();
+        let mut search =
+            Search { most, steps_left: DIVISION_STEPS_MAX, values: Vec::new(), found: Vec::new() };
+        search.divide(&pieces, name).then_some(search.found)
+    }
+
     /// Which of an organization's channels it makes, and the columns of the organization and of the conversation. None
     /// for other channels, and for those that a column alone does not name.
     pub fn of_organization(&self) -> Option<(Scope, &str, Option<&str>)> {
@@ -134,9 +155,80 @@ impl Template {
     }
 }
 
+/// How far is looked for ways to divide a name.
+const DIVISION_STEPS_MAX: usize = 10_000;
+
+/// Looks for the ways to divide a name.
+struct Search<'a> {
+    most: usize,
+    steps_left: usize,
+    values: Vec<&'a str>,
+    found: Vec<Vec<&'a str>>,
+}
+
+impl<'a> Search<'a> {
+    /// False if it was given up.
+    fn divide(&mut self, pieces: &[Piece], rest: &'a str) -> bool {
+        let Some(left) = self.steps_left.checked_sub(1) else { return false };
+        self.steps_left = left;
+        match pieces.split_first() {
+            None if rest.is_empty() => {
+                self.found.push(self.values.clone());
+                self.found.len() <= self.most
+            }
+            None => true,
+            Some((Piece::Literal(text), others)) => match rest.strip_prefix(text.as_str()) {
+                Some(rest) => self.divide(others, rest),
+                None => true,
+            },
+            // What comes last takes all.
+            Some((Piece::Column(_), [])) => self.take(rest, &[], ""),
+            Some((Piece::Column(_), others)) => {
+                let mut ends = rest.char_indices().map(|(end, _)| end).chain([rest.len()]);
+                ends.all(|end| {
+                    let (value, rest) = rest.split_at(end);
+                    self.take(value, others, rest)
+                })
+            }
+        }
+    }
+
+    fn take(&mut self, value: &'a str, others: &[Piece], rest: &'a str) -> bool {
+        self.values.push(value);
+        let goes_on = self.divide(others, rest);
+        self.values.pop();
+        goes_on
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_divided_in_every_way_that_makes_it() {
+        let check = |template: &str, name: &str, expected: Option<&[&[&str]]>| {
+            let divisions = Template::parse(template).unwrap().divisions(name, 3);
+            let found =
+                divisions.map(|found| found.iter().map(|values| values.join("|")).collect::<Vec<_>>());
+            let expected =
+                expected.map(|ways| ways.iter().map(|values| values.join("|")).collect::<Vec<_>>());
+            assert_eq!(found, expected, "{template} {name}");
+        };
+        check("shop:{a}", "shop:7", Some(&[&["7"]]));
+        check("shop:{a}", "shop:", Some(&[&[""]]));
+        check("shop:{a}", "shops:7", Some(&[]));
+        check("bcast:shop:{a}", "shop:7", Some(&[&["7"]]));
+        check("lobby", "lobby", Some(&[&[]]));
+        check("lobby", "lobby2", Some(&[]));
+        check("s:{a}:{b}", "s:1:2:3", Some(&[&["1", "2:3"], &["1:2", "3"]]));
+        check("s:{a}aa{b}", "s:aaa", Some(&[&["", "a"], &["a", ""]]));
+        check("s:{a}{b}", "s:ü", Some(&[&["", "ü"], &["ü", ""]]));
+        check("s:{a}{b}", "s:1234", None);
+        check("s:{a}:{b}:x", "s:1:2:x", Some(&[&["1", "2"]]));
+        let long = format!("s:{}", "a".repeat(1_000));
+        check("s:{a}{b}{c}{d}x", &long, None);
+    }
 
     const ORG: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
     const CONV: &str = "0e37df36-f698-11e6-8dd4-cb9ced3df976";

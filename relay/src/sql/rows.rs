@@ -45,6 +45,9 @@ pub(super) enum RowsError {
     TooLarge,
     #[error("the statement took too long")]
     Timeout,
+    /// The client's role may not read them: what would let it.
+    #[error("the client's role may not read the rows: {0}")]
+    Denied(String),
     #[error(transparent)]
     Sql(#[from] SqlError),
 }
@@ -90,7 +93,7 @@ impl Table {
 }
 
 /// What the transaction sees, which has asked nothing yet; and where the WAL ends that it may have seen.
-async fn look(client: &Client) -> Result<(Snapshot, Lsn), RowsError> {
+pub(super) async fn look(client: &Client) -> Result<(Snapshot, Lsn), RowsError> {
     // The snapshot is taken before the statement runs, so the LSN is later. Of inserted WAL, not of flushed: an
     // asynchronous commit is seen before it is flushed.
     let seen = "select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text";
@@ -309,29 +312,40 @@ impl<'a> Selection<'a> {
 
     /// The rows as the stream would tell them, oldest first.
     async fn read(&self, client: &Client, bytes_left: &mut usize) -> Result<Vec<RowEvent>, RowsError> {
-        // The values come as text, as in the stream, and so without types: those are asked for.
-        let statement = client.prepare(&self.sql).await?;
-        let mut fields = Vec::with_capacity(self.columns.len());
-        for (name, column) in self.columns.iter().zip(statement.columns()) {
-            let mut key = Vec::new();
-            decode::write_json_string(&mut key, name.as_bytes());
-            key.push(b':');
-            fields.push((key, base_type(column.type_())));
-        }
-        let mut rows = Vec::new();
-        let event = self.route.event.as_str().into();
-        let answer = client.simple_query_raw(&self.sql).await?;
-        pin_mut!(answer);
-        while let Some(message) = answer.try_next().await? {
-            let SimpleQueryMessage::Row(row) = message else { continue };
-            let payload = payload(&fields, &row);
-            *bytes_left = bytes_left.checked_sub(payload.len()).ok_or(RowsError::TooLarge)?;
-            let event = std::sync::Arc::clone(&event);
-            rows.push(RowEvent { id: None, event, encoding: Encoding::Json, payload: payload.into() });
-        }
-        rows.reverse();
-        Ok(rows)
+        read_events(client, &self.sql, &self.columns, &self.route.event, bytes_left).await
     }
+}
+
+/// Reads rows, the newest first, as the stream would tell them. Gives the oldest first.
+pub(super) async fn read_events(
+    client: &Client,
+    sql: &str,
+    columns: &[&String],
+    event: &str,
+    bytes_left: &mut usize,
+) -> Result<Vec<RowEvent>, RowsError> {
+    // The values come as text, as in the stream, and so without types: those are asked for.
+    let statement = client.prepare(sql).await?;
+    let mut fields = Vec::with_capacity(columns.len());
+    for (name, column) in columns.iter().zip(statement.columns()) {
+        let mut key = Vec::new();
+        decode::write_json_string(&mut key, name.as_bytes());
+        key.push(b':');
+        fields.push((key, base_type(column.type_())));
+    }
+    let mut rows = Vec::new();
+    let event = event.into();
+    let answer = client.simple_query_raw(sql).await?;
+    pin_mut!(answer);
+    while let Some(message) = answer.try_next().await? {
+        let SimpleQueryMessage::Row(row) = message else { continue };
+        let payload = payload(&fields, &row);
+        *bytes_left = bytes_left.checked_sub(payload.len()).ok_or(RowsError::TooLarge)?;
+        let event = std::sync::Arc::clone(&event);
+        rows.push(RowEvent { id: None, event, encoding: Encoding::Json, payload: payload.into() });
+    }
+    rows.reverse();
+    Ok(rows)
 }
 
 fn payload(fields: &[(Vec<u8>, u32)], row: &SimpleQueryRow) -> Vec<u8> {
@@ -351,7 +365,7 @@ fn payload(fields: &[(Vec<u8>, u32)], row: &SimpleQueryRow) -> Vec<u8> {
 }
 
 /// What a domain comes down to; any other type itself.
-fn base_type(known: &Type) -> u32 {
+pub(super) fn base_type(known: &Type) -> u32 {
     match known.kind() {
         Kind::Domain(base) => base_type(base),
         _ => known.oid(),

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::error::SqlError;
+use super::routed_rows::read_routed;
 use super::rows::{RowsError, RowsQuery, read_latest, read_sent};
 use super::sessions::Sessions;
 use super::turns::{Full, Place, TurnLimits, Turns};
@@ -151,7 +152,10 @@ impl Answering {
             RowsWanted::Latest { rows_max } => {
                 let RowsRequest { topic, credential, .. } = request;
                 let query = RowsQuery { topic, rows_max, credential, bytes_max, timeout };
-                read_latest(&session, query).await?
+                match topic.organization() {
+                    Some(_) => read_latest(&session, query).await?,
+                    None => read_routed(&session, query).await?,
+                }
             }
             RowsWanted::SentSince { since, limit } => {
                 // One more tells whether there are more.
@@ -187,6 +191,10 @@ fn failure(error: &RowsError) -> RowsFailure {
     match error {
         RowsError::TooLarge => RowsFailure::TooLarge,
         RowsError::Timeout => RowsFailure::Timeout,
+        RowsError::Denied(grant) => {
+            debug!(grant, "a client's role may not read the rows of its channel");
+            RowsFailure::Denied { grant: grant.as_str().into() }
+        }
         RowsError::Sql(error @ (SqlError::Privilege(_) | SqlError::ExtensionMissing)) => {
             warn!(%error, "the database refused a snapshot");
             RowsFailure::Query

@@ -404,3 +404,67 @@ test('a stock channel on the same client works beside the helper', async (t) => 
   assert.equal(theirs.payload.content, 'hello')
   assert.equal(ours.meta.id, theirs.meta.id)
 })
+
+/** An own table of a shop that nobody else has, live on a private channel, with a policy for its sellers. */
+async function openShop() {
+  const shop = randomUUID()
+  const table = `orders_${shop.replaceAll('-', '')}`
+  await sql(`create table ${table} (id int primary key, shop text not null, state text default 'new');
+    alter table ${table} replica identity full;
+    alter table ${table} enable row level security;
+    grant select on ${table} to authenticated;
+    create policy own on ${table} for select to authenticated using (shop = campfire.claim('shop'));
+    select campfire.publish('campfire', '${table}');
+    select campfire.add_route('${table}', 'INSERT', 'shop:{shop}', 'order:created', '{id,state}');
+    select campfire.add_route('${table}', 'UPDATE', 'shop:{shop}', 'order:updated', '{id,state}');
+    do $$ begin
+      if not exists (select from pg_policy where polname = 'shops') then
+        execute format('create policy shops on %s for select to authenticated
+          using (nullif(current_setting(''realtime.topic'', true), '''') = ''shop:'' || campfire.claim(''shop''))', campfire.policies_table());
+      end if;
+    end $$`)
+  return { table, name: `shop:${shop}`, claims: () => ({ ...agentClaims(), shop }) }
+}
+
+for (const vsn of serializations) {
+  test(`an own table on a private channel: rows, then the stream, over cuts and a relay that is killed (${vsn})`, async (t) => {
+    const { table, name, claims } = await openShop()
+    const insert = (from, to) => sql(`insert into ${table} (id, shop) select n, '${name.slice(5)}' from generate_series(${from}, ${to}) n`)
+    await insert(1, 30)
+    const connection = connect(t, { vsn, claims })
+    const { channel, events, joined } = await join(connection.campfire, name, { snapshot: 20 })
+    await events.count(20)
+    const ids = () => [...events].map(({ payload }) => payload.id)
+    const upTo = (from, to) => Array.from({ length: to - from + 1 }, (_, index) => from + index)
+    assert.deepEqual(ids(), upTo(11, 30))
+    assert.ok(events.every(({ event, snapshot }) => event === 'order:created' && snapshot))
+    assert.equal(await channel.send('order:created', { id: 666 }), 'ok', 'without an ack nobody says no')
+    await insert(31, 40)
+    await events.count(30)
+    await cut(connection)
+    await insert(41, 60)
+    await joined(2)
+    await events.count(50)
+    await relay.kill9()
+    await insert(61, 70)
+    await relay.run()
+    await joined(3)
+    await insert(71, 80)
+    await events.count(70)
+    assert.deepEqual(ids(), upTo(11, 80))
+    assert.ok(events.slice(20).every(({ snapshot }) => !snapshot))
+    assert.deepEqual([...connection.incomplete], [])
+  })
+}
+
+test('after a gap a channel with a snapshot begins anew by itself', async (t) => {
+  const { table, name, claims } = await openShop()
+  const connection = connect(t, { claims })
+  const { events, joined } = await join(connection.campfire, name, { snapshot: 20 })
+  await sql(`insert into ${table} (id, shop) select n, '${name.slice(5)}' from generate_series(1, 3) n`)
+  await events.count(3)
+  await sql(`truncate ${table}; insert into ${table} (id, shop) values (9, '${name.slice(5)}')`)
+  await joined(2)
+  await events.until('the row that is left', (all) => all.some(({ payload, snapshot }) => payload.id === 9 && snapshot))
+  assert.equal(connection.incomplete.length, 1)
+})

@@ -85,6 +85,7 @@ const TAKEN: [&str; 7] = [
 /// What new functions and views need: the script's last part gives rights to all there are, and cannot be run twice.
 const RIGHTS: &str = "
 revoke all on function campfire.public_channels_denied() from public;
+grant execute on function campfire.public_channels_denied() to campfire_relay;
 grant select on campfire.help to public;
 ";
 

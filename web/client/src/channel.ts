@@ -17,14 +17,27 @@ export interface CampfireEvent<Payload = any> {
   event: string
   payload: Payload
   meta: Meta
-  /** It happened while this client was away. */
+  /** It happened while this client was away, or is a row of a snapshot. */
   replayed: boolean
+  /** A row as it was when the channel was joined: nothing has happened to it now. */
+  snapshot: boolean
 }
 
 export type Listener = (event: CampfireEvent) => void
 export type StatusCallback = (status: Status, error?: Error) => void
 
 export interface ChannelOptions {
+  /**
+   * Resume from a position. Channels of an organization always do; a private channel can if a
+   * route sends rows to it.
+   */
+  resume?: boolean
+  /**
+   * Begin with the newest rows, at most so many of each table, and resume from there. Events that
+   * can no longer be had are made up for by new rows, after `onIncomplete`. The channel must be one
+   * that has snapshots.
+   */
+  snapshot?: number
   /** As the stock client takes them. */
   broadcast?: { ack?: boolean; self?: boolean }
   presence?: { key?: string; enabled?: boolean }
@@ -69,8 +82,12 @@ export class CampfireChannel {
   readonly #options: ChannelOptions
   readonly #bookmark: Bookmark
   readonly #listeners = new Map<string, Set<Listener>>()
-  /** Only channels of an organization have positions. */
+  /** Not every channel has positions. */
   readonly #hasPositions: boolean
+  /** Positions outlive the page. With a snapshot they must not: the page has lost its rows. */
+  readonly #isStored: boolean
+  /** What the stock channel joins with, now or next, asks for rows. */
+  #asksForRows = false
   #stock: StockChannel | null = null
   #status: Status = 'idle'
   #onStatus: StatusCallback | undefined
@@ -91,8 +108,10 @@ export class CampfireChannel {
     this.#host = host
     this.name = name
     this.#options = options
-    this.#hasPositions = /^(bcast:)?org:/i.test(name)
-    this.#bookmark = new Bookmark(this.#hasPositions ? host.load(name) : null)
+    const { snapshot, resume = false } = options
+    this.#hasPositions = resume || snapshot !== undefined || /^(bcast:)?org:/i.test(name)
+    this.#isStored = this.#hasPositions && snapshot === undefined
+    this.#bookmark = new Bookmark(this.#isStored ? host.load(name) : null)
   }
 
   /** What a resume would begin after; null until the relay has said. */
@@ -177,6 +196,7 @@ export class CampfireChannel {
       },
     })
     this.#stock = stock
+    this.#asksForRows = this.#needsRows
     const whileCurrent = <Value>(handle: (value: Value) => void) => (value: Value) => {
       if (this.#stock === stock) handle(value)
     }
@@ -200,8 +220,14 @@ export class CampfireChannel {
     }
   }
 
+  /** Nothing was received yet that events could be put behind. */
+  get #needsRows(): boolean {
+    return this.#options.snapshot !== undefined && this.#bookmark.position === null
+  }
+
   #replay(): { replay?: object } {
-    return this.#hasPositions ? { replay: this.#bookmark.replay } : {}
+    if (!this.#hasPositions) return {}
+    return { replay: this.#needsRows ? { snapshot: this.#options.snapshot } : this.#bookmark.replay }
   }
 
   #joined(response: unknown): void {
@@ -210,13 +236,23 @@ export class CampfireChannel {
     this.#lastError = null
     this.#isIncompleteTold = false
     const reply = parseReplayReply(response)
-    if (reply) this.#bookmark.joined(reply)
+    if (reply) this.#bookmark.joined(reply, this.#asksForRows)
     this.#moved()
     this.#setStatus('joined')
     if (reply && !reply.complete) {
       this.#isIncompleteTold = true
-      this.#host.onIncomplete(this, 'ReplayIncomplete: events since the last position are missing')
+      this.#lack('ReplayIncomplete: events since the last position are missing')
     }
+  }
+
+  /** Events are missing. If the channel has snapshots, it begins anew with one. */
+  #lack(reason: string): void {
+    this.#host.onIncomplete(this, reason)
+    if (this.#options.snapshot === undefined || this.#status !== 'joined') return
+    if (Date.now() - this.#joinedAt > this.#host.backoff.maxMs) this.#attempt = 0
+    this.#bookmark.forget()
+    this.#drop()
+    this.#retry('reconnecting', new Error(reason), 'later')
   }
 
   /** What the stock client says of its channel. */
@@ -267,12 +303,11 @@ export class CampfireChannel {
   #receive({ event, payload, meta = {} }: StockBroadcast): void {
     const position = [meta.position, meta.id].find(isPosition)
     const replayed = meta.replayed === true
-    if (position === undefined || !this.#bookmark.hasSeen(position)) {
-      this.#deliver({ event, payload, meta, replayed })
-      // After it was delivered: if this ends in between, it comes again.
-      if (position !== undefined) this.#bookmark.delivered(position)
-    }
+    const isNew = position === undefined || !this.#bookmark.hasSeen(position)
+    if (isNew) this.#deliver({ event, payload, meta, replayed, snapshot: meta.snapshot === true })
+    // After it was delivered: if this ends in between, it comes again.
     this.#bookmark.received(replayed, position !== undefined)
+    if (isNew && position !== undefined) this.#bookmark.delivered(position)
     this.#moved()
   }
 
@@ -287,9 +322,9 @@ export class CampfireChannel {
     if (message.startsWith('ReplayIncomplete')) {
       const isOfTheJoin = this.#isIncompleteTold
       this.#isIncompleteTold = false
-      if (!isOfTheJoin) this.#host.onIncomplete(this, message)
-      // After it was told: if this ends in between, it is told again.
-      if (isPosition(position)) {
+      if (!isOfTheJoin) this.#lack(message)
+      // After it was told: if this ends in between, it is told again. Rows that come anew have a position of their own.
+      if (isPosition(position) && this.#stock) {
         this.#bookmark.announced(position, isOfTheJoin)
         this.#moved()
       }
@@ -303,12 +338,13 @@ export class CampfireChannel {
     if (!this.#hasPositions || position === null || position === this.#savedPosition) return
     this.#savedPosition = position
     this.#rewriteJoin()
-    this.#host.save(this.name, position)
+    if (this.#isStored) this.#host.save(this.name, position)
   }
 
   /** The stock client sends the payload of its first join again, unless it is replaced, and only as a whole. */
   #rewriteJoin(): void {
     if (!this.#stock || !this.#hasPositions) return
+    this.#asksForRows = this.#needsRows
     const config = this.#stock.joinPush.payload().config as { broadcast?: object }
     const broadcast = { ...config.broadcast, ...this.#replay() }
     this.#stock.updateJoinPayload({ config: { ...config, broadcast } })

@@ -35,7 +35,7 @@ export class Bookmark {
   /** Everything up to here was delivered; null after a gap, when that can no longer be said. */
   #seen: string | null
   /** What is still to come of a replay before its position counts; null while not joined. */
-  #awaited: { count: number; position: string } | null = null
+  #awaited: { count: number; position: string; isSnapshot: boolean } | null = null
   #isCaughtUp = false
 
   constructor(position: string | null = null) {
@@ -62,11 +62,18 @@ export class Bookmark {
    * The relay accepted a join. After an incomplete one nothing may be dropped as already
    * seen: the log may be another one than before, and shorter.
    */
-  joined({ complete, position, count }: ReplayReply): void {
+  joined({ complete, position, count }: ReplayReply, isSnapshot = false): void {
     if (!complete) this.#seen = null
-    this.#awaited = { count, position }
+    this.#awaited = { count, position, isSnapshot }
     this.#isCaughtUp = false
     this.#settle()
+  }
+
+  /** What was received counts for nothing any more: the next join begins from nothing. */
+  forget(): void {
+    this.#position = null
+    this.#seen = null
+    this.left()
   }
 
   /** The connection is gone, or the channel: what was still to come will not. */
@@ -80,12 +87,12 @@ export class Bookmark {
     return this.#seen !== null && !isAfter(position, this.#seen)
   }
 
-  /** A row event was delivered. */
+  /** A row event was delivered. What follows the rows of a snapshot counts only together with all of it. */
   delivered(position: string): void {
-    this.#move(position)
+    if (!this.#awaited?.isSnapshot) this.#move(position)
   }
 
-  /** An event came over the wire, new or not: to be told after it was delivered. */
+  /** An event came over the wire, new or not: to be told after the application had it, before `delivered`. */
   received(isReplayed: boolean, isRow: boolean): void {
     if (!this.#awaited) return
     if (isReplayed) this.#awaited.count -= 1

@@ -27,6 +27,7 @@ const LATER: ReadonlySet<string> = new Set([
   'ReplicationNotEstablished',
   'UnableToReplayMessages',
   'SnapshotUnavailable',
+  'SnapshotDenied',
   'ChannelRateLimitReached',
   'ClientJoinRateLimitReached',
   'MessagePerSecondRateLimitReached',

@@ -8,8 +8,8 @@ const at = (number: number, tag = 'abcd') =>
 /** A row event comes; says whether it was new. */
 function receive(bookmark: Bookmark, position: string, isReplayed = false): boolean {
   const isNew = !bookmark.hasSeen(position)
-  if (isNew) bookmark.delivered(position)
   bookmark.received(isReplayed, true)
+  if (isNew) bookmark.delivered(position)
   return isNew
 }
 
@@ -130,6 +130,37 @@ test('after a loss the log may be another one, and shorter', () => {
   bookmark.announced(at(7), false)
   assert.ok(receive(bookmark, at(8)))
   assert.equal(bookmark.position, at(8))
+})
+
+test('what follows the rows of a snapshot counts only with all of it', () => {
+  const cut = new Bookmark()
+  cut.joined({ complete: true, position: at(9), count: 3 }, true)
+  cut.received(true, false)
+  receive(cut, at(4), true)
+  assert.equal(cut.position, null)
+  cut.left()
+  assert.equal(cut.position, null)
+  cut.joined({ complete: true, position: at(9), count: 1 }, true)
+  receive(cut, at(8), true)
+  assert.equal(cut.position, at(9))
+  receive(cut, at(10))
+  assert.equal(cut.position, at(10))
+})
+
+test('a live row event ends a snapshot too, and is known then', () => {
+  const bookmark = new Bookmark()
+  bookmark.joined({ complete: true, position: at(9), count: 3 }, true)
+  receive(bookmark, at(11))
+  assert.equal(bookmark.position, at(11))
+  assert.ok(!receive(bookmark, at(11)))
+})
+
+test('what is forgotten is asked for from the beginning', () => {
+  const bookmark = joined(at(1), 0, 9)
+  bookmark.forget()
+  assert.equal(bookmark.position, null)
+  assert.ok(!bookmark.isCaughtUp)
+  assert.ok(!bookmark.hasSeen(at(2)))
 })
 
 test('positions of another database are never known ones', () => {

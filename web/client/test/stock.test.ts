@@ -231,6 +231,63 @@ test('outside organizations nothing is asked of the replay', async (t) => {
   assert.equal(channel.position, null)
 })
 
+test('a private channel resumes if it is said to', async (t) => {
+  const { campfire, opened, nextSocket } = setUp(t)
+  const channel = campfire.channel('shop:7', { resume: true }).subscribe()
+  const first = await opened
+  const { config } = await first.join({ replay: { complete: true, position: at(5), count: 0 } })
+  assert.deepEqual([config.private, config.broadcast.replay], [true, {}])
+  assert.equal(channel.position, at(5))
+  const again = nextSocket()
+  first.close(1013)
+  const payload = await (await again).join({ replay: { complete: true, position: at(6), count: 0 } })
+  assert.deepEqual(payload.config.broadcast.replay, { after: at(5) })
+})
+
+test('a channel with a snapshot begins with rows, goes on from there, and begins anew after a gap', async (t) => {
+  const told: string[] = []
+  const kept = new Map([[`campfire:position:${NAME}`, at(3)]])
+  const storage = {
+    getItem: (key: string) => kept.get(key) ?? null,
+    setItem: (key: string, value: string) => void kept.set(key, value),
+  }
+  const { campfire, opened, nextSocket } = setUp(t, { storage, onIncomplete: (_, reason) => told.push(reason) })
+  const heard: string[] = []
+  const channel = campfire.channel(NAME, { snapshot: 50 })
+    .on('*', ({ payload, replayed, snapshot }) => heard.push(`${payload.number}${replayed ? 'r' : ''}${snapshot ? 's' : ''}`))
+    .subscribe()
+  const replay = (payload: any) => payload.config.broadcast.replay
+  const row = (socket: typeof first, number: number) => socket.row(number, { id: undefined, replayed: true, snapshot: true })
+  const first = await opened
+  const asked = await first.join({ replay: { complete: true, position: at(9), count: 2 } })
+  assert.deepEqual(replay(asked), { snapshot: 50 }, 'the page has lost its rows')
+  row(first, 1)
+  assert.equal(channel.position, null)
+  // Cut before all of it came.
+  let again = nextSocket()
+  first.close(1013)
+  const second = await again
+  assert.deepEqual(replay(await second.join({ replay: { complete: true, position: at(9), count: 2 } })), { snapshot: 50 })
+  row(second, 1)
+  second.row(8, { replayed: true })
+  assert.equal(channel.position, at(9))
+  second.row(10)
+  again = nextSocket()
+  second.close(1013)
+  const third = await again
+  assert.deepEqual(replay(await third.join({ replay: { complete: false, position: at(20), count: 0 } })), { after: at(10) })
+  assert.equal(told.length, 1)
+  assert.deepEqual(replay(await third.join({ replay: { complete: true, position: at(20), count: 1 } })), { snapshot: 50 })
+  row(third, 1)
+  assert.equal(channel.position, at(20))
+  const loss = { extension: 'system', status: 'ok', message: 'ReplayIncomplete: …', channel: NAME, position: at(30) }
+  third.say(null, null, `realtime:${NAME}`, 'system', loss)
+  assert.equal(told.length, 2)
+  assert.deepEqual(replay(await third.join({ replay: { complete: true, position: at(31), count: 0 } })), { snapshot: 50 })
+  assert.deepEqual(heard, ['1rs', '1rs', '8r', '10', '1rs'])
+  assert.equal(kept.get(`campfire:position:${NAME}`), at(3), 'nothing is stored')
+})
+
 test('close() leaves the stock client as it was', async (t) => {
   const { client, campfire } = setUp(t)
   assert.equal(client.stateChangeCallbacks.message.length, 1)

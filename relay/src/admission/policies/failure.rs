@@ -24,7 +24,7 @@ const MESSAGE_BYTES_MAX: usize = 200;
 /// What is done when a question fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Whether schema `realtime` is what the extension made.
+    /// Whether schema `realtime` is what the extension made; where it is not installed, whether there are policies.
     Require,
     /// Writing the rows to look for, as the table's owner.
     Probe,
@@ -55,7 +55,7 @@ impl std::fmt::Display for Cause {
 /// Why the policies cannot be asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    #[error("the schema realtime is not installed")]
+    #[error("there are no policies for private channels, or schema realtime is damaged")]
     NotInstalled,
     #[error("a policy failed: {0}")]
     Failed(Cause),
@@ -236,12 +236,12 @@ impl Complaints {
                 "private channels are shut: schema realtime was changed, run the hint"
             }
             PolicyError::NotInstalled => {
-                "private channels need the schema realtime: run `select campfire.install_supabase_api();`"
+                "private channels are shut: there are no policies that say who may join"
             }
             PolicyError::NoPartition => "no partition of realtime.messages takes rows of today",
-            PolicyError::Cancelled => "the policies on realtime.messages took too long to answer",
+            PolicyError::Cancelled => "the policies on private channels took too long to answer",
             _ if failure.step == Step::Require => "the policies could not be asked",
-            _ => "a policy on realtime.messages failed",
+            _ => "a policy on private channels failed",
         };
         // Nobody has to have it.
         if failure.error == PolicyError::NotInstalled && detail.is_none() {

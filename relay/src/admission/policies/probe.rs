@@ -8,8 +8,34 @@ use uuid::Uuid;
 use super::Findings;
 use super::failure::{Failure, Step, is_denial};
 use super::question::Question;
-use crate::auth::Grants;
+use crate::auth::{Grants, Role};
 use crate::sql::{self, Lease, Mode};
+
+/// Whose policies decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Table {
+    /// Of schema `realtime`, if that is installed.
+    Messages,
+    /// The extension's own otherwise.
+    PrivateChannels,
+}
+
+impl Table {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "realtime.messages",
+            Self::PrivateChannels => "campfire.private_channels",
+        }
+    }
+
+    /// The function that writes the rows to look for, as the table's owner, whom no policy binds.
+    fn probe(self) -> &'static str {
+        match self {
+            Self::Messages => "campfire.realtime_probe",
+            Self::PrivateChannels => "campfire.private_channels_probe",
+        }
+    }
+}
 
 const BROADCAST: &str = "broadcast";
 const PRESENCE: &str = "presence";
@@ -41,24 +67,30 @@ pub(super) async fn probe(session: Lease, question: &Question, timeout: Duration
 
 async fn try_all(client: &Client, question: &Question) -> Result<Probed, Failure> {
     let at = |step| move |error: tokio_postgres::Error| Failure::of(step, &error);
-    client.execute("select campfire.require_supabase_api()", &[]).await.map_err(at(Step::Require))?;
-    // Rows to look for, written by the table's owner, whom no policy binds.
+    let table = client.query_one("select campfire.policies_table() = 'realtime.messages'", &[]).await;
+    let is_messages = table.and_then(|row| row.try_get(0)).map_err(at(Step::Require))?;
+    let table = if is_messages { Table::Messages } else { Table::PrivateChannels };
+    if table == Table::PrivateChannels && question.role() == Role::ServiceRole {
+        // By a policy of install_supabase_api() elsewhere. Here there can be none: see sql/private_channels.sql.
+        return Ok(Probed { grants: Grants::ALL, write_failure: None });
+    }
     let probes = client
         .query(
-            "select extension, id from campfire.realtime_probe($1, $2)",
+            &format!("select extension, id from {}($1, $2)", table.probe()),
             &[&question.topic, &[BROADCAST, PRESENCE].as_slice()],
         )
         .await
-        .map_err(at(Step::Probe))?;
+        .map_err(at(if is_messages { Step::Probe } else { Step::Require }))?;
     let pair = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
     let probes: Vec<(String, Uuid)> =
         probes.iter().map(pair).collect::<Result<_, _>>().map_err(at(Step::Probe))?;
     let settings = [("realtime.topic", &*question.topic), ("request.headers", &*question.headers)];
     let became = sql::become_caller(client, &question.credential, &settings).await;
     became.map_err(at(Step::Become))?;
-    let (may_select, may_insert) = table_grants(client).await.map_err(at(Step::Become))?;
+    let (may_select, may_insert) = table_grants(client, table).await.map_err(at(Step::Become))?;
     let ids: Vec<Uuid> = probes.iter().map(|(_, id)| *id).collect();
-    let visible = client.query("select id from realtime.messages where id = any($1)", &[&ids]).await;
+    let look = format!("select id from {} where id = any($1)", table.name());
+    let visible = client.query(&look, &[&ids]).await;
     let read = Step::Read { granted: may_select };
     let visible: Vec<Uuid> = match visible {
         Ok(rows) => rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(at(read))?,
@@ -74,7 +106,7 @@ async fn try_all(client: &Client, question: &Question) -> Result<Probed, Failure
     let mut write_failure = None;
     let mut writes = async |extension| {
         let write = Step::Write { granted: may_insert };
-        match try_to_write(client, &question.topic, extension).await.map_err(at(write))? {
+        match try_to_write(client, table, &question.topic, extension).await.map_err(at(write))? {
             Ok(_) => Ok(true),
             Err(error) if is_denial(write, &error) => Ok(false),
             Err(error) => {
@@ -94,25 +126,28 @@ async fn try_all(client: &Client, question: &Question) -> Result<Probed, Failure
 
 /// Whether the caller may select from the table and insert into it, whatever its policies say. By these a missing grant
 /// on the table, which is a no, is told from one on a table that a policy reads, which is a policy that fails.
-async fn table_grants(client: &Client) -> Result<(bool, bool), tokio_postgres::Error> {
+async fn table_grants(client: &Client, table: Table) -> Result<(bool, bool), tokio_postgres::Error> {
     let grants = "select has_schema_privilege(n.oid, 'usage') and has_any_column_privilege(c.oid, 'select'),
                          has_schema_privilege(n.oid, 'usage') and has_any_column_privilege(c.oid, 'insert')
                   from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-                  where n.nspname = 'realtime' and c.relname = 'messages'";
-    let row = client.query_one(grants, &[]).await?;
+                  where n.nspname || '.' || c.relname = $1";
+    let row = client.query_one(grants, &[&table.name()]).await?;
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// Without RETURNING, which would need the right to read.
 async fn try_to_write(
     client: &Client,
+    table: Table,
     topic: &str,
     extension: &str,
 ) -> Result<Result<u64, tokio_postgres::Error>, tokio_postgres::Error> {
     client.batch_execute("savepoint write").await?;
-    let insert = "insert into realtime.messages (topic, extension, inserted_at, updated_at)
-                  values ($1, $2, now(), now())";
-    let outcome = client.execute(insert, &[&topic, &extension]).await;
+    let insert = format!(
+        "insert into {} (topic, extension, inserted_at, updated_at) values ($1, $2, now(), now())",
+        table.name()
+    );
+    let outcome = client.execute(&insert, &[&topic, &extension]).await;
     client.batch_execute("rollback to savepoint write").await?;
     Ok(outcome)
 }

@@ -31,8 +31,7 @@ fn key(topic: &str) -> Key {
 fn only_what_is_denied_is_remembered_and_not_for_long() {
     let policies = policies();
     let start = Instant::now();
-    let all =
-        Grants { read_broadcast: true, read_presence: true, write_broadcast: true, write_presence: true };
+    let all = Grants::ALL;
     let found = |grants| Ok(Findings { grants, write_failed: None });
     let cause = Cause { sqlstate: "22012".into(), message: "division by zero".into() };
     for (number, (topic, answer, is_remembered)) in [

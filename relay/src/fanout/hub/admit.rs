@@ -107,6 +107,14 @@ impl Hub {
             Some(identity) => auth::may_send(&identity, &broadcast.event)?,
             None => self.admit_outside(sender)?,
         }
+        let topic = match sender {
+            Sender::Channel { channel, .. } => &channel.room.topic,
+            Sender::Http { topic, .. } => topic,
+        };
+        // It would pass for a committed row.
+        if self.routed.reserves(topic, &broadcast.event) {
+            return Err(Reason::EventNotAllowed);
+        }
         Ok(identity)
     }
 

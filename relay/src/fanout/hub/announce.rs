@@ -71,7 +71,13 @@ impl Hub {
 
     /// Tells the channels to which rows of emptied tables went, at this place among their events. Those that are not live
     /// learn of it when they come to it; a snapshot that shows the change shows the tables empty.
-    pub(super) fn announce_emptied(&mut self, templates: &[Template], xid: Xid, sent: Position) {
+    pub(super) fn announce_emptied(
+        &mut self,
+        channels: &[Template],
+        public: &[Template],
+        xid: Xid,
+        sent: Position,
+    ) {
         let from_here = self.id_of(self.window.head());
         let mut notices = Vec::new();
         for (id, socket) in &self.sockets {
@@ -82,6 +88,7 @@ impl Hub {
                     Stage::Live => false,
                 };
                 let topic = &channel.room.topic;
+                let templates = if channel.is_public() { public } else { channels };
                 let is_deaf = is_behind || !channel.may_read_broadcasts();
                 if is_deaf || !templates.iter().any(|template| template.can_address(topic)) {
                     continue;

@@ -53,8 +53,8 @@ impl Hub {
         self.metrics.events_unaddressed.inc_by(change.routed.unaddressed.into());
         self.metrics.events.inc_by(change.routed.events.len() as u64);
         for routed in &change.routed.events {
-            let Event { topic, event, payload: bytes, message } = routed;
-            let private = message.is_some_and(|message| message.private);
+            let Event { topic, event, payload: bytes, private, message } = routed;
+            let private = *private;
             let room = RoomKey { topic: topic.clone(), private };
             let encoding = match message {
                 Some(RealtimeMessage { binary: true, .. }) => Encoding::Binary,

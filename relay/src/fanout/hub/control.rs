@@ -32,7 +32,7 @@ impl Hub {
         }
         self.window.learn_id(snapshot.xmax(), is_elsewhere && loss.is_some());
         if let Some(cause) = loss {
-            self.fail_pending(RowsFailure::Loss);
+            self.fail_pending(&RowsFailure::Loss);
             self.announce_loss(cause, |_| true);
         } else if is_elsewhere {
             self.leave_history();
@@ -72,6 +72,7 @@ impl Hub {
         match *control {
             ControlChange::Agent { .. } | ControlChange::AgentNamed { .. } | ControlChange::AllAgentsGone => {
             }
+            ControlChange::Rerouted(ref routed) => self.routed = Arc::clone(routed),
             ControlChange::ConversationGone { organization, conversation } => {
                 for topic in [
                     Topic::channel_conversation(organization, conversation),
@@ -80,15 +81,15 @@ impl Hub {
                     self.close_room(&RoomKey { topic, private: false }, &Reason::ConversationGone);
                 }
             }
-            ControlChange::Emptied { ref channels } => {
+            ControlChange::Emptied { ref channels, ref public } => {
                 self.window.empty(channels, xid);
-                self.announce_emptied(channels, xid, sent);
+                self.announce_emptied(channels, public, xid, sent);
             }
             // Clients that go on from before would miss events that were, or get some that were not. So have those
             // that were here.
             ControlChange::RoutedAnewUntilHere => {
                 self.window.start_at(self.window.head());
-                self.fail_pending(RowsFailure::Loss);
+                self.fail_pending(&RowsFailure::Loss);
                 self.announce_loss("routes have changed in what was not read", |_| true);
             }
             ControlChange::AllConversationsGone => {
@@ -104,7 +105,7 @@ impl Hub {
     /// Nothing that was streamed is missing in the history that begins, but rows that were read ahead of the stream may
     /// be, and others may get the ids of their transactions.
     fn leave_history(&mut self) {
-        self.fail_pending(RowsFailure::Loss);
+        self.fail_pending(&RowsFailure::Loss);
         self.announce_loss("the new primary may not have the rows of your snapshot", Channel::has_cut);
         self.forget_snapshots(self.passed);
     }

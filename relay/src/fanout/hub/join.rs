@@ -106,14 +106,16 @@ impl Hub {
         let request = match payload.replay.as_deref() {
             // As in the reference, whatever it says.
             Some(_) if identity.is_none() && grants.is_none() => return Err(Reason::ReplayNotAllowed),
-            replay => ReplayRequest::parse(replay, &topic)?,
+            replay => ReplayRequest::parse(replay, &topic, &self.routed)?,
         };
         if request.is_some() && grants.is_some_and(|grants| !grants.read_broadcast) {
             return Err(Reason::Unauthorized { topic: topic.to_string() });
         }
         // Without a database there is nothing to replay, and handshakes are refused.
-        let opening = request.zip(self.tag).map(|(request, tag)| request.opening(&topic, &self.window, tag));
-        let opening = opening.transpose()?;
+        let opening = request.zip(self.tag);
+        let opening = opening
+            .map(|(request, tag)| request.opening(&topic, &self.window, tag, &self.routed))
+            .transpose()?;
         let stage = match opening {
             Some(Opening::Window(start)) => Stage::CatchingUp(Box::new(Cursor::at(start.position))),
             _ => Stage::Live,

@@ -21,9 +21,15 @@ impl Hub {
     }
 
     fn publish_one(&mut self, credential: &Credential, published: HttpBroadcast) -> Result<(), Reason> {
-        let HttpBroadcast { topic, private, broadcast, is_granted, .. } = &published;
-        let sender = Sender::Http { credential, topic, private: *private, is_granted: *is_granted };
-        let outcome = self.admit_broadcast(sender, broadcast);
+        let HttpBroadcast { topic, also, private, broadcast, is_granted, .. } = &published;
+        let admit = |topic| {
+            let sender = Sender::Http { credential, topic, private: *private, is_granted: *is_granted };
+            self.admit_broadcast(sender, broadcast)
+        };
+        let outcome = match also {
+            Some(also) => admit(topic).and_then(|_| admit(also)),
+            None => admit(topic),
+        };
         match &outcome {
             Ok(identity) => {
                 self.metrics.client_messages.inc();

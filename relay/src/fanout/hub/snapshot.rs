@@ -46,8 +46,8 @@ impl Hub {
         let request =
             RowsRequest { socket, ticket, topic, wanted, credential, payer, requested_at, cancelled };
         self.rows_requests.try_send(request).map_err(|_| {
-            self.count_failure(RowsFailure::Busy);
-            wanted.unavailable()
+            self.count_failure(&RowsFailure::Busy);
+            wanted.unavailable(&RowsFailure::Busy)
         })?;
         Ok(Pending { ticket, wanted, reference, since: self.window.head(), _cancels: cancels })
     }
@@ -74,8 +74,8 @@ impl Hub {
             Ok(answer) => answer,
             Err(failure) => {
                 debug!(socket_id = id.0, %topic, reason = failure.label(), "no snapshot");
-                self.count_failure(failure);
-                return self.close_channel(id, &wire_topic, &wanted.unavailable());
+                self.count_failure(&failure);
+                return self.close_channel(id, &wire_topic, &wanted.unavailable(&failure));
             }
         };
         let vsn = socket.vsn;
@@ -129,7 +129,7 @@ impl Hub {
     }
 
     /// Refuses all joins that wait: what they would get is not whole.
-    pub(super) fn fail_pending(&mut self, failure: RowsFailure) {
+    pub(super) fn fail_pending(&mut self, failure: &RowsFailure) {
         let mut waiting = Vec::new();
         for (id, socket) in &self.sockets {
             for channel in &socket.channels {
@@ -140,11 +140,11 @@ impl Hub {
         }
         for (id, wire_topic, wanted) in waiting {
             self.count_failure(failure);
-            self.close_channel(id, &wire_topic, &wanted.unavailable());
+            self.close_channel(id, &wire_topic, &wanted.unavailable(failure));
         }
     }
 
-    fn count_failure(&self, failure: RowsFailure) {
+    fn count_failure(&self, failure: &RowsFailure) {
         self.metrics.snapshots_refused.count(failure.label());
     }
 }

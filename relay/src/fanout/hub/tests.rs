@@ -64,9 +64,9 @@ fn rows_of_realtime_messages_go_to_the_room_they_name() {
         (16, "bytes", false, true),
         (24, "public", false, false),
     ] {
-        let message = Some(RealtimeMessage { id: ORG, private, binary });
-        let event =
-            Event { topic: Topic::Other("r".into()), event: event.into(), payload: "{}".into(), message };
+        let message = Some(RealtimeMessage { id: ORG, binary });
+        let topic = Topic::Other("r".into());
+        let event = Event { topic, event: event.into(), payload: "{}".into(), private, message };
         let position = Position { timeline: 1, commit_lsn: Lsn(lsn), change: 0 };
         world.route_at(position, vec![event], vec![]);
     }

@@ -37,7 +37,7 @@ fn commit(window: &mut Window, lsn: u64, topic: &Topic, bytes: usize) {
     window.witness(Xid(lsn as u32));
     window.advance(at(lsn), seconds(lsn as i64));
     let payload = vec![b'x'; bytes].into();
-    let event = Event { topic: topic.clone(), event: "e".into(), payload, message: None };
+    let event = Event { topic: topic.clone(), event: "e".into(), payload, private: false, message: None };
     let meta = "{}".into();
     window.keep(topic, Kept::new(at(lsn), Xid(lsn as u32), &event, &meta, 1));
 }
@@ -219,9 +219,9 @@ fn rows_are_found_where_they_are_and_serializations_counted() {
     let row = |number: u64| Uuid::from_u128(number.into());
     for lsn in 1..=600_u64 {
         window.advance(at(lsn), seconds(lsn as i64));
-        let message = Some(RealtimeMessage { id: row(lsn % 500), private: true, binary: lsn % 3 == 0 });
-        let event =
-            Event { topic: topic.clone(), event: "e".into(), payload: vec![b'x'; 10].into(), message };
+        let message = Some(RealtimeMessage { id: row(lsn % 500), binary: lsn % 3 == 0 });
+        let payload = vec![b'x'; 10].into();
+        let event = Event { topic: topic.clone(), event: "e".into(), payload, private: true, message };
         let meta = "{}".into();
         window.keep(&topic, Kept::new(at(lsn), Xid(lsn as u32), &event, &meta, 1));
     }
@@ -261,7 +261,8 @@ fn a_snapshot_is_complemented_from_where_it_may_lack_something() {
     let mut window = window();
     for (lsn, xid) in [(10, 10), (20, 12), (30, 11), (40, 15), (50, 14), (60, 16)] {
         window.advance(at(lsn), seconds(lsn as i64));
-        let event = Event { topic: topic(1), event: "e".into(), payload: "{}".into(), message: None };
+        let event =
+            Event { topic: topic(1), event: "e".into(), payload: "{}".into(), private: false, message: None };
         window.keep(&topic(1), Kept::new(at(lsn), Xid(xid), &event, &"{}".into(), 1));
     }
     let check = |snapshot: &str, expected| {

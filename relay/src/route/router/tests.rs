@@ -98,6 +98,8 @@ fn route(id: i64, table: &str, operation: Operation, channel: &str, event: &str,
         event: event.into(),
         columns: columns.iter().map(|column| (*column).into()).collect(),
         when_changed: None,
+        public: false,
+        snapshot_by: None,
     }
 }
 
@@ -217,7 +219,7 @@ fn delete_tells_its_channels_and_ends_the_conversation() {
     assert_eq!(routed.control, [ControlChange::ConversationGone { organization, conversation }]);
     let channels = ["org:{organization_id}", "org:{organization_id}:conv:{id}"];
     let channels = channels.iter().map(|channel| Template::parse(channel).unwrap()).collect();
-    let emptied = ControlChange::Emptied { channels };
+    let emptied = ControlChange::Emptied { channels, public: Vec::new() };
     assert_eq!(mirror().truncate().control, [emptied, ControlChange::AllConversationsGone]);
 }
 

@@ -113,11 +113,12 @@ fn private_channels_elsewhere_go_on_from_the_window_and_public_ones_have_none() 
             world.lsn += 8;
             let position = Position { timeline: 1, commit_lsn: Lsn(world.lsn), change: 0 };
             let id = uuid::Uuid::from_u128(world.lsn.into());
-            let message = Some(crate::route::RealtimeMessage { id, private: is_private, binary: false });
+            let message = Some(crate::route::RealtimeMessage { id, binary: false });
             let event = crate::route::Event {
                 topic: room.clone(),
                 event: number.to_string().into(),
                 payload: "{}".into(),
+                private: is_private,
                 message,
             };
             world.route_at(position, vec![event], vec![]);
@@ -314,7 +315,7 @@ fn a_table_that_is_emptied_is_announced_in_its_place_and_its_rows_do_not_come_ba
     world.join(lagging, &conversation().to_string(), agent());
     world.burst(&conversation(), 20);
     let channels = vec![Template::parse("org:{organization_id}:conv:{conversation_id}").unwrap()];
-    let emptied = world.change(&[], vec![ControlChange::Emptied { channels }]);
+    let emptied = world.change(&[], vec![ControlChange::Emptied { channels, public: Vec::new() }]);
     world.change(&[(&conversation(), "new")], vec![]);
     let notice =
         "system: ReplayIncomplete: rows were removed all at once (TRUNCATE); fetch anew what you show";

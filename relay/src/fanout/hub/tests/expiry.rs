@@ -13,7 +13,13 @@ use crate::route::{Event, Position, Routed};
 
 fn event(lsn: u64, name: &str) -> HubInput {
     let position = Position { timeline: 1, commit_lsn: Lsn(lsn), change: 0 };
-    let event = Event { topic: organization(), event: name.into(), payload: "{}".into(), message: None };
+    let event = Event {
+        topic: organization(),
+        event: name.into(),
+        payload: "{}".into(),
+        private: false,
+        message: None,
+    };
     let change = HubChange {
         position,
         xid: Xid(lsn as u32),

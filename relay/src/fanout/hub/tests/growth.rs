@@ -51,9 +51,9 @@ fn with_messages(count: usize) -> World {
     for number in 0..count {
         world.lsn += 8;
         let position = Position { timeline: 1, commit_lsn: Lsn(world.lsn), change: 0 };
-        let message = Some(RealtimeMessage { id: row(number), private: true, binary: false });
-        let event =
-            Event { topic: Topic::Other("room".into()), event: "e".into(), payload: "{}".into(), message };
+        let message = Some(RealtimeMessage { id: row(number), binary: false });
+        let topic = Topic::Other("room".into());
+        let event = Event { topic, event: "e".into(), payload: "{}".into(), private: true, message };
         world.route_at(position, vec![event], vec![]);
     }
     world.connect();
@@ -262,6 +262,7 @@ async fn a_burst_into_a_large_room_leaves_turns_to_others() {
                 topic: conversation(),
                 event: number.to_string().into(),
                 payload: "{}".into(),
+                private: false,
                 message: None,
             }],
             ..Default::default()

@@ -26,8 +26,13 @@ impl World {
             self.lsn += 8;
             let position = Position { timeline: 1, commit_lsn: Lsn(self.lsn), change: 0 };
             let payload = format!(r#""{}""#, "x".repeat(EVENT_BYTES)).into();
-            let event =
-                Event { topic: conversation(), event: number.to_string().into(), payload, message: None };
+            let event = Event {
+                topic: conversation(),
+                event: number.to_string().into(),
+                payload,
+                private: false,
+                message: None,
+            };
             self.route_at(position, vec![event], vec![]);
         }
         start

@@ -332,7 +332,7 @@ impl Model {
             Step::Say { topic: number } => self.say(number),
             Step::Empty => {
                 let channels = vec![Template::parse("org:{o}:conv:{c}").unwrap()];
-                self.control(vec![ControlChange::Emptied { channels }]);
+                self.control(vec![ControlChange::Emptied { channels, public: Vec::new() }]);
                 self.emptied = self.number;
                 self.commits
                     .iter_mut()

@@ -36,8 +36,9 @@ impl World {
     fn send_by_sql(&mut self, private: bool, binary: bool) -> u64 {
         self.lsn += 8;
         let lsn = self.lsn;
-        let message = Some(RealtimeMessage { id: id(lsn), private, binary });
-        let event = Event { topic: room(), event: format!("at {lsn}").into(), payload: "{}".into(), message };
+        let message = Some(RealtimeMessage { id: id(lsn), binary });
+        let (topic, event) = (room(), format!("at {lsn}").into());
+        let event = Event { topic, event, payload: "{}".into(), private, message };
         self.route_at(position(lsn), vec![event], vec![]);
         lsn
     }

@@ -340,6 +340,7 @@ fn rows_of_a_history_that_was_left_are_fetched_anew() {
         topic: conversation(),
         event: "of the new history".into(),
         payload: "{}".into(),
+        private: false,
         message: None,
     };
     world.route_by(Xid(7), again, vec![event], vec![]);

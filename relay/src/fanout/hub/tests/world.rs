@@ -183,6 +183,7 @@ impl World {
             topic: (*topic).clone(),
             event: (*event).into(),
             payload: "{}".into(),
+            private: false,
             message: None,
         };
         self.route_at(position, events.iter().map(event).collect(), control);
