@@ -36,7 +36,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = str::from_utf8(text) else { return };
     let Ok(gate) = Gate::new(text, column) else { return };
     let bound = gate.bind(|path| claim(claims.get(path[0].len() % 4..).unwrap_or_default(), 2));
-    let sql = gate.to_sql(&bound);
+    let sql = gate.to_sql("probe", &bound);
     assert!(!sql.contains('\0'), "Postgres takes no such text: {text}");
     let cells: Vec<String> = row.split(|byte| *byte == b',').map(|cell| String::from_utf8_lossy(cell).into()).collect();
     let values = gate.columns().enumerate().map(|(at, _)| cells.get(at).filter(|cell| *cell != "-").map(String::as_str));

@@ -4,16 +4,17 @@ use crate::claim::{Bound, BoundClaim};
 use crate::gate::{Gate, Kind, Node, Operand, Value};
 
 impl Gate {
-    /// A condition on a row of the table, for a client with these claims.
-    pub fn to_sql(&self, claims: &Bound) -> String {
+    /// A condition on a row of the table with this alias, for a client with these claims.
+    pub fn to_sql(&self, alias: &str, claims: &Bound) -> String {
         let mut sql = String::new();
-        Printer { gate: self, claims, sql: &mut sql }.node(&self.root);
+        Printer { gate: self, alias, claims, sql: &mut sql }.node(&self.root);
         sql
     }
 }
 
 struct Printer<'a> {
     gate: &'a Gate,
+    alias: &'a str,
     claims: &'a Bound,
     sql: &'a mut String,
 }
@@ -80,7 +81,7 @@ impl Printer<'_> {
 
     fn column(&mut self, number: usize) {
         let name = self.gate.columns.get(number).map_or("", |column| &column.name);
-        self.sql.push_str(&format!("\"{}\"", name.replace('"', "\"\"")));
+        self.sql.push_str(&format!("{}.\"{}\"", self.alias, name.replace('"', "\"\"")));
     }
 
     fn operand(&mut self, operand: &Operand, kind: Option<Kind>) {

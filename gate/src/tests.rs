@@ -174,20 +174,20 @@ fn claims_are_constants_of_the_sql() {
     let sql = |text: &str| {
         let gate = gate(text);
         let claims = claims(&gate);
-        gate.to_sql(&claims)
+        gate.to_sql("t", &claims)
     };
-    assert_eq!(sql("seller = claims.sub"), format!("(\"seller\" = '{SUB}'::uuid)"));
-    assert_eq!(sql("buyer = claims.nobody"), "(\"buyer\" = null::uuid)");
-    let state = "(\"state\"::text collate \"C\")";
+    assert_eq!(sql("seller = claims.sub"), format!("(t.\"seller\" = '{SUB}'::uuid)"));
+    assert_eq!(sql("buyer = claims.nobody"), "(t.\"buyer\" = null::uuid)");
+    let state = "(t.\"state\"::text collate \"C\")";
     assert_eq!(sql("state = 'it''s \\'"), format!("({state} = ( E'it''s \\\\'::text collate \"C\"))"));
     assert_eq!(
         sql("shop = any (claims.app.shops) and not draft"),
-        "((\"shop\" = any (array['7'::bigint, '8'::bigint, null::numeric]::numeric[])) and (not (\"draft\" = true)))"
+        "((t.\"shop\" = any (array['7'::bigint, '8'::bigint, null::numeric]::numeric[])) and (not (t.\"draft\" = true)))"
     );
-    assert_eq!(sql("shop = any (claims.nobody)"), "(\"shop\" = any (null::numeric[]))");
-    assert_eq!(sql("shop = any (claims.app.none)"), "(\"shop\" = any (array[]::bigint[]))");
+    assert_eq!(sql("shop = any (claims.nobody)"), "(t.\"shop\" = any (null::numeric[]))");
+    assert_eq!(sql("shop = any (claims.app.none)"), "(t.\"shop\" = any (array[]::bigint[]))");
     assert_eq!(sql("claims.app is null"), "(''::text is null)");
-    assert_eq!(sql("\"Odd \"\"name\"\"\" is null"), "(\"Odd \"\"name\"\"\" is null)");
+    assert_eq!(sql("\"Odd \"\"name\"\"\" is null"), "(t.\"Odd \"\"name\"\"\" is null)");
 }
 
 /// Gates of all that the language has, mostly well-formed.

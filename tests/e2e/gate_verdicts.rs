@@ -405,7 +405,7 @@ async fn gates_give_the_verdicts_of_postgres() -> Result<()> {
             };
             let bound = gate.bind(|path| claims.at_parts(path));
             let between = if gates.is_empty() { "" } else { ", " };
-            write!(selected, "{between}({}), {}", texts.sql, gate.to_sql(&bound))?;
+            write!(selected, "{between}({}), {}", texts.sql, gate.to_sql("probe", &bound))?;
             gates.push((texts, gate, bound));
         }
         let answers = rows(database, &format!("select {selected} from probe order by id")).await?;
@@ -421,7 +421,7 @@ async fn gates_give_the_verdicts_of_postgres() -> Result<()> {
                         "Postgres says {answer:?}, the gate {shown:?}, of {row:?}: {}\nas SQL: {}\nfor snapshots: {}",
                         texts.gate,
                         texts.sql,
-                        gate.to_sql(bound)
+                        gate.to_sql("probe", bound)
                     );
                 }
                 counts[verdict.map_or(2, usize::from)] += 1;

@@ -19,6 +19,7 @@ mod emptied;
 mod events;
 mod foreign_messages;
 mod gate_verdicts;
+mod gates;
 mod handshake;
 mod harness;
 mod hostile_sockets;

@@ -46,6 +46,7 @@ impl Hub {
                 let before = channel.group(vsn);
                 let was = std::mem::replace(&mut channel.identity, identity);
                 channel.grants = grants;
+                channel.viewer = channel.viewer.take().map(|_| credential.clone());
                 channel.attachment = self.attachment;
                 let expires_at = credential.expires_at();
                 let expired_at = std::mem::replace(&mut channel.expires_at, expires_at);
@@ -62,9 +63,11 @@ impl Hub {
                         after.clone(),
                         id,
                         Arc::clone(&socket.outbox),
-                        channel.stage.gate(),
+                        channel.stage.valve(),
+                        channel.viewer.clone(),
                     );
                 }
+                self.rooms.see_as(&channel.room, &after, id, channel.viewer.clone());
                 self.rooms.hear_broadcasts(&channel.room, &after, id, channel.may_read_broadcasts());
                 if !channel.may_read_presence() {
                     channel.attendance.hears = Hears::Nothing;
