@@ -16,7 +16,9 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{api, chaos, clients, demo, deny, fresh, install, order, pgrx, program, release, step};
+use crate::{
+    api, chaos, clients, demo, deny, fresh, install, order, pgrx, program, release, step, walkthrough,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -46,7 +48,9 @@ enum Part {
     E2e,
     /// Unmodified supabase-js and realtime (Python) against the relay
     Clients,
-    /// The client helper, the dashboard and the widget in Chromium
+    /// docs/own-tables.md, block by block, with supabase-js in Node
+    Walkthrough,
+    /// The client helper, the dashboard and the widget in Chromium, and docs/own-tables.md once more
     Browser,
     /// The HTTP API, with requests made from the document that describes it
     Api,
@@ -148,19 +152,29 @@ impl Arguments {
     }
 
     fn want_extension(&self) -> bool {
-        [Part::Regress, Part::E2e, Part::Clients, Part::Browser, Part::Api, Part::Chaos, Part::Script]
-            .into_iter()
-            .any(|part| self.wants(part))
+        [
+            Part::Regress,
+            Part::E2e,
+            Part::Clients,
+            Part::Walkthrough,
+            Part::Browser,
+            Part::Api,
+            Part::Chaos,
+            Part::Script,
+        ]
+        .into_iter()
+        .any(|part| self.wants(part))
     }
 
     /// What all of it needs of the system.
     fn needs(&self) -> Vec<Need> {
-        let needs: [(bool, &[Need]); 9] = [
+        let needs: [(bool, &[Need]); 10] = [
             (true, &[Need::Server]),
             (self.everything(), &[Need::Compile]),
             (self.want_extension(), &[Need::Extension(Profile::Debug)]),
             (self.wants(Part::Regress), &[Need::Regress]),
             (self.wants(Part::Clients), &[Need::Node, Need::Python]),
+            (self.wants(Part::Walkthrough), &[Need::Node]),
             (self.wants(Part::Browser), &[Need::Node, Need::Browser]),
             (self.wants(Part::Api), &[Need::Python]),
             (self.wants(Part::Script), &[Need::Compile, Need::Pgrx]),
@@ -190,7 +204,7 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
     if arguments.wants(Part::Script) {
         tally.attempt("the order of the extension's script", || order::try_opposite(server));
     }
-    let needs_relay = [Part::E2e, Part::Clients, Part::Browser, Part::Api, Part::Chaos]
+    let needs_relay = [Part::E2e, Part::Clients, Part::Walkthrough, Part::Browser, Part::Api, Part::Chaos]
         .into_iter()
         .any(|part| arguments.wants(part));
     if !needs_relay || !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {
@@ -207,8 +221,16 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
         tally.include("stock clients", || clients::stock(server));
         tally.include("conformance of stock clients", || clients::conformance(server, every_client));
     }
+    if arguments.wants(Part::Walkthrough) {
+        tally.attempt("docs/own-tables.md, followed in Node", || {
+            walkthrough::follow(server, walkthrough::Browser::Node)
+        });
+    }
     if arguments.wants(Part::Browser) {
         tally.include("pages in a browser", || clients::browser(server));
+        tally.attempt("docs/own-tables.md, followed in Chromium", || {
+            walkthrough::follow(server, walkthrough::Browser::Chromium)
+        });
     }
     if arguments.wants(Part::Api) {
         tally.include("the API, by its own description", || api::fuzz(server));
