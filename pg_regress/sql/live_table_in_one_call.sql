@@ -88,6 +88,10 @@ reset role;
 select to_regclass('realtime_orders') as mirror, (select count(*) from campfire.live_tables) as live, (select count(*) from campfire.routes where not builtin) as routes;
 \set VERBOSITY default
 
+-- Columns that a gate reads are mirrored, too, and not sent.
+select items, campfire.live_items('orders', 'shop:{shop_id}', gate, items, null) from (values
+  ('note = claims.sub and state <> ''paid''', null::text[]), ('note = claims.sub and customer is null', '{total}'), ('notes = claims.shop', '{total}')
+) as v (gate, items);
 -- Interrupted after the mirror was made: the next call continues.
 do $$ begin
   perform campfire.start_projection('orders', null);

@@ -4,7 +4,7 @@
 -- the arguments is said before rows are copied; then the old rows, which nobody is told of; the last publishes and routes,
 -- while nobody writes, so that each change is of before or of after.
 
-create function campfire.live_items(source regclass, channel text, items text[], wanted jsonb) returns text[]
+create function campfire.live_items(source regclass, channel text, gate text, items text[], wanted jsonb) returns text[]
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
@@ -16,7 +16,10 @@ begin
   needed := array(
     select a.attname::text from pg_attribute as a
     where a.attrelid = source and a.attnum > 0 and not a.attisdropped
-      and (a.attname = any (campfire.template_columns(channel)) or projection.source is null and a.attnum = any (array(
+      and (a.attname = any (campfire.template_columns(channel))
+        -- A word too many is a column of the mirror that is not sent.
+        or gate ~ ('\y' || regexp_replace(a.attname, '(\W)', '\\\1', 'g') || '\y') and campfire.projected_type(a.atttypid) is not null
+        or projection.source is null and a.attnum = any (array(
         select unnest(i.indkey::int2[]) from pg_index as i where i.indrelid = source and i.indisprimary)))
       and a.attname <> all (coalesce(projection.columns, '{}'))
       and not exists (
@@ -36,11 +39,12 @@ begin
     || needed;
 end
 $$;
-comment on function campfire.live_items(regclass, text, text[], jsonb) is
-  'Internal. The items that a projection needs to send these: also the key, the columns that the channel names, and what its mirror has '
+comment on function campfire.live_items(regclass, text, text, text[], jsonb) is
+  'Internal. The items that a projection needs to send these: also the key, the columns that channel and gate name, and what its mirror has '
   'already. Null for the default.';
 
-create function campfire.live_work(source regclass, channel text, event text, public boolean, items text[], wanted jsonb) returns text
+create function campfire.live_work(
+  source regclass, channel text, event text, public boolean, gate text, items text[], wanted jsonb) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
@@ -92,11 +96,11 @@ begin
   end if;
   return case
     when not projection.complete then 'continue'
-    when cardinality(campfire.live_items(source, channel, items, wanted)) > cardinality(projection.columns) then 'alter'
+    when cardinality(campfire.live_items(source, channel, gate, items, wanted)) > cardinality(projection.columns) then 'alter'
     else 'none' end;
 end
 $$;
-comment on function campfire.live_work(regclass, text, text, boolean, text[], jsonb) is
+comment on function campfire.live_work(regclass, text, text, boolean, text, text[], jsonb) is
   'Internal. What make_live() has to do about the projection: none, make, alter, or continue. Raises 42501, 22004, 0A000 for a partition, '
   '42701 for a name that stands for something else in the mirror.';
 
@@ -279,7 +283,7 @@ begin
   wanted := case when columns is not null then (
     select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('column_name', c.column_name, 'definition', c.definition))
     from campfire.projection_columns(relation, columns) as c) end;
-  work := campfire.live_work(relation, channel, event, public, columns, wanted);
+  work := campfire.live_work(relation, channel, event, public, gate, columns, wanted);
   if work operator(pg_catalog.<>) 'none' then
     perform campfire.require_no_transaction('campfire.make_live()');
   end if;
@@ -291,17 +295,17 @@ begin
       perform campfire.mend_projection(relation);
     else
       if work operator(pg_catalog.=) 'make' then
-        perform campfire.start_projection(relation, campfire.live_items(relation, channel, columns, wanted));
+        perform campfire.start_projection(relation, campfire.live_items(relation, channel, gate, columns, wanted));
         perform campfire.note_live(relation);
         has_made := true;
       else
-        perform campfire.change_projection(relation, campfire.live_items(relation, channel, columns, wanted));
+        perform campfire.change_projection(relation, campfire.live_items(relation, channel, gate, columns, wanted));
       end if;
       perform campfire.rehearse_live(relation, channel, event, wanted, public, snapshot_by, gate);
     end if;
     commit;
     call campfire.carry_old_rows(relation, 1000, carried);
-    work := campfire.live_work(relation, channel, event, public, columns, wanted);
+    work := campfire.live_work(relation, channel, event, public, gate, columns, wanted);
   end loop;
   if has_committed then
     commit;

@@ -6,7 +6,7 @@ import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { DEADLINE_MS } from './support.js'
+import { DEADLINE_MS, sql } from './support.js'
 
 const words = async (file) => (await readFile(file, 'utf8')).split('\0').filter(Boolean)
 
@@ -93,5 +93,16 @@ export class OwnRelay {
     this.child.kill('SIGKILL')
     await exited
     this.watchdog.kill()
+  }
+}
+
+/** Drops a relay's slot, as soon as the server has noticed that nobody reads it any more. */
+export async function dropSlot({ slot }) {
+  for (const deadline = Date.now() + DEADLINE_MS; ; await sleep(50)) {
+    const left = await sql(`select pg_drop_replication_slot(slot_name) from pg_replication_slots
+      where slot_name = '${slot}' and not active;
+      select count(*) from pg_replication_slots where slot_name = '${slot}'`)
+    if (left.endsWith('0')) return
+    if (Date.now() > deadline) throw new Error(`the slot ${slot} is still in use`)
   }
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::scene::{Scene, scene_test};
 
 const LIST: &str = "/api/dashboard/conversations";
+const UNREAD: &str = "/api/dashboard/unread";
 
 /// Who asks.
 struct Caller<'a> {
@@ -170,6 +171,12 @@ async fn unread_is_exact_across_reads_devices_and_agents(scene: &mut Scene) -> R
         ensure!(row["id"] == json!(conversation), "{list}");
         let path = format!("{}?organization={ORGANIZATION}", of(conversation));
         ensure!(caller.get(&path).await?["conversation"] == row, "one is as the list shows it");
+        let path = format!("{UNREAD}?organization={ORGANIZATION}&conversations={conversation}");
+        let counted = caller.get(&path).await?["conversations"][0].clone();
+        ensure!(
+            counted["conversation_id"] == row["id"] && counted["unread"] == row["unread"],
+            "{counted} {row}"
+        );
         Ok(row["unread"].clone())
     };
     ensure!(unread(&phone).await? == 0);
@@ -200,6 +207,17 @@ async fn unread_is_exact_across_reads_devices_and_agents(scene: &mut Scene) -> R
         later["last_read_message_id"] == json!(ids[3])
             && later["read_at"].as_str() > receipt["read_at"].as_str()
     );
+    // Another device learns how far that was, without what others have read.
+    let own = async |caller: &Caller<'_>| -> Result<Value> {
+        Ok(caller.get(&format!("{UNREAD}?conversations={conversation}")).await?["conversations"].clone())
+    };
+    let expected = |unread: u32, receipt: &Value| {
+        let (message, at) = (&receipt["last_read_message_id"], &receipt["read_at"]);
+        let row = json!({"conversation_id": conversation, "unread": unread, "last_read_message_id": message, "read_at": at});
+        json!([row])
+    };
+    ensure!(own(&phone).await? == expected(1, &later), "{}", own(&phone).await?);
+    ensure!(own(&other).await? == expected(3, &Value::Null), "{}", own(&other).await?);
     // The device that has read less changes nothing, and the same again neither.
     ensure!(read(&phone, ids[0]).await? == later && read(&phone, ids[3]).await? == later);
     ensure!(unread(&phone).await? == 1);
@@ -224,7 +242,21 @@ async fn unread_is_exact_across_reads_devices_and_agents(scene: &mut Scene) -> R
         receipts.as_array().context("a list")?.iter().map(|row| &row["reader_id"]).collect();
     ensure!(readers == [&json!(AGENT), &json!(grace)], "{receipts}");
 
-    let elsewhere = message(scene, scene.conversation().await?, "visitor", "elsewhere").await?;
+    let second = scene.conversation().await?;
+    let elsewhere = message(scene, second, "visitor", "elsewhere").await?;
+    let (theirs, _) = chat::found_organization(&scene.database, "Other").await?;
+    let foreign = chat::open_conversation(&scene.database, theirs, "Not Ours").await?;
+    let several = format!("{UNREAD}?conversations={foreign},{conversation},{},{second}", Uuid::new_v4());
+    let counted = phone.get(&several).await?;
+    let rows = counted["conversations"].as_array().context("a list")?;
+    let found: HashSet<&str> = rows.iter().filter_map(|row| row["conversation_id"].as_str()).collect();
+    let known = [conversation.to_string(), second.to_string()];
+    ensure!(found == known.iter().map(String::as_str).collect::<HashSet<_>>(), "{counted}");
+    for wrong in ["", "?conversations=", "?conversations=x"] {
+        phone.refused("GET", &format!("{UNREAD}{wrong}"), None, 422, "invalid").await?;
+    }
+    let many = vec![Uuid::new_v4().to_string(); 201].join(",");
+    phone.refused("GET", &format!("{UNREAD}?conversations={many}"), None, 422, "invalid").await?;
     for unknown in [elsewhere, Uuid::new_v4()] {
         let body = json!({"lastReadMessageId": unknown});
         phone.refused("POST", &path, Some(body), 404, "message_not_found").await?;

@@ -89,6 +89,52 @@ async fn an_identity_finds_its_conversation_on_every_device(scene: &mut Scene) -
 }
 
 #[scene_test]
+async fn who_only_looks_for_a_conversation_begins_none(scene: &mut Scene) -> Result<()> {
+    add_secret(scene, ORGANIZATION, SECRET, 0, None).await?;
+    let ada = identity("ada");
+    let look = async |identity: &str, token: Option<&str>| {
+        let mut body = json!({"organizationId": ORGANIZATION, "identity": identity, "create": false});
+        if let Some(token) = token {
+            body["token"] = token.into();
+        }
+        auth(scene, &body).await
+    };
+    let count = async |table: &str| -> Result<i64> {
+        Ok(scene.database.query_one(&format!("select count(*) from {table}"), &[]).await?.get(0))
+    };
+    let nothing = look(&ada, None).await?;
+    ensure!(nothing.status == 204 && nothing.body.is_empty(), "{nothing:?}");
+    ensure!(count("visitors").await? == 0 && count("conversations").await? == 0);
+    // Nor does anybody without an identity begin one so.
+    let body = json!({"organizationId": ORGANIZATION, "create": false});
+    ensure!(auth(scene, &body).await?.status == 204 && count("conversations").await? == 0);
+
+    let first = Visit::of(&auth_as(scene, None, &ada).await?)?;
+    let found = look(&ada, None).await?;
+    ensure!(found.status == 200 && verified(&found)? == first.conversation, "{found:?}");
+    // What it answers opens the conversation, and tells what is unread there.
+    let page =
+        ask(scene, "GET", "/api/widget/messages", Some(&Visit::of(&found)?.token), &Value::Null).await?;
+    ensure!(page.status == 200, "{page:?}");
+    // Nobody's conversation becomes the identity's, as without `create`.
+    let mine = visit(scene).await?;
+    say(scene, &mine).await?;
+    let bound = look(&ada, Some(&mine.token)).await?;
+    ensure!(bound.status == 200 && verified(&bound)? == mine.conversation, "{bound:?}");
+    // Another one's is left alone, and is not answered with a new one.
+    let eve = identity("eve");
+    ensure!(look(&eve, Some(&mine.token)).await?.status == 204);
+    scene.database.execute("update conversations set status = 'closed'", &[]).await?;
+    let before = count("conversations").await?;
+    ensure!(look(&ada, None).await?.status == 204 && count("conversations").await? == before);
+    check_error(&look("garbage", None).await?, 401, "identity_invalid")?;
+    let demand = "update organizations set require_identity = true where id = $1";
+    scene.database.execute(demand, &[&ORGANIZATION]).await?;
+    check_error(&auth(scene, &body).await?, 401, "identity_required")?;
+    Ok(())
+}
+
+#[scene_test]
 async fn devices_that_come_at_once_have_one_conversation(scene: &mut Scene) -> Result<()> {
     add_secret(scene, ORGANIZATION, SECRET, 0, None).await?;
     let (scene, ada) = (&*scene, identity("ada"));

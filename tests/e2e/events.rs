@@ -11,25 +11,25 @@ use serde_json::{Value, json};
 
 use crate::scene::with_settings;
 
-fn page() -> Result<String> {
+pub(crate) fn page() -> Result<String> {
     Ok(std::fs::read_to_string(layout::repository().join("docs/events.md"))?)
 }
 
 /// What stands under a heading, up to the next one.
-fn section<'a>(page: &'a str, heading: &str) -> Result<&'a str> {
+pub(crate) fn section<'a>(page: &'a str, heading: &str) -> Result<&'a str> {
     let (_, rest) = page.split_once(&format!("\n{heading}\n")).with_context(|| format!("no {heading}"))?;
     Ok(rest.split("\n#").next().unwrap_or_default())
 }
 
 /// The rows of a section's table, by cell.
-fn table(section: &str) -> Vec<Vec<&str>> {
+pub(crate) fn table(section: &str) -> Vec<Vec<&str>> {
     let lines =
         section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     lines.skip(2).map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
 
 /// What stands between backticks.
-fn words(cell: &str) -> Vec<&str> {
+pub(crate) fn words(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
@@ -90,7 +90,7 @@ fn the_built_in_routes_are_those_of_the_documentation() -> Result<()> {
 }
 
 /// The members of an event's payload that a row of "Events of the relay" names.
-fn members_told(page: &str, channel: &str, event: &str) -> Result<BTreeSet<String>> {
+pub(crate) fn members_told(page: &str, channel: &str, event: &str) -> Result<BTreeSet<String>> {
     let rows = table(section(page, "## Events of the relay")?);
     let row = rows.into_iter().find(|row| row[0] == format!("`{channel}`") && row[1] == format!("`{event}`"));
     let row = row.with_context(|| format!("{event} on {channel} is not documented"))?;

@@ -149,7 +149,10 @@ const FACTS: &str = r#"
       select format('partition %s of %s %s', r.oid::regclass, i.inhparent::regclass, pg_get_expr(r.relpartbound, r.oid))
       from relation as r join pg_inherits as i on i.inhrelid = r.oid
       union all
-      select format('function %s %s %s %s', pg_get_functiondef(p.oid), p.proowner::regrole, p.proacl, obj_description(p.oid, 'pg_proc'))
+      select format('function %s %s %s %s', pg_get_functiondef(p.oid), p.proowner::regrole,
+        -- A dump leaves out what is granted by default.
+        (select string_agg(a::text, ' ' order by a::text) from unnest(coalesce(p.proacl, acldefault('f', p.proowner))) as a),
+        obj_description(p.oid, 'pg_proc'))
       from pg_proc as p where p.pronamespace = 'realtime'::regnamespace
       union all
       select format('policy %s', p) from pg_policies as p where p.schemaname in ('public', 'chat', 'realtime') or p.tablename = 'private_channels'

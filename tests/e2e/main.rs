@@ -55,3 +55,4 @@ mod tokens;
 mod transactions;
 mod types;
 mod update;
+mod visitor_events;

@@ -183,7 +183,12 @@ async fn visitors_take_no_part_and_agents_are_who_their_token_says(scene: &mut S
     ensure!(visitor.try_join(&channel, Some(&token), presence_config("v")).await?.is_ok());
     let mut agent = scene.socket(Vsn::V2).await?;
     ensure!(agent.try_join(&channel, Some(&scene.agent()), presence_config("boss")).await?.is_ok());
-    ensure!(next_presence(&mut agent, "presence_state").await? == json!({}));
+    let there = |state: &Value| state.as_object().map(|state| state.keys().cloned().collect::<Vec<_>>());
+    let mut state = next_presence(&mut agent, "presence_state").await?;
+    if state == json!({}) {
+        state = next_presence(&mut agent, "presence_diff").await?["joins"].take();
+    }
+    ensure!(there(&state) == Some(vec![conversation.to_string()]), "{state}");
     let call = json!({"type": "presence", "event": "track", "payload": {}});
     let reply = visitor.request(&channel, "presence", call).await?;
     ensure!(reply.status == "error" && reply.response == json!({}), "{reply:?}");
@@ -195,6 +200,51 @@ async fn visitors_take_no_part_and_agents_are_who_their_token_says(scene: &mut S
     agent.broadcast(&channel, "typing:start", json!({})).await?;
     let first = visitor.frame_where("anything", |frame| frame.event != "phx_reply").await?;
     ensure!(first.event == "broadcast", "{first:?}");
+    Ok(())
+}
+
+/// A visitor's sockets come and go, in whatever way; an agent who has the conversation open is told by presence.
+#[scene_test(|settings| settings.env("CAMPFIRE_PRESENCE_GRACE_SECONDS", "1"))]
+async fn agents_see_whether_a_visitor_is_there(scene: &mut Scene) -> Result<()> {
+    for vsn in Vsn::BOTH {
+        let (conversation, other) = (scene.conversation().await?, scene.conversation().await?);
+        let channel = chat::conversation_channel(ORGANIZATION, conversation);
+        let mut agent = scene.socket(vsn).await?;
+        ensure!(agent.try_join(&channel, Some(&scene.agent()), presence_config("")).await?.is_ok());
+        ensure!(next_presence(&mut agent, "presence_state").await? == json!({}));
+        let key = conversation.to_string();
+        let pages = |metas: &Value| metas[&key]["metas"].as_array().map_or(0, Vec::len);
+
+        // Of another conversation, which is nobody's business here.
+        let elsewhere = scene.widget(vsn, other).await?;
+        let phone = scene.widget(vsn, conversation).await?;
+        let diff = next_presence(&mut agent, "presence_diff").await?;
+        ensure!(pages(&diff["joins"]) == 1 && diff["leaves"] == json!({}), "{diff}");
+        let meta = &diff["joins"][&key]["metas"][0];
+        ensure!(meta["type"] == "visitor" && meta.as_object().is_some_and(|meta| meta.len() == 2), "{meta}");
+        let laptop = scene.widget(vsn, conversation).await?;
+        let diff = next_presence(&mut agent, "presence_diff").await?;
+        ensure!(pages(&diff["joins"]) == 1, "{diff}");
+        // Who opens the conversation now is told.
+        let mut late = scene.socket(vsn).await?;
+        ensure!(late.try_join(&channel, Some(&scene.agent()), presence_config("")).await?.is_ok());
+        let state = next_presence(&mut late, "presence_state").await?;
+        ensure!(pages(&state) == 2 && state.as_object().is_some_and(|state| state.len() == 1), "{state}");
+
+        // One breaks, one says good-bye; the visitor is there until both are gone.
+        drop(phone);
+        laptop.close().await?;
+        let mut gone = 0;
+        while gone < 2 {
+            let diff = next_presence(&mut agent, "presence_diff").await?;
+            ensure!(diff["joins"] == json!({}), "{diff}");
+            gone += pages(&diff["leaves"]);
+        }
+        let _back = scene.widget(vsn, conversation).await?;
+        let diff = next_presence(&mut agent, "presence_diff").await?;
+        ensure!(pages(&diff["joins"]) == 1, "{diff}");
+        drop(elsewhere);
+    }
     Ok(())
 }
 

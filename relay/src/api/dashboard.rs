@@ -7,6 +7,7 @@ mod me;
 mod messages;
 mod receipt;
 mod staff;
+mod unread;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(conversation::conversation, change::change))
         .routes(routes!(messages::messages, messages::write))
         .routes(routes!(receipt::read))
+        .routes(routes!(unread::unread))
 }
 
 /// The conversation that a request's path names. What is no id is no conversation's.

@@ -16,6 +16,8 @@ pub(super) struct Attendance {
     pub(super) key: Option<Arc<str>>,
     /// What it tracks.
     pub(super) tracked: Option<PresenceId>,
+    /// That its visitor is there, on the conversation's channel.
+    pub(super) visit: Option<PresenceId>,
     /// It asked to be told who is there.
     pub(super) enabled: bool,
     /// What it is told of who comes and goes.

@@ -23,6 +23,7 @@ mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
+mod visitors;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -1,10 +1,12 @@
 // What the page shows while the relay, the network or the tab is away, and after that.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import { chromium } from 'playwright-core'
 import { OwnRelay } from '../../clients/relay.js'
+import { Link } from '../link.js'
 import {
-  addMessages, agentClaims, DEADLINE_MS, eventually, isUnread, launch, openConversation, openDashboard, openInList,
-  shoot, shownMessages, sql, visitorClaims, writeAs,
+  addMessages, agentClaims, AWAY, DEADLINE_MS, dropSlot, eventually, isLive, isUnread, isWhole, launch, openConversation,
+  openDashboard, openInList, relay as shared, shoot, shownMessages, sql, visitorClaims, writeAs,
 } from './support.js'
 
 let browser
@@ -16,26 +18,12 @@ before(async () => {
 after(async () => {
   await browser?.close()
   await relay?.kill9()
-  await sql(`select pg_drop_replication_slot('campfire_dashboard')`).catch(() => {})
+  if (relay) await dropSlot(relay)
 })
 
 const timeout = DEADLINE_MS * 2
-/** A page whose relay is away says so on the console; everything else is a fault. */
-const AWAY = [/Failed to load resource/, /WebSocket connection to/, /net::ERR/]
-
 const open = (t, options = {}) =>
   openDashboard(t, browser, { claims: agentClaims(), at: relay.url, allowed: AWAY, ...options })
-
-/** What the conversation shows is what the database has, in order, each message once. */
-async function isWhole(page, conversation, what) {
-  const stored = async () => JSON.parse(await sql(
-    `select coalesce(json_agg(content order by created_at, id), '[]') from messages where conversation_id = '${conversation}'`,
-  ))
-  await eventually(async () => {
-    const [shown, expected] = [await shownMessages(page), await stored()]
-    return JSON.stringify(shown) === JSON.stringify(expected) || `${shown.join('|')} instead of ${expected.join('|')}`
-  }, what)
-}
 
 test('a relay that is killed and started again: nothing is lost or doubled, and unread is right', { timeout }, async (t) => {
   const [conversation, other] = [await openConversation(), await openConversation()]
@@ -95,6 +83,62 @@ test('a tab that was frozen catches up', { timeout }, async (t) => {
   await isWhole(page, conversation, 'thawed')
 })
 
+test('a stream that no longer brings anything, and does not say so, is made anew', { timeout }, async (t) => {
+  const [conversation, other] = [await openConversation(), await openConversation()]
+  const link = await Link.to(shared)
+  t.after(() => link.close())
+  const page = await open(t, { at: link.url })
+  await openInList(page, conversation)
+  await writeAs(visitorClaims(conversation), conversation, 'before')
+  await isWhole(page, conversation, 'before')
+  await writeAs(visitorClaims(other), other, 'before')
+  await isUnread(page, other, 1)
+  // Only one way: the relay hears the page, and the page hears nothing on the connections that it has.
+  link.mute()
+  await page.getByLabel('Reply').fill('into the void')
+  await page.keyboard.press('Enter')
+  for (const content of ['away 1', 'away 2']) {
+    await writeAs(visitorClaims(conversation), conversation, content)
+    await writeAs(visitorClaims(other), other, content)
+  }
+  // Two heartbeats: the first one is not answered.
+  await page.locator('.desk[data-live=false]').waitFor({ timeout: DEADLINE_MS })
+  await isLive(page)
+  await eventually(async () => (await page.locator('.message.pending').count()) === 0, 'the reply is stored')
+  await isWhole(page, conversation, 'afterwards')
+  await isUnread(page, other, 3)
+  await isUnread(page, conversation, 0)
+  await writeAs(visitorClaims(other), other, 'after')
+  await isUnread(page, other, 4)
+})
+
+test('a page that comes back out of the back-forward cache catches up', { timeout }, async (t) => {
+  const [conversation, other] = [await openConversation(), await openConversation()]
+  const caching = await chromium.launch({
+    executablePath: process.env.CAMPFIRE_CHROMIUM, args: ['--no-sandbox'], ignoreDefaultArgs: ['--disable-back-forward-cache'],
+  })
+  t.after(() => caching.close())
+  const page = await openDashboard(t, caching, { claims: agentClaims(), allowed: AWAY })
+  await openInList(page, conversation)
+  for (const one of [conversation, other]) await writeAs(visitorClaims(one), one, 'before')
+  await isWhole(page, conversation, 'before')
+  await isUnread(page, other, 1)
+  await page.evaluate(() => addEventListener('pageshow', ({ persisted }) => Object.assign(globalThis, { persisted })))
+  await page.goto(`${shared}/readyz`)
+  for (const content of ['away 1', 'away 2']) {
+    await writeAs(visitorClaims(conversation), conversation, content)
+    await writeAs(visitorClaims(other), other, content)
+  }
+  // Out of the cache nothing is loaded.
+  await page.goBack({ waitUntil: 'commit' })
+  await eventually(() => page.evaluate(() => globalThis.persisted === true), 'the page was kept')
+  await isWhole(page, conversation, 'afterwards')
+  await isUnread(page, other, 3)
+  await isUnread(page, conversation, 0)
+  await writeAs(visitorClaims(conversation), conversation, 'after')
+  await isWhole(page, conversation, 'what comes then')
+})
+
 test('a gap that the relay cannot fill is read from the API', { timeout }, async (t) => {
   const [conversation, other] = [await openConversation(), await openConversation()]
   await addMessages(conversation, 30)
@@ -104,10 +148,7 @@ test('a gap that the relay cannot fill is read from the API', { timeout }, async
   // More than a page, and a relay that no longer has it: its slot is gone.
   await addMessages(conversation, 300, `'gap ' || n`)
   await addMessages(other, 3)
-  await eventually(async () => {
-    await sql(`select pg_drop_replication_slot('campfire_dashboard')`)
-    return true
-  }, 'the slot is dropped')
+  await dropSlot(relay)
   await relay.run()
   await page.locator('.desk[data-live=true]').waitFor({ timeout: DEADLINE_MS })
   await eventually(async () => (await shownMessages(page)).at(-1) === 'gap 300', 'the newest message shows')

@@ -5,6 +5,7 @@ import { mkdir } from 'node:fs/promises'
 import { chromium } from 'playwright-core'
 import { DEADLINE_MS, organization, relay, sign, sql } from '../../clients/support.js'
 
+export { dropSlot } from '../../clients/relay.js'
 export { agent, agentClaims, DEADLINE_MS, openConversation, organization, relay, sign, sql, sqlAs, visitorClaims, writeAs } from '../../clients/support.js'
 
 const SHOTS = new URL('../shots/', import.meta.url)
@@ -33,11 +34,15 @@ export async function addMessages(conversation, count, content = `'message ' || 
 
 /**
  * The dashboard as an agent has it: a page of its own, which must end without errors and without anything that its
- * content policy forbids. `state` of the browser's context, `at` a relay, `signedIn` with whose claims.
+ * content policy forbids. `context` of the browser with these options, `claims` of whoever is signed in, `at` a relay.
+ * `prepare` gets the page before it is opened; unless `waits`, it may be without a stream.
  */
-export async function openDashboard(t, browser, { claims, at = relay, path = '', context: options = {}, allowed = [] } = {}) {
+export async function openDashboard(t, browser, {
+  claims, at = relay, path = '', context: options = {}, allowed = [], prepare = async () => {}, waits = true,
+} = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options })
   const page = await context.newPage()
+  await prepare(page)
   const problems = watch(page, allowed)
   if (claims) {
     await page.addInitScript((token) => {
@@ -49,7 +54,7 @@ export async function openDashboard(t, browser, { claims, at = relay, path = '',
     assert.deepEqual(problems, [], 'errors of the page')
   })
   await page.goto(`${at}/dashboard/${path}`)
-  if (claims) await isLive(page)
+  if (claims && waits) await isLive(page)
   return page
 }
 
@@ -82,6 +87,20 @@ export async function openInList(page, conversation) {
 
 /** What the open conversation shows, in order. */
 export const shownMessages = (page) => page.locator('.message .text').allTextContents()
+
+/** A page whose relay is away says so on the console; everything else is a fault. */
+export const AWAY = [/Failed to load resource/, /WebSocket connection to/, /net::ERR/]
+
+/** What the open conversation shows is what the database has, in order, each message once. */
+export async function isWhole(page, conversation, what) {
+  const stored = async () => JSON.parse(await sql(
+    `select coalesce(json_agg(content order by created_at, id), '[]') from messages where conversation_id = '${conversation}'`,
+  ))
+  await eventually(async () => {
+    const [shown, expected] = [await shownMessages(page), await stored()]
+    return JSON.stringify(shown) === JSON.stringify(expected) || `${shown.join('|')} instead of ${expected.join('|')}`
+  }, what)
+}
 
 /** Waits for a fact. */
 export async function eventually(look, what) {

@@ -39,7 +39,7 @@ async function converse(tab) {
 /** Runs axe-core in the page, from outside of its policy. */
 async function violations(tab) {
   // Colours are measured as they come to rest.
-  await tab.page.waitForTimeout(400)
+  await tab.atRest()
   await tab.page.evaluate(axe)
   const { violations, incomplete } = await tab.page.evaluate(() => axe.run(document, { resultTypes: ['violations', 'incomplete'] }))
   const told = (results) => results.flatMap(({ id, nodes }) => nodes.map(({ target, any }) => `${id} ${target} ${any[0]?.message ?? ''}`))
@@ -158,7 +158,7 @@ test('on a phone the panel fills the screen, fits above the keyboard, and keeps 
   await tab.widget.locator('.launcher').tap()
   const panel = tab.widget.locator('.panel')
   await panel.waitFor()
-  await tab.page.waitForTimeout(300)
+  await tab.atRest()
   assert.deepEqual(await panel.boundingBox(), { x: 0, y: 0, width: 390, height: 844 })
   assert.equal(await panel.getAttribute('aria-modal'), 'true')
   assert.equal(await tab.input.evaluate((element) => getComputedStyle(element).fontSize), '16px')

@@ -1,7 +1,7 @@
 // A visitor and an agent talk: the built widget, a relay, a database.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { Link } from './link.js'
+import { Link } from '../link.js'
 import {
   agentClaims, answer, identityOf, launch, newIdentitySecret, newVisitor, openSite, organization, sql, sqlAs, stored, Tab,
 } from './support.js'

@@ -6,8 +6,10 @@ import { mkdir } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { chromium } from 'playwright-core'
+import { dropSlot, OwnRelay } from '../../clients/relay.js'
 import { DEADLINE_MS, agentClaims, organization, relay, sql, sqlAs, writeAs } from '../../clients/support.js'
 
+export { dropSlot }
 export { DEADLINE_MS, agentClaims, organization, relay, sql, sqlAs, writeAs }
 
 export const launch = () =>
@@ -157,6 +159,16 @@ export class Tab {
     return (await this.kept()).conversationId
   }
 
+  /** Waits until nothing moves but what moves for ever. */
+  async atRest() {
+    const moving = () => this.page.evaluate(() => {
+      const roots = [document, ...[...document.querySelectorAll('campfire-widget')].map(({ shadowRoot }) => shadowRoot)]
+      return roots.flatMap((root) => root.getAnimations())
+        .filter(({ playState, effect }) => playState !== 'finished' && effect.getComputedTiming().endTime !== Infinity).length
+    })
+    await this.until(moving, (count) => count === 0, 'at rest')
+  }
+
   async until(look, fits, what) {
     for (const deadline = Date.now() + DEADLINE_MS; ; ) {
       const seen = await look()
@@ -168,6 +180,26 @@ export class Tab {
       await sleep(25)
     }
   }
+}
+
+/** A page of this visitor's with the widget open, and a conversation that has begun. */
+export async function converse(t, context, at) {
+  const tab = await Tab.open(t, context, await openSite(t, { at }))
+  await tab.open()
+  await tab.say('hello')
+  await tab.sent()
+  await tab.connected()
+  return { tab }
+}
+
+/** A relay for one test, which may kill it. */
+export async function ownRelay(t, name, environment) {
+  const own = await OwnRelay.start(process.env.CAMPFIRE_RELAY_PID, `widget_${name}`, environment)
+  t.after(async () => {
+    await own.kill9()
+    await dropSlot(own)
+  })
+  return own
 }
 
 /** The last messages of a conversation in the database, oldest first. */

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from '@supabase/supabase-js'
 import ws from 'ws'
 import { createCampfire } from '../../../web/client/dist/src/index.js'
-import { OwnRelay } from '../relay.js'
+import { dropSlot, OwnRelay } from '../relay.js'
 import {
   DEADLINE_MS, agentClaims, apiKey, joinConfig, openConversation, organization, serializations, sign, sql, subscribe, writeAs,
 } from '../support.js'
@@ -19,15 +19,7 @@ before(async () => {
 })
 after(async () => {
   await relay.kill9()
-  // The slot is free once Postgres has noticed.
-  for (const deadline = Date.now() + DEADLINE_MS; ;) {
-    const left = await sql(`select pg_drop_replication_slot(slot_name) from pg_replication_slots
-      where slot_name = '${relay.slot}' and not active;
-      select count(*) from pg_replication_slots where slot_name = '${relay.slot}'`)
-    if (left.endsWith('0')) return
-    assert.ok(Date.now() < deadline, 'the slot is still in use')
-    await sleep(20)
-  }
+  await dropSlot(relay)
 })
 
 /** Values that are appended as they come, and can be waited for. */

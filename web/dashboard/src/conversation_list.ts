@@ -49,6 +49,10 @@ export class ConversationList {
   #boundary: Conversation | null = null
   /** With a search, only the API knows what belongs here. */
   #found: Set<string> | null = null
+  /** Those that were deleted, by the position of that: an answer on its way, or another channel, may not know yet. */
+  readonly #deleted = new Map<string, string | null>()
+  /** Known from before events were lost, and not spoken of since: they may be gone. */
+  #doubtful = new Set<string>()
 
   constructor(me: string | null) {
     this.#me = me
@@ -88,6 +92,12 @@ export class ConversationList {
     for (const id of this.#rows.keys()) if (id !== open) this.#rows.delete(id)
   }
 
+  /** Events were lost: the next first page says which of the rows are still there; the open one stays. */
+  gap(open: string | null): void {
+    this.#doubtful = new Set(this.#rows.keys())
+    if (open !== null) this.#doubtful.delete(open)
+  }
+
   /** A page of the API, the first one or the one that the cursor names. */
   addPage(conversations: ListedConversation[], cursor: string | null, isFirst: boolean): void {
     if (isFirst) {
@@ -102,12 +112,17 @@ export class ConversationList {
       this.put(conversation)
     }
     if (!isFirst) return
+    // Those that the page does not reach come again with theirs.
+    for (const id of this.#doubtful) this.remove(id)
+    this.#doubtful.clear()
     // What came as an event meanwhile.
     for (const row of this.#rows.values()) this.#show(row)
   }
 
   /** A row as the API has it. */
-  put(conversation: ListedConversation): Row {
+  put(conversation: ListedConversation): void {
+    if (this.#deleted.has(conversation.id)) return
+    this.#doubtful.delete(conversation.id)
     const known = this.#rows.get(conversation.id)
     const row: Row = known ?? {
       ...conversation, countedUntil: null, readUntil: null, recent: new Map(), position: null,
@@ -129,12 +144,19 @@ export class ConversationList {
       else row.recent.delete(id)
     }
     this.#show(row)
-    return row
   }
 
   /** `conversation:created` or `conversation:updated`. */
   applyConversation(conversation: Conversation, position: string | null): Outcome {
-    const row = this.#rows.get(conversation.id)
+    const { id } = conversation
+    const deleted = this.#deleted.get(id)
+    if (deleted !== undefined) {
+      // It comes back only if it is moved away and here again.
+      if (position === null || deleted === null || position <= deleted) return 'applied'
+      this.#deleted.delete(id)
+    }
+    this.#doubtful.delete(id)
+    const row = this.#rows.get(id)
     // Of what is not shown, nothing has to be known.
     if (!row) return this.#matches(conversation) && !this.#found ? 'unknown' : 'applied'
     if (conversation.updated_at < row.updated_at) return 'applied'
@@ -150,6 +172,7 @@ export class ConversationList {
   applyMessage(message: Message): Outcome {
     const row = this.#rows.get(message.conversation_id)
     if (!row) return 'unknown'
+    this.#doubtful.delete(row.id)
     const { id, created_at, sender_type, content } = message
     if (row.recent.has(id)) return 'applied'
     // The API's answer may show it, or may not: it may have committed later than others that are newer.
@@ -166,6 +189,12 @@ export class ConversationList {
   }
 
   /** `conversation:deleted`. */
+  delete(id: string, position: string | null): void {
+    this.#deleted.set(id, position)
+    this.remove(id)
+  }
+
+  /** The API does not have it, or no longer for this agent. */
   remove(id: string): void {
     const row = this.#rows.get(id)
     if (!row) return

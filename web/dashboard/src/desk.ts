@@ -47,6 +47,8 @@ export class Desk {
   /** Counts lists, so that the answer for an old filter is not shown. */
   #listing = 0
   #isReadUnderway = false
+  /** Both channels were joined: what commits from then on is told by events, or that it is missing. */
+  #hasBegun = false
   #agentsAskedAt = -Infinity
 
   constructor(api: Api, me: Me, connect: (ports: LivePorts) => Live, onChange: () => void) {
@@ -62,7 +64,7 @@ export class Desk {
     })
     this.#live = connect({
       onConversation: (conversation, position, isNew) => this.#move(conversation, position, isNew),
-      onConversationDeleted: (id) => this.#remove(id),
+      onConversationDeleted: (id, position) => this.#remove(id, position),
       onMessage: (message) => this.#receive(message),
       onReceipt: (receipt) => this.#mark(receipt),
       onTyping: (conversation, sender, isTyping) => this.#type(conversation, sender, isTyping),
@@ -80,15 +82,18 @@ export class Desk {
         this.#learn(agents)
         onChange()
       },
-      onOpened: (conversation) => void this.#catchUp(conversation, 1),
+      onOpened: (conversation) => this.#catchUp(conversation),
       onGap: (conversation) => {
-        if (conversation === null) void this.reload()
-        const open = this.thread?.conversation
-        if (open && (conversation === null || conversation === open)) void this.#catchUp(open, WINDOW)
+        // Messages come on the organization's channel, too: of a conversation's own one, only marks are missing.
+        if (conversation === null) this.#begin()
+        else this.#catchUp(conversation)
       },
       onConnection: (now) => {
-        if (now.isLive && !this.connection.isLive) this.#back()
+        const isBack = now.isLive && !this.connection.isLive
         this.connection = now
+        if (isBack && this.#hasBegun) this.#back()
+        else if (isBack) this.#begin()
+        this.#hasBegun ||= isBack
         onChange()
       },
     })
@@ -140,6 +145,16 @@ export class Desk {
     this.#live.probe()
   }
 
+  /** Events begin here, or begin again: what came before them is read. */
+  #begin(): void {
+    const { thread } = this
+    this.list.gap(thread?.conversation ?? null)
+    void this.reload()
+    if (!thread) return
+    thread.gap()
+    void this.#read(thread, WINDOW)
+  }
+
   /** Events are caught up with by their positions; that something was read elsewhere has none. */
   #back(): void {
     this.outbox.retryAll()
@@ -160,17 +175,13 @@ export class Desk {
     this.#live.open(id)
     this.#onChange()
     const isWanted = () => this.thread === thread
-    const row = this.list.get(id) ? null : persist(() => this.#api.conversation(id), isWanted)
-    const page = await persist(() => this.#api.messages(id, null, WINDOW), isWanted)
-    const listed = await row
-    if (!isWanted()) return
-    if (listed && !(listed instanceof Error)) this.list.put(listed)
-    if (page instanceof Error) this.threadError = page.message
-    else {
-      thread.addNewest(page.messages, page.cursor)
-      for (const receipt of page.receipts) this.#mark(receipt)
+    const reading = this.#read(thread, WINDOW)
+    const row = this.list.get(id) ? null : await persist(() => this.#api.conversation(id), isWanted)
+    if (row && !(row instanceof Error) && isWanted()) {
+      this.list.put(row)
+      this.#onChange()
     }
-    this.#onChange()
+    await reading
   }
 
   close(): void {
@@ -233,7 +244,7 @@ export class Desk {
   async attend(): Promise<void> {
     const { thread, row } = this
     const newest = thread?.messages.at(-1)
-    if (!thread || !newest || !row || this.#isReadUnderway || row.unread === 0) return
+    if (!thread || thread.cursor === undefined || !newest || !row || this.#isReadUnderway || row.unread === 0) return
     const isAllRead = row.readUntil !== null && newest.created_at <= row.readUntil
     if (isAllRead) return
     this.#isReadUnderway = true
@@ -263,8 +274,8 @@ export class Desk {
     this.#onChange()
   }
 
-  #remove(id: string): void {
-    this.list.remove(id)
+  #remove(id: string, position: string | null): void {
+    this.list.delete(id, position)
     if (this.thread?.conversation === id) this.threadError = 'This conversation was deleted.'
     this.#onChange()
   }
@@ -307,16 +318,26 @@ export class Desk {
   }
 
   /** The newest messages and all marks, as the API has them now. */
-  async #catchUp(id: string, limit: number): Promise<void> {
-    const { thread } = this
-    const isWanted = () => this.thread === thread
-    const page = await persist(() => this.#api.messages(id, null, limit), isWanted)
-    if (!isWanted() || !thread || page instanceof Error) return
-    for (const receipt of page.receipts) this.#mark(receipt)
-    if (limit > 1) thread.addNewest(page.messages, page.cursor)
-    else for (const message of page.messages) thread.add(message)
-    for (const { id: sent } of page.messages) this.outbox.confirm(sent)
+  async #read(thread: Thread, limit: number): Promise<void> {
+    const { gaps } = thread
+    // From before a gap it says nothing of what came after that.
+    const isWanted = () => this.thread === thread && thread.gaps === gaps
+    const page = await persist(() => this.#api.messages(thread.conversation, null, limit), isWanted)
+    if (!isWanted()) return
+    if (page instanceof Error) {
+      if (thread.cursor === undefined) this.threadError = page.message
+    } else {
+      for (const receipt of page.receipts) this.#mark(receipt)
+      if (limit > 1) thread.addNewest(page.messages, page.cursor)
+      else for (const message of page.messages) thread.add(message)
+      for (const { id } of page.messages) this.outbox.confirm(id)
+    }
     this.#onChange()
+  }
+
+  /** Marks that are no events of the conversation's channel. */
+  #catchUp(conversation: string): void {
+    if (this.thread?.conversation === conversation) void this.#read(this.thread, 1)
   }
 
   /** Asks the API for a row, soon. */

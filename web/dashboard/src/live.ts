@@ -16,7 +16,7 @@ export interface Connection {
 
 export interface LivePorts {
   onConversation(conversation: Conversation, position: string | null, isNew: boolean): void
-  onConversationDeleted(id: string): void
+  onConversationDeleted(id: string, position: string | null): void
   onMessage(message: Message): void
   onReceipt(receipt: Receipt): void
   onTyping(conversation: string, sender: Sender, isTyping: boolean): void
@@ -78,7 +78,7 @@ export class Live {
     this.#organization
       .on('conversation:created', conversation(true))
       .on('conversation:updated', conversation(false))
-      .on('conversation:deleted', ({ payload }) => ports.onConversationDeleted(payload.id))
+      .on('conversation:deleted', ({ payload, meta }) => ports.onConversationDeleted(payload.id, meta.id ?? null))
       .on('agent:status:online', ({ payload }) => this.#tell(payload.user_id, true))
       .on('agent:status:offline', ({ payload }) => this.#tell(payload.user_id, false))
       .on(READ, ({ payload, meta }) => {

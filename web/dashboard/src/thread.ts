@@ -18,6 +18,9 @@ export class Thread {
   /** The window moves on with what comes. */
   #isAtEnd = true
   #visitorRead: Receipt | null = null
+  /** What was known when events were lost, or before there were any: what followed it may be missing. */
+  #before: ReadonlySet<string> | null = new Set()
+  #gaps = 0
 
   constructor(conversation: string) {
     this.conversation = conversation
@@ -32,6 +35,8 @@ export class Thread {
   }
 
   get window(): readonly Message[] {
+    // Events may be faster than the first page.
+    if (this.#cursor === undefined) return []
     return this.#messages.slice(this.#from, this.#from + WINDOW)
   }
 
@@ -49,6 +54,11 @@ export class Thread {
     return this.#known.has(id)
   }
 
+  /** How often events were lost: an answer that was asked for before the last time may be from before it. */
+  get gaps(): number {
+    return this.#gaps
+  }
+
   /** How far the visitor has read. */
   get visitorRead(): Receipt | null {
     return this.#visitorRead
@@ -62,16 +72,25 @@ export class Thread {
     return read !== undefined && !isOlder(read, message)
   }
 
+  /** Events were lost: what follows what is known may be missing until the next newest page. */
+  gap(): void {
+    this.#gaps += 1
+    this.#before = new Set(this.#known.keys())
+  }
+
   /**
-   * The newest page. If it does not reach what is known, messages in between are unknown, and those before are
-   * forgotten: they come again as older pages.
+   * The newest page, ahead of the events or behind them: they have everything since the last gap. If the page does not
+   * reach what was known before the gap, messages in between are unknown, and those before the page are forgotten: they
+   * come again as older pages.
    */
   addNewest(messages: Message[], cursor: string | null): void {
-    const first = messages[0]
-    const last = this.#messages.at(-1)
-    const reaches = !first || !last || messages.some(({ id }) => this.#known.has(id))
-    if (!reaches && isOlder(last, first)) this.#forget()
-    if (this.#cursor === undefined || !reaches) this.#cursor = cursor
+    const before = this.#before
+    this.#before = null
+    const reaches = !before || messages.some(({ id }) => before.has(id))
+    if (!reaches || this.#cursor === undefined) {
+      this.#cursor = cursor
+      if (cursor !== null) this.#forgetBefore(messages[0]!)
+    }
     for (const message of messages) this.#insert(message)
     this.#follow()
   }
@@ -92,15 +111,9 @@ export class Thread {
   add(message: Message): void {
     const oldest = this.#messages[0]
     // It comes with its page.
-    if (this.#cursor === undefined || (this.#cursor && oldest && isOlder(message, oldest))) return
+    if (this.#cursor && oldest && isOlder(message, oldest)) return
     this.#insert(message)
     this.#follow()
-  }
-
-  remove(id: string): void {
-    if (!this.#known.delete(id)) return
-    this.#messages = this.#messages.filter((message) => message.id !== id)
-    this.#from = Math.max(0, Math.min(this.#from, this.#messages.length - WINDOW))
   }
 
   /** Marks go forward only; one on a message that is not known yet counts as newer. */
@@ -140,9 +153,12 @@ export class Thread {
     if (this.#isAtEnd) this.#from = Math.max(0, this.#messages.length - WINDOW)
   }
 
-  #forget(): void {
-    this.#messages = []
+  #forgetBefore(first: Message): void {
+    const kept = this.#messages.filter((message) => !isOlder(message, first))
+    if (kept.length === this.#messages.length) return
+    this.#messages = kept
     this.#known.clear()
+    for (const message of kept) this.#known.set(message.id, message)
     this.#from = 0
     this.#isAtEnd = true
   }

@@ -174,3 +174,30 @@ test('in any order of answers and events, the list is sorted and each conversati
   assert.equal(list.order.length, newest.size)
   for (const [index, row] of list.order.entries()) assert.equal(list.indexOf(row.id), index)
 })
+
+test('what was deleted stays so, whatever an answer on its way or another channel says', () => {
+  const list = filled(listed('a', 30), listed('b', 20))
+  list.delete('a', 'p5')
+  list.put(listed('a', 30))
+  list.addPage([listed('a', 30), listed('b', 20)], null, true)
+  assert.equal(list.applyConversation(conversation('a', 31), 'p4'), 'applied')
+  assert.deepEqual(ids(list), ['b'])
+  // It was moved to another organization, and back.
+  assert.equal(list.applyConversation(conversation('a', 40), 'p6'), 'unknown')
+  list.put(listed('a', 40))
+  assert.deepEqual(ids(list), ['a', 'b'])
+})
+
+test('after a gap the first page says what is still there', () => {
+  const list = filled(listed('a', 40), listed('b', 30), listed('c', 20), listed('open', 10))
+  list.gap('open')
+  // Events from after the gap, and the page from before them.
+  list.applyConversation(conversation('new', 60), 'p1')
+  list.put(listed('new', 60))
+  list.applyMessage(message('m', 'b', 50))
+  list.addPage([listed('c', 20)], null, true)
+  assert.deepEqual(ids(list), ['new', 'b', 'c', 'open'])
+  // Without a gap, nothing is forgotten.
+  list.addPage([listed('c', 20)], null, true)
+  assert.deepEqual(ids(list), ['new', 'b', 'c', 'open'])
+})

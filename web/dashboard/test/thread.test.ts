@@ -56,7 +56,7 @@ test('an older page is shown by moving the window over it, to the very beginning
 test('a message that comes on two channels, in an answer and in a page is there once', () => {
   const thread = new Thread('c')
   thread.add(message(5))
-  assert.equal(thread.messages.length, 0, 'the first page has it')
+  assert.equal(thread.window.length, 0, 'nothing shows before the first page')
   thread.addNewest(range(0, 10), null)
   thread.add(message(9))
   thread.add(message(10))
@@ -81,16 +81,55 @@ test('what is older than all pages comes with its page', () => {
   assert.equal(numbers(thread.messages).filter((number) => number === 50).length, 1)
 })
 
+test('events that are faster than the first page are not lost, whichever of the two is ahead', () => {
+  const behind = new Thread('c')
+  for (const next of range(8, 12)) behind.add(next)
+  behind.addNewest(range(0, 10), null)
+  assert.deepEqual(numbers(behind.messages), numbers(range(0, 12)))
+
+  const ahead = new Thread('c')
+  for (const next of range(100, 110)) ahead.add(next)
+  ahead.addNewest(range(200, 280), 'older')
+  for (const next of range(110, 300)) ahead.add(next)
+  assert.deepEqual(numbers(ahead.messages), numbers(range(200, 300)), 'the others come with older pages')
+  ahead.addOlder(range(0, 200), null)
+  assert.deepEqual(numbers(ahead.messages), numbers(range(0, 300)))
+})
+
+test('a newest page without a gap drops nothing, however far it is ahead', () => {
+  const thread = new Thread('c')
+  thread.addNewest(range(0, 80), null)
+  thread.addNewest(range(300, 380), 'older')
+  for (const next of range(80, 400)) thread.add(next)
+  assert.deepEqual(numbers(thread.messages), numbers(range(0, 400)))
+  assert.equal(thread.cursor, null)
+})
+
 test('after a gap there is no hole: what is not connected is read again from the newest page', () => {
   const thread = new Thread('c')
   thread.addNewest(range(0, 80), null)
+  thread.gap()
   thread.addNewest(range(300, 380), 'older')
   assert.deepEqual(numbers(thread.messages), numbers(range(300, 380)))
   assert.equal(thread.cursor, 'older')
   // A page that overlaps continues what is known.
+  thread.gap()
   thread.addNewest(range(350, 430), 'newer cursor')
   assert.deepEqual(numbers(thread.messages), numbers(range(300, 430)))
   assert.equal(thread.cursor, 'older')
+})
+
+test('what comes after a gap stays, and does not connect the page with what was known before', () => {
+  const thread = new Thread('c')
+  thread.addNewest(range(0, 80), null)
+  thread.gap()
+  for (const next of range(370, 385)) thread.add(next)
+  thread.addNewest(range(300, 380), 'older')
+  assert.deepEqual(numbers(thread.messages), numbers(range(300, 385)))
+  assert.equal(thread.cursor, 'older')
+  thread.addOlder(range(100, 300), 'older still')
+  thread.addOlder(range(0, 100), null)
+  assert.deepEqual(numbers(thread.messages), numbers(range(0, 385)))
 })
 
 test('the visitor’s mark goes forward only, and covers what is older', () => {

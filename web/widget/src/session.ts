@@ -70,6 +70,8 @@ export class Session {
   #fetching: Promise<void> | null = null
   #isFetchWanted = false
   #reported = 0
+  /** Ids of messages of which the page was told: a fetch may be ahead of the stream. */
+  readonly #told = new Set<string>()
   #reading: string | null = null
   /** The visitor has written here, so the browser may keep the conversation. */
   #mayKeep: boolean
@@ -83,7 +85,7 @@ export class Session {
     this.#mayKeep = memory.load() !== null
     this.outbox = new Outbox({
       post: (draft) => this.#withToken((token) => this.#api.send(token, draft.content, draft.key)),
-      sent: (row) => this.#arrived([row], false),
+      sent: (row) => this.#arrived(row, false),
       changed: () => {
         memory.keepDrafts(this.outbox.pending)
         events.changed()
@@ -241,7 +243,10 @@ export class Session {
     const era = this.#era
     try {
       const page = await this.#withToken((token) => this.#api.messages(token, limit, cursor))
-      if (era === this.#era && cursor === this.thread.cursor) this.thread.older(page.messages, page.cursor)
+      if (era === this.#era && cursor === this.thread.cursor && !this.thread.older(page.messages, page.cursor).length) {
+        // The stream had brought all of them.
+        return this.loadOlder(limit)
+      }
     } catch (error) {
       this.#report(error)
     }
@@ -383,6 +388,7 @@ export class Session {
     this.#grant = null
     this.#reading = null
     this.#positions.clear()
+    this.#told.clear()
     this.thread.clear()
     this.#setConnection('idle')
   }
@@ -390,15 +396,19 @@ export class Session {
   // The stream
 
   #connect(grant: Grant): void {
+    // One that resumes says itself what is missing.
+    let isNew = this.#positions.size === 0
     const live: Live = new Live(this.#options.relay, grant, this.#positions, {
       getToken: () => this.#freshToken(),
       joined: () => {
-        // What came before the join is fetched once; later joins catch up by position.
-        if (!this.thread.isLoaded) this.#fetch()
+        // What came before the first join is fetched, also if some was fetched earlier; later joins catch up by position.
+        if (isNew) this.#fetchAnew()
+        else if (!this.thread.isLoaded) this.#fetch()
+        isNew = false
         this.outbox.wake()
       },
-      incomplete: () => this.#fetch(),
-      message: (row, isReplayed) => this.#arrived([row], isReplayed),
+      incomplete: () => this.#fetchAnew(),
+      message: (row, isReplayed) => this.#arrived(row, isReplayed),
       updated: (row) => {
         this.thread.update(row)
         this.#changed()
@@ -419,7 +429,7 @@ export class Session {
     void live.start()
     // A network that lets no sockets through must not hide what was said.
     setTimeout(() => {
-      if (this.#live === live && !this.thread.isLoaded) this.#fetch()
+      if (this.#live === live && !this.thread.isLoaded && !this.#fetching) this.#fetch()
     }, 2_000)
   }
 
@@ -435,7 +445,12 @@ export class Session {
     return (await this.#open()).token
   }
 
-  /** Fetches the newest messages, and as many older ones as the unread count needs. */
+  #fetchAnew(): void {
+    this.thread.gap()
+    this.#fetch()
+  }
+
+  /** Fetches the newest messages, and as many older ones as are needed. */
   #fetch(): void {
     this.#isFetchWanted = true
     this.#fetching ??= this.#fetchAll().finally(() => {
@@ -449,15 +464,16 @@ export class Session {
       const era = this.#era
       try {
         const page = await this.#withToken((token) => this.#api.messages(token, PAGE, null))
-        if (era !== this.#era) continue
+        // It may be from before what it was wanted again for.
+        if (era !== this.#era || this.#isFetchWanted) continue
         const wasLoaded = this.thread.isLoaded
         const added = this.thread.latest(page.messages, page.cursor)
         for (const receipt of page.receipts) this.thread.receive(receipt)
         this.#settle(added)
         // After a gap these are news; at first they are history.
-        if (wasLoaded) for (const row of added) this.#events.message(row, true)
+        if (wasLoaded) this.#tell(added, true)
         this.#changed()
-        for (let pages = 0; pages < 20 && era === this.#era && this.thread.isUnreadCut; pages += 1) {
+        for (let pages = 0; pages < 20 && era === this.#era && this.thread.isCut; pages += 1) {
           const before = this.thread.cursor
           await this.loadOlder(PAGE_MAX)
           if (this.thread.cursor === before) break
@@ -473,20 +489,27 @@ export class Session {
     }
   }
 
-  #arrived(rows: MessageRow[], isReplayed: boolean): void {
-    const added = this.thread.add(rows)
-    this.#settle(added)
-    for (const row of added) this.#events.message(row, isReplayed)
+  #arrived(row: MessageRow, isReplayed: boolean): void {
+    this.thread.add([row])
+    this.#settle([row])
+    this.#tell([row], isReplayed)
     this.#changed()
   }
 
   /** Takes out of the outbox what is stored. */
   #settle(rows: readonly MessageRow[]): void {
-    if (this.outbox.pending.length === 0) return
-    const ids = new Set(rows.map(({ id }) => id))
     for (const pending of [...this.outbox.pending]) {
-      if (ids.has(this.idOf(pending) ?? '')) this.outbox.remove(pending.key)
+      const id = this.idOf(pending)
+      const row = rows.find((row) => row.id === id)
+      if (!row) continue
+      this.#tell([row], false)
+      this.outbox.remove(pending.key)
     }
+  }
+
+  /** Tells the page, of each once. */
+  #tell(rows: readonly MessageRow[], isReplayed: boolean): void {
+    for (const row of rows) if (!this.#told.has(row.id) && this.#told.add(row.id)) this.#events.message(row, isReplayed)
   }
 
   #read(receipt: ReceiptRow): void {

@@ -16,6 +16,10 @@ export class Thread {
   readonly #receipts = new Map<string, ReceiptRow>()
   /** Where older messages begin; null if all are here. */
   #cursor: string | null = null
+  /** The oldest message of the pages: what is here and older came by itself, and what lies between may be missing. */
+  #edge: MessageRow | undefined
+  /** What was here when the stream began or lost events: what followed it may be missing. */
+  #before: ReadonlySet<string> | null = null
   /** Whether the API has answered: before, there are only messages that events brought. */
   #isLoaded = false
 
@@ -45,22 +49,33 @@ export class Thread {
     return added
   }
 
+  /** Events are missing after what is here. The next answer of the API comes from after the gap. */
+  gap(): void {
+    if (this.#isLoaded) this.#before = new Set(this.#ids)
+  }
+
   /**
-   * The newest messages, as the API answers them. If none of them is known, something may be missing between them
-   * and what is here: then they replace it.
+   * The newest messages, as the API answers them: ahead of the stream or behind it, which has everything since its last
+   * gap. If the answer does not reach what was here before the gap, that makes room: something may be missing between.
    */
   latest(rows: readonly MessageRow[], cursor: string | null): MessageRow[] {
-    const isContinued = this.#isLoaded && (cursor === null || rows.some(({ id }) => this.#ids.has(id)))
-    if (!isContinued) this.#cursor = cursor
-    if (!isContinued && this.#isLoaded) this.#drop()
+    const before = this.#before
+    const reaches = cursor === null || !before || rows.some(({ id }) => before.has(id))
+    this.#before = null
+    if (!reaches) this.#messages = this.#messages.filter(({ id }) => !before.has(id) || !this.#ids.delete(id))
+    if (!cursor || !reaches || !this.#isLoaded) {
+      this.#cursor = cursor
+      this.#edge = rows[0]
+    }
     this.#isLoaded = true
     return this.add(rows)
   }
 
-  /** A page of older messages. */
-  older(rows: readonly MessageRow[], cursor: string | null): void {
+  /** A page of older messages; returns those that were not here. */
+  older(rows: readonly MessageRow[], cursor: string | null): MessageRow[] {
     this.#cursor = cursor
-    this.add(rows)
+    this.#edge = rows[0] ?? this.#edge
+    return this.add(rows)
   }
 
   /** New words of a message that is here. */
@@ -69,8 +84,9 @@ export class Thread {
     if (index >= 0) this.#messages[index] = { ...this.#messages[index]!, ...row }
   }
 
+  /** Its id stays known: an answer from before the deletion does not bring it back. */
   remove(id: string): void {
-    if (this.#ids.delete(id)) this.#messages = this.#messages.filter((message) => message.id !== id)
+    this.#messages = this.#messages.filter((message) => message.id !== id)
   }
 
   /** How far a side has read. It never goes back. */
@@ -79,10 +95,11 @@ export class Thread {
     if (!known || this.#isBehind(known, receipt)) this.#receipts.set(receipt.reader_type, receipt)
   }
 
-  /** Whether the visitor's receipt speaks of a message that is not loaded: unread ones may be among the older. */
-  get isUnreadCut(): boolean {
-    const receipt = this.#receipts.get('visitor')
-    return this.#cursor !== null && !(receipt && this.#ids.has(receipt.last_read_message_id))
+  /** Whether older pages are needed: they must reach back to the first that is here, and to the last that was read. */
+  get isCut(): boolean {
+    const read = this.#receipts.get('visitor')?.last_read_message_id
+    return this.#cursor !== null && (!this.#messages.some(({ id }) => id === read)
+      || this.#messages.some((message) => compare(message, this.#edge!) < 0))
   }
 
   /** Messages from the team that the visitor has not read. */
@@ -105,15 +122,11 @@ export class Thread {
   }
 
   clear(): void {
-    this.#drop()
-    this.#receipts.clear()
-    this.#cursor = null
-    this.#isLoaded = false
-  }
-
-  #drop(): void {
     this.#messages = []
     this.#ids.clear()
+    this.#receipts.clear()
+    this.#cursor = this.#before = null
+    this.#isLoaded = false
   }
 
   /** Index of the last message that this side has read; -1 if none. */

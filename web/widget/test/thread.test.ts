@@ -30,22 +30,88 @@ test('the first answer says where older messages begin, even if an event was fas
   assert.equal(thread.cursor, 'older')
 })
 
-test('an answer that continues what is here is added, and the older ones stay', () => {
+test('an answer that is ahead of the stream drops nothing that the stream has brought or will bring', () => {
+  const thread = new Thread()
+  thread.latest([row('a', 1)], null)
+  thread.add([row('b', 2)])
+  assert.deepEqual(thread.latest([row('e', 5), row('f', 6)], 'older').map(({ id }) => id), ['e', 'f'])
+  assert.equal(ids(thread), 'abef')
+  assert.equal(thread.cursor, null)
+  for (const [index, id] of ['c', 'd', 'e', 'f', 'g'].entries()) thread.add([row(id, 3 + index)])
+  assert.equal(ids(thread), 'abcdefg')
+})
+
+test('a first answer that is ahead is followed by older pages until they reach what is here', () => {
+  const thread = new Thread()
+  // Sent before the stream began.
+  thread.add([row('b', 2)])
+  thread.latest([row('e', 5), row('f', 6)], 'older')
+  thread.receive(receipt('f', 7))
+  assert.equal(ids(thread), 'bef')
+  assert.equal(thread.isCut, true)
+  assert.deepEqual(thread.older([row('c', 3), row('d', 4)], 'still older').map(({ id }) => id), ['c', 'd'])
+  assert.equal(thread.isCut, true)
+  assert.deepEqual(thread.older([row('a', 1), row('b', 2)], 'the rest').map(({ id }) => id), ['a'])
+  assert.equal(thread.isCut, false)
+  assert.equal(ids(thread), 'abcdef')
+})
+
+test('an answer that is behind the stream takes nothing back', () => {
+  const thread = new Thread()
+  thread.latest([row('a', 1)], null)
+  for (const [index, id] of ['b', 'c', 'd'].entries()) thread.add([row(id, 2 + index)])
+  thread.remove('c')
+  thread.latest([row('a', 1), row('b', 2), row('c', 3)], null)
+  assert.equal(ids(thread), 'abd')
+})
+
+test('an answer after a gap that reaches what was here is added, and the older ones stay', () => {
   const thread = new Thread()
   thread.latest([row('a', 1), row('b', 2)], 'first')
   thread.older([row('0', 0)], null)
+  thread.gap()
   const added = thread.latest([row('b', 2), row('c', 3)], 'second')
   assert.equal(ids(thread), '0abc')
   assert.equal(thread.cursor, null)
   assert.deepEqual(added.map(({ id }) => id), ['c'])
 })
 
-test('an answer after a gap replaces what is here, so that nothing is missing in between', () => {
+test('an answer after a gap that does not reach what was here replaces it, so that nothing is missing in between', () => {
   const thread = new Thread()
   thread.latest([row('a', 1)], null)
+  thread.gap()
   thread.latest([row('x', 8), row('y', 9)], 'older')
   assert.equal(ids(thread), 'xy')
   assert.equal(thread.cursor, 'older')
+  // It may be a page of those that come then.
+  thread.older([row('a', 1)], null)
+  assert.equal(ids(thread), 'axy')
+})
+
+test('what the stream brings after a gap stays, and is not what the answer has to reach', () => {
+  const thread = new Thread()
+  thread.latest([row('a', 1), row('b', 2)], null)
+  thread.gap()
+  thread.add([row('x', 8)])
+  // The page has what came after the gap, and nothing of before it.
+  thread.latest([row('w', 7), row('x', 8)], 'older')
+  thread.receive(receipt('x', 9))
+  assert.equal(ids(thread), 'wx')
+  assert.equal(thread.isCut, false)
+  thread.gap()
+  thread.add([row('y', 9)])
+  // It is ahead of the stream.
+  thread.latest([{ ...row('z', 10), content: 'ahead' }], 'older')
+  assert.equal(ids(thread), 'yz')
+  assert.equal(thread.isCut, true)
+})
+
+test('a gap that is told before the first answer costs nothing', () => {
+  const thread = new Thread()
+  thread.add([row('a', 1)])
+  thread.gap()
+  thread.latest([row('b', 2)], null)
+  assert.equal(ids(thread), 'ab')
 })
 
 test('unread are messages of the team after the receipt', () => {
@@ -73,9 +139,9 @@ test('a receipt whose message is older than what is loaded leaves all unread, an
   thread.latest([row('b', 2), row('c', 3)], 'older')
   thread.receive(receipt('a', 9))
   assert.equal(thread.unread, 2)
-  assert.equal(thread.isUnreadCut, true)
+  assert.equal(thread.isCut, true)
   thread.older([row('a', 1)], null)
-  assert.equal(thread.isUnreadCut, false)
+  assert.equal(thread.isCut, false)
   assert.equal(thread.unread, 2)
 })
 
@@ -104,5 +170,5 @@ test('messages are changed and removed', () => {
   assert.equal(thread.messages[0]?.content, 'new')
   thread.remove('a')
   assert.equal(ids(thread), 'b')
-  assert.deepEqual(thread.add([row('a', 1)]).length, 1)
+  assert.equal(thread.messages.length, 1)
 })

@@ -165,9 +165,6 @@ impl<'a> Selection<'a> {
         limit: i64,
     ) -> Result<Vec<ConversationRow>, Failure> {
         let schema = &sql.schema;
-        // Where the reader stands is computed apart (offset 0): a comparison with an expression is none that row-level
-        // security lets an index make. A receipt whose message is gone stands at its time, as
-        // campfire.keep_read_receipt() has it.
         let query = format!(
             "select c.*, unread.count as unread, last.id as last_id, last.content as last_content,
                     last.sender_type as last_sender_type, last.created_at as last_created_at
@@ -179,32 +176,45 @@ impl<'a> Selection<'a> {
                where c.organization_id = $1 {conditions}
                order by c.updated_at desc, c.id limit {limit}
              ) as c
-             cross join lateral (
-               select coalesce(m.created_at, r.read_at, '-infinity') as created_at,
-                      coalesce(m.id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') as id
-               from (select) as one
-               left join {schema}.read_receipts as r
-                 on r.conversation_id = c.id and r.reader_id = $2 and r.organization_id = $1
-               left join {schema}.messages as m
-                 on m.id = r.last_read_message_id and m.conversation_id = c.id and m.organization_id = $1
-               offset 0
-             ) as seen
-             cross join lateral (
-               select pg_catalog.count(*) as count from {schema}.messages as m
-               where m.organization_id = $1 and m.conversation_id = c.id and m.sender_type in ('visitor', 'ai')
-                 and (m.created_at, m.id) > (seen.created_at, seen.id)
-             ) as unread
+             {unread}
              left join lateral (
                select m.id, pg_catalog.left(m.content, 200) as content, m.sender_type, m.created_at
                from {schema}.messages as m
                where m.organization_id = $1 and m.conversation_id = c.id
                order by m.created_at desc, m.id desc limit 1
              ) as last on true
-             order by c.updated_at desc, c.id"
+             order by c.updated_at desc, c.id",
+            unread = unread_of(schema)
         );
         let rows = sql.query_typed(&query, &self.values).await?;
         rows.iter().map(|row| Ok(ConversationRow::read(row)?)).collect()
     }
+}
+
+/// Joins that say for each conversation `c` of organization `$1` where reader `$2` stands (`seen`), and how many messages
+/// are after that (`unread`).
+///
+/// Where the reader stands is computed apart (offset 0): a comparison with an expression is none that row-level security
+/// lets an index make. A receipt whose message is gone stands at its time, as campfire.keep_read_receipt() has it.
+pub(super) fn unread_of(schema: &str) -> String {
+    format!(
+        "cross join lateral (
+           select coalesce(m.created_at, r.read_at, '-infinity') as created_at,
+                  coalesce(m.id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') as id,
+                  r.last_read_message_id, r.read_at
+           from (select) as one
+           left join {schema}.read_receipts as r
+             on r.conversation_id = c.id and r.reader_id = $2 and r.organization_id = $1
+           left join {schema}.messages as m
+             on m.id = r.last_read_message_id and m.conversation_id = c.id and m.organization_id = $1
+           offset 0
+         ) as seen
+         cross join lateral (
+           select pg_catalog.count(*) as count from {schema}.messages as m
+           where m.organization_id = $1 and m.conversation_id = c.id and m.sender_type in ('visitor', 'ai')
+             and (m.created_at, m.id) > (seen.created_at, seen.id)
+         ) as unread"
+    )
 }
 
 impl ConversationRow {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::bind::{bind, give, open_conversation, owner, visitor_of};
+use super::bind::{bind, give, is_known, open_conversation, owner, visitor_of};
 use super::organization::{Organization, PageOrigin};
 use super::session::{Granted, Session};
 use crate::admission::Origin;
@@ -41,6 +41,14 @@ pub(super) struct AuthRequest {
     /// What agents should know, such as the page: kept in `metadata` of a new conversation.
     #[schema(value_type = Option<Object>)]
     context: Option<Map<String, Value>>,
+    /// Whether a conversation is begun if there is none to go on with.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    create: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What is asked for, once everything about it was checked that needs no database.
@@ -53,6 +61,7 @@ struct Wish {
     name: Option<String>,
     email: Option<String>,
     context: Option<Value>,
+    create: bool,
     /// What a new conversation would be, and its visitor's credential.
     fresh: (Uuid, Credential),
 }
@@ -60,7 +69,8 @@ struct Wish {
 /// Begin a conversation, or go on with one.
 ///
 /// A conversation is resumed by the token that the widget had or by a verified identity, never by an id. A new one is
-/// otherwise begun. The identity decides where both are given: a conversation of another identity is left alone.
+/// otherwise begun, unless `create` is false. The identity decides where both are given: a conversation of another
+/// identity is left alone.
 #[utoipa::path(
     post,
     path = "/api/widget/auth",
@@ -71,6 +81,7 @@ struct Wish {
     responses(
         (status = OK, description = "A conversation that was there before", body = Session),
         (status = CREATED, description = "A new conversation", body = Session),
+        (status = NO_CONTENT, description = "There is no conversation, and none is to be created"),
     )
 )]
 pub(super) async fn auth(State(api): State<Arc<Api>>, request: Request) -> Result<Response, ApiError> {
@@ -87,12 +98,14 @@ pub(super) async fn auth(State(api): State<Arc<Api>>, request: Request) -> Resul
     let about = wish.conversation.unwrap_or(wish.fresh.0);
     let granted =
         api.database.transact(payer, about, Mode::ReadWrite, |sql| grant(sql, wish).boxed()).await?;
+    let Some(granted) = granted else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     let status = if granted.resumed { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(api.session(organization, granted)?)).into_response())
 }
 
 fn wish(api: &Api, origin: Origin, page: PageOrigin, request: AuthRequest) -> Result<Wish, ApiError> {
-    let AuthRequest { organization_id: organization, token, identity, name, email, context } = request;
+    let AuthRequest { organization_id: organization, token, identity, name, email, context, create } =
+        request;
     let conversation = match token {
         None => None,
         Some(token) => match resumable(api, origin, &token, organization) {
@@ -114,6 +127,7 @@ fn wish(api: &Api, origin: Origin, page: PageOrigin, request: AuthRequest) -> Re
         name: optional("name", name)?,
         email: optional("email", email)?,
         context: context.map(|context| storable(Value::Object(context))),
+        create,
         fresh: (id, credential),
     })
 }
@@ -129,7 +143,8 @@ fn resumable(api: &Api, origin: Origin, token: &str, organization: Uuid) -> Resu
     Ok(claims.conversation.filter(|_| is_theirs).ok_or(Code::TokenInvalid)?)
 }
 
-async fn grant(sql: &Transaction, wish: Wish) -> Result<Granted, Failure> {
+/// None: there is no conversation, and none is wanted.
+async fn grant(sql: &Transaction, wish: Wish) -> Result<Option<Granted>, Failure> {
     let organization = Organization::find(sql, wish.organization, &wish.page).await?;
     let proof = wish.identity.as_deref().map(|identity| organization.prove(identity)).transpose()?;
     let Some(proof) = proof else {
@@ -137,13 +152,13 @@ async fn grant(sql: &Transaction, wish: Wish) -> Result<Granted, Failure> {
             if organization.requires_identity {
                 return Err(Code::IdentityRequired.into());
             }
-            return begin(sql, wish, None).await;
+            return if wish.create { begin(sql, wish, None).await.map(Some) } else { Ok(None) };
         };
         let owner = owner(sql, organization.id, conversation).await?.ok_or(Code::ConversationNotFound)?;
         if organization.requires_identity && owner.is_none() {
             return Err(Code::IdentityRequired.into());
         }
-        return Ok(Granted { conversation, resumed: true, verified: owner.is_some() });
+        return Ok(Some(Granted { conversation, resumed: true, verified: owner.is_some() }));
     };
     let owned = match wish.conversation {
         Some(conversation) => {
@@ -151,6 +166,11 @@ async fn grant(sql: &Transaction, wish: Wish) -> Result<Granted, Failure> {
         }
         None => None,
     };
+    // Many customers log in and never chat: who only looks leaves nothing behind.
+    let is_bound = matches!(owned, Some((_, None)));
+    if !wish.create && !is_bound && !is_known(sql, organization.id, &proof).await? {
+        return Ok(None);
+    }
     let visitor = visitor_of(sql, organization.id, &proof).await?;
     let found = match owned {
         Some((conversation, Some(owner))) if owner == visitor => Some(conversation),
@@ -158,8 +178,9 @@ async fn grant(sql: &Transaction, wish: Wish) -> Result<Granted, Failure> {
         _ => open_conversation(sql, organization.id, visitor).await?,
     };
     match found {
-        Some(conversation) => Ok(Granted { conversation, resumed: true, verified: true }),
-        None => begin(sql, wish, Some((visitor, proof))).await,
+        Some(conversation) => Ok(Some(Granted { conversation, resumed: true, verified: true })),
+        None if wish.create => begin(sql, wish, Some((visitor, proof))).await.map(Some),
+        None => Ok(None),
     }
 }
 

@@ -9,6 +9,15 @@ use crate::api::database::{Failure, Transaction};
 use crate::api::error::Code;
 use crate::auth::Proof;
 
+/// Whether there is a visitor whom a proof is about.
+pub(super) async fn is_known(sql: &Transaction, organization: Uuid, proof: &Proof) -> Result<bool, Failure> {
+    let query = format!(
+        "select from {}.visitors as v where v.organization_id = $1 and v.external_id = $2",
+        sql.schema
+    );
+    Ok(sql.query_opt(&query, &[&organization, &proof.subject]).await?.is_some())
+}
+
 /// The visitor whom a proof is about; from now on there is one.
 pub(super) async fn visitor_of(
     sql: &Transaction,

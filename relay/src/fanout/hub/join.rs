@@ -68,6 +68,7 @@ impl Hub {
                 socket.channels.push(channel);
                 self.metrics.channels.inc();
                 self.agent_opens(identity, id);
+                self.visitor_comes(id, &join.wire_topic, Instant::now());
                 if let Some(Opening::Window(start)) = opening {
                     self.begin_replay(id, &join.wire_topic, start.complete || start.is_as_asked);
                 }

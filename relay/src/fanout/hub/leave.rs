@@ -76,6 +76,7 @@ impl Hub {
         let now = Instant::now();
         self.part(&channel, now);
         self.agent_closes(channel.identity, id, now);
+        self.visitor_goes(id, channel.identity, channel.attendance.visit, now);
         self.token_use.leave(channel.token, id);
         Some(channel)
     }

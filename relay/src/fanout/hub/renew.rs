@@ -45,6 +45,7 @@ impl Hub {
                 };
                 let before = channel.group(vsn);
                 let was = std::mem::replace(&mut channel.identity, identity);
+                let visit = if was == identity { None } else { channel.attendance.visit.take() };
                 channel.grants = grants;
                 channel.viewer = channel.viewer.take().map(|_| credential.clone());
                 channel.attachment = self.attachment;
@@ -73,8 +74,11 @@ impl Hub {
                     channel.attendance.hears = Hears::Nothing;
                 }
                 self.rooms.hear_presence(&channel.room, &after, id, channel.attendance.hears);
+                let now = Instant::now();
                 self.agent_opens(identity, id);
-                self.agent_closes(was, id, Instant::now());
+                self.agent_closes(was, id, now);
+                self.visitor_goes(id, was, visit, now);
+                self.visitor_comes(id, wire_topic, now);
             }
             Err(reason) => self.close_channel(id, wire_topic, &reason),
         }

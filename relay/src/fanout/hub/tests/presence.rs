@@ -34,7 +34,9 @@ fn wait(world: &mut World, seconds: u64) -> Instant {
 fn seen(world: &World, id: SocketId) -> Vec<String> {
     let names = |metas: &Value, sign: &str| -> Vec<String> {
         let metas = metas.as_object().unwrap().iter();
-        let name = |key: &String, meta: &Value| format!("{sign}{key}={}", meta["name"].as_str().unwrap());
+        // Who has no name is a visitor.
+        let name = |meta: &Value| meta.get("name").unwrap_or(&meta["type"]).as_str().unwrap().to_owned();
+        let name = |key: &String, meta: &Value| format!("{sign}{key}={}", name(meta));
         metas
             .flat_map(|(key, value)| {
                 value["metas"].as_array().unwrap().iter().map(|meta| name(key, meta)).collect::<Vec<_>>()
@@ -168,8 +170,96 @@ fn agents_are_present_as_who_they_are_and_visitors_see_nobody() {
     track(&mut world, agent_socket, &channel, "A");
     track(&mut world, visitor_socket, &channel, "V");
     wait(&mut world, 0);
-    assert_eq!(seen(&world, agent_socket), ["state".to_owned(), format!("+{USER}=A")]);
+    assert_eq!(seen(&world, agent_socket), ["state".to_owned(), format!("+{CONV}=visitor +{USER}=A")]);
     assert_eq!(world.heard(visitor_socket), ["phx_reply ok", "phx_reply error"]);
+}
+
+#[test]
+fn agents_see_that_a_visitor_is_there_for_as_long_as_one_of_its_sockets_is() {
+    let mut world = World::new();
+    let (agent_socket, phone, laptop) = (world.connect(), world.connect(), world.connect());
+    let (conv, own) = (conversation().to_string(), widget().to_string());
+    world.join_with(agent_socket, &conv, ENABLED, Ok(agent()));
+    assert_eq!(seen(&world, agent_socket), ["state"]);
+    // Once for each socket, whatever it has joined, and however often.
+    for channel in [&own, &conv, &format!("bcast:{own}"), &own] {
+        world.join_with(phone, channel, "{}", Ok(visitor()));
+    }
+    wait(&mut world, 0);
+    assert_eq!(seen(&world, agent_socket), [format!("+{CONV}=visitor")]);
+    world.join_with(laptop, &own, "{}", Ok(visitor()));
+    wait(&mut world, 0);
+    assert_eq!(seen(&world, agent_socket), [format!("+{CONV}=visitor")]);
+    let late = world.connect();
+    world.join_with(late, &conv, ENABLED, Ok(agent()));
+    assert_eq!(seen(&world, late), [format!("state {CONV}=visitor {CONV}=visitor")]);
+
+    // A channel that ends is not the visitor's end while the socket has another one.
+    let leave = |world: &mut World, id: SocketId, channel: &str| {
+        let wire_topic = format!("realtime:{channel}").into();
+        let leave = ClientInput::Leave { wire_topic, join_ref: reference("1"), reference: reference("2") };
+        world.client(id, leave);
+    };
+    leave(&mut world, phone, &own);
+    leave(&mut world, phone, &conv);
+    wait(&mut world, 6);
+    assert_eq!(seen(&world, agent_socket), [""; 0]);
+    // From one page to the next: neither the end of the one nor the beginning of the other is news.
+    world.client(phone, ClientInput::Disconnect);
+    wait(&mut world, 4);
+    let next = world.connect();
+    world.join_with(next, &own, "{}", Ok(visitor()));
+    wait(&mut world, 10);
+    assert_eq!(seen(&world, agent_socket), [""; 0]);
+    // Without a word or politely, after the grace.
+    world.client(next, ClientInput::Disconnect);
+    leave(&mut world, laptop, &own);
+    wait(&mut world, 4);
+    assert_eq!(seen(&world, agent_socket), [""; 0]);
+    wait(&mut world, 6);
+    assert_eq!(seen(&world, agent_socket), [format!("-{CONV}=visitor -{CONV}=visitor")]);
+    assert_eq!(world.hub.metrics.presences.get(), 0);
+}
+
+#[test]
+fn a_channel_that_becomes_an_agents_is_no_visitors_any_more() {
+    let mut world = World::new();
+    let (watcher, socket) = (world.connect(), world.connect());
+    let (conv, own) = (conversation().to_string(), widget().to_string());
+    world.join_with(watcher, &conv, ENABLED, Ok(agent()));
+    world.join_with(socket, &own, "{}", Ok(visitor()));
+    let renew = |world: &mut World, credential: Credential| {
+        let wire_topic = format!("realtime:{own}").into();
+        let credential = Ok(credential);
+        world.client(
+            socket,
+            ClientInput::AccessToken { wire_topic, reference: reference("5"), credential, grants: None },
+        );
+    };
+    wait(&mut world, 0);
+    renew(&mut world, visitor());
+    wait(&mut world, 6);
+    assert_eq!(seen(&world, watcher), ["state".to_owned(), format!("+{CONV}=visitor")]);
+    renew(&mut world, agent());
+    wait(&mut world, 6);
+    assert_eq!(seen(&world, watcher), [format!("-{CONV}=visitor")]);
+    renew(&mut world, visitor());
+    wait(&mut world, 0);
+    assert_eq!(seen(&world, watcher), [format!("+{CONV}=visitor")]);
+}
+
+#[test]
+fn visitors_without_memory_for_their_presence_chat_all_the_same() {
+    let mut world = World::new();
+    world.hub.settings.presence.room_bytes_max = 100;
+    world.hub.roster = crate::fanout::roster::Roster::new(&world.hub.settings.presence);
+    let (agent_socket, visitor_socket) = (world.connect(), world.connect());
+    world.join_with(agent_socket, &conversation().to_string(), ENABLED, Ok(agent()));
+    assert_eq!(world.join(visitor_socket, &widget().to_string(), visitor()), "ok");
+    wait(&mut world, 0);
+    world.client(visitor_socket, ClientInput::Disconnect);
+    wait(&mut world, 6);
+    assert_eq!(seen(&world, agent_socket), ["state"]);
 }
 
 /// The answer to a call: ok, or why not.
