@@ -12,6 +12,7 @@ mod cache;
 mod claims;
 mod error;
 mod event_name;
+mod gate;
 mod message_id;
 mod owner;
 mod projection;
@@ -114,6 +115,11 @@ extension_sql_file!(
     requires = ["settings", "slots", signing::is_reserved_event]
 );
 extension_sql_file!("../../sql/routes/registry.sql", name = "routes_registry", requires = ["chat_registry"]);
+extension_sql_file!(
+    "../../sql/routes/gates.sql",
+    name = "routes_gates",
+    requires = [gate::gate_problem, gate::gate_columns]
+);
 extension_sql_file!(
     "../../sql/routes/announce.sql",
     name = "routes_announce",

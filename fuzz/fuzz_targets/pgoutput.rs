@@ -30,6 +30,7 @@ fn routes() -> Vec<Route> {
                 when_changed: (operation == Operation::Update).then(|| vec!["a".to_owned()]),
                 public: false,
                 snapshot_by: None,
+                gate: None,
             });
         }
     }

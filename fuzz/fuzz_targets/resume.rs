@@ -43,7 +43,7 @@ mod hub {
 
     fn event(topic: Topic, message: Option<RealtimeMessage>) -> Event {
         let private = message.is_some();
-        Event { topic, event: "e".into(), payload: b"{}".as_slice().into(), private, message }
+        Event { topic, event: "e".into(), payload: b"{}".as_slice().into(), private, sight: None, message }
     }
 
     fn with_history() -> Hub {

@@ -8,6 +8,7 @@
 mod api_key;
 mod authorization;
 mod credential;
+mod gate_claims;
 mod key_set;
 mod payer;
 mod proof;

@@ -24,6 +24,7 @@ mod tight_queue;
 mod token_use;
 mod typing;
 mod unread;
+mod views;
 mod window;
 
 pub use hub::Hub;

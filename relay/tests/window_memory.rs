@@ -99,6 +99,7 @@ fn change(case: &Case, number: u64) -> HubChange {
         event: if case.is_message { "message:created".into() } else { Arc::clone(&shared) },
         payload: vec![b'x'; case.payload_bytes].into_boxed_slice().into(),
         private: case.is_message,
+        sight: None,
         message,
     };
     let committed_at = Timestamp::from_unix_millis(1_800_000_000_000 + number as i64);

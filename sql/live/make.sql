@@ -173,8 +173,7 @@ begin
   for wanted_route in
     select * from (values
       ('INSERT', event || ':created', payload, null::name[], true, snapshot_by),
-      -- A gate may look at columns that are not sent.
-      ('UPDATE', event || ':updated', payload, case when gate is null then payload end, false, null),
+      ('UPDATE', event || ':updated', payload, payload, false, null),
       ('DELETE', event || ':deleted', told_of_deleted, null, true, null)
     ) as v (operation, event, columns, when_changed, on_move, snapshot_by)
   loop
@@ -213,7 +212,8 @@ begin
     routes = array(select r from unnest(l.routes || excluded.routes) as r where r <> all (gone));
   perform campfire.tell_live(source, routed, channel, event, public, did, array(
     select c from unnest(all_columns) with ordinality as u (c, n)
-    where c = any (payload || key_columns || campfire.template_columns(channel) || snapshot_by) order by u.n));
+    where c = any (payload || key_columns || campfire.template_columns(channel) || snapshot_by
+        || (select g.columns from campfire.read_gate(routed, gate) as g)) order by u.n));
 end
 $$;
 comment on function campfire.finish_live(regclass, text, text, jsonb, boolean, name, text, boolean) is

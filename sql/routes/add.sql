@@ -132,9 +132,6 @@ begin
         else 'a channel of an organization, whose snapshots have an order of their own' end),
       hint = 'Give it to the INSERT route of a private channel.';
   end if;
-  if gate is not null then
-    raise exception using errcode = 'feature_not_supported', message = 'routes have no gates yet';
-  end if;
   if regexp_replace(channel, '\{[^{}]*\}', '', 'g') ~ '[{}[:cntrl:]]' or channel in ('', 'bcast:') or octet_length(channel) > 255 then
     raise exception using
       errcode = 'invalid_parameter_value',
@@ -225,6 +222,7 @@ begin
       hint = format('select * from campfire.publishable_columns(%L);', qualified);
   end if;
 
+  perform campfire.require_gate(relation, operation, channel, on_move, public, gate, carrier, carried);
   if public then
     raise warning using
       message = format('events of "%s" will be public', left(channel, 200)),
@@ -262,8 +260,9 @@ comment on function campfire.add_route(regclass, text, text, text, name[], name[
   'value of the row. columns: those of the payload, by default all that are published. when_changed, for an UPDATE: only if one of these '
   'changed. on_move, for an INSERT or DELETE: also if an update moves the row to, or away from, the channel. public, outside '
   'org:: to the public channel of that name, otherwise to the private one, which policies guard. snapshot_by, for an INSERT: the column '
-  'by which the newest rows are those of a snapshot, otherwise by the primary key. gate: none yet. Superuser. Raises 42501, '
-  '22023 for a malformed channel, event or operation, or a channel that nobody could join or that a row could choose freely, 42703 for a '
+  'by which the newest rows are those of a snapshot, otherwise by the primary key. gate: which members of a private channel get the event of a row, by their '
+  'claims, such as seller_id = claims.sub; otherwise all. Superuser. Raises 42501, '
+  '22023 for a malformed channel, event, gate or operation, or a channel that nobody could join or that a row could choose freely, 42703 for a '
   'column that does not exist, 55000 for a table or column that is not published, for a partition of a published table, or for a column '
   'whose old values the WAL does not hold, 42710 for a route that exists, 55P03 if another transaction that changes routes does not end; '
   'a WARNING if the table has a projection, and for a public channel. Example: select campfire.add_route(''orders'', ''INSERT'', ''shop:{shop_id}'', '

@@ -27,7 +27,9 @@ declare
   carried name[];
   logged name[]; -- what is known of old rows in every partition
   promised name[]; -- and would be if partitions had the replica identity of their table
-  addressed name[]; -- columns that the channel names
+  addressed name[]; -- columns that the channel names, or the gate
+  compared name[]; -- those of the gate
+  gate_problem text;
   needed_of_old name[]; -- and those that must be known of the row before its change
   publishable name[];
   lacking name[];
@@ -88,10 +90,21 @@ begin
       format('select campfire.drop_route(%s);', route.id)
     from campfire.unheard_columns(route.relation, route.channel) as u;
 
-    addressed := campfire.template_columns(route.channel);
+    compared := '{}';
+    if route.gate is not null then
+      select g.problem, coalesce(g.columns, '{}') into gate_problem, compared from campfire.read_gate(route.relation, route.gate) as g;
+      if gate_problem is not null then
+        return query select route.relation, null::name, null::text,
+          format('route %s reaches nobody: its gate cannot be read: %s', route.id, gate_problem),
+          format('select campfire.drop_route(%s);', route.id);
+        continue;
+      end if;
+    end if;
+    addressed := campfire.template_columns(route.channel) || compared;
     logged := coalesce(campfire.logged_columns(route.relation), '{}');
     promised := coalesce(campfire.replica_identity_columns(route.relation), '{}');
-    needed_of_old := case when route.operation = 'DELETE' then addressed || route.columns else '{}' end || coalesce(route.when_changed, '{}');
+    needed_of_old := case when route.operation = 'DELETE' then addressed || route.columns
+        when route.operation = 'UPDATE' or route.on_move then compared else '{}' end || coalesce(route.when_changed, '{}');
     lacking := array(
       select distinct w.name from unnest(addressed || route.columns || coalesce(route.when_changed, '{}')) as w (name)
       where w.name <> all (carried) or w.name = any (needed_of_old) and w.name <> all (logged));
@@ -106,6 +119,7 @@ begin
     end if;
     -- What is published can be published again, and named again; what is gone, or not known of old rows, cannot.
     usable := addressed <@ publishable and (route.operation <> 'DELETE' or addressed <@ promised)
+      and (route.operation = 'INSERT' and not route.on_move or compared <@ promised)
       and exists (select from unnest(route.columns) as w (name)
         where w.name = any (publishable) and (route.operation <> 'DELETE' or w.name = any (promised)));
     remade := concat_ws(' ',
@@ -126,7 +140,8 @@ begin
     return query
     select route.relation, w.name, k.type_name,
       format('route %s %s: column %s.%I %s', route.id,
-        case when w.name = any (addressed) then 'reaches nobody'
+        case when w.name = any (compared) and w.name = any (carried) then 'cannot tell who saw a row before its change'
+          when w.name = any (addressed) then 'reaches nobody'
           when w.name = any (route.columns) then 'goes out with less'
           else 'fires too often' end,
         qualified, w.name,

@@ -39,7 +39,7 @@ create table campfire.user_routes (
   enabled boolean not null default true,
   public boolean not null default false check (not public or channel !~ '^(bcast:)?org:'),
   snapshot_by name check (snapshot_by is null or operation = 'INSERT' and not public),
-  gate text,
+  gate text check (gate is null or not public and channel !~ '^(bcast:)?org:'),
   known_as text not null, -- schema and name of the table when somebody last said that the route belongs to it
   unique (relation, operation, channel, event)
 );
@@ -94,7 +94,8 @@ comment on column campfire.routes.public is
   'Whether the events go to the public channel of that name rather than to the private one. False for channels of an organization.';
 comment on column campfire.routes.snapshot_by is
   'For an INSERT route: column by which the rows of snapshots are the newest ones; null: the primary key alone.';
-comment on column campfire.routes.gate is 'Which members of the channel get the event; null: all.';
+comment on column campfire.routes.gate is
+  'Which members of the channel get the event of a row, by a condition on the row and the claims of their tokens; null: all.';
 
 with
   message(n, channel, columns) as (values

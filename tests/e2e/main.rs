@@ -18,6 +18,8 @@ mod connections;
 mod emptied;
 mod events;
 mod foreign_messages;
+mod gate_verdicts;
+mod gates;
 mod handshake;
 mod harness;
 mod hostile_sockets;

@@ -16,7 +16,7 @@ use crate::server::Server;
 pub fn source_hash() -> Result<String> {
     let repository = layout::repository();
     let mut files = BTreeMap::new();
-    for dir in ["sql", "extension"] {
+    for dir in ["sql", "extension", "gate"] {
         collect(&repository.join(dir), &mut files)?;
     }
     // It puts the script together.

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements, each beside a floor measured in the same run, so that a busy machine changes
 //! both. Release builds, a real Postgres, the relay's own binary.
 
+mod gate;
 mod import;
 mod joins;
 mod presence;
@@ -44,6 +45,8 @@ enum Scenario {
     Joins,
     /// Members change their presence, on a small channel and on a large one
     Presence,
+    /// Rows to a thousand members of a private channel, with and without a gate
+    Gate,
     /// Handshakes with forged tokens are refused, beside those that show none
     Refusals,
     /// Inserts and updates on conversations, with and without the trigger of the mirror
@@ -63,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             Scenario::Import => up::block_on(import::measure(&step::build_relay(true)?, arguments.rows))?,
             Scenario::Joins => up::block_on(joins::measure(&step::build_relay(true)?))?,
             Scenario::Presence => up::block_on(presence::measure(&step::build_relay(true)?))?,
+            Scenario::Gate => up::block_on(gate::measure(&step::build_relay(true)?))?,
             Scenario::Refusals => up::block_on(refusals::measure(&step::build_relay(true)?))?,
             Scenario::Trigger => up::block_on(trigger::measure())?,
         };

@@ -39,10 +39,10 @@ const CONFORMANCE_SQL: &str = include_str!("../../tests/clients/conformance.sql"
 /// Stands around the table in docs/clients.md.
 const MARKS: [&str; 2] = ["<!-- written by `cargo xtask test clients --every-client` -->\n", "<!-- end -->"];
 
-const HELPER: &str = "web/client";
+pub(crate) const HELPER: &str = "web/client";
 
 /// Builds web/client, which the clients' tests use as well.
-fn build_helper(node: &Node) -> Result<()> {
+pub(crate) fn build_helper(node: &Node) -> Result<()> {
     node.ensure_packages(node::WORKSPACE)?;
     // What was compiled of a file that is gone would be run too.
     let _ = std::fs::remove_dir_all(layout::repository().join(HELPER).join("dist"));

@@ -36,6 +36,7 @@ mod test;
 mod tool;
 mod up;
 mod visitors;
+mod walkthrough;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The commands of the campfire repository")]

@@ -16,7 +16,10 @@ use clap::ValueEnum;
 use crate::chroot::Chroot;
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{api, chaos, clients, demo, deny, fresh, install, order, pgrx, program, release, samples, step};
+use crate::{
+    api, chaos, clients, demo, deny, fresh, install, order, pgrx, program, release, samples, step,
+    walkthrough,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -46,7 +49,9 @@ enum Part {
     E2e,
     /// Unmodified supabase-js and realtime (Python) against the relay
     Clients,
-    /// The client helper, the dashboard and the widget in Chromium
+    /// docs/own-tables.md, block by block, with supabase-js in Node
+    Walkthrough,
+    /// The client helper, the dashboard and the widget in Chromium, and docs/own-tables.md once more
     Browser,
     /// The HTTP API, with requests made from the document that describes it
     Api,
@@ -154,7 +159,7 @@ impl Arguments {
     }
 
     fn want_relay(&self) -> bool {
-        [Part::E2e, Part::Clients, Part::Browser, Part::Api, Part::Samples, Part::Chaos]
+        [Part::E2e, Part::Clients, Part::Walkthrough, Part::Browser, Part::Api, Part::Samples, Part::Chaos]
             .into_iter()
             .any(|part| self.wants(part))
     }
@@ -167,6 +172,7 @@ impl Arguments {
             (self.want_extension(), &[Need::Extension(Profile::Debug)]),
             (self.wants(Part::Regress), &[Need::Regress]),
             (self.wants(Part::Clients), &[Need::Node, Need::Python]),
+            (self.wants(Part::Walkthrough), &[Need::Node]),
             (self.wants(Part::Browser), &[Need::Node, Need::Browser]),
             (self.wants(Part::Api), &[Need::Python]),
             (self.wants(Part::Samples), &[Need::Node, Need::Python, Need::Samples]),
@@ -211,8 +217,16 @@ fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
         tally.include("stock clients", || clients::stock(server));
         tally.include("conformance of stock clients", || clients::conformance(server, every_client));
     }
+    if arguments.wants(Part::Walkthrough) {
+        tally.attempt("docs/own-tables.md, followed in Node", || {
+            walkthrough::follow(server, walkthrough::Browser::Node)
+        });
+    }
     if arguments.wants(Part::Browser) {
         tally.include("pages in a browser", || clients::browser(server));
+        tally.attempt("docs/own-tables.md, followed in Chromium", || {
+            walkthrough::follow(server, walkthrough::Browser::Chromium)
+        });
     }
     if arguments.wants(Part::Api) {
         tally.include("the API, by its own description", || api::fuzz(server));

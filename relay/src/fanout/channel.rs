@@ -8,9 +8,9 @@ use super::attendance::Attendance;
 use super::cursor::{Cursor, Held};
 use super::cut::Cut;
 use super::outbox::Outbox;
-use super::room::{Gate, GroupKey, RoomKey};
+use super::room::{GroupKey, RoomKey, Valve};
 use super::rows::Pending;
-use crate::auth::{Fingerprint, Grants, Identity};
+use crate::auth::{Credential, Fingerprint, Grants, Identity};
 use crate::protocol::{Envelope, Ref, Vsn};
 use crate::route::Scope;
 
@@ -38,6 +38,8 @@ pub(super) struct Channel {
     pub(super) grants: Option<Grants>,
     /// Of the token it runs with; API keys are not told apart.
     pub(super) token: Option<Fingerprint>,
+    /// By whose claims gates decide; None where there are none.
+    pub(super) viewer: Option<Credential>,
     /// When the token ends; API keys do not.
     pub(super) expires_at: Option<SystemTime>,
     /// Asked for a replay, so it is told positions.
@@ -63,12 +65,12 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    pub(super) fn gate(&self) -> Gate {
+    pub(super) fn valve(&self) -> Valve {
         match self {
-            Self::Pending(_) => Gate::Shut,
-            Self::CatchingUp(_) => Gate::Lagging,
-            Self::Behind(cut) => Gate::Behind(Arc::clone(cut)),
-            Self::Live => Gate::Open,
+            Self::Pending(_) => Valve::Shut,
+            Self::CatchingUp(_) => Valve::Lagging,
+            Self::Behind(cut) => Valve::Behind(Arc::clone(cut)),
+            Self::Live => Valve::Open,
         }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::rows::RowsWanted;
+use super::views::Viewer;
 use super::window::Window;
 use crate::postgres::Timestamp;
 use crate::protocol::Reason;
@@ -113,6 +114,7 @@ impl ReplayRequest {
         window: &Window,
         ours: DatabaseTag,
         routed: &RoutedChannels,
+        viewer: &mut Viewer<'_>,
     ) -> Result<Opening, Reason> {
         let start = match *self {
             Self::Snapshot { rows_max } => {
@@ -134,12 +136,13 @@ impl ReplayRequest {
                 None => Start::new(window.floor_of(topic), false),
             },
             Self::Since { since, limit } => {
-                let (position, complete) = window.since(topic, since, limit);
+                let (position, complete) = window.since(topic, since, limit, viewer);
                 Start::new(position, complete)
             }
             Self::SentSince { since, limit } => {
-                let (position, complete) = window.since(topic, since, limit);
-                if !complete && window.after(topic, position).len() < limit {
+                let (position, complete) = window.since(topic, since, limit, viewer);
+                let windowed = window.after(topic, position).filter(|kept| viewer.sees(&kept.sight));
+                if !complete && windowed.count() < limit {
                     return Ok(Opening::Rows(RowsWanted::SentSince { since, limit }));
                 }
                 Start { is_as_asked: true, ..Start::new(position, complete) }
@@ -183,6 +186,7 @@ mod tests {
             when_changed: None,
             public: false,
             snapshot_by: None,
+            gate: None,
         };
         RoutedChannels::new(&[route(Operation::Insert, "shop:7"), route(Operation::Delete, "shop:7:gone")])
     }
@@ -247,7 +251,8 @@ mod tests {
         let check = |topic: &str, expected| {
             let snapshot = ReplayRequest::Snapshot { rows_max: 5 };
             let topic = Topic::parse(topic).unwrap();
-            let found = snapshot.opening(&topic, &window, DatabaseTag::new(1, 2), &routed());
+            let found =
+                snapshot.opening(&topic, &window, DatabaseTag::new(1, 2), &routed(), &mut Viewer::new(None));
             assert_eq!(found, expected, "{topic}");
         };
         check("shop:7", Ok(Opening::Rows(RowsWanted::Latest { rows_max: 5 })));

@@ -9,8 +9,10 @@ use uuid::Uuid;
 use super::cut::Cut;
 use super::outbox::Outbox;
 use super::socket_id::SocketId;
+use super::views::Views;
+use crate::auth::Credential;
 use crate::protocol::Vsn;
-use crate::route::{Scope, Topic};
+use crate::route::{Scope, Sight, Topic};
 
 /// Names a room. Channels outside `org:` have a public and a private room of the same name; those of `org:` have one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +51,10 @@ pub(super) struct Rooms {
 struct Room {
     // A room has one group, rarely more than four: two serializations, two spellings.
     groups: Vec<Group>,
+    /// Of a room that had an event that is not for all.
+    views: Option<Box<Views>>,
+    /// Every member has its view.
+    is_viewed: bool,
 }
 
 /// Members for whom one encoded frame will do.
@@ -61,10 +67,27 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) outbox: Arc<Outbox>,
-    pub(super) gate: Gate,
+    pub(super) valve: Valve,
     /// False for those who may see who is there and nothing else.
     pub(super) hears_broadcasts: bool,
     pub(super) hears_presence: Hears,
+    /// What gates decide by. None sees no event that has one.
+    viewer: Option<Box<MemberView>>,
+}
+
+#[derive(Debug)]
+struct MemberView {
+    credential: Credential,
+    /// Its number among the room's.
+    number: Option<usize>,
+}
+
+impl Member {
+    /// Whether it is among those of the views that see something.
+    pub(super) fn is_in(&self, audience: &[bool]) -> bool {
+        let number = self.viewer.as_ref().and_then(|viewer| viewer.number);
+        number.and_then(|number| audience.get(number)) == Some(&true)
+    }
 }
 
 /// What a member is told of who comes and goes.
@@ -79,7 +102,7 @@ pub(super) enum Hears {
 
 /// What a member gets of what is delivered to its room.
 #[derive(Clone, Debug)]
-pub(super) enum Gate {
+pub(super) enum Valve {
     /// Nothing: its join is not answered yet.
     Shut,
     /// It is sent the events out of the window. What else is said waits for its turn among them.
@@ -100,15 +123,18 @@ impl Rooms {
         group: GroupKey,
         socket: SocketId,
         outbox: Arc<Outbox>,
-        gate: Gate,
+        valve: Valve,
+        credential: Option<Credential>,
     ) {
         if let Some(organization) = organization_of_widget(&room)
             && !self.rooms.contains_key(&room)
         {
             self.widgets.entry(organization).or_default().insert(room.clone());
         }
-        let groups = &mut self.rooms.entry(room).or_default().groups;
-        let member = Member { outbox, gate, hears_broadcasts: true, hears_presence: Hears::Nothing };
+        let Room { groups, is_viewed, .. } = self.rooms.entry(room).or_default();
+        *is_viewed = false;
+        let viewer = credential.map(|credential| Box::new(MemberView { credential, number: None }));
+        let member = Member { outbox, valve, hears_broadcasts: true, hears_presence: Hears::Nothing, viewer };
         match groups.iter_mut().find(|known| known.key == group) {
             Some(known) => {
                 known.members.insert(socket, member);
@@ -117,10 +143,10 @@ impl Rooms {
         }
     }
 
-    /// From here on the member gets what the gate lets through.
-    pub(super) fn set_gate(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId, gate: Gate) {
+    /// From here on the member gets what the valve lets through.
+    pub(super) fn set_valve(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId, valve: Valve) {
         if let Some(member) = self.member_mut(room, group, socket) {
-            member.gate = gate;
+            member.valve = valve;
         }
     }
 
@@ -142,6 +168,42 @@ impl Rooms {
         if let Some(member) = self.member_mut(room, group, socket) {
             member.hears_presence = hears;
         }
+    }
+
+    /// From here on gates decide by other claims.
+    pub(super) fn see_as(
+        &mut self,
+        room: &RoomKey,
+        group: &GroupKey,
+        socket: SocketId,
+        credential: Option<Credential>,
+    ) {
+        let viewer = credential.map(|credential| Box::new(MemberView { credential, number: None }));
+        if let Some(member) = self.member_mut(room, group, socket) {
+            member.viewer = viewer;
+        }
+        if let Some(room) = self.rooms.get_mut(room) {
+            room.is_viewed = false;
+        }
+    }
+
+    /// The views of a room, by number, that see an event.
+    pub(super) fn audience(&mut self, room: &RoomKey, sight: &Sight) -> Vec<bool> {
+        let Some(Room { groups, views, is_viewed }) = self.rooms.get_mut(room) else { return Vec::new() };
+        let views = views.get_or_insert_default();
+        let count = groups.iter().map(|group| group.members.len()).sum();
+        let are_numbers_kept = views.learn(sight, count);
+        if !are_numbers_kept || !*is_viewed {
+            let members = groups.iter_mut().flat_map(|group| group.members.values_mut());
+            for MemberView { credential, number } in members.filter_map(|member| member.viewer.as_deref_mut())
+            {
+                if number.is_none() || !are_numbers_kept {
+                    *number = Some(views.number(credential));
+                }
+            }
+            *is_viewed = true;
+        }
+        views.audience(sight)
     }
 
     fn member_mut(&mut self, room: &RoomKey, group: &GroupKey, socket: SocketId) -> Option<&mut Member> {

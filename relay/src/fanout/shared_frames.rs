@@ -11,8 +11,8 @@ use crate::route::Position;
 /// Enough for the distance between the first and the last of those that read about equally fast.
 const BYTES_MAX: usize = 4 << 20;
 
-/// The event, and for whom it is encoded.
-type Key = (Position, Vsn, Arc<str>);
+/// The event by its position and its number among those of the change, and for whom it is encoded.
+type Key = (Position, u32, Vsn, Arc<str>);
 
 #[derive(Debug, Default)]
 pub(super) struct SharedFrames {
@@ -26,12 +26,12 @@ impl SharedFrames {
     /// The frame of an event for those who joined a topic so, encoded if it is not known. None if it has none for them.
     pub(super) fn get(
         &mut self,
-        position: Position,
+        (position, part): (Position, u32),
         vsn: Vsn,
         wire_topic: &Arc<str>,
         encode: impl FnOnce() -> Option<Frame>,
     ) -> Option<Frame> {
-        let entry = match self.known.entry((position, vsn, Arc::clone(wire_topic))) {
+        let entry = match self.known.entry((position, part, vsn, Arc::clone(wire_topic))) {
             Entry::Occupied(known) => return Some(known.get().clone()),
             Entry::Vacant(entry) => entry,
         };
@@ -63,18 +63,19 @@ mod tests {
         let mut frames = SharedFrames::default();
         let topic: Arc<str> = "realtime:r".into();
         let mut encoded = 0;
-        let mut get = |lsn: u64, vsn, bytes: usize| {
+        let mut get = |lsn: u64, part, vsn, bytes: usize| {
             let position = Position { timeline: 1, commit_lsn: Lsn(lsn), change: 0 };
             let encode = || {
                 encoded += 1;
                 Some(Frame::text("x".repeat(bytes)))
             };
-            frames.get(position, vsn, &topic, encode).map(|frame| frame.len());
+            frames.get((position, part), vsn, &topic, encode).map(|frame| frame.len());
             encoded
         };
-        assert_eq!((get(1, Vsn::V1, 10), get(1, Vsn::V1, 10), get(1, Vsn::V2, 10)), (1, 1, 2));
-        assert_eq!(get(2, Vsn::V1, BYTES_MAX), 3);
-        assert_eq!(get(1, Vsn::V1, 10), 4, "what is old gives way");
+        assert_eq!((get(1, 0, Vsn::V1, 10), get(1, 0, Vsn::V1, 10), get(1, 0, Vsn::V2, 10)), (1, 1, 2));
+        assert_eq!(get(1, 1, Vsn::V1, 10), 3, "another event of the same change");
+        assert_eq!(get(2, 0, Vsn::V1, BYTES_MAX), 4);
+        assert_eq!(get(1, 0, Vsn::V1, 10), 5, "what is old gives way");
         assert_eq!(frames.bytes, 10);
     }
 }

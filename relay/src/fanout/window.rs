@@ -20,6 +20,7 @@ pub(super) use self::kept::Kept;
 use self::memory::{entry_bytes, give_back, shared_bytes};
 use self::topic_events::TopicEvents;
 use super::tight_queue::TightQueue;
+use super::views::Viewer;
 use crate::config::units;
 use crate::postgres::{Snapshot, Timestamp, Xid};
 use crate::protocol::{Encoding, Vsn};
@@ -330,9 +331,18 @@ impl Window {
         events.range(events.partition_point(|kept| kept.position <= after)..)
     }
 
-    /// How many of them there are for a serialization.
-    pub(super) fn count_after(&self, topic: &Topic, after: Position, vsn: Vsn) -> usize {
+    /// How many of them there are for a client, by its serialization.
+    pub(super) fn count_after(
+        &self,
+        topic: &Topic,
+        after: Position,
+        vsn: Vsn,
+        viewer: &mut Viewer<'_>,
+    ) -> usize {
         let events = self.after(topic, after);
+        if has_gated(events.clone()) {
+            return events.filter(|kept| kept.encoding.is_for(vsn) && viewer.sees(&kept.sight)).count();
+        }
         let (count, first, last) = (events.len(), events.clone().next(), events.clone().next_back());
         let binaries = match (first, last) {
             (Some(first), Some(last)) => {
@@ -359,9 +369,15 @@ impl Window {
         found.filter(|position| *position >= self.floor_of(topic))
     }
 
-    /// Where to begin so that everything committed at or after `since` follows, at most `limit` events; and whether
-    /// that is everything.
-    pub(super) fn since(&self, topic: &Topic, since: Timestamp, limit: usize) -> (Position, bool) {
+    /// Where to begin so that everything committed at or after `since` follows, at most `limit` events for a client; and
+    /// whether that is everything.
+    pub(super) fn since(
+        &self,
+        topic: &Topic,
+        since: Timestamp,
+        limit: usize,
+        viewer: &mut Viewer<'_>,
+    ) -> (Position, bool) {
         let floor = self.floor_of(topic);
         // Commits are in the order of their positions, their times only nearly: the first that is late enough counts.
         let before = match self.commits.partition_point(|commit| commit.latest < since) {
@@ -373,6 +389,13 @@ impl Window {
         let complete = known_since.is_some_and(|known| known < since) && floor <= before;
         let start = before.max(floor);
         let mut found = self.after(topic, start);
+        if has_gated(found.clone()) {
+            let mut seen = found.rev().filter(|kept| viewer.sees(&kept.sight));
+            return match seen.nth(limit) {
+                Some(left_out) => (left_out.position, false),
+                None => (start, complete),
+            };
+        }
         match found.len().checked_sub(limit) {
             None | Some(0) => (start, complete),
             Some(surplus) => (found.nth(surplus - 1).map_or(start, |left_out| left_out.position), false),
@@ -496,6 +519,14 @@ impl Window {
 
     pub(super) fn event_count(&self) -> usize {
         self.event_count
+    }
+}
+
+/// Whether one of a topic's events, which follow each other, is not for all.
+fn has_gated(events: vec_deque::Iter<'_, Kept>) -> bool {
+    match (events.clone().next(), events.clone().next_back()) {
+        (Some(first), Some(last)) => first.sight.is_some() || first.gated != last.gated,
+        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::routed_channels::RoutedChannels;
+use super::sight::Sight;
 use super::template::Template;
 use super::topic::Topic;
 
@@ -18,6 +19,8 @@ pub struct Event {
     pub payload: Bytes,
     /// Whether it goes to the private room of its topic, or to the public one. False on channels of an organization.
     pub private: bool,
+    /// For whom of the channel it is. None: for all.
+    pub sight: Option<Arc<Sight>>,
     /// Set where the event is a row of `realtime.messages`.
     pub message: Option<RealtimeMessage>,
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use campfire_gate::{Gate, GateError, Type};
 use uuid::Uuid;
 
 use super::event::{ControlChange, Event, Misaddress, Routed};
 use super::rule::{Operation, Route};
+use super::sight::{Asked, Condition, Sight};
 use super::template::Piece;
 use super::topic::{Scope, Topic};
 use crate::decode::{self, Column, Domains, OldTuple, Relation, Tuple};
@@ -48,6 +50,7 @@ pub(super) struct Plan {
     relation: Arc<Relation>,
     routes: Vec<PlannedRoute>,
     payloads: Vec<PayloadPlan>,
+    gates: Vec<GatePlan>,
     control: Option<ControlPlan>,
     /// Routes that the relation does not have all columns for, and what that means.
     pub(super) misfits: Vec<(i64, String)>,
@@ -64,6 +67,7 @@ struct PlannedRoute {
     private: bool,
     event: Arc<str>,
     payload: usize,
+    gate: Option<usize>,
     when_changed: Option<Vec<usize>>,
 }
 
@@ -94,6 +98,21 @@ struct Field {
     type_oid: u32,
 }
 
+/// A gate, and the columns that it reads.
+#[derive(Debug)]
+struct GatePlan {
+    gate: Arc<Gate>,
+    columns: Vec<usize>,
+}
+
+/// A row, and what was made of it for the routes before.
+struct Side<'a> {
+    row: Row<'a>,
+    payloads: Vec<Option<Bytes>>,
+    /// By gate. None inside: a value that the gate reads was not sent.
+    asked: Vec<Option<Option<Arc<Asked>>>>,
+}
+
 #[derive(Debug)]
 struct ControlPlan {
     table: ControlTable,
@@ -116,6 +135,7 @@ impl Plan {
             relation: Arc::clone(relation),
             routes: Vec::new(),
             payloads: Vec::new(),
+            gates: Vec::new(),
             control: None,
             misfits: Vec::new(),
         };
@@ -136,7 +156,7 @@ impl Plan {
     }
 
     /// Adds a route as far as the relation has its columns: an event goes out without a column that is not published any
-    /// more, and without its condition if that names none that is. Only a channel cannot do without a column.
+    /// more, and without its condition if that names none that is. Only a channel and a gate cannot do without a column.
     fn add(&mut self, route: &Route, domains: &Domains) {
         let relation = Arc::clone(&self.relation);
         let column = |name: &String| column_of(&relation, name);
@@ -151,6 +171,15 @@ impl Plan {
             Ok(channel) => channel,
             Err(missing) => {
                 return self.misfit(route, &missing, "so the route has no channel and is left out");
+            }
+        };
+        let gate = match route.gate.as_deref().map(|text| self.add_gate(text, domains)).transpose() {
+            Ok(gate) => gate,
+            Err(problem) => {
+                return self.misfits.push((
+                    route.id,
+                    format!("its gate cannot be read ({problem}), so the route is left out"),
+                ));
             }
         };
         let mut fields = Vec::with_capacity(route.columns.len());
@@ -190,8 +219,23 @@ impl Plan {
             private: route.is_private(),
             event: route.event.as_str().into(),
             payload,
+            gate,
             when_changed: Some(when_changed).filter(|columns| !columns.is_empty()),
         });
+    }
+
+    /// The number of a gate, which routes share that have the same.
+    fn add_gate(&mut self, text: &str, domains: &Domains) -> Result<usize, GateError> {
+        let relation = &self.relation;
+        let column = |name: &str| relation.columns.iter().position(|column| column.name == name);
+        let type_of = |number: usize| Type::of_oid(domains.base_type(relation.columns[number].type_oid));
+        let gate = Gate::new(text, |name| column(name).map(type_of))?;
+        if let Some(known) = self.gates.iter().position(|known| *known.gate == gate) {
+            return Ok(known);
+        }
+        let columns = gate.columns().filter_map(column).collect();
+        self.gates.push(GatePlan { gate: Arc::new(gate), columns });
+        Ok(self.gates.len() - 1)
     }
 
     fn misfit(&mut self, route: &Route, column: &str, consequence: &str) {
@@ -210,9 +254,9 @@ impl Plan {
 
     /// Adds what an insert of `new` leads to.
     pub(super) fn insert(&self, new: Row<'_>, routed: &mut Routed) {
-        let mut payloads = self.no_payloads();
+        let mut side = self.side(new);
         for route in self.routes.iter().filter(|route| route.operation == Operation::Insert) {
-            self.fire(route, new, &mut payloads, routed);
+            self.fire(route, &mut side, None, routed);
         }
         self.control_of_new(new, routed);
     }
@@ -220,19 +264,31 @@ impl Plan {
     /// Adds what an update leads to. Postgres sends no old row where the replica identity is not FULL and none of
     /// its columns changed; then a column outside it may have changed, and is taken to have.
     pub(super) fn update(&self, old: Option<Row<'_>>, new: Row<'_>, routed: &mut Routed) {
-        let mut new_payloads = self.no_payloads();
-        let mut old_payloads = self.no_payloads();
+        let mut new_side = self.side(new);
+        let mut old_side = old.map(|old| self.side(old));
+        // Before the update itself: who gains or loses sight of the row is told of that.
+        if let Some(old_side) = &mut old_side {
+            for route in self.routes.iter().filter(|route| route.on_move) {
+                if self.changes_sight(route, old_side.row, new) && !self.moved(route, old_side.row, new) {
+                    match route.operation {
+                        Operation::Insert => self.fire(route, &mut new_side, Some(&mut *old_side), routed),
+                        Operation::Delete => self.fire(route, old_side, Some(&mut new_side), routed),
+                        Operation::Update => {}
+                    }
+                }
+            }
+        }
         for route in &self.routes {
-            let moved = old.filter(|old| self.moved(route, *old, new));
+            let moved = old_side.as_mut().filter(|old| self.moved(route, old.row, new));
             match (route.operation, moved) {
                 (Operation::Update, None) if self.changed(route, old, new) => {
-                    self.fire(route, new, &mut new_payloads, routed);
+                    self.fire(route, &mut new_side, None, routed);
                 }
                 (Operation::Insert, Some(_)) if route.on_move => {
-                    self.fire(route, new, &mut new_payloads, routed)
+                    self.fire(route, &mut new_side, None, routed)
                 }
-                (Operation::Delete, Some(old)) if route.on_move => {
-                    self.fire(route, old, &mut old_payloads, routed)
+                (Operation::Delete, Some(old_side)) if route.on_move => {
+                    self.fire(route, old_side, None, routed)
                 }
                 _ => {}
             }
@@ -249,16 +305,33 @@ impl Plan {
 
     /// Adds what a delete of `old` leads to.
     pub(super) fn delete(&self, old: Row<'_>, routed: &mut Routed) {
-        let mut payloads = self.no_payloads();
+        let mut side = self.side(old);
         for route in self.routes.iter().filter(|route| route.operation == Operation::Delete) {
-            self.fire(route, old, &mut payloads, routed);
+            self.fire(route, &mut side, None, routed);
         }
         self.control_of_old(old, routed);
     }
 
-    fn fire(&self, route: &PlannedRoute, row: Row<'_>, payloads: &mut [Option<Bytes>], routed: &mut Routed) {
-        let topic = match self.channel(route, row) {
-            Ok(topic) => topic,
+    /// Adds an event of a row, for those whom the route's gate lets see that and not the `other` row.
+    fn fire(
+        &self,
+        route: &PlannedRoute,
+        side: &mut Side<'_>,
+        other: Option<&mut Side<'_>>,
+        routed: &mut Routed,
+    ) {
+        let audience = self.channel(route, side.row).and_then(|topic| {
+            let mut all = Vec::new();
+            if let Some(gate) = route.gate {
+                all.push(Condition { asked: self.asked(gate, side)?, passes: true });
+                if let Some(other) = other {
+                    all.push(Condition { asked: self.asked(gate, other)?, passes: false });
+                }
+            }
+            Ok((topic, all))
+        });
+        let (topic, all) = match audience {
+            Ok(audience) => audience,
             Err(problem) => {
                 routed.unaddressed += 1;
                 routed.misaddress.get_or_insert(Misaddress { route: route.id, problem });
@@ -266,18 +339,53 @@ impl Plan {
             }
         };
         let private = route.private;
-        if routed.events.iter().any(|event| (&event.topic, event.private) == (&topic, private)) {
-            routed.collisions += 1;
-            return;
+        let mut earlier = Vec::new();
+        let same = |event: &&Event| (&event.topic, event.private) == (&topic, private);
+        for event in routed.events.iter().filter(same) {
+            match &event.sight {
+                Some(sight) if !sight.all.is_empty() && sight.all != all => earlier.push(sight.all.clone()),
+                // Nobody is left, or nobody whom this one would be for.
+                _ => {
+                    routed.collisions += 1;
+                    return;
+                }
+            }
         }
-        let payload =
-            payloads[route.payload].get_or_insert_with(|| self.payload(&self.payloads[route.payload], row));
+        let payload = side.payloads[route.payload]
+            .get_or_insert_with(|| self.payload(&self.payloads[route.payload], side.row));
         let (event, payload) = (Arc::clone(&route.event), payload.clone());
-        routed.events.push(Event { topic, event, payload, private, message: None });
+        let is_for_all = all.is_empty() && earlier.is_empty();
+        let sight = (!is_for_all).then(|| Arc::new(Sight { all, earlier }));
+        routed.events.push(Event { topic, event, payload, private, sight, message: None });
     }
 
-    fn no_payloads(&self) -> Vec<Option<Bytes>> {
-        vec![None; self.payloads.len()]
+    fn side<'a>(&self, row: Row<'a>) -> Side<'a> {
+        Side { row, payloads: vec![None; self.payloads.len()], asked: vec![None; self.gates.len()] }
+    }
+
+    /// What a gate decides by, of a row. Without a value that it reads, nobody may see the row.
+    fn asked(&self, gate: usize, side: &mut Side<'_>) -> Result<Arc<Asked>, String> {
+        let row = side.row;
+        let asked = side.asked[gate].get_or_insert_with(|| {
+            let GatePlan { gate, columns } = &self.gates[gate];
+            let mut values = Vec::with_capacity(columns.len());
+            for column in columns {
+                values.push(match row.get(*column) {
+                    Column::Text(text) => Some(str::from_utf8(text).ok()?),
+                    Column::Null => None,
+                    Column::Unchanged => return None,
+                });
+            }
+            let row = gate.read(values.into_iter())?;
+            Some(Arc::new(Asked { gate: Arc::clone(gate), row }))
+        });
+        asked.clone().ok_or_else(|| "a value that its gate reads was not sent".to_owned())
+    }
+
+    /// Whether an update may bring a row into sight by a route's gate, or take it out.
+    fn changes_sight(&self, route: &PlannedRoute, old: Row<'_>, new: Row<'_>) -> bool {
+        let columns = route.gate.map(|gate| self.gates[gate].columns.as_slice());
+        columns.unwrap_or_default().iter().any(|column| self.differs(*column, old, new) == Some(true))
     }
 
     /// The channel that a row names, or why it names none. The reason says nothing of the row's values.

@@ -77,6 +77,7 @@ mod tests {
             when_changed: None,
             public,
             snapshot_by: None,
+            gate: None,
         }
     }
 

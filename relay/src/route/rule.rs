@@ -25,6 +25,8 @@ pub struct Route {
     pub public: bool,
     /// For insert routes: the column that says which rows are the newest, for snapshots. None: the key alone.
     pub snapshot_by: Option<String>,
+    /// Which members of the channel get its events, by their claims. None: all.
+    pub gate: Option<String>,
 }
 
 impl Route {

@@ -110,6 +110,7 @@ fn broadcast(body: &str) -> Option<SignedMessage> {
         event: event.into(),
         payload,
         private: false,
+        sight: None,
         message: None,
     }))
 }
@@ -142,7 +143,14 @@ fn realtime(body: &str) -> Option<SignedMessage> {
     let message = RealtimeMessage { id: row.id, binary: row.binary.is_some() };
     let event = row.event.into();
     let private = row.private;
-    Some(SignedMessage::Broadcast(Event { topic, event, payload, private, message: Some(message) }))
+    Some(SignedMessage::Broadcast(Event {
+        topic,
+        event,
+        payload,
+        private,
+        sight: None,
+        message: Some(message),
+    }))
 }
 
 #[derive(Deserialize)]
@@ -166,6 +174,7 @@ struct RouteRow {
     when_changed: Option<Vec<String>>,
     public: bool,
     snapshot_by: Option<String>,
+    gate: Option<String>,
 }
 
 fn routes(body: &str) -> Option<SignedMessage> {
@@ -184,6 +193,7 @@ fn routes(body: &str) -> Option<SignedMessage> {
             when_changed: row.when_changed,
             public: row.public,
             snapshot_by: row.snapshot_by,
+            gate: row.gate,
         })
     };
     let routes = routes.into_iter().map(route).collect::<Option<_>>()?;

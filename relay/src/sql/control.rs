@@ -119,7 +119,7 @@ pub async fn load_control(sql: &mut Client, control_publication: &str) -> Result
 /// The routes that are enabled, and what is wrong with those that mean nothing to this version.
 pub(super) async fn routes(sql: &Client) -> Result<(Vec<Route>, Vec<String>), SqlError> {
     let query = "select id, schema_name::text, table_name::text, operation, on_move, channel, event,
-                        columns::text[], when_changed::text[], relation::oid, public, snapshot_by::text
+                        columns::text[], when_changed::text[], relation::oid, public, snapshot_by::text, gate
                  from campfire.routes where enabled order by id";
     let (mut routes, mut unusable) = (Vec::new(), Vec::new());
     for row in sql.query(query, &[]).await? {
@@ -213,5 +213,6 @@ fn route(row: &Row) -> Result<Result<Route, String>, tokio_postgres::Error> {
         when_changed: row.try_get(8)?,
         public: row.try_get(10)?,
         snapshot_by: row.try_get(11)?,
+        gate: row.try_get(12)?,
     }))
 }

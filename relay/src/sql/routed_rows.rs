@@ -2,6 +2,9 @@
 //! columns make the channel's name. They are read with the role and the claims of the client that joins, so that
 //! row-level security decides which there are.
 
+use std::collections::HashMap;
+
+use campfire_gate::{Gate, Type};
 use tokio_postgres::Client;
 
 use super::caller::{Mode, become_caller, begin};
@@ -31,7 +34,10 @@ pub(super) async fn read_routed(client: &Client, query: RowsQuery<'_>) -> Result
     let mut selections: Vec<Selection<'_>> = Vec::new();
     for route in routes.iter().filter(leads_here) {
         let Some(table) = Table::find(client, route, query.credential.role().name()).await? else { continue };
-        let condition = table.condition(client, &route.channel, name).await?;
+        let mut condition = table.condition(client, &route.channel, name).await?;
+        if let Some(gate) = &table.gate {
+            condition = format!("{condition} and {}", gate.to_sql("t", &query.credential.bind(gate)));
+        }
         // A row is one event: that of the first route.
         let before = selections.iter().filter(|known| known.route.relation == route.relation);
         let first: String = before.map(|known| format!(" and ({}) is not true", known.condition)).collect();
@@ -53,7 +59,7 @@ pub(super) async fn read_routed(client: &Client, query: RowsQuery<'_>) -> Result
 struct Selection<'a> {
     route: &'a Route,
     columns: Vec<String>,
-    /// Which rows make the channel's name.
+    /// Which rows make the channel's name, and may be seen by the client.
     condition: String,
     sql: String,
 }
@@ -68,6 +74,7 @@ struct Table {
     order: Vec<String>,
     /// The row filter of the publication.
     filter: Option<String>,
+    gate: Option<Gate>,
 }
 
 /// A column that is read, and whether it may be.
@@ -78,7 +85,8 @@ struct Needed {
 }
 
 impl Table {
-    /// None if it is not published, or not with the columns that name the channel: then it has no events either.
+    /// None if it is not published, or not with the columns that name the channel and those of the gate: then it has no
+    /// events either.
     async fn find(client: &Client, route: &Route, role: &str) -> Result<Option<Self>, RowsError> {
         let Some(relation) = route.relation else { return Ok(None) };
         let facts = "select pg_catalog.has_schema_privilege($2::text, c.relnamespace, 'usage'),
@@ -110,12 +118,20 @@ impl Table {
         if columns.is_empty() || !named.iter().all(|column| carried.contains(column)) {
             return Ok(None);
         }
+        let name = format!("{}.{}", quote_identifier(&route.schema), quote_identifier(&route.table));
+        let gate = match &route.gate {
+            Some(text) => match read_gate(client, text, relation, &carried).await? {
+                Some(gate) => Some(gate),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        let gated: Vec<String> = gate.iter().flat_map(Gate::columns).map(str::to_owned).collect();
         let newest = route.snapshot_by.as_ref();
         let mut order: Vec<String> = newest.into_iter().cloned().collect();
         order.extend(key.into_iter().filter(|column| Some(column) != newest));
-        let needed = [&columns, &named, &order, &filtered].into_iter().flatten().cloned().collect();
+        let needed = [&columns, &named, &gated, &order, &filtered].into_iter().flatten().cloned().collect();
         let needed = Needed::find(client, relation, role, needed).await?;
-        let name = format!("{}.{}", quote_identifier(&route.schema), quote_identifier(&route.table));
         if !may_enter {
             let schema = quote_identifier(&route.schema);
             return Err(RowsError::Denied(format!("grant usage on schema {schema} to {role}")));
@@ -130,7 +146,7 @@ impl Table {
             let nulls = if known.is_not_null { "" } else { " nulls last" };
             Some(format!("t.{} desc{nulls}", quote_identifier(column)))
         });
-        Ok(Some(Self { name, columns, order: order.collect(), filter }))
+        Ok(Some(Self { name, columns, order: order.collect(), filter, gate }))
     }
 
     fn select(&self, condition: &str, rows_max: u32) -> String {
@@ -233,6 +249,28 @@ impl Needed {
             _ => Some(format!(" ({})", lacking.join(", "))),
         }
     }
+}
+
+/// The gate of a route on a table, from which these columns are published. None if it cannot be read.
+async fn read_gate(
+    client: &Client,
+    text: &str,
+    relation: u32,
+    carried: &[String],
+) -> Result<Option<Gate>, RowsError> {
+    let types = "with recursive based (attname, oid) as (
+             select a.attname, a.atttypid from pg_catalog.pg_attribute as a
+             where a.attrelid = $1 and a.attname::text = any ($2) and a.attnum > 0 and not a.attisdropped
+             union all
+             select b.attname, t.typbasetype
+             from based as b join pg_catalog.pg_type as t on t.oid = b.oid where t.typtype = 'd')
+         select b.attname::text, b.oid
+         from based as b join pg_catalog.pg_type as t on t.oid = b.oid where t.typtype <> 'd'";
+    let mut types_by_name = HashMap::new();
+    for row in client.query(types, &[&relation, &carried]).await? {
+        types_by_name.insert(row.try_get::<_, String>(0)?, row.try_get::<_, u32>(1)?);
+    }
+    Ok(Gate::new(text, |name| types_by_name.get(name).map(|oid| Type::of_oid(*oid))).ok())
 }
 
 fn named_columns(channel: &Template) -> impl Iterator<Item = &String> {

@@ -53,7 +53,7 @@ impl Hub {
         self.metrics.events_unaddressed.inc_by(change.routed.unaddressed.into());
         self.metrics.events.inc_by(change.routed.events.len() as u64);
         for routed in &change.routed.events {
-            let Event { topic, event, payload: bytes, private, message } = routed;
+            let Event { topic, event, payload: bytes, private, sight, message } = routed;
             let private = *private;
             let room = RoomKey { topic: topic.clone(), private };
             let encoding = match message {
@@ -62,7 +62,7 @@ impl Hub {
             };
             let payload = BroadcastPayload::new(encoding, bytes);
             let broadcast = Broadcast { event, payload, meta: Some(&change.meta) };
-            self.deliver_event(&room, &broadcast, xid, sent);
+            self.deliver_event(&room, &broadcast, xid, sight.as_deref(), sent);
             if !private && topic.organization().is_none() && !self.settings.public_channels {
                 self.metrics.events_unheard.inc();
             }

@@ -13,12 +13,12 @@ use crate::fanout::channel::{Channel, Socket, Stage};
 use crate::fanout::cursor::Held;
 use crate::fanout::origin::Except;
 use crate::fanout::outbox::{Offered, Outbox, Share};
-use crate::fanout::room::{Gate, Group, Hears, Member, RoomKey};
+use crate::fanout::room::{Group, Hears, Member, RoomKey, Valve};
 use crate::fanout::roster::Difference;
 use crate::fanout::socket_id::SocketId;
 use crate::postgres::Xid;
 use crate::protocol::{Broadcast, Envelope, Frame, Reason, Ref, encode_broadcast};
-use crate::route::Position;
+use crate::route::{Position, Sight};
 
 /// What is delivered to a room.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +30,12 @@ enum Matter {
 }
 
 impl Matter {
-    /// Whether a gate lets it through, now or later.
-    fn passes(self, gate: &Gate) -> bool {
-        match (gate, self) {
-            (Gate::Shut, _) | (Gate::Lagging, Self::Event { .. }) => false,
-            (Gate::Behind(cut), Self::Event { xid, .. }) => !cut.snapshot.shows(xid),
-            (Gate::Lagging | Gate::Behind(_), Self::Ephemeral) | (Gate::Open, _) => true,
+    /// Whether a valve lets it through, now or later.
+    fn passes(self, valve: &Valve) -> bool {
+        match (valve, self) {
+            (Valve::Shut, _) | (Valve::Lagging, Self::Event { .. }) => false,
+            (Valve::Behind(cut), Self::Event { xid, .. }) => !cut.snapshot.shows(xid),
+            (Valve::Lagging | Valve::Behind(_), Self::Ephemeral) | (Valve::Open, _) => true,
         }
     }
 }
@@ -112,17 +112,19 @@ impl Hub {
         delivery.closed.into_iter().for_each(|id| self.disconnect(id));
     }
 
-    /// Delivers an event of a transaction to everybody in a room whose snapshot does not show it already. `sent`: what
-    /// channels that are live had been sent before its change.
+    /// Delivers an event of a transaction to everybody in a room whose snapshot does not show it already, and whom gates
+    /// let see it. `sent`: what channels that are live had been sent before its change.
     pub(super) fn deliver_event(
         &mut self,
         room: &RoomKey,
         broadcast: &Broadcast<'_>,
         xid: Xid,
+        sight: Option<&Sight>,
         sent: Position,
     ) {
         let matter = Matter::Event { xid, is_kept: room.has_history() };
-        let mut delivery = self.distribute(room, |_| *broadcast, Except::Nobody, matter);
+        let audience = sight.map(|sight| self.rooms.audience(room, sight));
+        let mut delivery = self.distribute(room, |_| *broadcast, Except::Nobody, matter, audience.as_deref());
         let lagging = std::mem::take(&mut delivery.lagging);
         self.work += delivery.looked_at;
         self.settle(delivery, false);
@@ -136,7 +138,7 @@ impl Hub {
         broadcast: &Broadcast<'_>,
         except: Except<'_>,
     ) {
-        let delivery = self.distribute(room, |_| *broadcast, except, Matter::Ephemeral);
+        let delivery = self.distribute(room, |_| *broadcast, except, Matter::Ephemeral, None);
         self.settle(delivery, false);
     }
 
@@ -158,7 +160,7 @@ impl Hub {
         }
         // A client that was told that somebody types must hear that it is over; the rest are moments that pass.
         let is_expendable = broadcast(false).event != "typing:stop";
-        let delivery = self.distribute(room, broadcast, except, Matter::Ephemeral);
+        let delivery = self.distribute(room, broadcast, except, Matter::Ephemeral, None);
         self.event_rate.add(1 + delivery.delivered + delivery.held.len() as u64, now);
         self.settle(delivery, is_expendable);
     }
@@ -169,7 +171,7 @@ impl Hub {
         let mut delivery = Delivery::default();
         let (mut untold, mut partly) = (Vec::new(), Vec::new());
         let is_told =
-            |member: &Member| member.hears_presence != Hears::Nothing && !matches!(member.gate, Gate::Shut);
+            |member: &Member| member.hears_presence != Hears::Nothing && !matches!(member.valve, Valve::Shut);
         for Group { key, members } in self.rooms.groups(room) {
             let envelope = Envelope { vsn: key.vsn, topic: &key.wire_topic, join_ref: &Ref::Null };
             let mut told = members.iter().filter(|(_, member)| is_told(member)).peekable();
@@ -178,12 +180,12 @@ impl Hub {
             }
             let frame = envelope.presence_diff(joins, leaves);
             for (id, member) in told {
-                match member.gate {
+                match member.valve {
                     _ if member.hears_presence == Hears::Partly => {
                         partly.push((*id, Arc::clone(&key.wire_topic)));
                     }
                     // However much changes meanwhile, one state says it all.
-                    Gate::Lagging => untold.push((*id, Arc::clone(&key.wire_topic))),
+                    Valve::Lagging => untold.push((*id, Arc::clone(&key.wire_topic))),
                     _ => delivery.push(*id, &member.outbox, frame.clone()),
                 }
             }
@@ -193,19 +195,24 @@ impl Hub {
         partly.iter().for_each(|(id, wire_topic)| self.tell_part(*id, wire_topic, difference));
     }
 
-    /// Queues a broadcast for the members of a room. It is encoded once for each group.
+    /// Queues a broadcast for the members of a room. It is encoded once for each group. `audience`: which of the room's
+    /// views see it, if not all.
     fn distribute<'b>(
         &self,
         room: &RoomKey,
         broadcast: impl Fn(/* to visitors */ bool) -> Broadcast<'b>,
         except: Except<'_>,
         matter: Matter,
+        audience: Option<&[bool]>,
     ) -> Delivery {
         let mut delivery = Delivery::default();
         for Group { key, members } in self.rooms.groups(room) {
             delivery.looked_at += members.len();
             let hears = |(id, member): &(&SocketId, &Member)| {
-                member.hears_broadcasts && !except.is(**id, &key.wire_topic) && matter.passes(&member.gate)
+                member.hears_broadcasts
+                    && !except.is(**id, &key.wire_topic)
+                    && matter.passes(&member.valve)
+                    && audience.is_none_or(|audience| member.is_in(audience))
             };
             let mut members = members.iter().filter(hears).peekable();
             if members.peek().is_none() {
@@ -215,9 +222,9 @@ impl Hub {
             let Some(frame) = encode_broadcast(key.vsn, &key.wire_topic, &broadcast(key.visitor)) else {
                 continue;
             };
-            for (id, Member { outbox, gate, .. }) in members {
-                match (gate, matter) {
-                    (Gate::Lagging, _) => {
+            for (id, Member { outbox, valve, .. }) in members {
+                match (valve, matter) {
+                    (Valve::Lagging, _) => {
                         delivery.held.push((*id, Arc::clone(&key.wire_topic), frame.clone()));
                     }
                     (_, Matter::Event { is_kept: true, .. }) => {

@@ -15,6 +15,7 @@ use crate::fanout::input::Join;
 use crate::fanout::replay_request::{Opening, ReplayRequest};
 use crate::fanout::room::RoomKey;
 use crate::fanout::socket_id::SocketId;
+use crate::fanout::views::Viewer;
 use crate::protocol::{Envelope, Reason, Vsn};
 use crate::route::{Topic, strip_wire_prefix};
 
@@ -41,7 +42,9 @@ impl Hub {
                 let response = match opening {
                     None => Some(r#"{"postgres_changes":[]}"#.to_owned()),
                     Some(Opening::Window(start)) => {
-                        let count = self.window.count_after(&channel.room.topic, start.position, vsn);
+                        let viewer = &mut Viewer::new(channel.viewer.as_ref());
+                        let topic = &channel.room.topic;
+                        let count = self.window.count_after(topic, start.position, vsn, viewer);
                         Some(replay_response(start.complete, count, &self.window, self.tag))
                     }
                     // With its rows.
@@ -52,8 +55,9 @@ impl Hub {
                     self.push(id, envelope.reply_ok(&join.reference, &response));
                 }
                 let Some(socket) = self.sockets.get_mut(&id) else { return };
-                let (room, group, gate) = (channel.room.clone(), channel.group(vsn), channel.stage.gate());
-                self.rooms.join(room, group.clone(), id, Arc::clone(&socket.outbox), gate);
+                let (room, group, valve) = (channel.room.clone(), channel.group(vsn), channel.stage.valve());
+                let viewer = channel.viewer.clone();
+                self.rooms.join(room, group.clone(), id, Arc::clone(&socket.outbox), valve, viewer);
                 self.rooms.hear_broadcasts(&channel.room, &group, id, channel.may_read_broadcasts());
                 self.token_use.join(channel.token, id);
                 let identity = channel.identity;
@@ -114,8 +118,12 @@ impl Hub {
         }
         // Without a database there is nothing to replay, and handshakes are refused.
         let opening = request.zip(self.tag);
+        let viewer = (payload.private && identity.is_none()).then(|| credential.clone());
         let opening = opening
-            .map(|(request, tag)| request.opening(&topic, &self.window, tag, &self.routed))
+            .map(|(request, tag)| {
+                let mut viewer = Viewer::new(viewer.as_ref());
+                request.opening(&topic, &self.window, tag, &self.routed, &mut viewer)
+            })
             .transpose()?;
         let stage = match opening {
             Some(Opening::Window(start)) => Stage::CatchingUp(Box::new(Cursor::at(start.position))),
@@ -130,6 +138,7 @@ impl Hub {
             identity,
             grants,
             token,
+            viewer,
             expires_at: credential.expires_at(),
             resumes: opening.is_some(),
             attachment: self.attachment,

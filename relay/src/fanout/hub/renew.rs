@@ -47,6 +47,7 @@ impl Hub {
                 let was = std::mem::replace(&mut channel.identity, identity);
                 let visit = if was == identity { None } else { channel.attendance.visit.take() };
                 channel.grants = grants;
+                channel.viewer = channel.viewer.take().map(|_| credential.clone());
                 channel.attachment = self.attachment;
                 let expires_at = credential.expires_at();
                 let expired_at = std::mem::replace(&mut channel.expires_at, expires_at);
@@ -63,9 +64,11 @@ impl Hub {
                         after.clone(),
                         id,
                         Arc::clone(&socket.outbox),
-                        channel.stage.gate(),
+                        channel.stage.valve(),
+                        channel.viewer.clone(),
                     );
                 }
+                self.rooms.see_as(&channel.room, &after, id, channel.viewer.clone());
                 self.rooms.hear_broadcasts(&channel.room, &after, id, channel.may_read_broadcasts());
                 if !channel.may_read_presence() {
                     channel.attendance.hears = Hears::Nothing;

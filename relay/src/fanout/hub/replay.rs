@@ -10,9 +10,10 @@ use super::deliver::offer_again;
 use crate::fanout::channel::{Channel, Socket, Stage};
 use crate::fanout::cursor::Cursor;
 use crate::fanout::outbox::{Offered, Outbox};
-use crate::fanout::room::Gate;
+use crate::fanout::room::Valve;
 use crate::fanout::shared_frames::SharedFrames;
 use crate::fanout::socket_id::SocketId;
+use crate::fanout::views::Viewer;
 use crate::fanout::window::{Kept, Window};
 use crate::metrics::Completeness;
 use crate::protocol::{
@@ -84,15 +85,15 @@ impl Hub {
         let Some(channel) = socket.find_mut(wire_topic) else { return };
         let Stage::CatchingUp(cursor) = &mut channel.stage else { return };
         let cut = cursor.cut.take().filter(|cut| cut.lsn > self.passed);
-        let (stage, gate) = match cut {
+        let (stage, valve) = match cut {
             Some(cut) => {
                 self.behind.push((id, Arc::clone(wire_topic), Arc::clone(&cut)));
-                (Stage::Behind(Arc::clone(&cut)), Gate::Behind(cut))
+                (Stage::Behind(Arc::clone(&cut)), Valve::Behind(cut))
             }
-            None => (Stage::Live, Gate::Open),
+            None => (Stage::Live, Valve::Open),
         };
         channel.stage = stage;
-        self.rooms.set_gate(&channel.room, &channel.group(vsn), id, gate);
+        self.rooms.set_valve(&channel.room, &channel.group(vsn), id, valve);
     }
 
     /// A live channel's outbox has no room for more events: it goes on from the window, after what it was sent last.
@@ -107,7 +108,7 @@ impl Hub {
             Stage::Pending(_) | Stage::CatchingUp(_) => return,
         };
         channel.stage = Stage::CatchingUp(Box::new(Cursor::lagging(sent, cut)));
-        self.rooms.set_gate(&channel.room, &channel.group(vsn), id, Gate::Lagging);
+        self.rooms.set_valve(&channel.room, &channel.group(vsn), id, Valve::Lagging);
         self.metrics.channels_lagged.inc();
         outbox.request_refill();
     }
@@ -148,6 +149,7 @@ struct Outlet<'a> {
     join_ref: &'a Ref,
     topic: &'a Topic,
     cursor: &'a mut Cursor,
+    viewer: Viewer<'a>,
     /// None until what comes first has been sent: rows, and the notice of a loss.
     events: Option<Peekable<vec_deque::Iter<'a, Kept>>>,
     is_closed: bool,
@@ -157,7 +159,7 @@ struct Outlet<'a> {
 impl<'a> Outlet<'a> {
     /// None for a channel that lacks nothing.
     fn new(vsn: Vsn, tag: Option<DatabaseTag>, outbox: &'a Outbox, channel: &'a mut Channel) -> Option<Self> {
-        let Channel { wire_topic, join_ref, room, stage, .. } = channel;
+        let Channel { wire_topic, join_ref, room, viewer, stage, .. } = channel;
         let Stage::CatchingUp(cursor) = stage else { return None };
         let topic = &room.topic;
         Some(Self {
@@ -168,6 +170,7 @@ impl<'a> Outlet<'a> {
             join_ref,
             topic,
             cursor,
+            viewer: Viewer::new(viewer.as_ref()),
             events: None,
             is_closed: false,
             sent: 0,
@@ -233,14 +236,21 @@ impl<'a> Outlet<'a> {
         }
         let Some(kept) = self.events.as_mut().and_then(|events| events.peek().copied()) else { return true };
         let is_shown = self.cursor.cut.as_ref().is_some_and(|cut| cut.shows(kept));
-        if !is_shown {
+        let is_seen = self.viewer.sees(&kept.sight);
+        if !is_shown && is_seen {
             if self.encode(kept, shared).is_some_and(|frame| !self.queue(frame)) {
                 return false;
             }
             self.sent += 1;
         }
-        self.cursor.position = position;
-        self.events.as_mut().and_then(Iterator::next);
+        let next = self.events.as_mut().and_then(|events| {
+            events.next();
+            events.peek()
+        });
+        // Of the events of one change the client has one at most. Until it is found, the change is still to come.
+        if is_seen || next.is_none_or(|next| next.position != position) {
+            self.cursor.position = position;
+        }
         true
     }
 
@@ -250,7 +260,7 @@ impl<'a> Outlet<'a> {
             let meta = kept.meta.replayed();
             return self.envelope().replayed(&Broadcast { event: &kept.event, payload, meta: Some(&meta) });
         }
-        shared.get(kept.position, self.vsn, self.wire_topic, || {
+        shared.get((kept.position, kept.part), self.vsn, self.wire_topic, || {
             let broadcast = Broadcast { event: &kept.event, payload, meta: Some(&kept.meta) };
             encode_broadcast(self.vsn, self.wire_topic, &broadcast)
         })

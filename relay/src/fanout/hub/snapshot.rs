@@ -19,9 +19,10 @@ use crate::auth::Credential;
 use crate::fanout::channel::Stage;
 use crate::fanout::cursor::Cursor;
 use crate::fanout::cut::Cut;
-use crate::fanout::room::Gate;
+use crate::fanout::room::Valve;
 use crate::fanout::rows::{Pending, RowEvent, RowsFailure, RowsRead, RowsRequest, RowsWanted};
 use crate::fanout::socket_id::SocketId;
+use crate::fanout::views::Viewer;
 use crate::fanout::window::{Kept, Window};
 use crate::postgres::Lsn;
 use crate::protocol::{Reason, Ref};
@@ -62,12 +63,13 @@ impl Hub {
         let Stage::Pending(pending) = &channel.stage else { return };
         let wanted = pending.wanted;
         let topic = &channel.room.topic;
+        let mut viewer = Viewer::new(channel.viewer.as_ref());
         let answer = outcome.and_then(|read| {
             let undelivered = self.rows_memory.count(&read.rows);
             if self.rows_memory.bytes() > self.settings.snapshot_bytes_max {
                 Err(RowsFailure::TooLarge)
             } else {
-                Ok((Answer::new(read, pending, &self.window, topic)?, undelivered))
+                Ok((Answer::new(read, pending, &self.window, topic, &mut viewer)?, undelivered))
             }
         });
         let (Answer { rows, position, cut, complete, is_lossless }, undelivered) = match answer {
@@ -79,8 +81,11 @@ impl Hub {
             }
         };
         let vsn = socket.vsn;
-        let follows =
-            |kept: &&Kept| kept.encoding.is_for(vsn) && cut.as_ref().is_none_or(|cut| !cut.shows(kept));
+        let follows = |kept: &&Kept| {
+            kept.encoding.is_for(vsn)
+                && cut.as_ref().is_none_or(|cut| !cut.shows(kept))
+                && viewer.sees(&kept.sight)
+        };
         let missed = self.window.after(topic, position).filter(follows).count();
         let count = missed + rows.iter().filter(|row| row.encoding.is_for(vsn)).count();
         let response = replay_response(complete, count, &self.window, self.tag);
@@ -88,7 +93,7 @@ impl Hub {
         let (rows, undelivered) = (rows.into(), Some(undelivered));
         channel.stage =
             Stage::CatchingUp(Box::new(Cursor { rows, undelivered, cut, ..Cursor::at(position) }));
-        self.rooms.set_gate(&channel.room, &channel.group(vsn), id, channel.stage.gate());
+        self.rooms.set_valve(&channel.room, &channel.group(vsn), id, channel.stage.valve());
         let frame = socket.envelope(&socket.channels[index]).reply_ok(&reference, &response);
         self.metrics.snapshots.inc();
         self.push(id, frame);
@@ -112,7 +117,7 @@ impl Hub {
                 found.find(|channel| channel.wire_topic == wire_topic && is_it(&channel.stage))
             {
                 channel.stage = Stage::Live;
-                self.rooms.set_gate(&channel.room, &channel.group(vsn), id, Gate::Open);
+                self.rooms.set_valve(&channel.room, &channel.group(vsn), id, Valve::Open);
             }
         }
     }
@@ -161,7 +166,13 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(read: RowsRead, pending: &Pending, window: &Window, topic: &Topic) -> Result<Self, RowsFailure> {
+    fn new(
+        read: RowsRead,
+        pending: &Pending,
+        window: &Window,
+        topic: &Topic,
+        viewer: &mut Viewer<'_>,
+    ) -> Result<Self, RowsFailure> {
         let RowsRead { snapshot, lsn, rows } = read;
         let floor = window.floor_of(topic);
         let complete = window.complements(&snapshot, topic);
@@ -174,14 +185,15 @@ impl Answer {
                 Ok(Self { rows, position, cut, complete, is_lossless: complete })
             }
             RowsWanted::SentSince { since, limit } => {
-                let (first, _) = window.since(topic, since, usize::MAX);
-                let (position, _) = window.since(topic, since, limit);
-                let windowed = window.after(topic, position);
+                let (first, _) = window.since(topic, since, usize::MAX, viewer);
+                let (position, _) = window.since(topic, since, limit, viewer);
+                let windowed: Vec<&Kept> =
+                    window.after(topic, position).filter(|kept| viewer.sees(&kept.sight)).collect();
                 let suffices = windowed.len() >= limit;
                 if has_gap && !suffices {
                     return Err(RowsFailure::Evicted);
                 }
-                let (rows, are_all) = older_than_window(rows, windowed, limit);
+                let (rows, are_all) = older_than_window(rows, windowed.into_iter(), limit);
                 let is_lossless = complete || suffices;
                 let complete = complete && are_all && position == first;
                 Ok(Self { rows, position, cut: None, complete, is_lossless })

@@ -66,7 +66,7 @@ fn rows_of_realtime_messages_go_to_the_room_they_name() {
     ] {
         let message = Some(RealtimeMessage { id: ORG, binary });
         let topic = Topic::Other("r".into());
-        let event = Event { topic, event: event.into(), payload: "{}".into(), private, message };
+        let event = Event { topic, event: event.into(), payload: "{}".into(), private, sight: None, message };
         let position = Position { timeline: 1, commit_lsn: Lsn(lsn), change: 0 };
         world.route_at(position, vec![event], vec![]);
     }

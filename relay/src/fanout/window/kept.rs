@@ -9,7 +9,7 @@ use super::memory::{entry_bytes, heap_bytes, shared_bytes};
 use crate::fanout::tight_queue::TightQueue;
 use crate::postgres::Xid;
 use crate::protocol::{Encoding, Meta};
-use crate::route::{Event, Position, RealtimeMessage, Topic};
+use crate::route::{Event, Position, RealtimeMessage, Sight, Topic};
 
 /// Memory taken by an event besides its payload and its `meta`, in bytes: the entry itself, its place in the order, and
 /// what counts the owners of its payload.
@@ -27,11 +27,17 @@ pub(in crate::fanout) struct Kept {
     pub(in crate::fanout) encoding: Encoding,
     pub(in crate::fanout) payload: Bytes,
     pub(in crate::fanout) meta: Meta,
+    /// For whom it is, if not for all.
+    pub(in crate::fanout) sight: Option<Arc<Sight>>,
+    /// Its number among the events of its change on the channel: each is for other clients.
+    pub(in crate::fanout) part: u32,
     /// The row of `realtime.messages` that it is.
     pub(super) row: Option<Uuid>,
     bytes: u32,
     /// Events of the channel with a binary payload, up to this one.
     pub(super) binaries: u32,
+    /// Events of the channel that are not for all, up to this one.
+    pub(super) gated: u32,
     /// The newest transaction of the channel's events up to this one, as a whole id.
     pub(super) newest: u64,
 }
@@ -45,7 +51,7 @@ impl Kept {
         meta: &Meta,
         sharers: usize,
     ) -> Self {
-        let Event { event, payload, message, .. } = event;
+        let Event { event, payload, message, sight, .. } = event;
         let encoding = match message {
             Some(RealtimeMessage { binary: true, .. }) => Encoding::Binary,
             _ => Encoding::Json,
@@ -56,6 +62,7 @@ impl Kept {
         let bytes = EVENT_BYTES
             + heap_bytes(payload.len())
             + shared_bytes(meta.as_str().len()) / sharers.max(1)
+            + sight.as_ref().map_or(0, |sight| sight.bytes())
             + of_row;
         Self {
             position,
@@ -64,9 +71,12 @@ impl Kept {
             encoding,
             payload: payload.clone(),
             meta: meta.clone(),
+            sight: sight.clone(),
+            part: 0,
             row,
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             binaries: 0,
+            gated: 0,
             newest: 0,
         }
     }

@@ -37,7 +37,14 @@ fn commit(window: &mut Window, lsn: u64, topic: &Topic, bytes: usize) {
     window.witness(Xid(lsn as u32));
     window.advance(at(lsn), seconds(lsn as i64));
     let payload = vec![b'x'; bytes].into();
-    let event = Event { topic: topic.clone(), event: "e".into(), payload, private: false, message: None };
+    let event = Event {
+        topic: topic.clone(),
+        event: "e".into(),
+        payload,
+        private: false,
+        sight: None,
+        message: None,
+    };
     let meta = "{}".into();
     window.keep(topic, Kept::new(at(lsn), Xid(lsn as u32), &event, &meta, 1));
 }
@@ -180,7 +187,8 @@ fn topics_without_events_are_bounded_and_no_position_below_them_is_good() {
             assert!(is_kept || window.check(&conversation(lsn), at(lsn - 1)).is_err(), "{lsn}");
         }
         assert_eq!(window.overtakes(&conversation(lsn), at(lsn - 1)), !is_kept, "{lsn}");
-        let (start, complete) = window.since(&conversation(lsn), seconds(lsn as i64), 10);
+        let (start, complete) =
+            window.since(&conversation(lsn), seconds(lsn as i64), 10, &mut Viewer::new(None));
         assert!(!complete || !lsns(&window, &conversation(lsn), start).is_empty(), "{lsn}");
     }
     assert_eq!(window.check(&conversation(1), window.head()), Ok(()));
@@ -221,7 +229,8 @@ fn rows_are_found_where_they_are_and_serializations_counted() {
         window.advance(at(lsn), seconds(lsn as i64));
         let message = Some(RealtimeMessage { id: row(lsn % 500), binary: lsn % 3 == 0 });
         let payload = vec![b'x'; 10].into();
-        let event = Event { topic: topic.clone(), event: "e".into(), payload, private: true, message };
+        let event =
+            Event { topic: topic.clone(), event: "e".into(), payload, private: true, sight: None, message };
         let meta = "{}".into();
         window.keep(&topic, Kept::new(at(lsn), Xid(lsn as u32), &event, &meta, 1));
     }
@@ -236,8 +245,8 @@ fn rows_are_found_where_they_are_and_serializations_counted() {
     for after in [at(0), floor, at(first), at(first + 1), at(599), at(600)] {
         let events = || window.after(&topic, after);
         let of_v1 = events().filter(|kept| kept.encoding.is_for(Vsn::V1)).count();
-        assert_eq!(window.count_after(&topic, after, Vsn::V1), of_v1, "{after:?}");
-        assert_eq!(window.count_after(&topic, after, Vsn::V2), events().count());
+        assert_eq!(window.count_after(&topic, after, Vsn::V1, &mut Viewer::new(None)), of_v1, "{after:?}");
+        assert_eq!(window.count_after(&topic, after, Vsn::V2, &mut Viewer::new(None)), events().count());
     }
 }
 
@@ -249,7 +258,11 @@ fn clocks_that_go_back_hide_nothing() {
     }
     let check = |second, expected: u64| {
         let before = if expected == 0 { window.floor } else { at(expected) };
-        assert_eq!(window.since(&topic(1), seconds(second), 10).0, before, "{second}");
+        assert_eq!(
+            window.since(&topic(1), seconds(second), 10, &mut Viewer::new(None)).0,
+            before,
+            "{second}"
+        );
     };
     for (second, expected) in [(90, 0), (100, 0), (101, 10), (105, 10), (106, 40), (107, 60)] {
         check(second, expected);
@@ -261,8 +274,14 @@ fn a_snapshot_is_complemented_from_where_it_may_lack_something() {
     let mut window = window();
     for (lsn, xid) in [(10, 10), (20, 12), (30, 11), (40, 15), (50, 14), (60, 16)] {
         window.advance(at(lsn), seconds(lsn as i64));
-        let event =
-            Event { topic: topic(1), event: "e".into(), payload: "{}".into(), private: false, message: None };
+        let event = Event {
+            topic: topic(1),
+            event: "e".into(),
+            payload: "{}".into(),
+            private: false,
+            sight: None,
+            message: None,
+        };
         window.keep(&topic(1), Kept::new(at(lsn), Xid(xid), &event, &"{}".into(), 1));
     }
     let check = |snapshot: &str, expected| {
@@ -295,7 +314,7 @@ fn since_gives_the_newest_and_says_whether_that_is_all() {
         commit(&mut window, lsn, &topic(1), 10);
     }
     let check = |since, limit, expected: &[u64], complete| {
-        let (start, is_complete) = window.since(&topic(1), seconds(since), limit);
+        let (start, is_complete) = window.since(&topic(1), seconds(since), limit, &mut Viewer::new(None));
         assert_eq!(lsns(&window, &topic(1), start), expected, "since {since}, {limit}");
         assert_eq!(is_complete, complete, "since {since}, {limit}");
     };
@@ -306,7 +325,7 @@ fn since_gives_the_newest_and_says_whether_that_is_all() {
     // Nobody knows what was before the window began.
     check(5, 10, &[10, 20, 30, 40], false);
     window.expire(seconds(311));
-    let (start, complete) = window.since(&topic(1), seconds(15), 10);
+    let (start, complete) = window.since(&topic(1), seconds(15), 10, &mut Viewer::new(None));
     assert_eq!((lsns(&window, &topic(1), start), complete), (vec![20, 30, 40], true));
 }
 
@@ -320,14 +339,18 @@ fn since_is_not_complete_where_the_channel_has_lost_events() {
     let floor = window.floor_of(&topic(1));
     assert!(floor > at(100), "{floor:?}");
     let check = |lsn: u64, expected: (Position, bool)| {
-        assert_eq!(window.since(&topic(1), seconds(lsn as i64), 1_000), expected, "since {lsn}");
+        assert_eq!(
+            window.since(&topic(1), seconds(lsn as i64), 1_000, &mut Viewer::new(None)),
+            expected,
+            "since {lsn}"
+        );
     };
     check(100, (floor, false));
     check(floor.commit_lsn.0, (floor, false));
     check(floor.commit_lsn.0 + 1, (floor, true));
     check(200, (at(199), true));
     // Another topic has lost nothing.
-    assert_eq!(window.since(&topic(2), seconds(100), 10), (at(99), true));
+    assert_eq!(window.since(&topic(2), seconds(100), 10, &mut Viewer::new(None)), (at(99), true));
 }
 
 #[test]

@@ -35,8 +35,13 @@ impl TopicEvents {
         kept.newest = id;
         if let Some(last) = self.events.back() {
             kept.binaries = last.binaries;
+            kept.gated = last.gated;
             kept.newest = id.max(last.newest);
+            if last.position == kept.position {
+                kept.part = last.part + 1;
+            }
         }
+        kept.gated = kept.gated.wrapping_add(u32::from(kept.sight.is_some()));
         kept.binaries = kept.binaries.wrapping_add(u32::from(kept.encoding == Encoding::Binary));
         if let Some(row) = kept.row {
             // Clients come back with one of the last.

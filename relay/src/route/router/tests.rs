@@ -1,4 +1,6 @@
+use super::super::event::Event;
 use super::super::rule::Operation;
+use super::super::sight::Asked;
 use super::*;
 use crate::decode::{Decoded, Decoder};
 
@@ -100,6 +102,7 @@ fn route(id: i64, table: &str, operation: Operation, channel: &str, event: &str,
         when_changed: None,
         public: false,
         snapshot_by: None,
+        gate: None,
     }
 }
 
@@ -470,4 +473,105 @@ fn agents_move_control_state() {
     };
     let row = [Some(ORG_A), Some(USER), Some("Ada"), Some("t")];
     assert_eq!(stream.insert(&row).control, [agent(Some(true)), named]);
+}
+
+const GATE: &str = "status = claims.team";
+
+fn gated_routes() -> Vec<Route> {
+    use Operation::{Delete, Insert, Update};
+    let table = "realtime_conversations";
+    let gated = |route: Route| Route { gate: Some(GATE.to_owned()), ..route };
+    let on_move = |route: Route| Route { on_move: true, ..route };
+    vec![
+        // An update that changes who sees the row comes after that, whatever the ids.
+        gated(route(1, table, Update, "shop:{organization_id}", "updated", &["id", "status"])),
+        gated(on_move(route(2, table, Insert, "shop:{organization_id}", "created", &["id"]))),
+        gated(on_move(route(3, table, Delete, "shop:{organization_id}", "deleted", &["id"]))),
+    ]
+}
+
+fn gated(routes: Vec<Route>) -> Stream {
+    let mut stream = Stream::new(routes);
+    stream.relation("realtime_conversations", b'f', MIRROR);
+    stream
+}
+
+/// What a client of a team gets.
+fn seen(routed: &Routed, team: &str) -> Vec<String> {
+    let claim = |_: &[String]| campfire_gate::Claim::Text(team.to_owned());
+    let sees = |event: &&Event| {
+        let passes = |asked: &Asked| asked.gate.passes(&asked.row, &asked.gate.bind(claim));
+        event.sight.as_ref().is_none_or(|sight| sight.is_for(passes))
+    };
+    routed.events.iter().filter(sees).map(|event| event.event.to_string()).collect()
+}
+
+#[test]
+fn who_gains_or_loses_sight_of_a_row_is_told_that() {
+    let row = |status| [Some(CONV), Some(ORG_A), Some(status), Some("t1")];
+    let mut stream = gated(gated_routes());
+    let routed = stream.update(Some((b'O', &row("a"))), &row("b"));
+    assert_eq!((seen(&routed, "a"), seen(&routed, "b")), (vec!["deleted".into()], vec!["created".into()]));
+    assert!(seen(&routed, "c").is_empty());
+    let touched = [Some(CONV), Some(ORG_A), Some("a"), Some("t2")];
+    let routed = stream.update(Some((b'O', &row("a"))), &touched);
+    assert_eq!((seen(&routed, "a"), seen(&routed, "b").len()), (vec!["updated".into()], 0));
+    let routed = stream.insert(&row("a"));
+    assert_eq!((seen(&routed, "a"), seen(&routed, "b").len()), (vec!["created".into()], 0));
+    let routed = stream.delete(b'O', &row("a"));
+    assert_eq!((seen(&routed, "a"), seen(&routed, "b").len()), (vec!["deleted".into()], 0));
+    // To another channel: the gate decides there by the new row, here by the old one.
+    let moved = [Some(CONV), Some(ORG_B), Some("b"), Some("t1")];
+    let routed = stream.update(Some((b'O', &row("a"))), &moved);
+    let topics: Vec<String> = routed.events.iter().map(|event| event.topic.to_string()).collect();
+    assert_eq!(topics, [format!("shop:{ORG_B}"), format!("shop:{ORG_A}")]);
+    assert_eq!((seen(&routed, "a"), seen(&routed, "b")), (vec!["deleted".into()], vec!["created".into()]));
+}
+
+#[test]
+fn whom_one_route_is_not_for_gets_the_event_of_the_next() {
+    let mut routes = gated_routes();
+    routes.push(route(
+        4,
+        "realtime_conversations",
+        Operation::Update,
+        "shop:{organization_id}",
+        "for all",
+        &["id"],
+    ));
+    routes.push(route(
+        5,
+        "realtime_conversations",
+        Operation::Update,
+        "shop:{organization_id}",
+        "no more",
+        &["id"],
+    ));
+    let row = [Some(CONV), Some(ORG_A), Some("a"), Some("t1")];
+    let touched = [Some(CONV), Some(ORG_A), Some("a"), Some("t2")];
+    let routed = gated(routes).update(Some((b'O', &row)), &touched);
+    assert_eq!((seen(&routed, "a"), seen(&routed, "b")), (vec!["updated".into()], vec!["for all".into()]));
+    assert_eq!(routed.collisions, 1);
+}
+
+#[test]
+fn a_row_of_which_the_gate_knows_too_little_is_for_nobody() {
+    let mut stream = Stream::new(gated_routes());
+    stream.relation("realtime_conversations", b'i', MIRROR);
+    let row = [Some(CONV), Some(ORG_A), Some("\0"), Some("t1")];
+    let routed = stream.update(None, &row);
+    assert_eq!((routed.events.len(), routed.unaddressed), (0, 1));
+    let routed = stream.delete(b'K', &[Some(CONV), Some(ORG_A), None, None]);
+    assert_eq!((routed.events.len(), routed.unaddressed), (0, 1));
+    // The column is gone, or cannot be compared any more.
+    let misfits = |columns: &[(&str, u32, bool)]| {
+        let mut stream = Stream::new(gated_routes());
+        stream.relation("realtime_conversations", b'f', columns);
+        let values: Vec<Option<&str>> = columns.iter().map(|_| Some(CONV)).collect();
+        let routed = stream.insert(&values);
+        (routed.events.len(), stream.router.routes().0.len())
+    };
+    assert_eq!(misfits(&MIRROR[..2]), (0, 3));
+    const TIMESTAMPTZ: u32 = 1184;
+    assert_eq!(misfits(&[MIRROR[0], MIRROR[1], ("status", TIMESTAMPTZ, true)]), (0, 3));
 }

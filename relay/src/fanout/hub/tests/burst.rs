@@ -119,6 +119,7 @@ fn private_channels_elsewhere_go_on_from_the_window_and_public_ones_have_none() 
                 event: number.to_string().into(),
                 payload: "{}".into(),
                 private: is_private,
+                sight: None,
                 message,
             };
             world.route_at(position, vec![event], vec![]);

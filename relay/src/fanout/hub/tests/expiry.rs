@@ -18,6 +18,7 @@ fn event(lsn: u64, name: &str) -> HubInput {
         event: name.into(),
         payload: "{}".into(),
         private: false,
+        sight: None,
         message: None,
     };
     let change = HubChange {

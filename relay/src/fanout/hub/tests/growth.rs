@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::fanout::roster::Roster;
+use crate::fanout::views::Viewer;
 use crate::fanout::window::Window;
 use crate::protocol::PresenceCall;
 
@@ -53,7 +54,8 @@ fn with_messages(count: usize) -> World {
         let position = Position { timeline: 1, commit_lsn: Lsn(world.lsn), change: 0 };
         let message = Some(RealtimeMessage { id: row(number), binary: false });
         let topic = Topic::Other("room".into());
-        let event = Event { topic, event: "e".into(), payload: "{}".into(), private: true, message };
+        let event =
+            Event { topic, event: "e".into(), payload: "{}".into(), private: true, sight: None, message };
         world.route_at(position, vec![event], vec![]);
     }
     world.connect();
@@ -82,7 +84,8 @@ fn going_on_after_a_row() {
 fn going_on_from_a_time() {
     check("the middle", with_messages, |world| {
         let middle = crate::postgres::Timestamp::from_unix_millis(1_000 * world.lsn as i64 / 2);
-        let (start, _) = world.hub.window.since(&Topic::Other("room".into()), middle, 1);
+        let (start, _) =
+            world.hub.window.since(&Topic::Other("room".into()), middle, 1, &mut Viewer::new(None));
         assert_eq!(start.commit_lsn, Lsn(world.lsn - 8));
     });
 }
@@ -263,6 +266,7 @@ async fn a_burst_into_a_large_room_leaves_turns_to_others() {
                 event: number.to_string().into(),
                 payload: "{}".into(),
                 private: false,
+                sight: None,
                 message: None,
             }],
             ..Default::default()

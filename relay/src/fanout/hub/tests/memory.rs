@@ -31,6 +31,7 @@ impl World {
                 event: number.to_string().into(),
                 payload,
                 private: false,
+                sight: None,
                 message: None,
             };
             self.route_at(position, vec![event], vec![]);

@@ -23,8 +23,8 @@ use crate::route::{ControlChange, DatabaseTag, Position, Template, Topic};
 
 const SOCKETS: u64 = 4;
 
-/// A few KiB: some dozen events.
-const SMALL_WINDOW_BYTES: usize = 10 << 10;
+/// A few KiB: some dozen events, beside the commits of the longest run.
+const SMALL_WINDOW_BYTES: usize = 12 << 10;
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -38,7 +38,7 @@ impl World {
         let lsn = self.lsn;
         let message = Some(RealtimeMessage { id: id(lsn), binary });
         let (topic, event) = (room(), format!("at {lsn}").into());
-        let event = Event { topic, event, payload: "{}".into(), private, message };
+        let event = Event { topic, event, payload: "{}".into(), private, sight: None, message };
         self.route_at(position(lsn), vec![event], vec![]);
         lsn
     }

@@ -202,7 +202,7 @@ fn an_answer_finds_only_the_join_that_asked() {
 }
 
 #[test]
-fn a_pending_join_passes_the_same_gate() {
+fn a_pending_join_passes_the_same_valve() {
     let gone = ControlChange::ConversationGone { organization: ORG, conversation: CONV };
     let inactive = ControlChange::Agent { organization: ORG, user: USER, active: Some(false) };
     for (control, expected) in [
@@ -226,7 +226,7 @@ fn a_pending_join_passes_the_same_gate() {
 }
 
 #[test]
-fn a_renewed_token_does_not_open_the_gate_early() {
+fn a_renewed_token_does_not_open_the_valve_early() {
     let mut world = World::new();
     let socket = world.connect();
     let wire_topic: Arc<str> = format!("realtime:{}", conversation()).into();
@@ -341,6 +341,7 @@ fn rows_of_a_history_that_was_left_are_fetched_anew() {
         event: "of the new history".into(),
         payload: "{}".into(),
         private: false,
+        sight: None,
         message: None,
     };
     world.route_by(Xid(7), again, vec![event], vec![]);

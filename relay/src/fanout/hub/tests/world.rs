@@ -184,6 +184,7 @@ impl World {
             event: (*event).into(),
             payload: "{}".into(),
             private: false,
+            sight: None,
             message: None,
         };
         self.route_at(position, events.iter().map(event).collect(), control);
