@@ -166,7 +166,7 @@ impl Arguments {
 
     /// What all of it needs of the system.
     fn needs(&self) -> Vec<Need> {
-        let needs: [(bool, &[Need]); 10] = [
+        let needs: [(bool, &[Need]); 11] = [
             (true, &[Need::Server]),
             (self.everything(), &[Need::Compile]),
             (self.want_extension(), &[Need::Extension(Profile::Debug)]),
