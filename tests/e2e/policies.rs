@@ -378,8 +378,9 @@ async fn a_storm_of_joins_is_no_storm_of_questions() {
         ensure!(open <= 4, "{open} sessions");
         // A no is remembered: who asks again and again asks the database once.
         let before = scene.relay.metric("campfire_policy_questions_total").await?;
+        let agent = scene.agent();
         for _ in 0..20 {
-            let reply = sockets[0].try_join("r", Some(&scene.agent()), private("k", false)).await?;
+            let reply = sockets[0].try_join("r", Some(&agent), private("k", false)).await?;
             ensure!(reply.reason().starts_with("Unauthorized: "), "{reply:?}");
         }
         let after = scene.relay.metric("campfire_policy_questions_total").await?;

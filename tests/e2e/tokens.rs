@@ -277,7 +277,8 @@ async fn who_shows_many_forged_tokens_has_no_more_of_them_verified(scene: &mut S
     };
     let forged = token::agent("never one", ORGANIZATION, AGENT);
     // A key that is good comes as far as the question whether this is a WebSocket.
-    ensure!(handshake(&agent(0), THERE).await? == 400);
+    let known = agent(0);
+    ensure!(handshake(&known, THERE).await? == 400);
     let forgeries = async || {
         let mut refused = 0;
         loop {
@@ -292,7 +293,7 @@ async fn who_shows_many_forged_tokens_has_no_more_of_them_verified(scene: &mut S
     ensure!(refused >= 10, "after {refused}");
     // Nobody else pays, and there those do not who were accepted, or have an API key.
     ensure!(handshake(&forged, "192.0.2.2").await? == 401);
-    for key in [&agent(0), &scene.cluster.credentials.api_key] {
+    for key in [&known, &scene.cluster.credentials.api_key] {
         ensure!(handshake(key, THERE).await? == 400, "{key}");
     }
     let mut number = 0;

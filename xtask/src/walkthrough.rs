@@ -309,7 +309,7 @@ mod tests {
         let page = "# T\n\n```sql\nselect 1;\n```\n\ntext\n\n```text\na\n\nb\n```\n```js\n// x.js\n```\n";
         let block = |language, text, line| Block { language, text, line };
         let expected =
-            [block("sql", "select 1;", 4), block("text", "a\n\nb", 10), block("js", "// x.js", 14)];
+            [block("sql", "select 1;", 4), block("text", "a\n\nb", 10), block("js", "// x.js", 15)];
         assert_eq!(blocks(page), expected);
     }
 }
