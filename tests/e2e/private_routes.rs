@@ -396,7 +396,7 @@ async fn rounds(scene: &Scene) -> Result<()> {
         for event in socket.next_events(40).await? {
             total += 1;
             ensure!(
-                event.payload["total"] == total.to_string(),
+                event.payload["total"] == json!(total.to_string()),
                 "round {round}: {event:?} instead of {total}"
             );
         }
