@@ -92,6 +92,19 @@ call campfire.alter_projection('orders', '{id,state}');
 drop view shops;
 call campfire.alter_projection('orders', columns => campfire.default_projection('orders'));
 select columns from campfire.projections where source = 'orders'::regclass;
+-- The owner may, though the routes are a superuser's.
+create role campfire_regress_owner;
+alter table orders owner to campfire_regress_owner;
+alter table realtime_orders owner to campfire_regress_owner;
+select campfire.add_route('realtime_orders', 'UPDATE', 'shop:{shop}', 'order:updated') > 0 as added;
+set role campfire_regress_owner;
+call campfire.alter_projection('orders', '{id,shop,length(state) as length}');
+reset role;
+select length, count(*) from realtime_orders group by 1 order by 1;
+select * from pg_temp.routes();
+alter table orders owner to current_user;
+alter table realtime_orders owner to current_user;
+drop role campfire_regress_owner;
 select campfire.drop_projection('orders', unpublish => true);
 call campfire.alter_projection('orders', '{id}');
 \echo :LAST_ERROR_SQLSTATE

@@ -19,3 +19,4 @@ select campfire.drop_projection('conversations', unpublish => true);
 select campfire.drop_projection('projection_test.orders');
 drop table projection_test.orders;
 drop schema projection_test;
+drop table campfire.private_channels; -- which the first private route made
