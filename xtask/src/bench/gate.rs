@@ -23,7 +23,7 @@ use crate::step;
 const MEMBERS: usize = 1_000;
 
 /// Rows of each round.
-const ROWS: usize = 2_000;
+const ROWS: usize = 200;
 
 /// Tables, with their gates. Nobody is the seller of a row but in the last.
 const TABLES: [(&str, Option<&str>); 4] = [
