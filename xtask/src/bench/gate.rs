@@ -28,8 +28,8 @@ const ROWS: usize = 200;
 /// Tables, with their gates. Nobody is the seller of a row but in the last.
 const TABLES: [(&str, Option<&str>); 4] = [
     ("plain", None),
-    ("shared", Some("claims.role = 'authenticated' and seller is not null")),
-    ("distinct", Some("seller <> claims.sub")),
+    ("common", Some("claims.role = 'authenticated' and seller is not null")),
+    ("different", Some("seller <> claims.sub")),
     ("own", Some("seller = claims.sub or note = 'last'")),
 ];
 
