@@ -88,7 +88,7 @@ async fn round(
     let cpu = relay.cpu_time()?;
     let first = number * (ROWS + 1);
     let insert = format!(
-        "insert into {table} select $1 + n, 7, $2[1 + n % cardinality($2)], 'row' from generate_series(0, 99) n"
+        "insert into {table} select $1::int + n, 7, ($2::uuid[])[1 + ($1 + n) % cardinality($2)], 'row' from generate_series(0, 99) n"
     );
     let insert = database.prepare(&insert).await?;
     for batch in 0..ROWS / 100 {
