@@ -9,8 +9,8 @@ create table orders (
   rate float8, code char(3), loose text collate any_case, data jsonb);
 create table sales (id int primary key, shop int not null, seller uuid, at timestamptz);
 select campfire.publish('campfire', 'orders');
-select campfire.publish('campfire', 'sales');
 alter table sales replica identity full;
+select campfire.publish('campfire', 'sales');
 
 create function gated(gate text, operation text default 'INSERT', channel text default 'shop:{shop}', relation regclass default 'orders',
   public boolean default false, on_move boolean default false) returns void language sql as $$
@@ -50,6 +50,8 @@ select problem, fix ~ 'drop_route' as fix from campfire.route_problems();
 alter table sales rename column seller to vendor;
 select regexp_replace(problem, '\d+', 'N') as problem, fix ~ 'drop_route' as fix from campfire.route_problems();
 alter table sales rename column vendor to seller;
+select campfire.unpublish('campfire', 'sales');
 alter table sales replica identity default;
+select campfire.publish('campfire', 'sales');
 select regexp_replace(problem, '\d+', 'N') as problem, fix ~ 'drop_route' as fix from campfire.route_problems();
 rollback;

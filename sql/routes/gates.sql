@@ -1,5 +1,10 @@
 -- Gates of routes: which columns they may compare. extension/src/gate.rs reads them.
 
+comment on function campfire.gate_problem(text, text[], oid[]) is
+  'Internal. What is wrong with a gate on columns of these names and base types, and where; null if nothing is.';
+comment on function campfire.gate_columns(text, text[], oid[]) is
+  'Internal. The columns of these that a gate reads; null if it is no gate.';
+
 create function campfire.read_gate(relation regclass, gate text, out problem text, out columns name[])
 language sql stable strict set search_path = pg_catalog, pg_temp
 begin atomic
@@ -71,7 +76,7 @@ begin
         detail = 'The gate must know the row before its change, of which the WAL holds only the replica identity.',
         hint = case when missing = any (campfire.replica_identity_columns(relation))
           then format('select campfire.align_partitions(%L);', qualified)
-          else format('alter table %s replica identity full; or route from a mirror, which has it.', qualified) end;
+          else 'Compare only columns of the replica identity, or route from a mirror that has replica identity full.' end;
     end if;
   end loop;
 end
