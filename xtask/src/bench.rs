@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements, each beside a floor measured in the same run, so that a busy machine changes
 //! both. Release builds, a real Postgres, the relay's own binary.
 
+mod browser;
 mod gate;
 mod import;
 mod joins;
@@ -49,6 +50,8 @@ enum Scenario {
     Gate,
     /// Handshakes with forged tokens are refused, beside those that show none
     Refusals,
+    /// From a commit to the pixels of widget and dashboard, and from a key to one's own bubble
+    Browser,
     /// Inserts and updates on conversations, with and without the trigger of the mirror
     Trigger,
 }
@@ -58,6 +61,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let scenarios = arguments.scenario.map_or_else(|| Scenario::value_variants().to_vec(), |one| vec![one]);
     let mut needs = vec![Need::Server];
     needs.extend(scenarios.iter().map(|&scenario| Need::Extension(extension(scenario))));
+    if scenarios.contains(&Scenario::Browser) {
+        needs.extend([Need::Node, Need::Browser]);
+    }
     let server = system::ensure(Which::Any, &needs)?;
     for scenario in scenarios {
         install::ensure_installed(&server, extension(scenario))?;
@@ -68,6 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             Scenario::Presence => up::block_on(presence::measure(&step::build_relay(true)?))?,
             Scenario::Gate => up::block_on(gate::measure(&step::build_relay(true)?))?,
             Scenario::Refusals => up::block_on(refusals::measure(&step::build_relay(true)?))?,
+            Scenario::Browser => browser::measure(&server, &step::build_relay(true)?)?,
             Scenario::Trigger => up::block_on(trigger::measure())?,
         };
         if arguments.json {
@@ -81,7 +88,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Where the relay is measured, how fast the extension's trigger is makes no difference to it.
 fn extension(scenario: Scenario) -> Profile {
-    if scenario == Scenario::Trigger { Profile::Release } else { Profile::Debug }
+    match scenario {
+        Scenario::Browser | Scenario::Trigger => Profile::Release,
+        _ => Profile::Debug,
+    }
 }
 
 fn print(result: &Value) {

@@ -1,9 +1,11 @@
 //! Unmodified clients against the relay: `cargo xtask test clients`, and the table in docs/clients.md.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use campfire_tests::cluster::{Cluster, Options};
@@ -12,7 +14,7 @@ use campfire_tests::server::Server;
 use campfire_tests::{AGENT, ORGANIZATION, Relay, layout, seed, token};
 use serde::Deserialize;
 
-use crate::node::{self, Node};
+use crate::node;
 use crate::tally::{self, Tally};
 use crate::{python, runtimes, step, system, up};
 
@@ -41,18 +43,28 @@ const MARKS: [&str; 2] = ["<!-- written by `cargo xtask test clients --every-cli
 
 pub(crate) const HELPER: &str = "web/client";
 
-/// Builds web/client, which the clients' tests use as well.
-pub(crate) fn build_helper(node: &Node) -> Result<()> {
-    node.ensure_packages(node::WORKSPACE)?;
+pub(crate) const CLIENTS: &str = "tests/clients";
+
+pub(crate) const BROWSER: &str = "tests/browser";
+
+/// The example that tests of clients and of the browser run.
+pub(crate) const AI: &str = "examples/ai-handover";
+
+/// Builds web/client, which all the others here use. Before they run: those that run beside each other share it, and the
+/// packages that more than one of them needs.
+pub(crate) fn build_helper() -> Result<()> {
+    let node = node::ensure()?;
+    for dir in [node::WORKSPACE, CLIENTS, AI] {
+        node.ensure_packages(dir)?;
+    }
     // What was compiled of a file that is gone would be run too.
     let _ = std::fs::remove_dir_all(layout::repository().join(HELPER).join("dist"));
     step::run(node.command(HELPER).arg("../node_modules/typescript/bin/tsc"))
 }
 
-/// Builds web/client, and runs its unit tests.
+/// Unit tests of web/client.
 pub(crate) fn helper() -> Result<Tally> {
     let node = node::ensure()?;
-    build_helper(&node)?;
     // The stock client keeps a timer of ten seconds when it disconnects.
     let mut command = node.command(HELPER);
     command.args(["--test", "--test-reporter=spec", "--test-force-exit", "dist/test/"]);
@@ -65,7 +77,6 @@ const EMBEDDED: [&str; 2] = ["web/dashboard", "web/widget"];
 /// Unit tests of what the relay embeds.
 pub(crate) fn embedded() -> Result<Tally> {
     let node = node::ensure()?;
-    build_helper(&node)?;
     let mut sum = Tally::default();
     for package in EMBEDDED {
         let _ = std::fs::remove_dir_all(layout::repository().join(package).join("dist"));
@@ -80,7 +91,6 @@ pub(crate) fn embedded() -> Result<Tally> {
 /// What is committed of it is what its sources give.
 pub(crate) fn check_assets() -> Result<()> {
     let node = node::ensure()?;
-    build_helper(&node)?;
     step::run(node.command("web/dashboard").arg("scripts/check.js"))?;
     step::run(node.command("web/widget").args(["scripts/bundle.js", "--check"]))?;
     step::run(node.command("web/widget").arg("scripts/size.js"))
@@ -89,40 +99,58 @@ pub(crate) fn check_assets() -> Result<()> {
 /// Node's own test runner on tests/clients, against a relay started for it.
 pub(crate) fn stock(server: &Server) -> Result<Tally> {
     let node = node::ensure()?;
-    for dir in ["tests/clients", "examples/ai-handover"] {
-        node.ensure_packages(dir)?;
-    }
     let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
     up::block_on(async {
         let relay = Relay::start(&cluster).await?;
-        let mut command = node.command("tests/clients");
+        let mut command = node.command(CLIENTS);
         command.args(["--test", "--test-reporter=spec", "--test-force-exit", "test/"]);
         environment(&mut command, server, &cluster, &relay);
         tally::watch(&mut command, tally::node)
     })
 }
 
-/// The helper, the dashboard and the widget in the Chromium of the distribution.
+/// The helper, the dashboard and the widget in the Chromium of the distribution. Several files at once, since they wait
+/// for timers more than they work; each row of them with a database and a relay of its own.
 pub(crate) fn browser(server: &Server) -> Result<Tally> {
-    const DIR: &str = "tests/browser";
+    /// The longest; they begin first.
+    const LONG: [&str; 3] = ["widget/faults", "dashboard/faults", "dashboard/flow"];
+    const ROWS: usize = 3;
     let node = node::ensure()?;
-    for dir in [DIR, "tests/clients", "examples/ai-handover"] {
-        node.ensure_packages(dir)?;
-    }
-    build_helper(&node)?;
+    node.ensure_packages(BROWSER)?;
     let chromium = system::browser().context("there is no Chromium: install the package chromium")?;
-    let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
-    up::block_on(async {
-        let relay = Settings::of(&cluster)?.env("CAMPFIRE_DASHBOARD", "on").start().await?;
-        let mut command = node.command(DIR);
-        command.args(["--test", "--test-reporter=spec", "--test-force-exit"]);
-        // One after another: some measure how long the page is busy.
-        command.args(["--test-concurrency=1", "content_policy.test.js"]).args(suites(DIR, "dashboard")?);
-        command.args(suites(DIR, "widget")?);
-        environment(&mut command, server, &cluster, &relay);
-        command.env("CAMPFIRE_CHROMIUM", chromium);
-        tally::watch(&mut command, tally::node)
-    })
+    let mut files = vec!["content_policy.test.js".to_owned()];
+    for folder in ["dashboard", "widget"] {
+        files.extend(suites(BROWSER, folder)?);
+    }
+    files.sort_by_key(|file| !LONG.iter().any(|long| file.starts_with(long)));
+    let waiting = Mutex::new(files.into_iter().collect::<VecDeque<_>>());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let sum = Mutex::new(Tally::default());
+    let row = |number: usize| {
+        let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
+        up::block_on(async {
+            let relay = Settings::of(&cluster)?.env("CAMPFIRE_DASHBOARD", "on").start().await?;
+            while let Some(file) = next() {
+                let mut command = node.command(BROWSER);
+                command.args(["--test", "--test-reporter=spec", "--test-force-exit", &file]);
+                environment(&mut command, server, &cluster, &relay);
+                command.env("CAMPFIRE_CHROMIUM", &chromium);
+                let log = layout::target().join(format!("browser-{number}.log"));
+                let begun = Instant::now();
+                let result = tally::watch_quietly(&mut command, &log, tally::node);
+                let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+                let output = std::fs::read_to_string(&log).unwrap_or_default();
+                println!("==> {file}, in {}\n{}", step::duration(begun.elapsed()), output.trim_end());
+                sum.put(&file, result, begun.elapsed());
+            }
+            anyhow::Ok(())
+        })
+    };
+    std::thread::scope(|threads| {
+        let rows: Vec<_> = (0..ROWS).map(|number| threads.spawn(move || row(number))).collect();
+        rows.into_iter().try_for_each(|row| row.join().expect("a row of tests does not panic"))
+    })?;
+    Ok(sum.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The test files in a folder of `dir`; not every Node takes a folder.
@@ -138,7 +166,6 @@ fn suites(dir: &str, folder: &str) -> Result<Vec<String>> {
 /// The conformance suites: the current releases, or every pinned one, which also writes the table.
 pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> {
     let node = node::ensure()?;
-    node.ensure_packages("tests/clients")?;
     if every_client {
         node.ensure_packages("tests/clients/versions")?;
     }
@@ -157,7 +184,7 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
         let relay = settings.env("CAMPFIRE_PRESENCE_GRACE_SECONDS", "1").start().await?;
         let older = if every_client { OLDER_JS.as_slice() } else { &[] };
         for package in older.iter().copied().map(Some).chain([None]) {
-            let mut command = node.command("tests/clients");
+            let mut command = node.command(CLIENTS);
             // They mostly wait: for tokens to expire, and for lost connections to be made anew.
             let at_once = format!("--test-concurrency={}", SUITES.len());
             command.args(["--test", "--test-reporter=spec", "--test-force-exit", &at_once]);
@@ -167,7 +194,7 @@ pub(crate) fn conformance(server: &Server, every_client: bool) -> Result<Tally> 
             command.env("CAMPFIRE_CONFORMANCE", &results);
             sum.include(package.unwrap_or("supabase-js"), || tally::watch(&mut command, tally::node));
         }
-        let mut command = node.command("tests/clients");
+        let mut command = node.command(CLIENTS);
         command.args(["--test", "--test-reporter=spec", "--test-force-exit", "phoenix/phoenix.test.js"]);
         environment(&mut command, server, &cluster, &relay);
         command.env("CAMPFIRE_CONFORMANCE", &results);
@@ -224,7 +251,7 @@ fn rust_clients(subcommand: &str) -> Command {
 }
 
 /// What the suites must know.
-fn environment(command: &mut Command, server: &Server, cluster: &Cluster, relay: &Relay) {
+pub(crate) fn environment(command: &mut Command, server: &Server, cluster: &Cluster, relay: &Relay) {
     command
         .env("CAMPFIRE_RELAY", format!("http://{}", relay.address()))
         .env("CAMPFIRE_API_KEY", &cluster.credentials.api_key)

@@ -13,6 +13,7 @@ use tokio::process::Child;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use crate::clients::AI;
 use crate::node::Node;
 use crate::system::Need;
 use crate::up::{Interrupt, Stack, StackArguments};
@@ -38,9 +39,6 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "once")]
     without_ai: bool,
 }
-
-/// The example that answers visitors.
-const AI: &str = "examples/ai-handover";
 
 /// `cargo xtask demo`.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {

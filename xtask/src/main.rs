@@ -22,6 +22,7 @@ mod install;
 mod node;
 mod order;
 mod page;
+mod parts;
 mod pgrx;
 mod program;
 mod python;
@@ -30,6 +31,7 @@ mod runtimes;
 mod samples;
 mod script;
 mod step;
+mod suites;
 mod system;
 mod tally;
 mod test;
@@ -68,6 +70,8 @@ enum Command {
     Chaos(chaos::Arguments),
     /// Run all tests that a change must pass, or some parts of them
     Test(test::Arguments),
+    #[command(hide = true)]
+    Part(parts::Arguments),
     /// Look whether this version can be released; with --tag: freeze the extension's script, commit and tag
     Release(release::Arguments),
 }
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
     // Tests and benches open a thousand sockets, on both sides; a login session may begin with 1,024 descriptors, of
     // which it may have more. Where that is not so, they say it themselves.
     rlimit::increase_nofile_limit(u64::MAX).ok();
+    step::running();
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Up(arguments) => up::run(arguments),
@@ -84,6 +89,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Part(arguments) => parts::run(&arguments),
         Command::Release(arguments) => release::run(&arguments),
     };
     match result {

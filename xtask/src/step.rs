@@ -2,10 +2,11 @@
 //! shown, a line that says how long it took, and an error that says what to do.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +18,14 @@ static DONE: Mutex<Done> = Mutex::new(Done { steps: Vec::new(), installed: Vec::
 struct Done {
     steps: Vec<(String, Duration)>,
     installed: Vec<String>,
+}
+
+/// When this program began.
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// How long this program runs; the first call is its beginning.
+pub(crate) fn running() -> Duration {
+    BEGUN.elapsed()
 }
 
 /// Says what happens next, if that is a matter of an instant. On standard error: standard output is for results.
@@ -103,6 +112,13 @@ pub(crate) fn stream(command: &mut Command, mut read: impl FnMut(&str)) -> Resul
         read(&line);
     }
     Ok(child.wait()?.success())
+}
+
+/// Runs a program with all of its output kept in a file.
+pub(crate) fn log_to(path: &Path, command: &mut Command) -> Result<ExitStatus> {
+    let log = File::create(path).with_context(|| path.display().to_string())?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.status().with_context(|| format!("cannot run {}", show(command)))
 }
 
 /// A program to be run in the repository.

@@ -1,14 +1,16 @@
 //! Counts of passed and failed, read from what each runner prints, and how long each part took.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 use crate::step;
 
 /// How many tests passed and failed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
@@ -19,7 +21,7 @@ pub(crate) struct Tally {
 }
 
 /// A line of the summary.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Part {
     what: String,
     passed: u64,
@@ -47,12 +49,25 @@ impl Tally {
     pub(crate) fn include(&mut self, what: &str, runner: impl FnOnce() -> Result<Self>) -> bool {
         step::announce(what);
         let begun = Instant::now();
-        let tally = runner().unwrap_or_else(|error| {
+        let result = runner();
+        self.put(what, result, begun.elapsed())
+    }
+
+    /// What a runner came to. Returns whether all passed.
+    pub(crate) fn put(&mut self, what: &str, result: Result<Self>, took: Duration) -> bool {
+        let tally = result.unwrap_or_else(|error| {
             println!("{what} failed: {error:#}");
             Self::of(0, 1)
         });
-        self.add(what, &tally, begun.elapsed());
+        self.add(what, &tally, took);
         tally.failed == 0
+    }
+
+    /// What another run has counted, part by part.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.parts.extend(other.parts);
     }
 
     fn add(&mut self, what: &str, tally: &Self, took: Duration) {
@@ -66,10 +81,10 @@ impl Tally {
     /// The summary: each part with its time, then what failed and why. The last line is what CI reads, and often only the
     /// end of the output is kept.
     pub(crate) fn print(&self) {
-        println!("\n{}", self.summary());
+        println!("\n{}", self.summary(step::running()));
     }
 
-    fn summary(&self) -> String {
+    fn summary(&self, all: Duration) -> String {
         let mut lines: Vec<String> = self
             .parts
             .iter()
@@ -78,8 +93,8 @@ impl Tally {
                 format!("{took:>13}  {:>6} of {:<6} {what}", part.passed, part.passed + part.failed)
             })
             .collect();
-        let all = step::duration(self.parts.iter().map(|part| part.took).sum());
-        lines.push(format!("{all:>13}  in all"));
+        // Less than their sum if some ran beside each other.
+        lines.push(format!("{:>13}  in all", step::duration(all)));
         for part in self.parts.iter().filter(|part| part.failed > 0) {
             lines.push(format!("FAILED: {}: {} failed", part.what, part.failed));
             lines.extend(part.words.iter().map(|line| format!("  {line}")));
@@ -98,21 +113,48 @@ impl Tally {
 /// lines. A runner that fails without a count, or succeeds without a test, counts
 /// as one failure.
 pub(crate) fn watch(command: &mut Command, read: fn(&str) -> Option<Tally>) -> Result<Tally> {
-    let mut sum = Tally::default();
-    let mut panics = Panics::default();
-    let succeeded = step::stream(command, |line| {
-        panics.read(line);
-        if let Some(tally) = read(line) {
-            sum.passed += tally.passed;
-            sum.failed += tally.failed;
+    let mut count = Count { read, sum: Tally::default(), panics: Panics::default() };
+    let succeeded = step::stream(command, |line| count.line(line))?;
+    count.result(succeeded, command)
+}
+
+/// The same, with the output in a file.
+pub(crate) fn watch_quietly(
+    command: &mut Command,
+    log: &Path,
+    read: fn(&str) -> Option<Tally>,
+) -> Result<Tally> {
+    let mut count = Count { read, sum: Tally::default(), panics: Panics::default() };
+    let status = step::log_to(log, command)?;
+    String::from_utf8_lossy(&std::fs::read(log)?).lines().for_each(|line| count.line(line));
+    count.result(status.success(), command)
+}
+
+/// What is found in the lines of a runner.
+struct Count {
+    read: fn(&str) -> Option<Tally>,
+    sum: Tally,
+    panics: Panics,
+}
+
+impl Count {
+    fn line(&mut self, line: &str) {
+        self.panics.read(line);
+        if let Some(tally) = (self.read)(line) {
+            self.sum.passed += tally.passed;
+            self.sum.failed += tally.failed;
         }
-    })?;
-    if !succeeded && sum.failed == 0 {
-        anyhow::bail!("`{}` failed before it reported a count", step::show(command));
     }
-    anyhow::ensure!(sum.passed + sum.failed > 0, "`{}` ran no test", step::show(command));
-    sum.words = panics.lines;
-    Ok(sum)
+
+    fn result(self, succeeded: bool, command: &Command) -> Result<Tally> {
+        let Self { mut sum, panics, .. } = self;
+        if !succeeded && sum.failed == 0 {
+            anyhow::bail!("`{}` failed before it reported a count", step::show(command));
+        }
+        anyhow::ensure!(sum.passed + sum.failed > 0, "`{}` ran no test", step::show(command));
+        sum.words = panics.lines;
+        Ok(sum)
+    }
 }
 
 /// What the panics of Rust's tests say: the first lines of each.
@@ -268,7 +310,7 @@ mod tests {
         let mut tally = Tally::default();
         tally.add("unit", &Tally::of(12, 0), Duration::from_secs(75));
         tally.add("lints", &Tally::of(0, 1), Duration::from_secs(3));
-        let summary = tally.summary();
+        let summary = tally.summary(Duration::from_secs(78));
         assert_eq!(
             summary,
             "   1 min 15 s      12 of 12     unit
@@ -298,7 +340,7 @@ drop table: no event came
         let failed = Tally { words: panics.lines, ..Tally::of(0, 1) };
         let mut tally = Tally::default();
         tally.add("e2e", &failed, Duration::from_secs(1));
-        let summary = tally.summary();
+        let summary = tally.summary(Duration::from_secs(1));
         let end = "FAILED: e2e: 1 failed
   thread 'a' (4711) panicked at tests/e2e/scene.rs:62:9:
   drop table: no event came
@@ -307,6 +349,23 @@ drop table: no event came
   3
   4
 0 passed, 1 failed";
+        assert!(summary.ends_with(end), "{summary}");
+    }
+
+    #[test]
+    fn what_another_run_has_counted_is_added_with_its_parts() {
+        let mut other = Tally::default();
+        other.add(
+            "e2e",
+            &Tally { words: vec!["why".to_owned()], ..Tally::of(3, 1) },
+            Duration::from_millis(2500),
+        );
+        let json = serde_json::to_vec(&other).unwrap();
+        let mut tally = Tally::default();
+        tally.add("unit", &Tally::of(1, 0), Duration::from_secs(1));
+        tally.merge(serde_json::from_slice(&json).unwrap());
+        let summary = tally.summary(Duration::from_secs(3));
+        let end = "        3.0 s  in all\nFAILED: e2e: 1 failed\n  why\n4 passed, 1 failed";
         assert!(summary.ends_with(end), "{summary}");
     }
 

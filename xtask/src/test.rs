@@ -1,29 +1,24 @@
-//! `cargo xtask test`: every runner one after the other, cheap ones first, their
+//! `cargo xtask test`: first what a compiler finds, then the runners beside each other, their
 //! counts added up. The last line is for people and CI alike: `N passed, N failed`.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use campfire_chaos::Sabotage;
-use campfire_tests::cluster::{Cluster, Options};
 use campfire_tests::extension::Profile;
 use campfire_tests::layout;
-use campfire_tests::seed::Seed;
+use campfire_tests::seed::{self, Seed};
 use campfire_tests::server::Server;
 use clap::ValueEnum;
 
 use crate::chroot::Chroot;
+use crate::parts::{self, Scope};
 use crate::system::{self, Need};
 use crate::tally::{self, Tally};
-use crate::{
-    api, chaos, clients, demo, deny, fresh, install, order, pgrx, program, release, samples, step,
-    walkthrough,
-};
+use crate::{clients, deny, fresh, install, order, pgrx, program, release, step, suites};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Parts to run; default: formatting, lints, and every part but api, browser, samples, script and fresh
+    /// Parts to run; default: formatting, lints, and every part but api, samples, script and fresh
     #[arg(value_enum)]
     parts: Vec<Part>,
     /// Major version of Postgres to test with; default: 15 if it is installed, else the
@@ -96,7 +91,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if arguments.wants(Part::Unit) {
         tally.attempt("released scripts are as they were released", release::check_frozen);
-        unit(&mut tally, &server);
     }
     if arguments.everything() {
         lints(&mut tally);
@@ -105,15 +99,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.all() && arguments.pg.is_none() {
         tally.attempt("licences, bans and sources of dependencies", deny::check);
     }
-    if arguments.want_extension() {
-        // Nothing that follows means anything without the extension.
-        let installed = tally.attempt("the extension builds and installs", || {
+    // Nothing that needs it means anything without the extension.
+    let installed = arguments.want_extension()
+        && tally.attempt("the extension builds and installs", || {
             install::ensure_installed(&server, Profile::Debug)
         });
-        if installed {
-            with_extension(&mut tally, &server, arguments);
-        }
+    if installed && arguments.wants(Part::Script) {
+        tally.attempt("the order of the extension's script", || order::try_opposite(&server));
     }
+    run_parts(&mut tally, &server, arguments, installed);
     if arguments.wants(Part::Script) {
         tally.attempt("the extension's script is the one that pgrx makes", || pgrx::check_script(&server));
     }
@@ -148,20 +142,32 @@ impl Arguments {
         match part {
             // Too long for a plain run, and the same whatever version the rest is for.
             Part::Script | Part::Fresh => named || self.all() && self.pg.is_none(),
-            // Chromium is large, and so are five languages; whoever makes requests makes many.
-            Part::Browser | Part::Api | Part::Samples => named || self.all(),
+            // Whoever makes requests makes many, and five languages are large.
+            Part::Api | Part::Samples => named || self.all(),
             _ => named || self.everything(),
         }
     }
 
-    fn want_extension(&self) -> bool {
-        self.wants(Part::Regress) || self.wants(Part::Script) || self.want_relay()
+    /// Those that may run beside each other, in their order.
+    fn parts(&self) -> Vec<parts::Part> {
+        let is_wanted = |part: &&parts::Part| match part {
+            parts::Part::E2e => self.wants(Part::E2e),
+            parts::Part::Browser => self.wants(Part::Browser),
+            parts::Part::Clients => self.wants(Part::Clients),
+            parts::Part::Walkthrough => self.wants(Part::Walkthrough),
+            parts::Part::Chaos => self.wants(Part::Chaos),
+            parts::Part::Unit => self.wants(Part::Unit),
+            parts::Part::Regress => self.wants(Part::Regress),
+            parts::Part::Api => self.wants(Part::Api),
+            parts::Part::Samples => self.wants(Part::Samples),
+            parts::Part::Demo => self.everything(),
+        };
+        parts::Part::value_variants().iter().filter(is_wanted).copied().collect()
     }
 
-    fn want_relay(&self) -> bool {
-        [Part::E2e, Part::Clients, Part::Walkthrough, Part::Browser, Part::Api, Part::Samples, Part::Chaos]
-            .into_iter()
-            .any(|part| self.wants(part))
+    fn want_extension(&self) -> bool {
+        let parts = self.parts();
+        self.wants(Part::Script) || parts.iter().any(|part| *part != parts::Part::Unit)
     }
 
     /// What all of it needs of the system.
@@ -194,55 +200,34 @@ fn in_chroot(version: u32, parts: &[Part]) -> Result<Tally> {
     tally::watch(&mut command, tally::xtask)
 }
 
-/// The parts that need the extension in the server, and mostly the relay as well.
-fn with_extension(tally: &mut Tally, server: &Server, arguments: &Arguments) {
-    if arguments.wants(Part::Regress) {
-        tally.include("pg_regress", || regress(server, &Regress::SQL));
-        tally.include("pg_isolation_regress", || regress(server, &Regress::RACES));
+/// The long parts, after what they have in common.
+fn run_parts(tally: &mut Tally, server: &Server, arguments: &Arguments, installed: bool) {
+    let mut parts = arguments.parts();
+    parts.retain(|part| installed || *part == parts::Part::Unit);
+    let several = parts.len() > 1;
+    if several && !tally.attempt("the tests build", suites::build) {
+        parts.retain(|part| !matches!(part, parts::Part::Unit | parts::Part::E2e));
     }
-    if arguments.wants(Part::Script) {
-        tally.attempt("the order of the extension's script", || order::try_opposite(server));
+    let needs_relay = parts.iter().any(|part| part.needs_relay());
+    if needs_relay && !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {
+        parts.retain(|part| !part.needs_relay());
     }
-    if !arguments.want_relay() || !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {
+    let needs_web = parts.iter().any(|part| part.needs_web());
+    if needs_web && !tally.attempt("the client helper builds", clients::build_helper) {
+        parts.retain(|part| !part.needs_web());
+    }
+    // Before several want to make it.
+    let seed = || {
+        seed::directory(server, Seed::Bare)?;
+        if installed { seed::directory(server, Seed::Chat).map(drop) } else { Ok(()) }
+    };
+    if several && !tally.attempt("a database to copy", seed) {
         return;
     }
-    if arguments.wants(Part::E2e) {
-        tally.include("end-to-end tests", || e2e(server));
-    }
-    if arguments.wants(Part::Clients) {
-        let every_client = arguments.every_client || arguments.all();
-        tally.include("the client helper", clients::helper);
-        tally.include("widget and dashboard", clients::embedded);
-        tally.attempt("what the relay embeds is what web/ gives", clients::check_assets);
-        tally.include("stock clients", || clients::stock(server));
-        tally.include("conformance of stock clients", || clients::conformance(server, every_client));
-    }
-    if arguments.wants(Part::Walkthrough) {
-        tally.attempt("docs/own-tables.md, followed in Node", || {
-            walkthrough::follow(server, walkthrough::Browser::Node)
-        });
-    }
-    if arguments.wants(Part::Browser) {
-        tally.include("pages in a browser", || clients::browser(server));
-        tally.attempt("docs/own-tables.md, followed in Chromium", || {
-            walkthrough::follow(server, walkthrough::Browser::Chromium)
-        });
-    }
-    if arguments.wants(Part::Api) {
-        tally.include("the API, by its own description", || api::fuzz(server));
-    }
-    if arguments.wants(Part::Samples) {
-        tally.include("samples of docs/api.md", || samples::check(server));
-    }
-    if arguments.wants(Part::Chaos) {
-        // Whoever names a part, or all, wants the whole of it.
-        let sabotages = if arguments.parts.is_empty() { &chaos::COMMON } else { Sabotage::ALL.as_slice() };
-        tally.attempt("chaos: what errs on purpose is caught", || chaos::self_test(sabotages));
-        tally.attempt("chaos: a minute of faults", chaos::check_once);
-    }
-    if arguments.everything() {
-        tally.attempt("demo --once", demo::check_once);
-    }
+    // Whoever names a part, or all, wants the whole of it.
+    let every_sabotage = !arguments.parts.is_empty();
+    let every_client = arguments.every_client || arguments.all();
+    parts::run_all(tally, &parts, server, Scope { every_client, every_sabotage });
 }
 
 /// A toolchain of the minimal profile lacks both.
@@ -274,82 +259,4 @@ fn lints(tally: &mut Tally) {
 
 fn extension_lints(server: &Server) -> Result<()> {
     step::run(install::cargo("clippy", server)?.args(["--", "-D", "warnings"]))
-}
-
-fn unit(tally: &mut Tally, server: &Server) {
-    tally.include("unit and property tests", || {
-        tally::watch(
-            step::cargo()
-                .args(["test", "--no-fail-fast", "--lib", "--bins", "--test", "tidy", "--test", "wal"])
-                .env("CAMPFIRE_TEST_PG", server.version.to_string()),
-            tally::libtest,
-        )
-    });
-}
-
-/// One of Postgres's own two test programs.
-struct Regress {
-    program: &'static str,
-    schedule: &'static str,
-    database: &'static str,
-}
-
-impl Regress {
-    const SQL: Self =
-        Self { program: system::PG_REGRESS, schedule: "schedule", database: "campfire_regress" };
-    const RACES: Self = Self {
-        program: system::PG_ISOLATION_REGRESS,
-        schedule: "isolation_schedule",
-        database: "campfire_isolation",
-    };
-}
-
-/// Runs one schedule against a cluster of its own; shows the differences.
-fn regress(server: &Server, which: &Regress) -> Result<Tally> {
-    let cluster = Cluster::boot_with(Options {
-        seed: Seed::Bare,
-        version: Some(server.version),
-        ..Options::default()
-    })?;
-    cluster.psql("postgres", &format!("create database {}", which.database))?;
-    let input = layout::repository().join("pg_regress");
-    let output = layout::target().join(which.database);
-    let _ = std::fs::remove_dir_all(&output);
-    std::fs::create_dir_all(&output)?;
-
-    let mut command = step::command(server.pgxs.join(which.program));
-    command
-        .arg(option("--inputdir", &input))
-        .arg(option("--outputdir", &output))
-        .arg(option("--schedule", &input.join(which.schedule)))
-        .arg(option("--bindir", server.bin()))
-        .arg(format!("--dbname={}", which.database))
-        .args(["--use-existing", "--host=127.0.0.1", "--user=postgres"])
-        .arg(format!("--port={}", cluster.port))
-        .env("PGPASSWORD", &cluster.credentials.superuser_password)
-        .current_dir(&output);
-    if server.version >= 16 {
-        command.arg(option("--expecteddir", &input));
-    }
-    let tally = tally::watch(&mut command, tally::pg_regress)?;
-    if tally.failed > 0 {
-        let differences = output.join("regression.diffs");
-        println!("{}", std::fs::read_to_string(differences).unwrap_or_default());
-    }
-    Ok(tally)
-}
-
-fn option(name: &str, path: &Path) -> String {
-    format!("{name}={}", path.display())
-}
-
-fn e2e(server: &Server) -> Result<Tally> {
-    tally::watch(
-        step::cargo()
-            .args(["test", "--test", "e2e", "--"])
-            // Measurements are printed by tests that pass.
-            .args(["--show-output", "--test-threads=4"])
-            .env("CAMPFIRE_TEST_PG", server.version.to_string()),
-        tally::libtest,
-    )
 }

@@ -79,11 +79,9 @@ fn blocks(page: &str) -> Vec<Block<'_>> {
 pub(crate) fn follow(server: &Server, browser: Browser) -> Result<()> {
     let page = std::fs::read_to_string(layout::repository().join(PAGE)).context(PAGE)?;
     let node = node::ensure()?;
-    node.ensure_packages("tests/clients")?;
     if browser == Browser::Chromium {
         node.ensure_packages("tests/browser")?;
     }
-    clients::build_helper(&node)?;
     let version = Some(server.version);
     let cluster = Cluster::boot_with(Options { seed: Seed::Bare, version, ..Options::default() })?;
     cluster.psql("postgres", &format!("create database {DATABASE}"))?;

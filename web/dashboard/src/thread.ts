@@ -45,6 +45,10 @@ export class Thread {
     return this.#from + WINDOW >= this.#messages.length
   }
 
+  get hasKnownOlder(): boolean {
+    return this.#from > 0
+  }
+
   /** There may be older messages than the window shows: known ones, or another page. */
   get hasOlder(): boolean {
     return this.#from > 0 || (this.#cursor ?? null) !== null
@@ -105,6 +109,8 @@ export class Thread {
     const isSorted = this.#messages.every((one, index, all) => index === 0 || !isOlder(one, all[index - 1]!))
     if (!isSorted) this.#messages.sort((one, other) => (isOlder(one, other) ? -1 : 1))
     this.#from += added.length
+    // A window that was not full takes some of them.
+    this.#follow()
   }
 
   /** `message:created`, or the answer to one's own. */

@@ -53,6 +53,14 @@ test('an older page is shown by moving the window over it, to the very beginning
   assert.equal(thread.hasOlder, false)
 })
 
+test('a window at the end that is not full takes what an older page brings', () => {
+  const thread = new Thread('c')
+  thread.addNewest(range(200, 210), 'older')
+  thread.addOlder(range(0, 200), null)
+  assert.deepEqual(numbers(thread.window), numbers(range(130, 210)))
+  assert.ok(thread.follows)
+})
+
 test('a message that comes on two channels, in an answer and in a page is there once', () => {
   const thread = new Thread('c')
   thread.add(message(5))

@@ -44,8 +44,11 @@ export function Messages({ desk, thread, now, onChange }: {
     if (!element || thread.cursor === undefined) return
     const below = element.scrollHeight - element.scrollTop - element.clientHeight
     if (element.scrollTop < NEAR && thread.hasOlder) {
-      if (thread.follows && element.scrollHeight > element.clientHeight + NEAR) return
-      if (thread.showOlder()) onChange()
+      if (thread.follows) {
+        // At the end, older ones are wanted only if all that is known does not fill the box. Events may be ahead of what
+        // is drawn: then the box says nothing.
+        if (!thread.hasKnownOlder && element.scrollHeight <= element.clientHeight + NEAR) void desk.loadOlder()
+      } else if (thread.showOlder()) onChange()
       else void desk.loadOlder()
     } else if (below < NEAR && !thread.reachesEnd) {
       thread.showNewer()
