@@ -8,14 +8,15 @@ insert into campfire.setting_defaults (name, value, description) values
   ('claim_conversation', 'conversation_id', 'Where a visitor''s claims name the conversation: a dot-separated path.');
 
 comment on function campfire.claim_from_json(text, text) is
-  'Text at a dot-separated path of a JSON document; null if the document is malformed or larger than 1 MiB, or if there is no text at '
-  'that path.';
+  'Text, or an integer of 64 bits as text, at a dot-separated path of a JSON document; null if the document is malformed or larger than '
+  '1 MiB, or if there is neither at that path.';
 
 create function campfire.claim(path text) returns text
 language sql stable strict parallel safe
 return campfire.claim_from_json(current_setting('request.jwt.claims', true), path);
 comment on function campfire.claim(text) is
-  'Claim of the caller''s token at a dot-separated path. Example: select campfire.claim(''sub'');';
+  'Claim of the caller''s token at a dot-separated path: a text, or an integer of 64 bits as text; null for anything else. Example: '
+  'select campfire.claim(''sub'');';
 
 create function campfire.uuid_or_null(value text) returns uuid
 language sql immutable strict parallel safe

@@ -6,8 +6,8 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// The text at a dot separated path. None if the document is malformed, or there is no text there, or one that Postgres
-/// cannot hold. Of equal names the last counts.
+/// The text, or the integer of 64 bits, at a dot separated path. None if the document is malformed, or there is neither, or
+/// a text that Postgres cannot hold. Of equal names the last counts.
 pub(crate) fn text_at<'a>(document: &'a str, path: &str) -> Option<Cow<'a, str>> {
     let mut reader = serde_json::Deserializer::from_str(document);
     let found = At { path: Some(path) }.deserialize(&mut reader).ok()?;
@@ -73,12 +73,12 @@ impl<'de> Visitor<'de> for At<'_> {
         Ok(None)
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(self.path.is_none().then(|| Cow::Owned(number.to_string())))
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(self.path.is_none().then(|| Cow::Owned(number.to_string())))
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {

@@ -22,7 +22,7 @@ thread_local! {
 /// What no token has for its claims: it travels in headers and in joins.
 const CLAIMS_BYTES_MAX: usize = 1 << 20;
 
-/// The text at a dot separated path of a JSON document. In Rust because Postgres 15 can only try a document, which
+/// The text or integer at a dot separated path of a JSON document. In Rust because Postgres 15 can only try a document, which
 /// costs a subtransaction a query: malformed claims must be no rows, not an error. Any role may ask, with any document:
 /// one that is too long for claims is malformed, and what is not on the path is checked and never kept.
 #[pg_extern(sql = r#"

@@ -16,6 +16,9 @@ select n, pg_temp.claims(c) from unnest(array[
   '{"org_id": "00000000-0000-4000-8000-00000000000a\u0000"}',
   '{"org_id": "00000000-0000-4000-8000-00000000000a"} trailing',
   repeat('[', 100000)]) with ordinality as u (c, n) order by n;
+-- Integers are as good as texts; what else there is, is no claim to compare with.
+select set_config('request.jwt.claims', '{"n": 7, "minus": {"n": -7}, "large": 12345678901234567890123, "half": 1.5, "yes": true, "list": [7]}', true) is not null as is_set;
+select array(select coalesce(campfire.claim(p), '-') from unnest(array['n', 'minus.n', 'minus', 'large', 'half', 'yes', 'list']) with ordinality as u (p, n) order by n) as claims;
 -- Where a claim stands is a setting.
 update campfire.settings set value = 'app_metadata.org_id' where name = 'claim_organization';
 select pg_temp.claims('{"org_id": "x", "app_metadata": {"org_id": "00000000-0000-4000-8000-00000000000a"}}');
