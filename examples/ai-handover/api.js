@@ -1,5 +1,5 @@
 // The dashboard's API of the relay, as the application's own server uses it: with a token of service_role.
-import { createHmac } from 'node:crypto'
+import { createHash, createHmac } from 'node:crypto'
 
 /** A token of the service for one organization, signed with the secret of the relay (HS256). */
 export function token(secret, organization) {
@@ -7,6 +7,15 @@ export function token(secret, organization) {
   const claims = { role: 'service_role', org_id: organization, exp: Math.floor(Date.now() / 1000) + 3600 }
   const body = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode(claims)}`
   return `${body}.${createHmac('sha256', secret).update(body).digest('base64url')}`
+}
+
+/** The id of the message with this client key: the UUIDv5 of the key in the namespace of the conversation's id. */
+export function messageId(clientKey, conversation) {
+  const namespace = Buffer.from(conversation.replaceAll('-', ''), 'hex')
+  const bytes = createHash('sha1').update(namespace).update(clientKey).digest().subarray(0, 16)
+  bytes[6] = (bytes[6] & 0x0f) | 0x50
+  bytes[8] = (bytes[8] & 0x3f) | 0x80
+  return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
 }
 
 export class ApiError extends Error {

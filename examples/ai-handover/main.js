@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from '@supabase/supabase-js'
 import ws from 'ws'
 import { answer } from './answer.js'
-import { ApiError, createApi, token } from './api.js'
+import { ApiError, createApi, messageId, token } from './api.js'
 
 const required = (name) => {
   const value = process.env[name]
@@ -37,12 +37,15 @@ function handle(conversation) {
   return turn
 }
 
-/** Answers what the visitor has written last, unless a person has the conversation. */
+/** Answers what the visitor has written last, unless a person has the conversation, or it is answered. */
 async function respond(id) {
   const { status, assignee_id: assignee } = await api.conversation(id)
   if (status !== 'open' || assignee !== null) return
-  const question = (await api.latestMessages(id)).at(-1)
+  const messages = await api.latestMessages(id)
+  const question = messages.findLast(({ sender_type: sender }) => sender === 'visitor' || sender === 'agent')
   if (question?.sender_type !== 'visitor') return
+  // The last message may well be an answer to the question before this one, which came meanwhile.
+  if (messages.some((message) => message.id === messageId(question.id, id))) return
   const text = await answer(question)
   if (text !== null) return api.say(id, question.id, text)
   await handOver(id, question)
@@ -66,7 +69,7 @@ async function handOver(id, question) {
 
 async function lookThrough() {
   for await (const { id, last_message: last } of api.unassigned()) {
-    if (last?.sender_type === 'visitor') await handle(id)
+    if (last && last.sender_type !== 'agent') await handle(id)
   }
 }
 

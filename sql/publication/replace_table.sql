@@ -107,7 +107,6 @@ create function campfire.replace_table(old regclass, new regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
 #variable_conflict use_variable
 declare
-  old_name constant text := campfire.qualified_name(old);
   new_name constant text := campfire.qualified_name(new);
   standard constant name[] := (select b.columns from campfire.builtin_table(new) as b);
   carrier record;

@@ -94,7 +94,6 @@ begin
   create or replace function realtime.make_partitions() returns integer
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
   declare
-    today constant date := (now() at time zone 'utc')::date;
     wanted record;
     made integer := 0;
   begin

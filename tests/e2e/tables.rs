@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use campfire_tests::socket::{Event, Vsn};
 use campfire_tests::{ORGANIZATION, Socket, chat, eventually};
 use serde_json::json;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use crate::scene::{Scene, scene_test};
@@ -265,5 +266,54 @@ async fn a_list_that_changes_under_an_open_transaction_changes_no_type_and_no_po
     ensure!(reply.response["replay"]["complete"] == true, "{reply:?}");
     let again: Vec<String> = back.next_events(4).await?.iter().map(|event| event.id().to_owned()).collect();
     ensure!(again == ids[1..], "{again:?} instead of {:?}", &ids[1..]);
+    Ok(())
+}
+
+/// Postgres refuses to change the type of a listed column. Out of the publication and back in one transaction, as the
+/// documentation says, nothing is missed of those who write meanwhile.
+#[scene_test]
+async fn a_listed_column_changes_its_type_while_others_write(scene: &mut Scene) -> Result<()> {
+    const ROWS: i32 = 200;
+    let (conversation, _, mut socket) = listener(scene).await?;
+    run(
+        scene,
+        &[
+            "create table v (id int primary key, org uuid, conv uuid, label varchar(10), note jsonb)",
+            "select campfire.publish('campfire', 'v', '{id,org,conv,label}')",
+            "select campfire.add_route('v', 'INSERT', 'org:{org}:conv:{conv}', 'v:new', '{id,label}')",
+        ],
+    )
+    .await?;
+    let refused = scene.database.batch_execute("alter table v alter label type varchar(20)").await;
+    let refused = refused.expect_err("a listed column");
+    ensure!(refused.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED), "{refused:?}");
+
+    let writer = scene.cluster.connect().await?;
+    let insert =
+        format!("insert into v values ($1, '{ORGANIZATION}', '{conversation}', 'l' || $1::int, '{{}}')");
+    let writing = async {
+        for id in 0..ROWS {
+            writer.execute(&insert, &[&id]).await?;
+        }
+        anyhow::Ok(())
+    };
+    let altering = async {
+        for length in 11..=30 {
+            let alter = format!(
+                "begin;
+                 select campfire.unpublish('campfire', 'v');
+                 alter table v alter label type varchar({length});
+                 select campfire.publish('campfire', 'v', '{{id,org,conv,label}}');
+                 commit"
+            );
+            scene.database.batch_execute(&alter).await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(writing, altering)?;
+    let events = socket.next_events(usize::try_from(ROWS)?).await?;
+    for (id, event) in (0..ROWS).zip(&events) {
+        ensure!(event.payload == json!({"id": id, "label": format!("l{id}")}), "{id}: {event:?}");
+    }
     Ok(())
 }

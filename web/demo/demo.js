@@ -28,6 +28,7 @@ function listen(name, onStatus = () => {}) {
   channel.on('broadcast', { event: '*' }, ({ event, payload, meta }) => {
     const took = meta?.committed_at ? age(meta.committed_at) : null
     show(name, event, meta?.id, took)
+    if (name.endsWith(':conversations') && event === 'conversation:updated') noteHandover(payload, meta.committed_at)
     const conversation = payload?.conversation_id ?? (event.startsWith('conversation:') ? payload?.id : null)
     if (conversation && event !== 'conversation:deleted') follow(conversation)
   })
@@ -48,6 +49,15 @@ function follow(conversation) {
 function age(committed) {
   const micros = Number(committed.slice(-4, -1)) / 1000
   return Math.max(0, performance.timeOrigin + performance.now() - Date.parse(committed) - micros)
+}
+
+/** The AI hands over by status and assignee: the time from that commit to the frame that shows it. */
+function noteHandover({ status, assignee_id: agent }, committed) {
+  // A page in the background has no frames.
+  if (status !== 'pending' || agent === null || document.hidden) return
+  requestAnimationFrame(() => setTimeout(() => {
+    document.querySelector('#handover').textContent = `${age(committed).toFixed(1)} ms`
+  }, 0))
 }
 
 function show(channel, event, position, took) {

@@ -50,7 +50,7 @@ pub(crate) const BROWSER: &str = "tests/browser";
 /// Builds web/client, which all the others here use. Before they run: those that run beside each other share it.
 pub(crate) fn build_helper() -> Result<()> {
     let node = node::ensure()?;
-    for dir in [node::WORKSPACE, CLIENTS] {
+    for dir in [node::WORKSPACE, CLIENTS, "examples/ai-handover"] {
         node.ensure_packages(dir)?;
     }
     // What was compiled of a file that is gone would be run too.
@@ -95,7 +95,6 @@ pub(crate) fn check_assets() -> Result<()> {
 /// Node's own test runner on tests/clients, against a relay started for it.
 pub(crate) fn stock(server: &Server) -> Result<Tally> {
     let node = node::ensure()?;
-    node.ensure_packages("examples/ai-handover")?;
     let cluster = Cluster::boot_with(Options { version: Some(server.version), ..Options::default() })?;
     up::block_on(async {
         let relay = Relay::start(&cluster).await?;

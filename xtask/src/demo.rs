@@ -2,16 +2,18 @@
 //! `up`, then either a page to play with or, with `--once`, a run that checks itself.
 
 use std::collections::HashSet;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use campfire_tests::fence::Fence;
 use campfire_tests::socket::{Event, Vsn};
 use campfire_tests::{AGENT, ORGANIZATION, Socket, chat, seed, token};
 use tokio::net::TcpListener;
+use tokio::process::Child;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use crate::node::Node;
 use crate::system::Need;
 use crate::up::{Interrupt, Stack, StackArguments};
 use crate::{node, page, program, step, up, visitors};
@@ -32,14 +34,24 @@ pub(crate) struct Arguments {
     /// Visitors who write by themselves
     #[arg(long, value_name = "NUMBER", default_value_t = 0, conflicts_with = "once")]
     visitors: u32,
+    /// Leave visitors to you: do not run the example that answers them as an AI, and hands over
+    #[arg(long, conflicts_with = "once")]
+    without_ai: bool,
 }
+
+/// The example that answers visitors.
+const AI: &str = "examples/ai-handover";
 
 /// `cargo xtask demo`.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let needs: &[Need] = if arguments.once { &[] } else { &[Need::Node] };
     let prepared = up::prepare(&arguments.stack, needs)?;
-    if !arguments.once {
-        node::ensure()?.ensure_packages(node::WORKSPACE)?;
+    let node = if arguments.once { None } else { Some(node::ensure()?) };
+    if let Some(node) = &node {
+        node.ensure_packages(node::WORKSPACE)?;
+        if !arguments.without_ai {
+            node.ensure_packages(AI)?;
+        }
     }
     up::block_on(async {
         let mut interrupt = Interrupt::listen()?;
@@ -59,7 +71,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         let mut stack = Stack::start(prepared, up::DIRECTORY, &stack_arguments, None).await?;
         let result = tokio::select! {
             () = interrupt.wait() => Ok(()),
-            result = show(&mut stack, listener, arguments.visitors) => result,
+            result = show(&mut stack, listener, node.filter(|_| !arguments.without_ai), arguments.visitors) => result,
         };
         stack.stop().await?;
         result?;
@@ -87,16 +99,21 @@ pub(crate) fn check_once() -> Result<()> {
     })
 }
 
-/// The page if there is a listener for it, else the run that checks itself.
-async fn show(stack: &mut Stack, listener: Option<TcpListener>, visitors: u32) -> Result<()> {
+/// The page if there is a listener for it, else the run that checks itself. `ai`: what runs the AI.
+async fn show(
+    stack: &mut Stack,
+    listener: Option<TcpListener>,
+    ai: Option<Node>,
+    visitors: u32,
+) -> Result<()> {
     match listener {
-        Some(listener) => page(stack, listener, visitors).await,
+        Some(listener) => page(stack, listener, ai, visitors).await,
         None => once(stack).await,
     }
 }
 
 /// Serves the page and prints events until something breaks.
-async fn page(stack: &mut Stack, listener: TcpListener, visitors: u32) -> Result<()> {
+async fn page(stack: &mut Stack, listener: TcpListener, ai: Option<Node>, visitors: u32) -> Result<()> {
     let address = format!("http://{}", listener.local_addr()?);
     let page = page::Page {
         relay: format!("http://{}", stack.address()),
@@ -105,6 +122,7 @@ async fn page(stack: &mut Stack, listener: TcpListener, visitors: u32) -> Result
     };
     let server = page::serve(listener, page);
     let visitors = visitors::simulate(stack.address(), visitors);
+    let ai = ai.map(|node| start_ai(&node, stack)).transpose()?;
 
     let mut watcher = Watcher::connect(stack).await?;
     step::print_summary();
@@ -115,8 +133,28 @@ async fn page(stack: &mut Stack, listener: TcpListener, visitors: u32) -> Result
     tokio::select! {
         result = server => result.context("the page's server stopped"),
         result = visitors => result.context("a visitor failed"),
+        result = ended(ai) => bail!("the AI has ended: {}", result?),
         result = watcher.print_all() => result.context("the events stopped"),
         () = stack.relay_gone() => bail!("the relay has exited, so the demo ends"),
+    }
+}
+
+/// Starts the service that answers visitors. It ends with what is returned.
+fn start_ai(node: &Node, stack: &Stack) -> Result<Child> {
+    let mut command = node.command(AI);
+    command.arg("main.js").stdin(Stdio::null()).stdout(Stdio::null());
+    command.env("CAMPFIRE_RELAY", format!("http://{}", stack.address()));
+    command.env("CAMPFIRE_ORGANIZATION", ORGANIZATION.to_string());
+    command.env("CAMPFIRE_JWT_SECRET", &stack.cluster.credentials.jwt_secret);
+    let mut command = tokio::process::Command::from(command);
+    command.kill_on_drop(true).spawn().context("cannot start the AI")
+}
+
+/// Resolves when it has ended; without one, never.
+async fn ended(ai: Option<Child>) -> Result<ExitStatus> {
+    match ai {
+        Some(mut ai) => Ok(ai.wait().await?),
+        None => std::future::pending().await,
     }
 }
 
@@ -139,11 +177,10 @@ fn open_in_browser(address: &str) {
 }
 
 /// One agent's socket, joined to the channels of the organization and to those of
-/// every conversation, as dashboard and as widget see them.
+/// every conversation.
 struct Watcher {
     socket: Socket,
     agent: String,
-    jwt_secret: String,
     followed: HashSet<Uuid>,
 }
 
@@ -155,18 +192,21 @@ impl Watcher {
         for channel in [chat::organization_channel(ORGANIZATION), chat::conversations_channel(ORGANIZATION)] {
             socket.join(&channel, &agent).await?;
         }
-        Ok(Self { socket, agent, jwt_secret: credentials.jwt_secret.clone(), followed: HashSet::new() })
+        Ok(Self { socket, agent, followed: HashSet::new() })
     }
 
     async fn follow(&mut self, conversation: Uuid) -> Result<()> {
         if self.followed.len() >= FOLLOWED_MAX || !self.followed.insert(conversation) {
             return Ok(());
         }
-        let visitor = token::visitor(&self.jwt_secret, ORGANIZATION, conversation);
-        let channel = chat::conversation_channel(ORGANIZATION, conversation);
-        self.socket.join(&channel, &self.agent).await?;
-        let channel = chat::widget_channel(ORGANIZATION, conversation);
-        self.socket.join(&channel, &visitor).await
+        // As an agent on both: a visitor's channel would show that the visitor is there.
+        for channel in [
+            chat::conversation_channel(ORGANIZATION, conversation),
+            chat::widget_channel(ORGANIZATION, conversation),
+        ] {
+            self.socket.join(&channel, &self.agent).await?;
+        }
+        Ok(())
     }
 
     /// Prints events, and follows conversations as they are heard of. The message by which that happens is missed on the

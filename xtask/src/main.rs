@@ -28,6 +28,7 @@ mod program;
 mod python;
 mod release;
 mod runtimes;
+mod samples;
 mod script;
 mod step;
 mod suites;

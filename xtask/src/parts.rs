@@ -16,7 +16,7 @@ use clap::ValueEnum;
 
 use crate::system::{self, Need, Which};
 use crate::tally::Tally;
-use crate::{api, chaos, clients, demo, step, suites};
+use crate::{api, chaos, clients, demo, samples, step, suites};
 
 /// In the order in which they begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -28,6 +28,7 @@ pub(crate) enum Part {
     Unit,
     Regress,
     Api,
+    Samples,
     Demo,
 }
 
@@ -151,6 +152,9 @@ impl Part {
             }
             Part::Api => {
                 tally.include("the API, by its own description", || api::fuzz(server));
+            }
+            Part::Samples => {
+                tally.include("samples of docs/api.md", || samples::check(server));
             }
             Part::Chaos => {
                 let sabotages = if scope.every_sabotage { Sabotage::ALL.as_slice() } else { &chaos::COMMON };

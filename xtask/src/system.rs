@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use campfire_tests::extension::{self, Profile};
 use campfire_tests::server::{self, Server};
 
-use crate::{program, step};
+use crate::{program, samples, step};
 
 /// Postgres's own test programs, below `pgxs`.
 pub(crate) const PG_REGRESS: &str = "src/test/regress/pg_regress";
@@ -33,6 +33,8 @@ pub(crate) enum Need {
     Node,
     /// Run Python in an environment of its own.
     Python,
+    /// Run samples in Ruby, PHP and Go.
+    Samples,
     /// Drive a browser.
     Browser,
     /// Make a Debian in a directory.
@@ -186,6 +188,23 @@ fn missing(version: u32, server: Option<&Server>, needs: &[Need]) -> Result<Vec<
         && !program::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]))
     {
         lacks("Python with venv", "python3-venv");
+    }
+    if needs.contains(&Need::Samples) {
+        if !program::succeeds(Command::new("ruby").args(["-e", "require 'jwt'"])) {
+            lacks("Ruby with jwt", "ruby");
+            lacks("Ruby with jwt", "ruby-jwt");
+        }
+        if !program::succeeds(Command::new("php").args(["-r", ""])) {
+            lacks("PHP", "php-cli");
+        }
+        if !program::succeeds(Command::new("go").arg("version")) {
+            lacks("Go", "golang-go");
+        }
+        if !samples::has_go_jwt() {
+            let packages = ["golang-github-golang-jwt-jwt-v5-dev", "golang-github-golang-jwt-jwt-dev"];
+            let package = packages.into_iter().find(|package| apt::offers(package)).unwrap_or(packages[0]);
+            lacks("the library of JWT for Go", package);
+        }
     }
     if needs.contains(&Need::Browser) && browser().is_none() {
         lacks("Chromium", "chromium");

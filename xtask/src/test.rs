@@ -18,7 +18,7 @@ use crate::{clients, deny, fresh, install, order, pgrx, program, release, step, 
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Parts to run; default: formatting, lints, and every part but api, script and fresh
+    /// Parts to run; default: formatting, lints, and every part but api, samples, script and fresh
     #[arg(value_enum)]
     parts: Vec<Part>,
     /// Major version of Postgres to test with; default: 15 if it is installed, else the
@@ -48,6 +48,8 @@ enum Part {
     Browser,
     /// The HTTP API, with requests made from the document that describes it
     Api,
+    /// What docs/api.md has for signing an identity, run in five languages
+    Samples,
     /// One minute of faults, checked by an oracle, and a test of the checker itself
     Chaos,
     /// The extension's script, compared with the one that pgrx's own tool makes, and loaded in another order
@@ -138,8 +140,8 @@ impl Arguments {
         match part {
             // Too long for a plain run, and the same whatever version the rest is for.
             Part::Script | Part::Fresh => named || self.all() && self.pg.is_none(),
-            // Whoever makes requests makes many.
-            Part::Api => named || self.all(),
+            // Five languages are large; whoever makes requests makes many.
+            Part::Api | Part::Samples => named || self.all(),
             _ => named || self.everything(),
         }
     }
@@ -154,20 +156,25 @@ impl Arguments {
             parts::Part::Unit => self.wants(Part::Unit),
             parts::Part::Regress => self.wants(Part::Regress),
             parts::Part::Api => self.wants(Part::Api),
+            parts::Part::Samples => self.wants(Part::Samples),
             parts::Part::Demo => self.everything(),
         };
         parts::Part::value_variants().iter().filter(is_wanted).copied().collect()
     }
 
     fn want_extension(&self) -> bool {
-        [Part::Regress, Part::E2e, Part::Clients, Part::Browser, Part::Api, Part::Chaos, Part::Script]
+        self.wants(Part::Regress) || self.wants(Part::Script) || self.want_relay()
+    }
+
+    fn want_relay(&self) -> bool {
+        [Part::E2e, Part::Clients, Part::Browser, Part::Api, Part::Samples, Part::Chaos]
             .into_iter()
             .any(|part| self.wants(part))
     }
 
     /// What all of it needs of the system.
     fn needs(&self) -> Vec<Need> {
-        let needs: [(bool, &[Need]); 9] = [
+        let needs: [(bool, &[Need]); 10] = [
             (true, &[Need::Server]),
             (self.everything(), &[Need::Compile]),
             (self.want_extension(), &[Need::Extension(Profile::Debug)]),
@@ -175,6 +182,7 @@ impl Arguments {
             (self.wants(Part::Clients), &[Need::Node, Need::Python]),
             (self.wants(Part::Browser), &[Need::Node, Need::Browser]),
             (self.wants(Part::Api), &[Need::Python]),
+            (self.wants(Part::Samples), &[Need::Node, Need::Python, Need::Samples]),
             (self.wants(Part::Script), &[Need::Compile, Need::Pgrx]),
             (self.wants(Part::Fresh), &[Need::Debootstrap]),
         ];
@@ -198,8 +206,9 @@ fn run_parts(tally: &mut Tally, server: &Server, arguments: &Arguments, installe
     let mut parts = arguments.parts();
     parts.retain(|part| installed || *part == parts::Part::Unit);
     let several = parts.len() > 1;
-    if several && !tally.attempt("the tests build", suites::build) {
-        parts.retain(|part| !matches!(part, parts::Part::Unit | parts::Part::E2e));
+    let is_rust = |part: &parts::Part| matches!(part, parts::Part::Unit | parts::Part::E2e);
+    if several && parts.iter().any(is_rust) && !tally.attempt("the tests build", suites::build) {
+        parts.retain(|part| !is_rust(part));
     }
     let needs_relay = parts.iter().any(|part| part.needs_relay());
     if needs_relay && !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {

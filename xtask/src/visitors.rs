@@ -1,9 +1,10 @@
-//! Visitors for the demo: they use the relay's HTTP API as a widget does.
+//! Visitors for the demo: they use the relay as a widget does.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use campfire_tests::{ORGANIZATION, http};
+use anyhow::{Context, Result, bail, ensure};
+use campfire_tests::socket::Vsn;
+use campfire_tests::{ORGANIZATION, Socket, http};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
@@ -24,10 +25,12 @@ const NAMES: [&str; 12] = [
     "Yusuf Demir",
 ];
 
-const SENTENCES: [&str; 10] = [
+const SENTENCES: [&str; 12] = [
     "Hello, is anybody there?",
     "My order has not arrived yet.",
     "Can I still change the address?",
+    "Can I talk to a person, please?",
+    "When are you open?",
     "Do you ship to Iceland?",
     "The tent has a hole, what can I do?",
     "Thank you, that helps!",
@@ -67,6 +70,14 @@ async fn visit(relay: &str) -> Result<()> {
     let opened =
         post(relay, "/api/widget/auth", None, &json!({"organizationId": ORGANIZATION, "name": name})).await?;
     let token = opened["token"].as_str().context("an answer without a token")?;
+    // Agents see that the visitor is there, for as long as this is open. What comes on it stays unread.
+    let api_key = opened["apiKey"].as_str().context("an answer without a key")?;
+    let mut socket = match Socket::try_connect(relay, api_key, Vsn::V2).await? {
+        Ok(socket) => socket,
+        Err(refused) => bail!("the relay refused a socket: {refused:?}"),
+    };
+    let channel = opened["channels"]["widget"].as_str().context("an answer without a channel")?;
+    socket.join(channel, token).await?;
     let messages = rand::rng().random_range(MESSAGES);
     for _ in 0..messages {
         pause().await;

@@ -111,3 +111,18 @@ test('the AI answers once, whatever becomes of it, and hands over', async (t) =>
   assert.equal((await answers(conversation)).length, 4)
   assert.equal(await fourth.kill('SIGTERM'), 0)
 })
+
+test('a question that came while the one before was answered is answered, too', async (t) => {
+  const conversation = await openConversation()
+  // As it stands if the answer to the first one was written after the second.
+  await sql(`insert into messages (organization_id, conversation_id, content, sender_type, client_key, created_at)
+    select '${organization}', '${conversation}', content, sender, key, now() + place * interval '1 millisecond'
+    from (values (1, 'when are you open?', 'visitor', null::uuid), (2, 'and what does it cost?', 'visitor', null)) as m (place, content, sender, key)`)
+  await sql(`insert into messages (organization_id, conversation_id, content, sender_type, client_key)
+    select organization_id, conversation_id, 'From 9 to 17.', 'ai', id from messages
+    where conversation_id = '${conversation}' and content like 'when%'`)
+  const service = await start(t)
+  await eventually('the second question is answered', async () => (await answers(conversation)).length === 2)
+  assert.match((await answers(conversation))[1], /10 a month/)
+  assert.equal(await service.kill('SIGTERM'), 0)
+})

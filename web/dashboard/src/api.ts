@@ -1,6 +1,6 @@
 // The relay's HTTP API, as far as the dashboard uses it.
 import type { Filter } from './conversation_list.js'
-import type { ListedConversation, Me, Message, Receipt } from './rows.js'
+import type { ListedConversation, Me, Message, Receipt, Unread } from './rows.js'
 import { type Session } from './session.js'
 
 /** What the API refused, or that it could not be reached (status 0). */
@@ -86,6 +86,12 @@ export class Api {
     const path = `conversations/${conversation}/read`
     const { receipt } = await this.#request<{ receipt: Receipt }>('POST', path, { lastReadMessageId })
     return receipt
+  }
+
+  /** Of at most 200 conversations. */
+  async unread(conversations: string[]): Promise<Unread[]> {
+    const path = `unread?${parameters({ conversations: conversations.join(',') })}`
+    return (await this.#request<{ conversations: Unread[] }>('GET', path)).conversations
   }
 
   async #request<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {

@@ -13,6 +13,9 @@ const GATHER_MS = 250
 const OLDER_PAGE = 200
 /** A hint about typing whose end was lost. */
 const TYPING_MAX_MS = 8_000
+/** Another device of this agent may have read what is unread here. */
+const RECOUNT_MS = 15_000
+const COUNTED_MAX = 200
 const DELAYS_MS = [1_000, 2_000, 4_000, 8_000, 15_000, 30_000]
 
 export class Desk {
@@ -25,6 +28,8 @@ export class Desk {
   /** Of the open conversation. */
   thread: Thread | null = null
   viewers: ReadonlySet<string> = new Set()
+  /** null before the relay has said. */
+  isVisitorThere: boolean | null = null
   /** Who types in it, by kind and id. */
   readonly typing = new Map<string, Sender>()
   /** What is asked for and not there yet. */
@@ -47,6 +52,9 @@ export class Desk {
   /** Counts lists, so that the answer for an old filter is not shown. */
   #listing = 0
   #isReadUnderway = false
+  #isCounting = false
+  /** Other tabs of this agent in this browser: a hint to ask the API at once. */
+  readonly #tabs: BroadcastChannel
   /** Both channels were joined: what commits from then on is told by events, or that it is missing. */
   #hasBegun = false
   #agentsAskedAt = -Infinity
@@ -68,17 +76,15 @@ export class Desk {
       onMessage: (message) => this.#receive(message),
       onReceipt: (receipt) => this.#mark(receipt),
       onTyping: (conversation, sender, isTyping) => this.#type(conversation, sender, isTyping),
-      onRead: (agent, conversation) => {
-        if (agent === me.agent?.user_id) this.#refresh(conversation)
-      },
       onOnline: (agents) => {
         this.online = agents
         this.#learn(agents)
         onChange()
       },
-      onViewers: (conversation, agents) => {
+      onViewers: (conversation, agents, isVisitorThere) => {
         if (this.thread?.conversation !== conversation) return
         this.viewers = agents
+        this.isVisitorThere = isVisitorThere
         this.#learn(agents)
         onChange()
       },
@@ -97,6 +103,9 @@ export class Desk {
         onChange()
       },
     })
+    this.#tabs = new BroadcastChannel(`campfire:read:${me.organization.id}:${me.agent?.user_id}`)
+    this.#tabs.onmessage = ({ data }) => this.#refresh(String(data))
+    setInterval(() => void this.#recount(), RECOUNT_MS)
     void this.reload()
   }
 
@@ -140,9 +149,10 @@ export class Desk {
     this.#onChange()
   }
 
-  /** The tab is looked at again. */
+  /** The tab is looked at again, or the network is back. */
   resume(): void {
     this.#live.probe()
+    void this.#recount()
   }
 
   /** Events begin here, or begin again: what came before them is read. */
@@ -158,7 +168,20 @@ export class Desk {
   /** Events are caught up with by their positions; that something was read elsewhere has none. */
   #back(): void {
     this.outbox.retryAll()
-    for (const row of this.list.order) if (row.unread > 0) this.#refresh(row.id)
+    void this.#recount()
+  }
+
+  /** What was read elsewhere, of what shows as unread. */
+  async #recount(): Promise<void> {
+    const shown = this.list.order.filter(({ unread }) => unread > 0).slice(0, COUNTED_MAX)
+    if (this.#isCounting || shown.length === 0) return
+    this.#isCounting = true
+    // In vain if the API is away: again soon.
+    const counts = await this.#api.unread(shown.map(({ id }) => id)).catch(() => [])
+    this.#isCounting = false
+    for (const { conversation_id: id, unread } of counts) {
+      if ((this.list.get(id)?.unread ?? 0) > unread) this.#refresh(id)
+    }
   }
 
   // The open conversation -----------------------------------------------------
@@ -189,6 +212,7 @@ export class Desk {
     this.thread = null
     this.threadError = ''
     this.viewers = new Set()
+    this.isVisitorThere = null
     this.changing = {}
     this.isOlderLoading = false
     for (const timer of this.#typingTimers.values()) clearTimeout(timer)
@@ -257,7 +281,7 @@ export class Desk {
     if (receipt instanceof Error) {
       row.readUntil = readUntil
       this.#refresh(row.id)
-    } else this.#live.tellRead(row.id)
+    } else this.#tabs.postMessage(row.id)
     // What the API counted meanwhile.
     if (row.countedUntil !== null && row.countedUntil > newest.created_at) this.#refresh(row.id)
     this.#onChange()

@@ -20,20 +20,15 @@ export interface LivePorts {
   onMessage(message: Message): void
   onReceipt(receipt: Receipt): void
   onTyping(conversation: string, sender: Sender, isTyping: boolean): void
-  /** Another tab or device of an agent has read a conversation. */
-  onRead(agent: string, conversation: string): void
   /** User ids. */
   onOnline(agents: Set<string>): void
-  onViewers(conversation: string, agents: Set<string>): void
+  onViewers(conversation: string, agents: Set<string>, isVisitorThere: boolean): void
   /** The open conversation's channel is joined: what committed before is not an event of it. */
   onOpened(conversation: string): void
   /** Events are missing, of a conversation or of all. */
   onGap(conversation: string | null): void
   onConnection(connection: Connection): void
 }
-
-/** Nobody keeps it: a hint to ask the API again. */
-const READ = 'dashboard:read'
 
 /** The relay ends what is not renewed after five seconds. */
 const TYPING_RENEWAL_MS = 3_000
@@ -81,10 +76,6 @@ export class Live {
       .on('conversation:deleted', ({ payload, meta }) => ports.onConversationDeleted(payload.id, meta.id ?? null))
       .on('agent:status:online', ({ payload }) => this.#tell(payload.user_id, true))
       .on('agent:status:offline', ({ payload }) => this.#tell(payload.user_id, false))
-      .on(READ, ({ payload, meta }) => {
-        const { type, id } = meta.sender as Sender
-        if (type === 'agent' && id) ports.onRead(id, String(payload?.conversation_id))
-      })
     this.#conversations.on('message:created', ({ payload }) => ports.onMessage(payload as Message))
     for (const channel of [this.#organization, this.#conversations]) {
       channel.subscribe((status, error) => this.#changed(channel, status, error?.message ?? ''))
@@ -118,10 +109,6 @@ export class Live {
     void channel.send(isTyping ? 'typing:start' : 'typing:stop', {})
   }
 
-  tellRead(conversation: string): void {
-    void this.#organization.send(READ, { conversation_id: conversation })
-  }
-
   /** Notices at once if the connection was lost while nobody looked. */
   probe(): void {
     if (this.#client.isConnected()) void this.#client.sendHeartbeat()
@@ -134,8 +121,10 @@ export class Live {
 
   #make(conversation: string): CampfireChannel {
     const name = `${this.#me.channels.organization}:conv:${conversation}`
-    const channel = this.#campfire.channel(name, this.#withPresence((agents) => {
-      if (this.#open === conversation) this.#ports.onViewers(conversation, agents)
+    const channel = this.#campfire.channel(name, this.#withPresence((present) => {
+      // The visitor's own key: the relay says that it is there.
+      const isVisitorThere = present.delete(conversation)
+      if (this.#open === conversation) this.#ports.onViewers(conversation, present, isVisitorThere)
     }))
     const typing = (isTyping: boolean) => ({ meta }: CampfireEvent) =>
       this.#ports.onTyping(conversation, meta.sender as Sender, isTyping)
@@ -149,7 +138,7 @@ export class Live {
   }
 
   /** The relay knows agents by their tokens: the key of a presence is a user id, whatever a client says. */
-  #withPresence(onChange: (agents: Set<string>) => void) {
+  #withPresence(onChange: (keys: Set<string>) => void) {
     return {
       presence: { enabled: true },
       attach: (stock: RealtimeChannel) => {

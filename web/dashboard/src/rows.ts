@@ -53,6 +53,14 @@ export interface Receipt {
   read_at: string
 }
 
+/** What this agent has not read of a conversation, and how far it has. */
+export interface Unread {
+  conversation_id: string
+  unread: number
+  last_read_message_id: string | null
+  read_at: string | null
+}
+
 export interface Agent {
   user_id: string
   display_name: string | null

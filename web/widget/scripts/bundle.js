@@ -12,10 +12,13 @@ const target = ['es2023', 'chrome123', 'firefox120', 'safari17.5']
 const here = (path) => fileURLToPath(new URL(path, import.meta.url))
 const assets = here('../../../relay/assets/widget/')
 
+/** What gzip makes least of. No property here does anything when it is only read. */
+const compress = { passes: 3, ecma: 2020, sequences: false, pure_getters: true, lhs_constants: false }
+
 /** 3 % less than esbuild gives. */
 async function smaller(contents, module) {
   const code = new TextDecoder().decode(contents)
-  const result = await minify(code, { module, ecma: 2020, compress: { passes: 3, ecma: 2020, sequences: false }, format: { ecma: 2020 } })
+  const result = await minify(code, { module, ecma: 2020, compress, format: { ecma: 2020 } })
   return Buffer.from(result.code)
 }
 

@@ -19,6 +19,7 @@ export interface AuthRequest {
   name?: string
   email?: string
   context?: Record<string, unknown>
+  create?: false
 }
 
 export interface Page {
@@ -56,7 +57,8 @@ export class Api {
     this.#timeoutMs = timeoutMs
   }
 
-  auth(request: AuthRequest): Promise<Grant> {
+  /** null: there is no conversation, and none is to be created. */
+  auth(request: AuthRequest): Promise<Grant | null> {
     return this.#call('POST', '/api/widget/auth', null, request)
   }
 
@@ -95,7 +97,7 @@ export class Api {
         signal: controller.signal,
       })
       const answer = await response.json().catch(() => null)
-      if (response.ok && answer !== null) return answer as Answer
+      if (response.status === 204 || (response.ok && answer !== null)) return answer as Answer
       throw refusal(response, answer)
     } catch (error) {
       if (error instanceof ApiError) throw error

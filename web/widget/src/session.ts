@@ -53,7 +53,7 @@ export class Session {
   readonly #events: SessionEvents
   readonly #backoff: Backoff
   #grant: Grant | null = null
-  #opening: Promise<Grant> | null = null
+  #opening: Promise<Grant | null> | null = null
   #live: Live | null = null
   /** Where the stream resumes, also after it was let go. */
   readonly #positions = new Map<string, string>()
@@ -121,7 +121,7 @@ export class Session {
     if (this.#isStarted) return
     this.#isStarted = true
     if (this.#grant) this.#connect(this.#grant)
-    else if (this.#memory.load()) this.#resume()
+    else if (this.#memory.load() || this.#identity !== null) this.#resume()
     this.outbox.reopen()
   }
 
@@ -132,11 +132,6 @@ export class Session {
     this.outbox.close()
     this.#disconnect()
     this.#setConnection('idle')
-  }
-
-  /** The visitor looks at the conversation: one that is known by identity alone is fetched only now. */
-  look(): void {
-    if (this.#isStarted && !this.#grant && this.#identity !== null) this.#resume()
   }
 
   send(content: string): void {
@@ -186,8 +181,10 @@ export class Session {
   /** Binds the visitor to an identity that the customer's server has signed. */
   async identify(identity: Identity): Promise<void> {
     this.#identity = identity
-    // Without a conversation it is shown when the first one is asked for.
-    if (!this.#grant && !this.#opening && !this.#memory.load()) return
+    await this.#opening?.catch(() => {})
+    if (identity !== this.#identity) return
+    // The one that it may have elsewhere; a first one begins with the first message.
+    if (!this.#grant && !this.#memory.load()) return this.#resume()
     const era = this.#era
     try {
       const signed = await this.#signed()
@@ -263,58 +260,65 @@ export class Session {
   /** Runs a request with a token, and once more with a new one if the relay says that it is old. */
   async #withToken<Answer>(call: (token: string) => Promise<Answer>): Promise<Answer> {
     const visitor = this.#visitor
-    const grant = this.#grant ?? await this.#open()
+    const grant = this.#grant ?? await this.#begin()
     try {
       return await call(grant.token)
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 401 || !OLD_TOKEN.has(error.code)) throw error
       if (visitor !== this.#visitor) throw error
       // Another request may have brought one meanwhile.
-      const { token } = this.#grant && this.#grant.token !== grant.token ? this.#grant : await this.#open()
+      const { token } = this.#grant && this.#grant.token !== grant.token ? this.#grant : await this.#begin()
       return call(token)
     }
   }
 
-  /** Begins or resumes the conversation. All who ask at once share one request. */
-  #open(): Promise<Grant> {
+  /** Resumes the conversation, or begins one. */
+  async #begin(): Promise<Grant> {
+    // A request that was underway may only have looked for one.
+    return await this.#open(true) ?? (await this.#open(true))!
+  }
+
+  /** Resumes the conversation; null: there is none. All who ask at once share one request. */
+  #open(create: boolean): Promise<Grant | null> {
     if (this.#opening) return this.#opening
-    const opening = this.#authorize().finally(() => {
+    const opening = this.#authorize(create).finally(() => {
       if (this.#opening === opening) this.#opening = null
       this.#events.changed()
     })
     return (this.#opening = opening)
   }
 
-  async #authorize(): Promise<Grant> {
+  async #authorize(create: boolean): Promise<Grant | null> {
     const visitor = this.#visitor
     const left = () => new ApiError('reset', 'the visitor has left the conversation')
     return alone(`campfire:${this.#options.organization}`, async () => {
       if (visitor !== this.#visitor) throw left()
       // Another tab may have begun one while this one waited.
-      const grant = await this.#authOrBegin(this.#grant?.token ?? this.#memory.load()?.token, visitor)
+      const grant = await this.#authOrBegin(this.#grant?.token ?? this.#memory.load()?.token, visitor, create)
       if (visitor !== this.#visitor) throw left()
       // Kept before another tab looks.
-      this.#granted(grant)
+      if (grant) this.#granted(grant)
       return grant
     })
   }
 
-  async #authOrBegin(token: string | undefined, visitor: number): Promise<Grant> {
+  async #authOrBegin(token: string | undefined, visitor: number, create: boolean): Promise<Grant | null> {
     try {
-      return await this.#auth(token, token === undefined)
+      return await this.#auth(token, token === undefined, create)
     } catch (error) {
       if (!(error instanceof ApiError) || token === undefined || visitor !== this.#visitor) throw error
-      if (error.code === 'identity_required' && this.#identity !== null) return this.#auth(token, true)
+      if (error.code === 'identity_required' && this.#identity !== null) return this.#auth(token, true, create)
       if (!GONE.has(error.code)) throw error
       this.#begone(error)
       // What is unsent goes to a new one.
-      if (this.outbox.pending.length > 0 || this.#identity !== null) return this.#auth(undefined, true)
+      const isUnsent = this.outbox.pending.length > 0
+      if (isUnsent || this.#identity !== null) return this.#auth(undefined, true, isUnsent || create)
       throw error
     }
   }
 
   /** A token is enough to go on, so that an identity that was signed long ago does no harm. */
-  async #auth(token: string | undefined, withIdentity: boolean): Promise<Grant> {
+  async #auth(token: string | undefined, withIdentity: boolean, create: boolean): Promise<Grant | null> {
     const { name, email, ...context } = this.#context
     const identity = withIdentity ? await this.#signed() : null
     const request: AuthRequest = {
@@ -324,6 +328,7 @@ export class Session {
       ...(typeof name === 'string' && { name }),
       ...(typeof email === 'string' && { email }),
       ...(Object.keys(context).length > 0 && { context }),
+      ...(!create && { create }),
     }
     return this.#api.auth(request)
   }
@@ -357,8 +362,9 @@ export class Session {
     if (this.#grant || !this.#isStarted) return
     this.#setConnection('connecting')
     const era = this.#era
-    this.#open().then(() => {
+    this.#open(false).then(() => {
       this.#resumeAttempt = 0
+      if (!this.#grant) this.#setConnection('idle')
     }, (error: unknown) => {
       if (era !== this.#era || !this.#isStarted) return
       this.#report(error)
@@ -442,7 +448,7 @@ export class Session {
   async #freshToken(): Promise<string> {
     const grant = this.#grant
     if (grant && !this.#live?.hasUsed(grant.token)) return grant.token
-    return (await this.#open()).token
+    return (await this.#begin()).token
   }
 
   #fetchAnew(): void {

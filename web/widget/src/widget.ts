@@ -88,9 +88,7 @@ export class Widget implements ViewHost {
         if (typeof first !== 'string' && typeof first !== 'function') {
           return this.#refuse('identify() takes a token that your server has signed, or a function that brings one')
         }
-        void this.session.identify(first as Identity)
-        if (this.state.isOpen) this.session.look()
-        return
+        return void this.session.identify(first as Identity)
       case 'reset':
         this.close()
         return this.session.reset()
@@ -114,7 +112,6 @@ export class Widget implements ViewHost {
   open(): void {
     if (this.state.isOpen) return
     this.state.isOpen = true
-    this.session.look()
     this.#view?.update()
     this.#view?.focus()
     this.#emitter.emit('open', {})

@@ -76,7 +76,9 @@ pub(super) async fn measure(relay: &Path, clients: usize) -> Result<Value> {
     let cluster = Cluster::boot()?;
     let database = cluster.connect().await?;
     let settings = Settings::of(&cluster)?.binary(relay).env("CAMPFIRE_LOG", "warn");
-    let settings = settings.env("CAMPFIRE_MAX_SOCKETS", &(clients + 100).to_string());
+    // All of them knock at once, and each connection counts as pending until it is a WebSocket.
+    let room = (clients + 100).to_string();
+    let settings = settings.env("CAMPFIRE_MAX_SOCKETS", &room).env("CAMPFIRE_MAX_CONNECTIONS", &room);
     let mut relay = settings.start().await?;
     let mut conversations = Vec::new();
     for _ in 0..CONVERSATIONS {

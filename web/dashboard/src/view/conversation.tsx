@@ -24,10 +24,15 @@ export function Conversation({ desk, thread, now, isDetailed, onDetails, onBack,
       <section class="conversation" aria-label={`Conversation with ${name}`}>
         <header class="bar">
           <button type="button" class="plain back" aria-label="Back to the list" onClick={onBack}><Icon name="back" /></button>
-          <Avatar id={thread.conversation} name={name} />
+          <Avatar id={thread.conversation} name={name} isOnline={desk.isVisitorThere === true} />
           <div class="title">
             <h2>{name}{row?.verified && <span class="verified" title="Verified identity"><Icon name="check" /></span>}</h2>
-            <p>{row?.customer_email ?? (row && !row.verified ? 'Identity not verified' : '')}</p>
+            <p>
+              <span class="whereabouts" role="status">
+                {desk.isVisitorThere === null ? '' : desk.isVisitorThere ? 'Online' : 'Offline'}
+              </span>
+              {row?.customer_email ?? (row && !row.verified ? 'Identity not verified' : '')}
+            </p>
           </div>
           <Viewers desk={desk} />
           <button
