@@ -205,8 +205,9 @@ fn run_parts(tally: &mut Tally, server: &Server, arguments: &Arguments, installe
     let mut parts = arguments.parts();
     parts.retain(|part| installed || *part == parts::Part::Unit);
     let several = parts.len() > 1;
-    if several && !tally.attempt("the tests build", suites::build) {
-        parts.retain(|part| !matches!(part, parts::Part::Unit | parts::Part::E2e));
+    let is_rust = |part: &parts::Part| matches!(part, parts::Part::Unit | parts::Part::E2e);
+    if several && parts.iter().any(is_rust) && !tally.attempt("the tests build", suites::build) {
+        parts.retain(|part| !is_rust(part));
     }
     let needs_relay = parts.iter().any(|part| part.needs_relay());
     if needs_relay && !tally.attempt("the relay builds", || step::build_relay(false).map(drop)) {
