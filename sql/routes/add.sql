@@ -83,6 +83,7 @@ declare
   carrier name;
   carried name[];
   payload name[] := columns;
+  compared name[];
   missing name;
   unheard record;
   added bigint;
@@ -183,7 +184,8 @@ begin
       message = 'a route needs at least one column';
   end if;
 
-  foreach missing in array template_columns || payload || coalesce(when_changed, '{}') loop
+  compared := campfire.require_gate(relation, channel, public, gate);
+  foreach missing in array template_columns || payload || coalesce(when_changed, '{}') || compared loop
     if missing <> all (known) then
       raise exception using
         errcode = 'undefined_column',
@@ -200,6 +202,8 @@ begin
   end loop;
   foreach missing in array
     case when operation = 'DELETE' then template_columns || payload else '{}' end || coalesce(when_changed, '{}')
+    -- By the row before an update a gate decides, too.
+    || case when operation <> 'INSERT' or on_move then compared else '{}' end
   loop
     if missing <> all (identity_columns) then
       raise exception using
@@ -222,7 +226,6 @@ begin
       hint = format('select * from campfire.publishable_columns(%L);', qualified);
   end if;
 
-  perform campfire.require_gate(relation, operation, channel, on_move, public, gate, carrier, carried);
   if public then
     raise warning using
       message = format('events of "%s" will be public', left(channel, 200)),

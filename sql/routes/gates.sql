@@ -29,18 +29,15 @@ end;
 comment on function campfire.read_gate(regclass, text) is
   'Internal. What is wrong with a gate on the rows of a table, null if nothing is, and the columns that it reads.';
 
-create function campfire.require_gate(
-  relation regclass, operation text, channel text, on_move boolean, public boolean, gate text, carrier name, carried name[]) returns void
+create function campfire.require_gate(relation regclass, channel text, public boolean, gate text) returns name[]
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
-  qualified constant text := campfire.qualified_name(relation);
   problem text;
   compared name[];
-  missing name;
 begin
   if gate is null then
-    return;
+    return '{}';
   end if;
   if public or channel ~ '^(bcast:)?org:' then
     raise exception using
@@ -58,29 +55,9 @@ begin
       detail = left(gate, 500),
       hint = 'A gate compares columns, claims and literals, such as: seller_id = claims.sub or claims.role = ''service_role''.';
   end if;
-  foreach missing in array compared loop
-    if missing <> all (carried) then
-      raise exception using
-        errcode = 'object_not_in_prerequisite_state',
-        message = format('column %s.%I is not published', qualified, missing),
-        hint = format('select campfire.publish(%L, %L, %L);', carrier, qualified, (
-          select array_agg(c.column_name) from campfire.publishable_columns(relation) as c
-          where c.column_name = any (carried || missing))::text);
-    end if;
-    -- Of an update the row before decides, too.
-    if (operation <> 'INSERT' or on_move) and missing <> all (coalesce(campfire.logged_columns(relation), '{}')) then
-      raise exception using
-        errcode = 'object_not_in_prerequisite_state',
-        message = format('column %s.%I is not in the replica identity%s', qualified, missing,
-          case when missing = any (campfire.replica_identity_columns(relation)) then ' of every partition' end),
-        detail = 'The gate must know the row before its change, of which the WAL holds only the replica identity.',
-        hint = case when missing = any (campfire.replica_identity_columns(relation))
-          then format('select campfire.align_partitions(%L);', qualified)
-          else 'Compare only columns of the replica identity, or route from a mirror that has replica identity full.' end;
-    end if;
-  end loop;
+  return compared;
 end
 $$;
-comment on function campfire.require_gate(regclass, text, text, boolean, boolean, text, name, name[]) is
-  'Internal. Raises 22023 for a gate that is none, or on a channel that can have none, 55000 for one that reads a column that is not '
-  'published, or whose old values the WAL does not hold.';
+comment on function campfire.require_gate(regclass, text, boolean, text) is
+  'Internal. The columns that a gate reads, none if there is no gate. Raises 22023 for a gate that is malformed, or on a channel that can '
+  'have none.';
