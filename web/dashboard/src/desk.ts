@@ -352,8 +352,8 @@ export class Desk {
       if (thread.cursor === undefined) this.threadError = page.message
     } else {
       for (const receipt of page.receipts) this.#mark(receipt)
+      // Of a single message nobody knows what lies before it; the events bring it.
       if (limit > 1) thread.addNewest(page.messages, page.cursor)
-      else for (const message of page.messages) thread.add(message)
       for (const { id } of page.messages) this.outbox.confirm(id)
     }
     this.#onChange()
