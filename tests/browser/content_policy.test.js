@@ -116,7 +116,7 @@ for (const policy of ['', "; worker-src 'self'"]) {
     const allowed = `${SCRIPTS}; connect-src ${socket}${policy}`
     const { page } = await open(t, allowed, { worker: true, heartbeatIntervalMs: 200 })
     await page.waitForFunction(() => sockets >= 3)
-    const told = 'the page\'s content policy forbids the client\'s worker: allow it by worker-src blob:, or do without `worker: true`'
+    const told = 'the page\'s content policy forbids the client\'s worker: allow it by worker-src blob:'
     assert.ok((await page.evaluate(() => statuses)).some(([status, reason]) => status === 'reconnecting' && reason === told))
   })
 }

@@ -131,7 +131,11 @@ impl Drop for Ended {
 
 impl<'a> Walker<'a> {
     fn new(cluster: &'a Cluster, node: &'a Node, browser: Browser) -> Result<Self> {
-        let dir = layout::target().join("walkthrough");
+        // One walk may begin while the other is on its way.
+        let dir = layout::target().join("walkthrough").join(match browser {
+            Browser::Node => "node",
+            Browser::Chromium => "chromium",
+        });
         let _ = std::fs::remove_dir_all(&dir);
         let packages = dir.join("node_modules");
         std::fs::create_dir_all(&packages)?;

@@ -241,7 +241,7 @@ export class CampfireChannel {
     this.#setStatus('joined')
     if (reply && !reply.complete) {
       this.#isIncompleteTold = true
-      this.#lack('ReplayIncomplete: events since the last position are missing')
+      this.#lack('ReplayIncomplete: events are missing')
     }
   }
 

@@ -82,7 +82,7 @@ export class Connection {
       this.#forbid(`${protocol}//${host}: allow it by connect-src`)
     } else if (this.#realtime.worker && blockedURI === 'blob' && effectiveDirective !== 'connect-src') {
       this.#isWorkerless = true
-      this.#forbid("the client's worker: allow it by worker-src blob:, or do without `worker: true`")
+      this.#forbid("the client's worker: allow it by worker-src blob:")
     }
   }
 

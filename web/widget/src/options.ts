@@ -19,7 +19,7 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 /** Of attributes, by their names without `data-`; `origin` is where the script came from. */
 export function parseOptions(read: (name: string) => string | null, origin: string): Options {
   const organization = read('organization')?.trim() ?? ''
-  if (!UUID.test(organization)) throw new Error('data-organization must be the uuid of the organization')
+  if (!UUID.test(organization)) throw new Error('data-organization must be a uuid')
   const relay = new URL(read('relay') ?? origin)
   if (!/^https?:$/.test(relay.protocol)) throw new Error('data-relay must be an http or https address')
   const choice = <Choice extends string>(name: string, choices: readonly [Choice, ...Choice[]]): Choice =>

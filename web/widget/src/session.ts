@@ -338,7 +338,7 @@ export class Session {
     try {
       return typeof this.#identity === 'string' ? this.#identity : await this.#identity()
     } catch (error) {
-      throw new ApiError('identity_unavailable', `the page's function of identify() failed: ${(error as Error).message}`)
+      throw new ApiError('identity_unavailable', `identify()'s function failed: ${(error as Error).message}`)
     }
   }
 

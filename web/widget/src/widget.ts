@@ -86,7 +86,7 @@ export class Widget implements ViewHost {
       case 'hide': return this.#show(false)
       case 'identify':
         if (typeof first !== 'string' && typeof first !== 'function') {
-          return this.#refuse('identify() takes a token that your server has signed, or a function that brings one')
+          return this.#refuse('identify() takes a signed token, or a function that brings one')
         }
         return void this.session.identify(first as Identity)
       case 'reset':
