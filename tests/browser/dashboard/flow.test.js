@@ -18,6 +18,8 @@ const timeout = DEADLINE_MS * 2
 const reply = async (page, text) => {
   await page.getByLabel('Reply').fill(text)
   await page.keyboard.press('Enter')
+  // Before it is drawn at all, nothing is pending either.
+  await page.locator('.message', { hasText: text }).last().waitFor({ timeout: DEADLINE_MS })
 }
 
 test('what a visitor writes comes to the top of the list, and an answer goes back', { timeout }, async (t) => {
@@ -191,7 +193,7 @@ test('a visitor’s typing shows and ends, and the visitor’s reading is seen',
   await eventually(async () => typed.length > 0, 'the visitor sees that an agent types')
   assert.deepEqual(typed[0], { type: 'agent', id: null })
   await page.keyboard.press('Enter')
-  await eventually(async () => (await page.locator('.message.pending').count()) === 0, 'it is stored')
+  await page.locator('.message:not(.pending)', { hasText: 'I am' }).waitFor({ timeout: DEADLINE_MS })
   assert.equal(await page.locator('.state').count(), 0, 'not seen yet')
   await sqlAs(visitorClaims(conversation), `insert into read_receipts
     (conversation_id, organization_id, reader_type, reader_id, last_read_message_id)
