@@ -132,6 +132,8 @@ test('a page that comes back out of the back-forward cache catches up', { timeou
   // Out of the cache nothing is loaded.
   await page.goBack({ waitUntil: 'commit' })
   await eventually(() => page.evaluate(() => globalThis.persisted === true), 'the page was kept')
+  // Nobody reads in a window that is not in front, and a page that comes back need not be.
+  await page.bringToFront()
   await isWhole(page, conversation, 'afterwards')
   await isUnread(page, other, 3)
   await isUnread(page, conversation, 0)
