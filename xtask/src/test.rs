@@ -18,7 +18,7 @@ use crate::{clients, deny, fresh, install, order, pgrx, program, release, step, 
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Parts to run; default: formatting, lints, and every part but api, samples, script and fresh
+    /// Parts to run; default: formatting, lints, and every part but api, browser, samples, script and fresh
     #[arg(value_enum)]
     parts: Vec<Part>,
     /// Major version of Postgres to test with; default: 15 if it is installed, else the
@@ -143,7 +143,7 @@ impl Arguments {
             // Too long for a plain run, and the same whatever version the rest is for.
             Part::Script | Part::Fresh => named || self.all() && self.pg.is_none(),
             // Whoever makes requests makes many, and five languages are large.
-            Part::Api | Part::Samples => named || self.all(),
+            Part::Api | Part::Browser | Part::Samples => named || self.all(),
             _ => named || self.everything(),
         }
     }

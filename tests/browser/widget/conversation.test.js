@@ -71,7 +71,7 @@ test('nothing is stored and nothing asked before the first message, and no token
   assert.deepEqual(await context.cookies(), [])
   await tab.call('reset')
   assert.deepEqual(await storage(), {})
-  assert.deepEqual(await tab.bubbles(), [])
+  await tab.shows()
 })
 
 test('a reply while offline appears after the reconnect, without a reload and without asking for the list again', LIMIT, async (t) => {
